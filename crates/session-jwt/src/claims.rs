@@ -1,0 +1,431 @@
+//! The claims set (RFC 7519 section 4) and what is asked of it, as one table of checks.
+
+use crate::json::{Json, Object};
+use crate::provider::Provider;
+use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
+
+/// NumericDates outside the years 1 to 9999 are refused: nearly always milliseconds taken for
+/// seconds.
+const NUMERIC_DATES: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+
+/// The verified claims of one token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Claims {
+    pub(crate) json: String,
+    pub(crate) provider: String,
+    pub(crate) kid: Option<String>,
+    pub(crate) user_id: Option<String>,
+    pub(crate) role: Option<String>,
+    pub(crate) sequence: Option<i64>,
+    pub(crate) registered: Registered,
+    pub(crate) leeway: i64,
+}
+
+/// The registered claims that a log line names, and the times that decide about validity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Registered {
+    pub(crate) issuer: Option<String>,
+    pub(crate) subject: Option<String>,
+    pub(crate) audience: Vec<String>,
+    pub(crate) jti: Option<String>,
+    pub(crate) email: Option<String>,
+    pub(crate) expires: Option<i64>,
+    pub(crate) not_before: Option<i64>,
+}
+
+impl std::fmt::Debug for Claims {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Claims")
+            .field("provider", &self.provider)
+            .field("kid", &self.kid)
+            .field("registered", &self.registered)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Claims {
+    /// Claims that somebody else has verified, as PostgREST hands them on: their form is checked,
+    /// and `exp` can be judged, but whose they are is believed.
+    ///
+    /// # Errors
+    /// As for a token's payload; no claim is required.
+    pub fn trusted(json: &str) -> Result<Self, Rejection> {
+        let value = parse(json.as_bytes())?;
+        let Some(claims) = value.as_object() else {
+            return Err(reject(Code::Malformed, "token payload is malformed"));
+        };
+        Self::check(
+            claims,
+            json.to_owned(),
+            None,
+            &Provider::of_trusted_claims(),
+        )
+    }
+
+    /// The claims set as it stands in the token: a JSON object that Postgres' `jsonb` can hold.
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+
+    /// The provider that the token was verified for.
+    pub fn provider(&self) -> &str {
+        &self.provider
+    }
+
+    /// The header's `kid`.
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// Who the user is: `sub`, or the claim that the provider names.
+    pub fn user_id(&self) -> Option<&str> {
+        self.user_id.as_deref()
+    }
+
+    /// The claim `role`, or the one that the provider names.
+    pub fn role(&self) -> Option<&str> {
+        self.role.as_deref()
+    }
+
+    /// The claim `email`, where it is a string.
+    pub fn email(&self) -> Option<&str> {
+        self.registered.email.as_deref()
+    }
+
+    /// `iss`.
+    pub fn issuer(&self) -> Option<&str> {
+        self.registered.issuer.as_deref()
+    }
+
+    /// `sub`.
+    pub fn subject(&self) -> Option<&str> {
+        self.registered.subject.as_deref()
+    }
+
+    /// `aud`, one or several.
+    pub fn audience(&self) -> &[String] {
+        &self.registered.audience
+    }
+
+    /// `jti`, as written where it is a number.
+    pub fn jti(&self) -> Option<&str> {
+        self.registered.jti.as_deref()
+    }
+
+    /// The number that must rise from token to token within a session, where the provider asks
+    /// for `monotonic_jti`.
+    pub fn sequence(&self) -> Option<i64> {
+        self.sequence
+    }
+
+    /// The first second since 1970 at which the token is no longer valid: `exp` and the leeway.
+    pub fn valid_until(&self) -> Option<i64> {
+        self.registered.expires.map(|expires| expires + self.leeway)
+    }
+
+    /// Refuses the token where it has expired by `now`, in seconds since 1970 (RFC 7519 section
+    /// 4.1.4).
+    pub fn check_expiry(&self, now: i64) -> Result<(), Rejection> {
+        match self.registered.expires {
+            Some(expires) if now >= expires + self.leeway => {
+                Err(reject(Code::Expired, "token has expired")
+                    .with_detail(format!(
+                        "Its exp is {expires}, it is {now} now, and the leeway is {} s.",
+                        self.leeway
+                    ))
+                    .with_hint("Present a fresh token."))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses the token where its time has not come by `now`, in seconds since 1970 (RFC 7519
+    /// section 4.1.5).
+    pub fn check_not_before(&self, now: i64) -> Result<(), Rejection> {
+        match self.registered.not_before {
+            Some(not_before) if now < not_before - self.leeway => {
+                Err(reject(Code::NotYetValid, "token is not yet valid")
+                    .with_detail(format!(
+                        "Its nbf is {not_before}, it is {now} now, and the leeway is {} s.",
+                        self.leeway
+                    ))
+                    .with_hint("Compare the clocks of the issuer and of this server."))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One line of the table of checks that follow the signature.
+pub struct ClaimCheck {
+    /// The claim that is looked at.
+    pub claim: &'static str,
+    /// The code of a refusal.
+    pub code: Code,
+    /// What is asked, in the words of the documentation's table.
+    pub rule: &'static str,
+    check: fn(&Object<'_>, &Provider, &mut Claims) -> Result<(), Rejection>,
+}
+
+/// What is asked of the claims once the signature has been verified, in this order. The times
+/// that `exp` and `nbf` hold are judged last, by [`Claims::check_expiry`] and
+/// [`Claims::check_not_before`].
+pub const CLAIM_CHECKS: [ClaimCheck; 9] = [
+    ClaimCheck {
+        claim: "any",
+        code: Code::Claim,
+        rule: "fits `jsonb`: no U+0000 in a string, no number beyond `numeric`",
+        check: |claims, _, _| {
+            claims.iter().try_for_each(|(name, value)| {
+                let fits = if name.contains('\0') {
+                    Err("its name holds the character U+0000")
+                } else {
+                    value.fits_jsonb()
+                };
+                fits.map_err(|reason| {
+                    reject(Code::Claim, "claim cannot be held by jsonb")
+                        .with_detail(format!("The claim {}: {reason}.", quoted(name)))
+                })
+            })
+        },
+    },
+    ClaimCheck {
+        claim: "iss",
+        code: Code::Issuer,
+        rule: "the provider's `issuer`, exactly, where it has one",
+        check: |claims, provider, out| {
+            let issuer = string(claims, "iss")?;
+            if provider.issuer.is_some() && provider.issuer.as_deref() != issuer {
+                return Err(wrong_issuer(issuer, provider.issuer.as_deref()));
+            }
+            out.registered.issuer = issuer.map(str::to_owned);
+            Ok(())
+        },
+    },
+    ClaimCheck {
+        claim: "aud",
+        code: Code::Audience,
+        rule: "a string or an array of strings; one of the provider's `audience`, exactly, where it \
+               has any",
+        check: |claims, provider, out| {
+            let audience = match claims.get("aud") {
+                None => Vec::new(),
+                Some(Json::String(one)) => vec![one.as_ref()],
+                Some(other) => other
+                    .as_strings()
+                    .ok_or_else(|| wrong_type("aud", other, "a string or an array of strings"))?,
+            };
+            let expected = &provider.audience;
+            if !expected.is_empty()
+                && !audience
+                    .iter()
+                    .any(|one| expected.iter().any(|other| other == one))
+            {
+                return Err(
+                    reject(Code::Audience, "token is for another audience").with_detail(format!(
+                        "Its aud is {}; expected is {}.",
+                        quoted_list(audience),
+                        quoted_list(expected.iter().map(String::as_str))
+                    )),
+                );
+            }
+            out.registered.audience = audience.into_iter().map(str::to_owned).collect();
+            Ok(())
+        },
+    },
+    ClaimCheck {
+        claim: "sub",
+        code: Code::Claim,
+        rule: "a string, where present",
+        check: |claims, _, out| {
+            out.registered.subject = string(claims, "sub")?.map(str::to_owned);
+            Ok(())
+        },
+    },
+    ClaimCheck {
+        claim: "exp, nbf",
+        code: Code::Claim,
+        rule: "a number between the years 1 and 9999, where present; fractions count against the \
+               token",
+        check: |claims, _, out| {
+            out.registered.expires = numeric_date(claims, "exp", |number| number.floor())?;
+            out.registered.not_before = numeric_date(claims, "nbf", |number| number.ceil())?;
+            Ok(())
+        },
+    },
+    ClaimCheck {
+        claim: "jti",
+        code: Code::Claim,
+        rule: "an integer, where the provider has `monotonic_jti`",
+        check: |claims, provider, out| {
+            out.registered.jti = match claims.get("jti") {
+                Some(Json::String(text)) => Some(text.to_string()),
+                Some(Json::Number(number)) => Some(number.text().to_owned()),
+                _ => None,
+            };
+            if provider.monotonic_jti {
+                let sequence = match claims.get("jti") {
+                    Some(Json::Number(number)) => number.as_i64(),
+                    _ => None,
+                };
+                out.sequence = Some(sequence.ok_or_else(|| {
+                    reject(Code::Claim, "claim is of the wrong type").with_detail(
+                        "The claim \"jti\" must be an integer, for the provider asks for \
+                         monotonic_jti.",
+                    )
+                })?);
+            }
+            Ok(())
+        },
+    },
+    ClaimCheck {
+        claim: "the provider's `required_claims`",
+        code: Code::Claim,
+        rule: "present and not null",
+        check: |claims, provider, _| {
+            let missing = provider
+                .required_claims
+                .iter()
+                .find(|name| matches!(claims.get(name), None | Some(Json::Null)));
+            match missing {
+                None => Ok(()),
+                Some(name) => Err(reject(Code::Claim, "required claim is missing")
+                    .with_detail(format!("The token has no claim {}.", quoted(name)))),
+            }
+        },
+    },
+    ClaimCheck {
+        claim: "the provider's `user_id_claim`",
+        code: Code::Claim,
+        rule: "a string or an integer, where present and not null",
+        check: |claims, provider, out| {
+            out.user_id = match provider.user_id_claim.find(claims) {
+                None | Some(Json::Null) => None,
+                Some(Json::String(text)) => Some(text.to_string()),
+                Some(Json::Number(number)) if number.as_i64().is_some() => {
+                    Some(number.text().to_owned())
+                }
+                Some(other) => {
+                    let name = provider.user_id_claim.text();
+                    return Err(wrong_type(name, other, "a string or an integer"));
+                }
+            };
+            Ok(())
+        },
+    },
+    ClaimCheck {
+        claim: "the provider's `role_claim`",
+        code: Code::Claim,
+        rule: "a string, where the provider names it; among its `allowed_roles`, where it has them",
+        check: |claims, provider, out| {
+            let found = provider.role_claim.find(claims);
+            out.role = found.and_then(Json::as_str).map(str::to_owned);
+            if let (Some(other), None, true) = (found, &out.role, provider.names_role_claim)
+                && *other != Json::Null
+            {
+                return Err(wrong_type(provider.role_claim.text(), other, "a string"));
+            }
+            if let (Some(role), Some(allowed)) = (&out.role, &provider.allowed_roles)
+                && !allowed.contains(role)
+            {
+                return Err(
+                    reject(Code::Claim, "role is not allowed").with_detail(format!(
+                        "The token's role is {}; allowed are {}.",
+                        quoted(role),
+                        quoted_list(allowed.iter().map(String::as_str))
+                    )),
+                );
+            }
+            Ok(())
+        },
+    },
+];
+
+impl Claims {
+    /// Runs the table of checks over a claims set. `json` is the text that `claims` was read from.
+    pub(crate) fn check(
+        claims: &Object<'_>,
+        json: String,
+        kid: Option<String>,
+        provider: &Provider,
+    ) -> Result<Self, Rejection> {
+        let mut out = Self {
+            json,
+            provider: provider.name.clone(),
+            kid,
+            user_id: None,
+            role: None,
+            sequence: None,
+            registered: Registered {
+                email: claims
+                    .get("email")
+                    .and_then(Json::as_str)
+                    .map(str::to_owned),
+                ..Registered::default()
+            },
+            leeway: provider.leeway,
+        };
+        CLAIM_CHECKS
+            .iter()
+            .try_for_each(|check| (check.check)(claims, provider, &mut out))?;
+        Ok(out)
+    }
+}
+
+/// The payload as a claims set: a JSON object (RFC 7519 section 7.2).
+pub(crate) fn parse(payload: &[u8]) -> Result<Json<'_>, Rejection> {
+    let value = Json::parse(payload).map_err(|error| {
+        reject(Code::Malformed, "token payload is malformed").with_detail(error.to_string())
+    })?;
+    if value.as_object().is_none() {
+        return Err(reject(Code::Malformed, "token payload is malformed")
+            .with_detail(format!("It is {}, not an object.", value.type_name())));
+    }
+    Ok(value)
+}
+
+/// A claim that must be a string where it is present.
+pub(crate) fn string<'c>(claims: &'c Object<'_>, name: &str) -> Result<Option<&'c str>, Rejection> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(Json::String(text)) => Ok(Some(text)),
+        Some(other) => Err(wrong_type(name, other, "a string")),
+    }
+}
+
+pub(crate) fn wrong_issuer(found: Option<&str>, expected: Option<&str>) -> Rejection {
+    reject(Code::Issuer, "token has no issuer that is expected").with_detail(format!(
+        "Its iss is {}; expected is {}.",
+        found.map_or_else(|| "missing".to_owned(), quoted),
+        quoted_list(expected)
+    ))
+}
+
+fn wrong_type(name: &str, found: &Json<'_>, expected: &str) -> Rejection {
+    reject(Code::Claim, "claim is of the wrong type").with_detail(format!(
+        "The claim {} is {}; expected is {expected}.",
+        quoted(name),
+        found.type_name()
+    ))
+}
+
+fn numeric_date(
+    claims: &Object<'_>,
+    name: &str,
+    round: fn(&crate::json::Number<'_>) -> Option<i64>,
+) -> Result<Option<i64>, Rejection> {
+    let number = match claims.get(name) {
+        None => return Ok(None),
+        Some(Json::Number(number)) => number,
+        Some(other) => return Err(wrong_type(name, other, "a number")),
+    };
+    match round(number).filter(|seconds| NUMERIC_DATES.contains(seconds)) {
+        Some(seconds) => Ok(Some(seconds)),
+        None => Err(reject(Code::Claim, "claim is out of range")
+            .with_detail(format!(
+                "The claim {} is not between the years 1 and 9999.",
+                quoted(name)
+            ))
+            .with_hint("A NumericDate counts seconds since 1970, not milliseconds.")),
+    }
+}

@@ -1,0 +1,551 @@
+//! JSON as strict as a token needs it (RFC 8259, RFC 7515 section 4): valid UTF-8, no byte order
+//! mark, no duplicate member names at any depth, bounded nesting, numbers kept as they were
+//! written. Lexing is `json_event_parser`'s; the rules on top of it are ours.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use json_event_parser::{JsonEvent, SliceJsonParser};
+
+/// How deep arrays and objects may nest.
+pub(crate) const MAX_DEPTH: usize = 32;
+
+/// Up to this many members, names are compared with each other; above, through a hash set.
+const FEW_MEMBERS: usize = 16;
+
+/// A JSON value that borrows from its text wherever no escape was undone.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Json<'a> {
+    Null,
+    Bool(bool),
+    Number(Number<'a>),
+    String(Cow<'a, str>),
+    Array(Vec<Json<'a>>),
+    Object(Object<'a>),
+}
+
+/// An object's members in the order of the text, their names distinct.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Object<'a>(Vec<(Cow<'a, str>, Json<'a>)>);
+
+/// Why a text is not acceptable JSON. Positions are byte offsets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum JsonError {
+    Syntax { offset: u64 },
+    DuplicateName(String),
+    TooDeep,
+}
+
+impl std::fmt::Display for JsonError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            JsonError::Syntax { offset } => write!(f, "It is not valid JSON at byte {offset}."),
+            JsonError::DuplicateName(name) => {
+                write!(
+                    f,
+                    "The member {} stands twice in one object.",
+                    crate::quoted(name)
+                )
+            }
+            JsonError::TooDeep => write!(f, "It nests deeper than {MAX_DEPTH} levels."),
+        }
+    }
+}
+
+impl<'a> Json<'a> {
+    /// Reads the one JSON value that `text` consists of.
+    pub(crate) fn parse(text: &'a [u8]) -> Result<Self, JsonError> {
+        if text.starts_with(b"\xEF\xBB\xBF") {
+            return Err(JsonError::Syntax { offset: 0 });
+        }
+        let mut events = Events(SliceJsonParser::new(text));
+        let first = events.next()?;
+        let value = events.value(first, 0)?;
+        match events.next()? {
+            JsonEvent::Eof => Ok(value),
+            _ => Err(JsonError::Syntax {
+                offset: text.len() as u64,
+            }),
+        }
+    }
+
+    pub(crate) fn as_str(&self) -> Option<&str> {
+        match self {
+            Json::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_object(&self) -> Option<&Object<'a>> {
+        match self {
+            Json::Object(object) => Some(object),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_array(&self) -> Option<&[Json<'a>]> {
+        match self {
+            Json::Array(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The strings of an array of nothing but strings.
+    pub(crate) fn as_strings(&self) -> Option<Vec<&str>> {
+        self.as_array()?.iter().map(Json::as_str).collect()
+    }
+
+    /// The type's name as JSON has it, for messages.
+    pub(crate) fn type_name(&self) -> &'static str {
+        match self {
+            Json::Null => "null",
+            Json::Bool(_) => "a boolean",
+            Json::Number(_) => "a number",
+            Json::String(_) => "a string",
+            Json::Array(_) => "an array",
+            Json::Object(_) => "an object",
+        }
+    }
+
+    /// Whether Postgres' `jsonb` can hold the value: no U+0000 in a name or a string, no number
+    /// beyond `numeric`. The error says which.
+    pub(crate) fn fits_jsonb(&self) -> Result<(), &'static str> {
+        const NUL: &str = "a string holds the character U+0000";
+        match self {
+            Json::Null | Json::Bool(_) => Ok(()),
+            Json::Number(number) if number.fits_numeric() => Ok(()),
+            Json::Number(_) => Err("a number is beyond the range of numeric"),
+            Json::String(text) if text.contains('\0') => Err(NUL),
+            Json::String(_) => Ok(()),
+            Json::Array(items) => items.iter().try_for_each(Json::fits_jsonb),
+            Json::Object(object) => object.iter().try_for_each(|(name, value)| {
+                if name.contains('\0') {
+                    Err(NUL)
+                } else {
+                    value.fits_jsonb()
+                }
+            }),
+        }
+    }
+}
+
+impl<'a> Object<'a> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Json<'a>> {
+        self.iter()
+            .find_map(|(member, value)| (member == name).then_some(value))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Json<'a>)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value))
+    }
+
+    fn check_names(&self) -> Result<(), JsonError> {
+        let duplicate = if self.0.len() <= FEW_MEMBERS {
+            self.0
+                .iter()
+                .enumerate()
+                .find(|(index, (name, _))| self.0[..*index].iter().any(|(other, _)| other == name))
+                .map(|(_, (name, _))| name)
+        } else {
+            let mut seen: HashSet<&str> = HashSet::with_capacity(self.0.len());
+            self.0
+                .iter()
+                .map(|(name, _)| name)
+                .find(|&name| !seen.insert(name))
+        };
+        match duplicate {
+            Some(name) => Err(JsonError::DuplicateName(name.to_string())),
+            None => Ok(()),
+        }
+    }
+}
+
+struct Events<'a>(SliceJsonParser<'a>);
+
+impl<'a> Events<'a> {
+    fn next(&mut self) -> Result<JsonEvent<'a>, JsonError> {
+        self.0.parse_next().map_err(|error| JsonError::Syntax {
+            offset: error.location().start.offset,
+        })
+    }
+
+    /// The value that `first` begins; `depth` containers are open around it.
+    fn value(&mut self, first: JsonEvent<'a>, depth: usize) -> Result<Json<'a>, JsonError> {
+        Ok(match first {
+            JsonEvent::Null => Json::Null,
+            JsonEvent::Boolean(value) => Json::Bool(value),
+            JsonEvent::Number(text) => Json::Number(Number(text)),
+            JsonEvent::String(text) => Json::String(text),
+            JsonEvent::StartArray | JsonEvent::StartObject if depth == MAX_DEPTH => {
+                return Err(JsonError::TooDeep);
+            }
+            JsonEvent::StartArray => {
+                let mut items = Vec::new();
+                loop {
+                    match self.next()? {
+                        JsonEvent::EndArray => break Json::Array(items),
+                        event => items.push(self.value(event, depth + 1)?),
+                    }
+                }
+            }
+            JsonEvent::StartObject => {
+                let mut members = Vec::new();
+                loop {
+                    match self.next()? {
+                        JsonEvent::EndObject => break,
+                        JsonEvent::ObjectKey(name) => {
+                            let event = self.next()?;
+                            members.push((name, self.value(event, depth + 1)?));
+                        }
+                        // The lexer gives nothing else inside an object.
+                        _ => return Err(JsonError::Syntax { offset: 0 }),
+                    }
+                }
+                let object = Object(members);
+                object.check_names()?;
+                Json::Object(object)
+            }
+            // The lexer begins no value with these.
+            JsonEvent::EndArray
+            | JsonEvent::EndObject
+            | JsonEvent::ObjectKey(_)
+            | JsonEvent::Eof => return Err(JsonError::Syntax { offset: 0 }),
+        })
+    }
+}
+
+/// A JSON number as it was written; every question about it is answered exactly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Number<'a>(Cow<'a, str>);
+
+/// A number's decimal digits without leading zeros, and how many of them (it may be fewer than
+/// none, or more than there are) stand before the decimal point.
+struct Decimal {
+    negative: bool,
+    digits: Vec<u8>,
+    /// Digits after the decimal point, as `numeric` counts them: never below zero.
+    scale: i64,
+    point: i64,
+}
+
+impl Number<'_> {
+    /// The number as it was written.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// The integer that is written without fraction or exponent, where `i64` holds it.
+    pub(crate) fn as_i64(&self) -> Option<i64> {
+        self.0.parse().ok()
+    }
+
+    /// The largest integer not above the number, where `i64` holds it.
+    pub(crate) fn floor(&self) -> Option<i64> {
+        let (truncated, exact, negative) = self.truncate()?;
+        if negative && !exact {
+            truncated.checked_sub(1)
+        } else {
+            Some(truncated)
+        }
+    }
+
+    /// The smallest integer not below the number, where `i64` holds it.
+    pub(crate) fn ceil(&self) -> Option<i64> {
+        let (truncated, exact, negative) = self.truncate()?;
+        if negative || exact {
+            Some(truncated)
+        } else {
+            truncated.checked_add(1)
+        }
+    }
+
+    /// Whether Postgres' `numeric` holds it: at most 131,072 digits before the decimal point and
+    /// 16,383 after it (`NUMERIC_WEIGHT_MAX`, `NUMERIC_DSCALE_MAX`).
+    pub(crate) fn fits_numeric(&self) -> bool {
+        self.decimal().is_some_and(|decimal| {
+            decimal.scale <= 16_383 && (decimal.digits.is_empty() || decimal.point <= 131_072)
+        })
+    }
+
+    /// The integer part, whether that is the whole number, and whether it is below zero.
+    fn truncate(&self) -> Option<(i64, bool, bool)> {
+        let Decimal {
+            negative,
+            digits,
+            point,
+            ..
+        } = self.decimal()?;
+        if digits.is_empty() {
+            return Some((0, true, negative));
+        }
+        // i64::MAX has 19 digits.
+        let length = usize::try_from(point.max(0))
+            .ok()
+            .filter(|length| *length <= 19)?;
+        let whole = digits
+            .iter()
+            .copied()
+            .chain(std::iter::repeat(b'0'))
+            .take(length);
+        let magnitude = whole.fold(0i128, |sum, digit| sum * 10 + i128::from(digit - b'0'));
+        let exact = digits.iter().skip(length).all(|digit| *digit == b'0');
+        let value = i64::try_from(if negative { -magnitude } else { magnitude }).ok()?;
+        Some((value, exact, negative))
+    }
+
+    /// None where the exponent is beyond what `numeric` reads (2^30 and more).
+    fn decimal(&self) -> Option<Decimal> {
+        let (negative, unsigned) = match self.0.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, self.0.as_ref()),
+        };
+        let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
+            None => (unsigned, 0),
+        };
+        if exponent.unsigned_abs() >= 1 << 30 {
+            return None;
+        }
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let all: Vec<u8> = whole.bytes().chain(fraction.bytes()).collect();
+        let zeros = all.iter().take_while(|digit| **digit == b'0').count();
+        Some(Decimal {
+            negative,
+            scale: (fraction.len() as i64 - exponent).max(0),
+            point: whole.len() as i64 - zeros as i64 + exponent,
+            digits: all[zeros..].to_vec(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn number(text: &'static str) -> Number<'static> {
+        Number(Cow::Borrowed(text))
+    }
+
+    #[test]
+    fn rounding_is_exact() {
+        for (text, floor, ceil) in [
+            ("0", Some(0), Some(0)),
+            ("-0.0", Some(0), Some(0)),
+            ("1.5", Some(1), Some(2)),
+            ("-1.5", Some(-2), Some(-1)),
+            ("0.000001", Some(0), Some(1)),
+            ("-1e-300", Some(-1), Some(0)),
+            ("17e8", Some(1_700_000_000), Some(1_700_000_000)),
+            ("1.7000000005e9", Some(1_700_000_000), Some(1_700_000_001)),
+            // As a double this is 1700000001.
+            (
+                "1700000000.99999999999",
+                Some(1_700_000_000),
+                Some(1_700_000_001),
+            ),
+            ("9223372036854775807", Some(i64::MAX), Some(i64::MAX)),
+            ("9223372036854775808", None, None),
+            ("-9223372036854775808", Some(i64::MIN), Some(i64::MIN)),
+            ("-9223372036854775808.5", None, Some(i64::MIN)),
+            ("1e400", None, None),
+            ("1e99999999999999999999", None, None),
+        ] {
+            assert_eq!(number(text).floor(), floor, "floor of {text}");
+            assert_eq!(number(text).ceil(), ceil, "ceil of {text}");
+        }
+    }
+
+    #[test]
+    fn numeric_range() {
+        for (text, fits) in [
+            ("1e131071", true),
+            ("9.99e131071", true),
+            ("1e131072", false),
+            ("10e131071", false),
+            ("0.1e131072", true),
+            ("0e999999", true),
+            ("1e-16383", true),
+            ("1e-16384", false),
+            ("0e-16384", false),
+            ("1e99999999999999999999", false),
+            ("123456789012345678901234567890", true),
+        ] {
+            assert_eq!(number(text).fits_numeric(), fits, "{text}");
+        }
+    }
+
+    #[test]
+    fn strictness() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        for (text, error) in [
+            (
+                "{\"a\":1,\"a\":2}".to_owned(),
+                JsonError::DuplicateName("a".into()),
+            ),
+            (
+                "{\"a\":1,\"\\u0061\":2}".to_owned(),
+                JsonError::DuplicateName("a".into()),
+            ),
+            (
+                "[{\"x\":{\"a\":1,\"a\":1}}]".to_owned(),
+                JsonError::DuplicateName("a".into()),
+            ),
+            (nested(MAX_DEPTH + 1), JsonError::TooDeep),
+        ] {
+            assert_eq!(Json::parse(text.as_bytes()), Err(error), "{text}");
+        }
+        assert!(Json::parse(nested(MAX_DEPTH).as_bytes()).is_ok());
+        for text in [
+            &b""[..],
+            b" ",
+            b"{",
+            b"{}x",
+            b"{} {}",
+            b"{\"a\":1,}",
+            b"[1,]",
+            b"{'a':1}",
+            b"01",
+            b"+1",
+            b".5",
+            b"1.",
+            b"NaN",
+            b"Infinity",
+            b"tru",
+            b"\"\x01\"",
+            b"\"\\ud800\"",
+            b"\"\\udc00\"",
+            b"\"\\ud800\\u0041\"",
+            b"\"\\x\"",
+            b"\"\xff\"",
+            b"\"\xed\xa0\x80\"",
+            b"\xef\xbb\xbf{}",
+            b"{}\0",
+            b"//x\n{}",
+        ] {
+            assert!(
+                matches!(Json::parse(text), Err(JsonError::Syntax { .. })),
+                "{}",
+                String::from_utf8_lossy(text)
+            );
+        }
+    }
+
+    #[test]
+    fn many_members_are_compared_too() {
+        let mut members: Vec<String> = (0..2000).map(|n| format!("\"m{n}\":{n}")).collect();
+        assert!(Json::parse(format!("{{{}}}", members.join(",")).as_bytes()).is_ok());
+        members.push("\"m7\":0".to_owned());
+        assert_eq!(
+            Json::parse(format!("{{{}}}", members.join(",")).as_bytes()),
+            Err(JsonError::DuplicateName("m7".into()))
+        );
+    }
+
+    #[test]
+    fn what_jsonb_cannot_hold() {
+        for (text, fits) in [
+            (r#"{"a":["\u0000"]}"#, false),
+            (r#"{"a\u0000":1}"#, false),
+            (r#"{"a":{"b":1e131072}}"#, false),
+            (r#"{"a":"\ud83d\ude00","n":1e400}"#, true),
+        ] {
+            assert_eq!(
+                Json::parse(text.as_bytes()).unwrap().fits_jsonb().is_ok(),
+                fits,
+                "{text}"
+            );
+        }
+    }
+
+    /// The same value as serde_json sees it; numbers as doubles.
+    fn as_serde(value: &Json<'_>) -> serde_json::Value {
+        match value {
+            Json::Null => serde_json::Value::Null,
+            Json::Bool(value) => (*value).into(),
+            Json::Number(number) => number.text().parse::<f64>().unwrap().into(),
+            Json::String(text) => text.as_ref().into(),
+            Json::Array(items) => items.iter().map(as_serde).collect(),
+            Json::Object(object) => object
+                .iter()
+                .map(|(name, value)| (name.to_owned(), as_serde(value)))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
+        }
+    }
+
+    fn numbers_as_doubles(value: serde_json::Value) -> serde_json::Value {
+        match value {
+            serde_json::Value::Number(number) => number.as_f64().into(),
+            serde_json::Value::Array(items) => items.into_iter().map(numbers_as_doubles).collect(),
+            serde_json::Value::Object(members) => members
+                .into_iter()
+                .map(|(name, value)| (name, numbers_as_doubles(value)))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
+            other => other,
+        }
+    }
+
+    /// Texts that are JSON, or nearly.
+    fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
+        let pieces = prop::sample::select(vec![
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            ":",
+            "\"",
+            "\"a\"",
+            "\"b\"",
+            "\"\\u0041\"",
+            "\\",
+            "\\ud83d",
+            "\\ude00",
+            "\\n",
+            "true",
+            "false",
+            "null",
+            "0",
+            "1",
+            "-1",
+            "1.5",
+            "1e5",
+            "1E-2",
+            "-",
+            ".",
+            "e",
+            " ",
+            "\n",
+            "\t",
+            "\u{e9}",
+            "\u{1}",
+            "\"x\":1",
+            "{\"a\":[1,2,{}]}",
+        ]);
+        prop::collection::vec(pieces, 0..12).prop_map(|pieces| pieces.concat().into_bytes())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        /// Whatever serde_json reads, this reads alike, and nothing else.
+        #[test]
+        fn agrees_with_serde_json(text in nearly_json()) {
+            match (Json::parse(&text), serde_json::from_slice::<serde_json::Value>(&text)) {
+                (Ok(ours), Ok(theirs)) => {
+                    prop_assert_eq!(as_serde(&ours), numbers_as_doubles(theirs));
+                }
+                (Err(JsonError::DuplicateName(_) | JsonError::TooDeep), _) => {}
+                (Err(JsonError::Syntax { .. }), Err(_)) => {}
+                (ours, theirs) => prop_assert!(false, "{ours:?} against {theirs:?}"),
+            }
+        }
+
+        #[test]
+        fn no_bytes_panic(text in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = Json::parse(&text);
+        }
+    }
+}

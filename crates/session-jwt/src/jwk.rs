@@ -1,0 +1,508 @@
+//! JSON Web Keys and sets of them (RFC 7517, RFC 7518 section 6, RFC 8037), read entry by entry:
+//! what a key may be used for is decided here, once, when it is loaded.
+
+use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use curve25519_dalek::edwards::CompressedEdwardsY;
+use jsonwebtoken::DecodingKey;
+
+use crate::algorithm::{Algorithm, AlgorithmSet, KeyType};
+use crate::json::{Json, Object};
+use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
+
+/// RSA moduli in bits.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+
+/// The members that only a private key has (RFC 7518 sections 6.2.2 and 6.3.2).
+const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "priv"];
+
+/// A JWK or a JWK set, checked: the keys that tokens may be verified with.
+///
+/// Its `Debug` form names no key material.
+pub struct KeySet {
+    keys: Vec<Key>,
+    unusable: Vec<UnusableKey>,
+}
+
+/// One usable key.
+pub(crate) struct Key {
+    kid: Option<String>,
+    key_type: KeyType,
+    /// Whether the JWK itself names its algorithm, which then is the only one.
+    bound: bool,
+    /// A bare secret has no key id to match, so a token's kid does not matter.
+    any_kid: bool,
+    /// Nought but for HMAC keys.
+    secret_bytes: usize,
+    material: DecodingKey,
+    algorithms: AlgorithmSet,
+}
+
+/// An entry of a JWK set that is passed over, as RFC 7517 section 5 asks, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnusableKey {
+    /// Its place in the set, from nought.
+    pub index: usize,
+    /// Its key id, where it has one.
+    pub kid: Option<String>,
+    /// Why no token is verified with it; a whole sentence.
+    pub reason: String,
+}
+
+impl std::fmt::Debug for KeySet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kids: Vec<_> = self.keys.iter().map(|key| &key.kid).collect();
+        f.debug_struct("KeySet")
+            .field("kids", &kids)
+            .field("unusable", &self.unusable)
+            .finish()
+    }
+}
+
+impl KeySet {
+    /// Reads a JWK or a JWK set. Each key is bound to the algorithm it names, or else to the
+    /// usual one of its type: RS256, ES256 or ES384 by curve, EdDSA, HS256.
+    ///
+    /// # Errors
+    /// [`Code::Configuration`] where the text is neither, where no key in it can be used, where
+    /// two keys have one kid, where a key is private, and where a set mixes symmetric and
+    /// asymmetric keys.
+    pub fn parse(text: &str) -> Result<Self, Rejection> {
+        let value = Json::parse(text.as_bytes())
+            .map_err(|error| wrong("key set is not valid JSON").with_detail(error.to_string()))?;
+        Self::from_json(&value)
+    }
+
+    pub(crate) fn from_json(value: &Json<'_>) -> Result<Self, Rejection> {
+        let Some(object) = value.as_object() else {
+            return Err(wrong("key set is not a JWK or a JWK set")
+                .with_detail(format!("It is {}, not an object.", value.type_name())));
+        };
+        match (object.get("keys"), object.get("kty")) {
+            (Some(_), Some(_)) => Err(wrong("key set is not a JWK or a JWK set")
+                .with_detail("It has both \"keys\" and \"kty\".")),
+            (None, None) => Err(wrong("key set is not a JWK or a JWK set")
+                .with_detail("It has neither \"keys\" nor \"kty\".")),
+            (Some(keys), None) => match keys.as_array() {
+                Some(entries) => Self::from_entries(entries),
+                None => Err(
+                    wrong("key set is not a JWK or a JWK set").with_detail(format!(
+                        "Its \"keys\" is {}, not an array.",
+                        keys.type_name()
+                    )),
+                ),
+            },
+            (None, Some(_)) => Self::from_entries(std::slice::from_ref(value)),
+        }
+    }
+
+    /// No keys, so that nothing verifies.
+    pub(crate) fn none() -> Self {
+        Self {
+            keys: Vec::new(),
+            unusable: Vec::new(),
+        }
+    }
+
+    /// A bare HMAC secret, its bytes being those of the text in UTF-8. It verifies HS256 and the
+    /// token's kid, which nothing here could match, is not considered.
+    pub(crate) fn from_secret(secret: &str) -> Result<Self, Rejection> {
+        let mut key = Key::hmac(secret.as_bytes(), None)
+            .map_err(|reason| wrong("secret cannot be used").with_detail(reason))?;
+        key.any_kid = true;
+        Ok(Self {
+            keys: vec![key],
+            unusable: Vec::new(),
+        })
+    }
+
+    fn from_entries(entries: &[Json<'_>]) -> Result<Self, Rejection> {
+        let mut kids = std::collections::HashSet::new();
+        let (mut keys, mut unusable) = (Vec::new(), Vec::new());
+        for (index, entry) in entries.iter().enumerate() {
+            let object = entry.as_object();
+            let kid = object
+                .and_then(|object| object.get("kid"))
+                .and_then(Json::as_str);
+            if let Some(kid) = kid
+                && !kids.insert(kid)
+            {
+                return Err(wrong("key set has one key id twice")
+                    .with_detail(format!("Two of its keys have the kid {}.", quoted(kid))));
+            }
+            if let Some(member) = object.and_then(private_member) {
+                return Err(wrong("key is private")
+                    .with_detail(format!(
+                        "Key {} has the member {}, which only a private key has.",
+                        place(index, kid),
+                        quoted(member)
+                    ))
+                    .with_hint(
+                        "Configure the public key, without the members of the private one; \
+                         replace the key pair if this text has been seen by others.",
+                    ));
+            }
+            match Key::from_jwk(entry) {
+                Ok(key) => keys.push(key),
+                Err(reason) => {
+                    unusable.push(UnusableKey {
+                        index,
+                        kid: kid.map(str::to_owned),
+                        reason,
+                    });
+                }
+            }
+        }
+        if keys.is_empty() {
+            let detail = match unusable.first() {
+                None => "It has no keys.".to_owned(),
+                Some(first) => {
+                    format!(
+                        "Key {}: {}",
+                        place(first.index, first.kid.as_deref()),
+                        first.reason
+                    )
+                }
+            };
+            return Err(wrong("key set has no key that can be used").with_detail(detail));
+        }
+        let symmetric = keys
+            .iter()
+            .filter(|key| key.key_type == KeyType::Oct)
+            .count();
+        if symmetric != 0 && symmetric != keys.len() {
+            return Err(
+                wrong("key set mixes symmetric and asymmetric keys").with_detail(format!(
+                    "It has {symmetric} symmetric and {} asymmetric keys.",
+                    keys.len() - symmetric
+                )),
+            );
+        }
+        Ok(Self { keys, unusable })
+    }
+
+    /// The same keys, for these algorithms only: a key that names its algorithm keeps it where
+    /// it is listed, another gets those listed that fit its type and strength.
+    ///
+    /// # Errors
+    /// [`Code::Configuration`] where that leaves no key with any algorithm.
+    pub fn with_algorithms(mut self, listed: AlgorithmSet) -> Result<Self, Rejection> {
+        for key in &mut self.keys {
+            key.algorithms = listed
+                .iter()
+                .filter(|algorithm| {
+                    if key.bound {
+                        key.algorithms.contains(*algorithm)
+                    } else {
+                        algorithm.key_type() == key.key_type
+                            && algorithm.least_secret() <= key.secret_bytes
+                    }
+                })
+                .collect();
+        }
+        if self.algorithms().is_empty() {
+            return Err(wrong("no key fits the algorithms listed")
+                .with_detail(format!("Listed are {}.", listed.names())));
+        }
+        Ok(self)
+    }
+
+    /// The key ids of the keys that can be used.
+    pub fn kids(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().filter_map(|key| key.kid.as_deref())
+    }
+
+    /// The entries that are passed over.
+    pub fn unusable(&self) -> &[UnusableKey] {
+        &self.unusable
+    }
+
+    /// Whether the keys are secrets, by which whoever can read them can also sign.
+    pub fn is_symmetric(&self) -> bool {
+        self.keys.iter().any(|key| key.key_type == KeyType::Oct)
+    }
+
+    /// All algorithms that some key may be used with.
+    pub fn algorithms(&self) -> AlgorithmSet {
+        self.keys.iter().fold(AlgorithmSet::default(), |set, key| {
+            set.union(key.algorithms)
+        })
+    }
+
+    /// The keys that a token with this header may have been signed with: the one with its kid,
+    /// or, where it names none, each whose algorithm fits.
+    pub(crate) fn candidates(
+        &self,
+        algorithm: Algorithm,
+        kid: Option<&str>,
+    ) -> Result<impl Iterator<Item = &Key>, Rejection> {
+        let named = move |key: &&Key| kid.is_none() || key.any_kid || key.kid.as_deref() == kid;
+        let mut allowed = AlgorithmSet::default();
+        let mut found = false;
+        for key in self.keys.iter().filter(named) {
+            found = true;
+            allowed = allowed.union(key.algorithms);
+        }
+        if !found {
+            return Err(self.no_key(algorithm, kid));
+        }
+        if !allowed.contains(algorithm) {
+            return Err(
+                reject(Code::Algorithm, "token algorithm is not allowed").with_detail(format!(
+                    "The token's alg is {}; {} may be used with {}.",
+                    algorithm.name(),
+                    if kid.is_none() {
+                        "the provider's keys"
+                    } else {
+                        "its key"
+                    },
+                    allowed.names()
+                )),
+            );
+        }
+        Ok(self
+            .keys
+            .iter()
+            .filter(named)
+            .filter(move |key| key.algorithms.contains(algorithm)))
+    }
+
+    fn no_key(&self, algorithm: Algorithm, kid: Option<&str>) -> Rejection {
+        let rejection = reject(Code::NoKey, "no key has the token's key id").with_detail(format!(
+            "The token has kid {} and alg {}; the provider's keys have the kids {}.",
+            kid.map_or_else(|| "none".to_owned(), quoted),
+            algorithm.name(),
+            quoted_list(self.kids())
+        ));
+        if self.kids().next().is_none() {
+            rejection.with_hint(
+                "A token that names a key id is verified with the key of that id only. \
+                 Add \"kid\" to the configured key.",
+            )
+        } else {
+            rejection
+        }
+    }
+}
+
+impl Key {
+    /// Verifies one signature; the algorithm is one of this key's.
+    pub(crate) fn verify(
+        &self,
+        algorithm: Algorithm,
+        signing_input: &str,
+        signature: &str,
+    ) -> bool {
+        jsonwebtoken::crypto::verify(
+            signature,
+            signing_input.as_bytes(),
+            &self.material,
+            algorithm.primitive(),
+        )
+        .unwrap_or(false)
+    }
+
+    /// Reads one JWK, which is known to be public; the error is a sentence.
+    fn from_jwk(entry: &Json<'_>) -> Result<Self, String> {
+        let Some(object) = entry.as_object() else {
+            return Err(format!("It is {}, not an object.", entry.type_name()));
+        };
+        let kid = string(object, "kid")?.map(str::to_owned);
+        if let Some(usage) = string(object, "use")?
+            && usage != "sig"
+        {
+            return Err(format!("Its use is {}, not \"sig\".", quoted(usage)));
+        }
+        if let Some(operations) = object.get("key_ops") {
+            let Some(operations) = operations.as_strings() else {
+                return Err("Its key_ops is not an array of strings.".to_owned());
+            };
+            if !operations.contains(&"verify") {
+                return Err("Its key_ops does not contain \"verify\".".to_owned());
+            }
+            // RFC 7517 section 4.3.
+            if operations
+                .iter()
+                .enumerate()
+                .any(|(index, op)| operations[..index].contains(op))
+            {
+                return Err("Its key_ops names one operation twice.".to_owned());
+            }
+        }
+        let declared = match string(object, "alg")? {
+            None => None,
+            Some(name) => Some(
+                Algorithm::from_name(name)
+                    .ok_or_else(|| format!("Its alg {} is not supported.", quoted(name)))?,
+            ),
+        };
+        let key = match required(object, "kty")? {
+            "oct" => Self::hmac(&bytes(object, "k")?, declared)?,
+            "RSA" => Self::rsa(&bytes(object, "n")?, &bytes(object, "e")?)?,
+            "EC" => Self::ec(
+                required(object, "crv")?,
+                &bytes(object, "x")?,
+                &bytes(object, "y")?,
+            )?,
+            "OKP" => Self::okp(required(object, "crv")?, &bytes(object, "x")?)?,
+            other => return Err(format!("Its kty {} is not supported.", quoted(other))),
+        };
+        match declared {
+            Some(algorithm) if algorithm.key_type() != key.key_type => Err(format!(
+                "Its alg {} does not fit its type.",
+                algorithm.name()
+            )),
+            Some(algorithm) => Ok(Self {
+                kid,
+                bound: true,
+                algorithms: [algorithm].into_iter().collect(),
+                ..key
+            }),
+            None => Ok(Self { kid, ..key }),
+        }
+    }
+
+    fn new(key_type: KeyType, material: DecodingKey) -> Self {
+        Self {
+            kid: None,
+            key_type,
+            bound: false,
+            any_kid: false,
+            secret_bytes: 0,
+            material,
+            algorithms: [key_type.default_algorithm()].into_iter().collect(),
+        }
+    }
+
+    /// A secret at least as long as the hash (RFC 7518 section 3.2).
+    fn hmac(secret: &[u8], algorithm: Option<Algorithm>) -> Result<Self, String> {
+        let algorithm = algorithm.unwrap_or(KeyType::Oct.default_algorithm());
+        if secret.len() < algorithm.least_secret() {
+            return Err(format!(
+                "It has {} bytes; {} needs at least {} (RFC 7518 section 3.2).",
+                secret.len(),
+                algorithm.name(),
+                algorithm.least_secret()
+            ));
+        }
+        let key = Self::new(KeyType::Oct, DecodingKey::from_secret(secret));
+        Ok(Self {
+            secret_bytes: secret.len(),
+            ..key
+        })
+    }
+
+    fn rsa(n: &[u8], e: &[u8]) -> Result<Self, String> {
+        if n.first().is_none_or(|byte| *byte == 0) || e.first().is_none_or(|byte| *byte == 0) {
+            return Err(
+                "Its n or e is empty or begins with a zero octet, against RFC 7518 \
+                        section 2."
+                    .to_owned(),
+            );
+        }
+        let bits = n.len() * 8 - n[0].leading_zeros() as usize;
+        if !RSA_BITS.contains(&bits) {
+            return Err(format!(
+                "Its modulus has {bits} bits; accepted are {} to {}.",
+                RSA_BITS.start(),
+                RSA_BITS.end()
+            ));
+        }
+        let exponent = e.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+        // The primitives take exponents of at most 33 bits.
+        if e.len() > 5 || exponent >> 33 != 0 || exponent < 3 || exponent.is_multiple_of(2) {
+            return Err("Its exponent is not an odd number from 3 to 2^33.".to_owned());
+        }
+        if n[n.len() - 1].is_multiple_of(2) {
+            return Err("Its modulus is even.".to_owned());
+        }
+        Ok(Self::new(
+            KeyType::Rsa,
+            DecodingKey::from_rsa_raw_components(n, e),
+        ))
+    }
+
+    fn ec(crv: &str, x: &[u8], y: &[u8]) -> Result<Self, String> {
+        let (key_type, length, verification): (_, _, &'static dyn VerificationAlgorithm) = match crv
+        {
+            "P-256" => (KeyType::P256, 32, &signature::ECDSA_P256_SHA256_FIXED),
+            "P-384" => (KeyType::P384, 48, &signature::ECDSA_P384_SHA384_FIXED),
+            other => return Err(format!("Its crv {} is not supported.", quoted(other))),
+        };
+        if x.len() != length || y.len() != length {
+            return Err(format!(
+                "Its coordinates have {} and {} bytes; {crv} needs {length} each.",
+                x.len(),
+                y.len()
+            ));
+        }
+        // SEC 1 section 2.3.3, uncompressed.
+        let point = [&[4], x, y].concat();
+        if ParsedPublicKey::new(verification, &point).is_err() {
+            return Err(format!("Its coordinates are no point on {crv}."));
+        }
+        // For this key type the primitives take the point as it is.
+        Ok(Self::new(key_type, DecodingKey::from_ec_der(&point)))
+    }
+
+    fn okp(crv: &str, x: &[u8]) -> Result<Self, String> {
+        if crv != "Ed25519" {
+            return Err(format!("Its crv {} is not supported.", quoted(crv)));
+        }
+        let Ok(compressed) = CompressedEdwardsY::from_slice(x) else {
+            return Err(format!("Its x has {} bytes; Ed25519 needs 32.", x.len()));
+        };
+        let point = compressed.decompress();
+        let Some(point) = point.filter(|point| point.compress() == compressed) else {
+            return Err("Its x is no point on Ed25519.".to_owned());
+        };
+        // Every message has a signature that such a key verifies.
+        if point.is_small_order() {
+            return Err("Its x is a point of small order.".to_owned());
+        }
+        Ok(Self::new(KeyType::Ed25519, DecodingKey::from_ed_der(x)))
+    }
+}
+
+fn wrong(message: &'static str) -> Rejection {
+    reject(Code::Configuration, message)
+}
+
+/// An entry of a set as a message names it.
+fn place(index: usize, kid: Option<&str>) -> String {
+    match kid {
+        Some(kid) => format!("{} (kid {})", index + 1, quoted(kid)),
+        None => (index + 1).to_string(),
+    }
+}
+
+fn private_member<'o>(object: &'o Object<'_>) -> Option<&'o str> {
+    object
+        .iter()
+        .map(|(name, _)| name)
+        .find(|name| PRIVATE_MEMBERS.contains(name))
+}
+
+fn string<'o>(object: &'o Object<'_>, name: &str) -> Result<Option<&'o str>, String> {
+    match object.get(name) {
+        None => Ok(None),
+        Some(value) => match value.as_str() {
+            Some(text) => Ok(Some(text)),
+            None => Err(format!(
+                "Its {name} is {}, not a string.",
+                value.type_name()
+            )),
+        },
+    }
+}
+
+fn required<'o>(object: &'o Object<'_>, name: &str) -> Result<&'o str, String> {
+    string(object, name)?.ok_or_else(|| format!("It has no {name}."))
+}
+
+fn bytes(object: &Object<'_>, name: &str) -> Result<Vec<u8>, String> {
+    URL_SAFE_NO_PAD
+        .decode(required(object, name)?)
+        .map_err(|_| format!("Its {name} is not base64url without padding."))
+}

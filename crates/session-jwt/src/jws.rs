@@ -1,0 +1,165 @@
+//! The compact serialization of a JWS (RFC 7515 sections 3.1 and 7.1): three strictly encoded
+//! parts, and a header that asks for nothing we do not do.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::algorithm::Algorithm;
+use crate::json::Json;
+use crate::rejection::{Code, Rejection, quoted, reject};
+
+/// The longest token in bytes.
+pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+/// Header parameters that change what the signature means or bring keys along. None is ever
+/// honoured, and a token that carries one is refused rather than read as if it did not: `crit`
+/// and `b64` (RFC 7515 section 4.1.11, RFC 7797), `zip` and `enc` (RFC 7516), and keys in the
+/// token itself (RFC 7515 sections 4.1.2 to 4.1.6).
+const REFUSED_PARAMETERS: [&str; 8] = ["crit", "b64", "zip", "enc", "jwk", "jku", "x5u", "x5c"];
+
+/// A parsed token. Nothing about it has been verified.
+pub(crate) struct Jws<'a> {
+    pub(crate) header: Header,
+    pub(crate) payload: Vec<u8>,
+    /// What the signature covers: the first two parts and the dot between them.
+    pub(crate) signing_input: &'a str,
+    /// The third part, known to be well-formed base64url.
+    pub(crate) signature: &'a str,
+}
+
+/// The header parameters that verification uses.
+pub(crate) struct Header {
+    pub(crate) algorithm: Algorithm,
+    pub(crate) kid: Option<String>,
+    pub(crate) typ: Option<String>,
+}
+
+impl<'a> Jws<'a> {
+    pub(crate) fn parse(token: &'a str) -> Result<Self, Rejection> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(
+                reject(Code::Malformed, "token is too long").with_detail(format!(
+                    "It has {} bytes; the limit is {MAX_TOKEN_BYTES}.",
+                    token.len()
+                )),
+            );
+        }
+        let mut parts = token.split('.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(not_compact(token));
+        };
+        Ok(Self {
+            header: Header::parse(&decode(header, "header")?)?,
+            payload: decode(payload, "payload")?,
+            signature: decode(signature, "signature").map(|_| signature)?,
+            signing_input: &token[..header.len() + 1 + payload.len()],
+        })
+    }
+}
+
+fn not_compact(token: &str) -> Rejection {
+    let parts = token.split('.').count();
+    let rejection = reject(Code::Malformed, "token is not a compact JWS").with_detail(format!(
+        "It has {parts} {} separated by dots; a compact JWS has three.",
+        if parts == 1 { "part" } else { "parts" }
+    ));
+    if parts == 5 {
+        rejection.with_hint("Five parts make an encrypted token (JWE). Present a signed one.")
+    } else if token
+        .trim_start()
+        .get(..7)
+        .is_some_and(|start| start.eq_ignore_ascii_case("bearer "))
+    {
+        rejection.with_hint("Present the token alone, without the word \"Bearer\".")
+    } else {
+        rejection
+    }
+}
+
+/// Base64url without padding, whitespace or stray bits (RFC 7515 section 2).
+fn decode(part: &str, name: &str) -> Result<Vec<u8>, Rejection> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| {
+        reject(Code::Malformed, "token is not base64url").with_detail(format!(
+            "The {name} is not base64url without padding, as RFC 7515 section 2 requires."
+        ))
+    })
+}
+
+impl Header {
+    fn parse(text: &[u8]) -> Result<Self, Rejection> {
+        let malformed = |detail: String| {
+            reject(Code::Malformed, "token header is malformed").with_detail(detail)
+        };
+        let value = Json::parse(text).map_err(|error| malformed(error.to_string()))?;
+        let Some(object) = value.as_object() else {
+            return Err(malformed(format!(
+                "It is {}, not an object.",
+                value.type_name()
+            )));
+        };
+        if let Some((name, _)) = object
+            .iter()
+            .find(|(name, _)| REFUSED_PARAMETERS.contains(name))
+        {
+            return Err(reject(
+                Code::Malformed,
+                "token header asks for what is not supported",
+            )
+            .with_detail(format!("It has the parameter {}.", quoted(name))));
+        }
+        let string = |name: &str| match object.get(name) {
+            None => Ok(None),
+            Some(Json::String(text)) => Ok(Some(text)),
+            Some(other) => Err(malformed(format!(
+                "The parameter {} is {}, not a string.",
+                quoted(name),
+                other.type_name()
+            ))),
+        };
+        let (kid, typ) = (string("kid")?, string("typ")?);
+        let Some(name) = string("alg")? else {
+            return Err(malformed("It has no parameter \"alg\".".to_owned()));
+        };
+        let Some(algorithm) = Algorithm::from_name(name) else {
+            return Err(unknown_algorithm(name));
+        };
+        Ok(Self {
+            algorithm,
+            kid: kid.cloned().map(Cow::into_owned),
+            typ: typ.cloned().map(Cow::into_owned),
+        })
+    }
+
+    /// The token is a JWT as far as its header says (RFC 7519 section 5.1, RFC 9068 section 2.1).
+    pub(crate) fn check_typ(&self) -> Result<(), Rejection> {
+        let Some(typ) = &self.typ else { return Ok(()) };
+        let lower = typ.to_ascii_lowercase();
+        match lower.strip_prefix("application/").unwrap_or(&lower) {
+            "jwt" | "at+jwt" => Ok(()),
+            _ => Err(
+                reject(Code::Malformed, "token is of another type").with_detail(format!(
+                    "Its header has typ {}; accepted are \"JWT\" and \"at+jwt\".",
+                    quoted(typ)
+                )),
+            ),
+        }
+    }
+}
+
+fn unknown_algorithm(name: &str) -> Rejection {
+    let rejection =
+        reject(Code::Algorithm, "token algorithm is not supported").with_detail(format!(
+            "The token's alg is {}; supported are {}.",
+            quoted(name),
+            Algorithm::ALL.map(Algorithm::name).join(", ")
+        ));
+    if name.eq_ignore_ascii_case("none") {
+        rejection.with_hint("Unsigned tokens are never accepted.")
+    } else {
+        rejection
+    }
+}

@@ -1,0 +1,140 @@
+//! Where in a claims set something is: a claim by its name, or by a JSON Pointer (RFC 6901).
+
+use crate::json::{Json, Object};
+use crate::rejection::{Code, Rejection, quoted, reject};
+
+/// A path to a value in a claims set. A text that begins with a slash is a JSON Pointer, any
+/// other the name of a claim, dots and all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimPath {
+    text: String,
+    steps: Vec<String>,
+}
+
+impl ClaimPath {
+    /// Reads a path.
+    ///
+    /// # Errors
+    /// [`Code::Configuration`] where a pointer has a `~` that is neither `~0` nor `~1`.
+    pub fn parse(text: &str) -> Result<Self, Rejection> {
+        let steps = match text.strip_prefix('/') {
+            None => return Ok(Self::name(text)),
+            Some(rest) => rest
+                .split('/')
+                .map(unescape)
+                .collect::<Option<_>>()
+                .ok_or_else(|| {
+                    reject(Code::Configuration, "claim path is not a JSON Pointer").with_detail(
+                        format!(
+                            "In {} a \"~\" is followed by neither 0 nor 1.",
+                            quoted(text)
+                        ),
+                    )
+                })?,
+        };
+        Ok(Self {
+            text: text.to_owned(),
+            steps,
+        })
+    }
+
+    /// The path of the claim of that name, which may begin with a slash.
+    pub(crate) fn name(name: &str) -> Self {
+        Self {
+            text: name.to_owned(),
+            steps: vec![name.to_owned()],
+        }
+    }
+
+    /// The path as it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The reference tokens, unescaped, outermost first; at least one.
+    pub fn steps(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().map(String::as_str)
+    }
+
+    pub(crate) fn find<'c, 'a>(&self, claims: &'c Object<'a>) -> Option<&'c Json<'a>> {
+        let (first, rest) = self.steps.split_first()?;
+        rest.iter()
+            .try_fold(claims.get(first)?, |value, step| match value {
+                Json::Object(object) => object.get(step),
+                Json::Array(items) => items.get(array_index(step)?),
+                _ => None,
+            })
+    }
+}
+
+/// A reference token as an array index: decimal digits without a leading zero (RFC 6901 section
+/// 4). `-`, the element after the last, never exists.
+pub fn array_index(step: &str) -> Option<usize> {
+    let canonical = step == "0" || !step.starts_with('0');
+    (canonical && step.bytes().all(|byte| byte.is_ascii_digit())).then(|| step.parse().ok())?
+}
+
+fn unescape(step: &str) -> Option<String> {
+    let mut parts = step.split('~');
+    let mut out = parts.next()?.to_owned();
+    for part in parts {
+        out.push(match part.as_bytes().first()? {
+            b'0' => '~',
+            b'1' => '/',
+            _ => return None,
+        });
+        out.push_str(&part[1..]);
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_pointers() {
+        let text = br#"{"a.b":1,"":2,"a":{"b/c":[10,{"~":"x"}],"0":3},"https://x/y":4}"#;
+        let value = Json::parse(text).unwrap();
+        let claims = value.as_object().unwrap();
+        let find = |path: &str| {
+            ClaimPath::parse(path)
+                .unwrap()
+                .find(claims)
+                .map(|value| match value {
+                    Json::Number(number) => number.text().to_owned(),
+                    other => other.as_str().unwrap_or(other.type_name()).to_owned(),
+                })
+        };
+        for (path, found) in [
+            ("a.b", Some("1")),
+            ("", Some("2")),
+            ("/", Some("2")),
+            ("/a/b~1c/0", Some("10")),
+            ("/a/b~1c/1/~0", Some("x")),
+            ("/a/b~1c/2", None),
+            ("/a/b~1c/-", None),
+            ("/a/b~1c/00", None),
+            ("/a/b~1c/+1", None),
+            ("/a/0", Some("3")),
+            ("/a.b/c", None),
+            ("https://x/y", Some("4")),
+            ("/https:~1~1x~1y", Some("4")),
+            ("missing", None),
+        ] {
+            assert_eq!(find(path).as_deref(), found, "{path:?}");
+        }
+        assert!(ClaimPath::parse("/a~").is_err());
+        assert!(ClaimPath::parse("/a~2").is_err());
+        assert!(ClaimPath::parse("a~2").is_ok());
+    }
+
+    #[test]
+    fn indexes() {
+        assert_eq!(array_index("0"), Some(0));
+        assert_eq!(array_index("10"), Some(10));
+        for step in ["", "-", "01", "+1", "-1", "1a", "99999999999999999999999"] {
+            assert_eq!(array_index(step), None, "{step:?}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Why something was refused: one type for tokens and for configuration.
+
+use std::borrow::Cow;
+
+/// What kind of refusal this is. Each has an SQLSTATE of its own, so that a client can tell
+/// "refresh the token" from "log out" by the code alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// The token is not a well-formed compact JWS that this library accepts.
+    Malformed,
+    /// No provider serves the token's issuer, or no key of that provider has the token's kid.
+    NoKey,
+    /// The signature does not verify.
+    Signature,
+    /// `exp` has passed.
+    Expired,
+    /// `nbf` has not come yet.
+    NotYetValid,
+    /// The token names no issuer where one is needed, or another than the provider's.
+    Issuer,
+    /// The token is not meant for this audience.
+    Audience,
+    /// `jti` is not above the last one that this session saw.
+    Replayed,
+    /// A claim is missing, of the wrong type, or not allowed.
+    Claim,
+    /// The token's algorithm is not one that the key may be used with.
+    Algorithm,
+    /// A key, a provider or a setting is wrong.
+    Configuration,
+}
+
+impl Code {
+    /// Every code, in the order of the SQLSTATEs.
+    pub const ALL: [Code; 11] = [
+        Code::Malformed,
+        Code::NoKey,
+        Code::Signature,
+        Code::Expired,
+        Code::NotYetValid,
+        Code::Issuer,
+        Code::Audience,
+        Code::Replayed,
+        Code::Claim,
+        Code::Algorithm,
+        Code::Configuration,
+    ];
+
+    /// The five characters of the SQLSTATE: class 28 (invalid authorization specification) with
+    /// implementation-defined subclasses, and Postgres' own `22023` (invalid parameter value).
+    pub const fn sqlstate(self) -> &'static str {
+        self.describe().0
+    }
+
+    /// What the code means, in the words of the documentation's table.
+    pub const fn meaning(self) -> &'static str {
+        self.describe().1
+    }
+
+    const fn describe(self) -> (&'static str, &'static str) {
+        match self {
+            Code::Malformed => ("28J01", "malformed token"),
+            Code::NoKey => ("28J02", "no matching key or provider"),
+            Code::Signature => ("28J03", "signature does not verify"),
+            Code::Expired => ("28J04", "expired"),
+            Code::NotYetValid => ("28J05", "not yet valid"),
+            Code::Issuer => ("28J06", "issuer missing or not the provider's"),
+            Code::Audience => ("28J07", "audience missing or not the provider's"),
+            Code::Replayed => ("28J08", "replayed (`jti` not above the last one)"),
+            Code::Claim => (
+                "28J09",
+                "a claim is missing, of the wrong type, or not allowed",
+            ),
+            Code::Algorithm => ("28J10", "algorithm not allowed"),
+            Code::Configuration => ("22023", "a key, a provider or a setting is wrong"),
+        }
+    }
+}
+
+/// A refusal: a stable message that says which check failed, a detail with what was found and
+/// what was expected, and a hint with what to do about it.
+///
+/// None of the three ever holds bytes of a token, of a signature or of a key; strings that come
+/// from outside appear quoted, escaped and shortened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Rejection {
+    code: Code,
+    message: &'static str,
+    detail: Option<String>,
+    hint: Option<Cow<'static, str>>,
+}
+
+impl Rejection {
+    /// A refusal with neither detail nor hint.
+    pub fn new(code: Code, message: &'static str) -> Self {
+        Self {
+            code,
+            message,
+            detail: None,
+            hint: None,
+        }
+    }
+
+    /// The same with what was found and what was expected; whole sentences.
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// The same with what to do about it; whole sentences.
+    pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The kind of refusal.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Which check failed: lower case, no full stop, never varies with the input.
+    pub fn message(&self) -> &'static str {
+        self.message
+    }
+
+    /// What was found and what was expected.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+/// Short for `Rejection::new`, for the many places that refuse.
+pub(crate) fn reject(code: Code, message: &'static str) -> Rejection {
+    Rejection::new(code, message)
+}
+
+/// How many characters of a string from outside a message may carry.
+const QUOTED_CHARACTERS: usize = 128;
+
+/// A string from outside, fit for a message or a log line in any encoding: in double quotes, all
+/// but printable ASCII escaped, cut after 128 characters.
+pub fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(QUOTED_CHARACTERS) + 2);
+    out.push('"');
+    for (index, character) in text.chars().enumerate() {
+        if index == QUOTED_CHARACTERS {
+            out.push_str("...");
+            break;
+        }
+        if character == '\'' {
+            out.push(character);
+        } else {
+            out.extend(character.escape_default());
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Several of them, separated by commas, the first ten only; "none" where there are none.
+pub(crate) fn quoted_list<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    const LISTED: usize = 10;
+    let mut texts = texts.into_iter();
+    let listed: Vec<String> = texts.by_ref().take(LISTED).map(quoted).collect();
+    let left = texts.count();
+    match (listed.is_empty(), left) {
+        (true, _) => "none".to_owned(),
+        (false, 0) => listed.join(", "),
+        (false, left) => format!("{} and {left} more", listed.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoting_escapes_and_shortens() {
+        assert_eq!(quoted("it's"), "\"it's\"");
+        assert_eq!(quoted("a\"b\n\0\u{202e}"), "\"a\\\"b\\n\\u{0}\\u{202e}\"");
+        assert_eq!(
+            quoted(&"x".repeat(500)).chars().count(),
+            QUOTED_CHARACTERS + 5
+        );
+    }
+
+    #[test]
+    fn lists_are_short() {
+        assert_eq!(quoted_list([]), "none");
+        assert_eq!(quoted_list(["a", "b"]), "\"a\", \"b\"");
+        assert!(quoted_list(["a"; 12]).ends_with("\"a\" and 2 more"));
+    }
+
+    #[test]
+    fn codes_are_distinct() {
+        let mut states: Vec<_> = Code::ALL.iter().map(|code| code.sqlstate()).collect();
+        states.sort_unstable();
+        states.dedup();
+        assert_eq!(states.len(), Code::ALL.len());
+    }
+}

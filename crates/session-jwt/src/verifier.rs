@@ -1,0 +1,147 @@
+//! From a token's text to its verified claims: parse, choose the provider by issuer, choose the
+//! key, verify the signature, check the claims. Each step only hands on to the next.
+
+use crate::claims::{self, Claims};
+use crate::jwk::KeySet;
+use crate::jws::Jws;
+use crate::provider::Provider;
+use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
+
+/// Verifies tokens against a fixed set of providers.
+#[derive(Debug, Default)]
+pub struct Verifier {
+    providers: Vec<Provider>,
+}
+
+impl Verifier {
+    /// A verifier that trusts these providers.
+    ///
+    /// # Errors
+    /// [`Code::Configuration`] where two have one name or one issuer, or where two have no
+    /// issuer: which provider a token belongs to must never be a matter of trying.
+    pub fn new(providers: Vec<Provider>) -> Result<Self, Rejection> {
+        for (index, provider) in providers.iter().enumerate() {
+            for earlier in &providers[..index] {
+                if earlier.issuer == provider.issuer {
+                    return Err(
+                        reject(Code::Configuration, "two providers serve one issuer").with_detail(
+                            format!(
+                                "The providers {} and {} {}.",
+                                quoted(&earlier.name),
+                                quoted(&provider.name),
+                                match &provider.issuer {
+                                    Some(issuer) =>
+                                        format!("both have the issuer {}", quoted(issuer)),
+                                    None => "both have no issuer".to_owned(),
+                                }
+                            ),
+                        ),
+                    );
+                }
+                if earlier.name == provider.name {
+                    return Err(reject(Code::Configuration, "two providers have one name")
+                        .with_detail(format!("The name is {}.", quoted(&provider.name))));
+                }
+            }
+        }
+        Ok(Self { providers })
+    }
+
+    /// The providers, in the order in which they were given.
+    pub fn providers(&self) -> &[Provider] {
+        &self.providers
+    }
+
+    /// Verifies a token at the time `now`, in seconds since 1970.
+    pub fn verify(&self, token: &str, now: i64) -> Result<Claims, Rejection> {
+        let claims = self.authenticate(token)?;
+        claims.check_not_before(now)?;
+        claims.check_expiry(now)?;
+        Ok(claims)
+    }
+
+    /// Verifies everything about a token but its times, which the caller must judge with
+    /// [`Claims::check_not_before`] and [`Claims::check_expiry`] whenever it relies on the claims.
+    pub fn authenticate(&self, token: &str) -> Result<Claims, Rejection> {
+        let jws = Jws::parse(token)?;
+        jws.header.check_typ()?;
+        let payload = claims::parse(&jws.payload)?;
+        // `claims::parse` gives nothing but objects.
+        let Some(unverified) = payload.as_object() else {
+            return Err(reject(Code::Malformed, "token payload is malformed"));
+        };
+        let provider = self.provider(&jws, claims::string(unverified, "iss")?)?;
+        verify_signature(&jws, &provider.keys)?;
+        let json = String::from_utf8_lossy(&jws.payload).into_owned();
+        Claims::check(unverified, json, jws.header.kid, provider)
+    }
+
+    /// The provider of an issuer; for an issuer that is nobody's, the one that names none.
+    fn provider(&self, jws: &Jws<'_>, issuer: Option<&str>) -> Result<&Provider, Rejection> {
+        let serves = |wanted: Option<&str>| {
+            self.providers
+                .iter()
+                .find(move |provider| provider.issuer.as_deref() == wanted)
+        };
+        if let Some(provider) = serves(issuer).or_else(|| serves(None)) {
+            return Ok(provider);
+        }
+        let issuers = || {
+            self.providers
+                .iter()
+                .filter_map(|provider| provider.issuer.as_deref())
+        };
+        if self.providers.is_empty() {
+            return Err(reject(Code::NoKey, "no key is configured")
+                .with_hint("Set pg_session_jwt.jwk or pg_session_jwt.providers."));
+        }
+        if issuer.is_none() {
+            return Err(
+                reject(Code::Issuer, "token has no issuer that is expected").with_detail(format!(
+                    "Its iss is missing; expected is {}.",
+                    quoted_list(issuers())
+                )),
+            );
+        }
+        Err(
+            reject(Code::NoKey, "no provider serves the token's issuer").with_detail(format!(
+                "The token has iss {}, kid {} and alg {}; the issuers configured are {}.",
+                issuer.map_or_else(|| "none".to_owned(), quoted),
+                jws.header
+                    .kid
+                    .as_deref()
+                    .map_or_else(|| "none".to_owned(), quoted),
+                jws.header.algorithm.name(),
+                quoted_list(issuers())
+            )),
+        )
+    }
+}
+
+/// Verifies one compact JWS against one JWK or JWK set and returns the payload's bytes, which
+/// need not be JSON.
+///
+/// This is the layer below [`Verifier::verify`], as strict about encodings, headers, keys and
+/// algorithms, but without `typ` and without any check of claims: **what it returns is signed,
+/// not valid**.
+pub fn verify_jws(jws: &str, keys: &KeySet) -> Result<Vec<u8>, Rejection> {
+    let jws = Jws::parse(jws)?;
+    verify_signature(&jws, keys)?;
+    Ok(jws.payload)
+}
+
+fn verify_signature(jws: &Jws<'_>, keys: &KeySet) -> Result<(), Rejection> {
+    let algorithm = jws.header.algorithm;
+    let kid = jws.header.kid.as_deref();
+    let mut candidates = keys.candidates(algorithm, kid)?;
+    if candidates.any(|key| key.verify(algorithm, jws.signing_input, jws.signature)) {
+        return Ok(());
+    }
+    Err(reject(Code::Signature, "token signature does not verify")
+        .with_detail(format!(
+            "The token has kid {} and alg {}.",
+            kid.map_or_else(|| "none".to_owned(), quoted),
+            algorithm.name()
+        ))
+        .with_hint("The token was changed, or signed with another key than the one configured."))
+}

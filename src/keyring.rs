@@ -1,0 +1,83 @@
+//! What the settings say about whom to trust, as a verifier that is made when it is needed.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use session_jwt::{Code, KeySet, Provider, Rejection, Verifier};
+
+use crate::pg::{self, BackendLocal};
+use crate::settings::{self, JWK, LAST_REFUSED, PROVIDERS};
+use crate::{audit, session};
+
+type Loaded = Result<Rc<Verifier>, Rejection>;
+
+static LOADED: BackendLocal<RefCell<Option<Loaded>>> = BackendLocal::new(RefCell::new(None));
+static STALE: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(true));
+
+/// Counts how often the configuration was made anew: what was verified under an earlier one
+/// counts no more.
+static EDITION: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
+
+/// The name of the provider that `pg_session_jwt.jwk` makes.
+const JWK_PROVIDER: &str = "pg_session_jwt.jwk";
+
+/// Notes that a document has changed. It may run while the backend is not able to do anything.
+pub(crate) fn forget() {
+    STALE.set(true);
+    session::forget();
+}
+
+/// The verifier for the settings as they are, and the number of its edition.
+pub(crate) fn verifier() -> Result<(Rc<Verifier>, u64), Rejection> {
+    if STALE.replace(false) {
+        let loaded = load().map(Rc::new);
+        if loaded
+            .as_ref()
+            .is_ok_and(|verifier| readable_secret(verifier))
+        {
+            audit::warn_of_readable_secret();
+        }
+        LOADED.replace(Some(loaded));
+        EDITION.set(EDITION.get() + 1);
+    }
+    match &*LOADED.borrow() {
+        Some(Ok(verifier)) => Ok((Rc::clone(verifier), EDITION.get())),
+        Some(Err(rejection)) => Err(rejection.clone()),
+        None => Err(no_key()),
+    }
+}
+
+/// What is wrong where nothing is configured.
+pub(crate) fn no_key() -> Rejection {
+    Rejection::new(Code::Configuration, "no key is configured")
+        .with_hint("Set pg_session_jwt.jwk or pg_session_jwt.providers.")
+}
+
+fn load() -> Result<Verifier, Rejection> {
+    let mut providers = PROVIDERS.with(|value| match value {
+        b"" => Ok(Vec::new()),
+        _ => Provider::parse_all(settings::document_text(value)?),
+    })?;
+    JWK.with(|value| {
+        if !value.is_empty() {
+            let keys = KeySet::parse(settings::document_text(value)?)?;
+            providers.push(Provider::with_default_policy(JWK_PROVIDER, keys));
+        }
+        Ok(())
+    })?;
+    match LAST_REFUSED.borrow().as_ref() {
+        Some(rejection) if providers.is_empty() => Err(rejection.clone()),
+        _ => Verifier::new(providers),
+    }
+}
+
+/// Whether a secret is among the settings although this session's client could read them: before
+/// the library is there to hide them, settings of extensions are visible to everybody.
+fn readable_secret(verifier: &Verifier) -> bool {
+    session::loaded_late()
+        && verifier
+            .providers()
+            .iter()
+            .any(|provider| provider.keys().is_symmetric())
+        && !pg::is_parallel_worker()
+}

@@ -1,0 +1,25 @@
+//! pg_session_jwt: a Postgres session knows who is asking, because the backend verified the JWT
+//! itself. `ARCHITECTURE.md` is the map.
+//!
+//! [`settings`] says what may be configured and by whom; [`keyring`] turns it into a verifier;
+//! [`session`] keeps the identity; [`functions`] are what SQL calls; [`audit`] writes the log;
+//! [`pg`] is the only module that touches Postgres itself.
+
+#![deny(unsafe_code)]
+
+mod audit;
+mod functions;
+mod keyring;
+#[allow(unsafe_code)]
+mod pg;
+mod session;
+mod settings;
+
+pg::module_entry!(on_load);
+
+/// What loading the library does, in the postmaster or in a backend: nothing but registering.
+fn on_load() {
+    settings::register();
+    pg::error::hide_statements();
+    pg::on_transaction_end(session::end_transaction);
+}

@@ -1,0 +1,149 @@
+//! Ready-made values: memory of our own that SQL functions hand out by pointer.
+
+use std::ffi::{CString, c_int};
+
+use pgrx::pg_sys::{self, Datum};
+use session_jwt::array_index;
+
+/// A varlena in memory of ours, aligned as every Postgres type may ask.
+pub(crate) struct Varlena(Box<[u64]>);
+
+/// Why a text cannot be a value in this database.
+pub(crate) struct Unrepresentable;
+
+impl Varlena {
+    /// A `text`, converted from UTF-8 to the database's encoding.
+    pub(crate) fn text(text: &str) -> Result<Self, Unrepresentable> {
+        in_server_encoding(text, |bytes| {
+            let size = bytes.len() + pg_sys::VARHDRSZ;
+            let mut words = vec![0u64; size.div_ceil(8)].into_boxed_slice();
+            let start = words.as_mut_ptr().cast::<u8>();
+            // SAFETY: the words hold `size` bytes; the header comes first, the text after it.
+            unsafe {
+                pgrx::varlena::set_varsize_4b(start.cast(), size as i32);
+                start
+                    .add(pg_sys::VARHDRSZ)
+                    .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            }
+            Self(words)
+        })
+    }
+
+    /// A `jsonb`, read by Postgres itself from JSON in UTF-8.
+    pub(crate) fn jsonb(json: &str) -> Result<Self, Unrepresentable> {
+        in_server_encoding(json, |bytes| {
+            let json = CString::new(bytes).unwrap_or_default();
+            // SAFETY: `jsonb_in` takes a C string and returns a plain varlena, which is copied.
+            unsafe {
+                let datum = pgrx::direct_function_call_as_datum(
+                    pg_sys::jsonb_in,
+                    &[Some(Datum::from(json.as_ptr()))],
+                );
+                let source = datum.map_or(std::ptr::null(), |datum| datum.cast_mut_ptr::<u8>());
+                let size = pgrx::varlena::varsize_any(source.cast());
+                let mut words = vec![0u64; size.div_ceil(8)].into_boxed_slice();
+                words
+                    .as_mut_ptr()
+                    .cast::<u8>()
+                    .copy_from_nonoverlapping(source, size);
+                pg_sys::pfree(source.cast_mut().cast());
+                Self(words)
+            }
+        })
+    }
+
+    /// The value, valid as long as `self`.
+    pub(crate) fn datum(&self) -> Datum {
+        Datum::from(self.0.as_ptr())
+    }
+}
+
+/// Runs `build` on the text in the database's encoding. An error that Postgres raises on the way
+/// (a character that the encoding does not have) is caught: the conversions and `jsonb_in` hold
+/// nothing but memory, so that no transaction state needs cleaning up.
+fn in_server_encoding<T>(text: &str, build: impl Fn(&[u8]) -> T) -> Result<T, Unrepresentable> {
+    let build = std::panic::AssertUnwindSafe(build);
+    pg_sys::PgTryBuilder::new(move || {
+        // SAFETY: the length is the text's; the result is the text itself or a new C string.
+        let bytes = unsafe {
+            let converted = pg_sys::pg_any_to_server(
+                text.as_ptr().cast(),
+                text.len() as c_int,
+                pg_sys::pg_enc::PG_UTF8 as c_int,
+            );
+            if converted.cast_const().cast() == text.as_ptr() {
+                text.as_bytes()
+            } else {
+                std::ffi::CStr::from_ptr(converted).to_bytes()
+            }
+        };
+        Ok(build(bytes))
+    })
+    .catch_others(|_| Err(Unrepresentable))
+    .execute()
+}
+
+/// A UUID in the forms that Postgres' `uuid` accepts: 32 hexadecimal digits, a hyphen after any
+/// group of four, braces around it all.
+pub(crate) fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let text = match text.strip_prefix('{') {
+        Some(rest) => rest.strip_suffix('}')?,
+        None => text,
+    };
+    let mut uuid = [0; 16];
+    let mut rest = text.as_bytes();
+    for (place, byte) in uuid.iter_mut().enumerate() {
+        let (digits, after) = rest.split_at_checked(2)?;
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        *byte = match digits {
+            [high, low] => u8::try_from(digit(*high)? << 4 | digit(*low)?).ok()?,
+            _ => return None,
+        };
+        rest = match after.split_first() {
+            Some((b'-', after)) if place % 2 == 1 && place < 15 => after,
+            _ => after,
+        };
+    }
+    rest.is_empty().then_some(uuid)
+}
+
+/// Steps into a `jsonb` value and returns what is there as text, as `->>` would.
+pub(crate) fn jsonb_text<'s>(value: Datum, steps: impl Iterator<Item = &'s str>) -> Option<Datum> {
+    let mut steps = steps.peekable();
+    let mut value = value;
+    while let Some(step) = steps.next() {
+        value = step_into(value, step, steps.peek().is_none())?;
+    }
+    Some(value)
+}
+
+fn step_into(value: Datum, step: &str, last: bool) -> Option<Datum> {
+    // SAFETY: `value` is a jsonb; its first word is the container's header. The functions take
+    // a jsonb and a text or an int4, and return null where there is nothing.
+    unsafe {
+        let jsonb = pg_sys::pg_detoast_datum(value.cast_mut_ptr());
+        let header = pgrx::varlena::vardata_any(jsonb)
+            .cast::<u32>()
+            .read_unaligned();
+        let jsonb = Datum::from(jsonb);
+        if header & pg_sys::JB_FARRAY != 0 && header & pg_sys::JB_FSCALAR == 0 {
+            let index = i32::try_from(array_index(step)?).ok()?;
+            let function = if last {
+                pg_sys::jsonb_array_element_text
+            } else {
+                pg_sys::jsonb_array_element
+            };
+            pgrx::direct_function_call_as_datum(function, &[Some(jsonb), Some(Datum::from(index))])
+        } else if header & pg_sys::JB_FOBJECT != 0 {
+            let name = Varlena::text(step).ok()?;
+            let function = if last {
+                pg_sys::jsonb_object_field_text
+            } else {
+                pg_sys::jsonb_object_field
+            };
+            pgrx::direct_function_call_as_datum(function, &[Some(jsonb), Some(name.datum())])
+        } else {
+            None
+        }
+    }
+}

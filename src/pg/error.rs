@@ -1,0 +1,156 @@
+//! Errors, warnings and log lines, with SQLSTATEs that Postgres itself does not know.
+
+use std::cell::Cell;
+use std::ffi::{CStr, CString, c_char, c_int};
+
+use pgrx::pg_sys;
+use session_jwt::{Code, Rejection};
+
+use super::BackendLocal;
+
+// Declared by hand because `pgrx` leaves out variadic functions, and because an error raised
+// through its guard would be raised again with one of Postgres' own SQLSTATEs instead of ours.
+unsafe extern "C-unwind" {
+    fn errstart(elevel: c_int, domain: *const c_char) -> bool;
+    fn errcode(sqlerrcode: c_int) -> c_int;
+    fn errmsg_internal(format: *const c_char, ...) -> c_int;
+    fn errdetail_internal(format: *const c_char, ...) -> c_int;
+    fn errhint(format: *const c_char, ...) -> c_int;
+    fn errhidestmt(hide: bool) -> c_int;
+    fn errhidecontext(hide: bool) -> c_int;
+    fn errfinish(file: *const c_char, line: c_int, function: *const c_char);
+}
+
+/// An SQLSTATE as Postgres stores it: six bits a character (`MAKE_SQLSTATE`).
+fn packed(sqlstate: &str) -> c_int {
+    sqlstate.bytes().enumerate().fold(0, |sum, (place, byte)| {
+        sum | (c_int::from(byte.wrapping_sub(b'0')) & 0x3f) << (6 * place)
+    })
+}
+
+/// A C string in Postgres' memory that outlives the frame; NUL where the text has one.
+fn palloced(text: &str) -> *mut c_char {
+    let text = CString::new(text.replace('\0', "\\0")).unwrap_or_default();
+    // SAFETY: both are valid C strings and contexts; what is copied ends with a NUL.
+    unsafe { pg_sys::MemoryContextStrdup(pg_sys::ErrorContext, text.as_ptr()) }
+}
+
+/// One message for the client or the log.
+struct Report {
+    level: c_int,
+    sqlstate: c_int,
+    message: *mut c_char,
+    detail: *mut c_char,
+    hint: *mut c_char,
+}
+
+impl Report {
+    /// Hands the report to Postgres. At level ERROR this does not return: it jumps to Postgres'
+    /// handler, so that the frames in between must own nothing.
+    fn send(self) {
+        const TEXT: &CStr = c"%s";
+        // SAFETY: the strings are C strings in ErrorContext, which is reset only once the report
+        // is done; the order of the calls is that of `ereport`.
+        unsafe {
+            if !errstart(self.level, std::ptr::null()) {
+                return;
+            }
+            errcode(self.sqlstate);
+            errmsg_internal(TEXT.as_ptr(), self.message);
+            if !self.detail.is_null() {
+                errdetail_internal(TEXT.as_ptr(), self.detail);
+            }
+            if !self.hint.is_null() {
+                errhint(TEXT.as_ptr(), self.hint);
+            }
+            errhidestmt(true);
+            errhidecontext(true);
+            errfinish(c"pg_session_jwt".as_ptr(), 0, std::ptr::null());
+        }
+    }
+}
+
+/// Raises the rejection as an error. The caller's frame, and every frame up to Postgres', must
+/// own nothing that needs dropping.
+pub(crate) fn raise(rejection: Rejection) -> ! {
+    let report = Report {
+        level: pg_sys::elog::PgLogLevel::ERROR as c_int,
+        sqlstate: packed(rejection.code().sqlstate()),
+        message: palloced(rejection.message()),
+        detail: rejection.detail().map_or(std::ptr::null_mut(), palloced),
+        hint: rejection.hint().map_or(std::ptr::null_mut(), palloced),
+    };
+    drop(rejection);
+    report.send();
+    unreachable!("an ERROR does not return")
+}
+
+/// Sends the client a warning.
+pub(crate) fn warn(message: &str, hint: &str) {
+    Report {
+        level: pg_sys::WARNING as c_int,
+        sqlstate: packed("01000"),
+        message: palloced(message),
+        detail: std::ptr::null_mut(),
+        hint: palloced(hint),
+    }
+    .send();
+}
+
+/// Writes a line to the server's log and nowhere else, without the statement.
+pub(crate) fn log(message: &str) {
+    Report {
+        level: pg_sys::LOG_SERVER_ONLY as c_int,
+        sqlstate: 0,
+        message: palloced(message),
+        detail: std::ptr::null_mut(),
+        hint: std::ptr::null_mut(),
+    }
+    .send();
+}
+
+/// Tells Postgres why a check hook is about to return false. `message` takes the place of the
+/// usual one, which quotes the value.
+pub(super) fn refuse_value(message: &str, code: Code, detail: Option<&str>, hint: Option<&str>) {
+    // SAFETY: these are what the macros GUC_check_errmsg and its siblings set; Postgres reads
+    // them when the hook returns, and their memory lasts until then.
+    unsafe {
+        pg_sys::GUC_check_errcode(packed(code.sqlstate()));
+        pg_sys::GUC_check_errmsg_string = palloced(message);
+        pg_sys::GUC_check_errdetail_string = detail.map_or(std::ptr::null_mut(), palloced);
+        pg_sys::GUC_check_errhint_string = hint.map_or(std::ptr::null_mut(), palloced);
+    }
+}
+
+static NEXT_LOG_HOOK: BackendLocal<Cell<pg_sys::emit_log_hook_type>> =
+    BackendLocal::new(Cell::new(None));
+
+/// Keeps the statement and the context out of the server's log for errors of ours: when a token
+/// is refused, a statement that holds it as a literal would be logged along with the error.
+pub(crate) fn hide_statements() {
+    unsafe extern "C-unwind" fn at_log(report: *mut pg_sys::ErrorData) {
+        // SAFETY: Postgres hands over the report that it is about to write.
+        unsafe {
+            if let Some(report) = report.as_mut()
+                && is_ours(report.sqlerrcode)
+            {
+                report.hide_stmt = true;
+                report.hide_ctx = true;
+            }
+            if let Some(next) = NEXT_LOG_HOOK.get() {
+                next(report);
+            }
+        }
+    }
+    // SAFETY: hooks are installed while the library is loaded, once, and call the one before.
+    unsafe {
+        NEXT_LOG_HOOK.set(pg_sys::emit_log_hook);
+        pg_sys::emit_log_hook = Some(at_log);
+    }
+}
+
+/// Whether an SQLSTATE is of the subclasses that are ours, 28Jxx.
+fn is_ours(sqlstate: c_int) -> bool {
+    const FIRST_THREE: c_int = (1 << 18) - 1;
+    sqlstate & FIRST_THREE == packed("28J00") & FIRST_THREE
+}

@@ -1,0 +1,462 @@
+//! Custom settings (GUCs): their variables, their hooks, and the memory that hooks leave behind.
+
+use std::cell::Cell;
+use std::ffi::{CStr, c_char, c_int, c_void};
+
+use pgrx::pg_sys;
+use session_jwt::Rejection;
+
+use super::{BackendLocal, error, function};
+
+/// Where a new value comes from, as far as our hooks care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Configuration files, the postmaster's command line, and what `ALTER SYSTEM`, `ALTER
+    /// DATABASE` and `ALTER ROLE` have stored.
+    Stored,
+    /// The startup packet.
+    Startup,
+    /// `SET`, `set_config` and the like, within a session.
+    Session,
+    /// Only to be validated, for `ALTER DATABASE`, `ALTER ROLE` and `CREATE FUNCTION … SET`.
+    Test,
+    /// A parallel worker takes over what its leader has.
+    Worker,
+}
+
+impl Source {
+    fn from_raw(source: pg_sys::GucSource::Type) -> Self {
+        use pg_sys::GucSource::*;
+        match source {
+            _ if super::restoring_worker() => Source::Worker,
+            PGC_S_CLIENT => Source::Startup,
+            PGC_S_TEST => Source::Test,
+            PGC_S_SESSION | PGC_S_INTERACTIVE | PGC_S_OVERRIDE => Source::Session,
+            _ => Source::Stored,
+        }
+    }
+}
+
+/// Who may set a setting, and who may see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Privilege {
+    /// A superuser, or a role that was granted `SET ON PARAMETER`; only superusers and members of
+    /// `pg_read_all_settings` see the value.
+    SuperuserHidden,
+    /// The same, and everybody sees the value.
+    Superuser,
+}
+
+impl Privilege {
+    fn flags(self) -> c_int {
+        let flags = match self {
+            Privilege::SuperuserHidden => pg_sys::GUC_SUPERUSER_ONLY,
+            Privilege::Superuser => 0,
+        };
+        (flags | pg_sys::GUC_NOT_IN_SAMPLE) as c_int
+    }
+}
+
+/// The memory of a boolean setting.
+pub(crate) struct BoolVariable(BackendLocal<Cell<bool>>);
+
+/// The memory of an integer setting.
+pub(crate) struct IntVariable(BackendLocal<Cell<c_int>>);
+
+/// The memory of a text setting.
+pub(crate) struct TextVariable(BackendLocal<Cell<*mut c_char>>);
+
+impl BoolVariable {
+    pub(crate) const fn new(value: bool) -> Self {
+        Self(BackendLocal::new(Cell::new(value)))
+    }
+
+    pub(crate) fn get(&self) -> bool {
+        self.0.get()
+    }
+
+    pub(crate) fn define(
+        &'static self,
+        name: &'static CStr,
+        description: &'static CStr,
+        privilege: Privilege,
+        assign: pg_sys::GucBoolAssignHook,
+    ) {
+        // SAFETY: the variable is static; name and description are static C strings.
+        unsafe {
+            pg_sys::DefineCustomBoolVariable(
+                name.as_ptr(),
+                description.as_ptr(),
+                std::ptr::null(),
+                self.0.as_ptr(),
+                self.0.get(),
+                pg_sys::GucContext::PGC_SUSET,
+                privilege.flags(),
+                None,
+                assign,
+                None,
+            );
+        }
+    }
+}
+
+impl IntVariable {
+    pub(crate) const fn new(value: c_int) -> Self {
+        Self(BackendLocal::new(Cell::new(value)))
+    }
+
+    /// The value; settings of this kind are never below nought.
+    pub(crate) fn get(&self) -> usize {
+        usize::try_from(self.0.get()).unwrap_or(0)
+    }
+
+    pub(crate) fn define(
+        &'static self,
+        name: &'static CStr,
+        description: &'static CStr,
+        most: c_int,
+        privilege: Privilege,
+    ) {
+        // SAFETY: as for a boolean.
+        unsafe {
+            pg_sys::DefineCustomIntVariable(
+                name.as_ptr(),
+                description.as_ptr(),
+                std::ptr::null(),
+                self.0.as_ptr(),
+                self.0.get(),
+                0,
+                most,
+                pg_sys::GucContext::PGC_SUSET,
+                privilege.flags(),
+                None,
+                None,
+                None,
+            );
+        }
+    }
+}
+
+/// The hooks of a text setting that decides whom to trust.
+pub(crate) type DocumentHooks = (pg_sys::GucStringCheckHook, pg_sys::GucStringAssignHook);
+
+impl TextVariable {
+    pub(crate) const fn new() -> Self {
+        Self(BackendLocal::new(Cell::new(std::ptr::null_mut())))
+    }
+
+    /// Lends the value; empty where there is none. `body` must not change the setting.
+    pub(crate) fn with<T>(&self, body: impl FnOnce(&[u8]) -> T) -> T {
+        let value = self.0.get();
+        if value.is_null() {
+            return body(b"");
+        }
+        // SAFETY: Postgres keeps a C string there, and changes it only when the setting changes.
+        body(unsafe { CStr::from_ptr(value) }.to_bytes())
+    }
+
+    /// Overwrites the value with the empty text, in place: also for whatever shares its memory,
+    /// such as the value that a `RESET` would bring back.
+    fn wipe(&self) {
+        wipe(self.0.get());
+    }
+
+    pub(crate) fn define_document(
+        &'static self,
+        name: &'static CStr,
+        description: &'static CStr,
+        hooks: DocumentHooks,
+    ) {
+        let privilege = Privilege::SuperuserHidden;
+        // SAFETY: as for a boolean.
+        unsafe {
+            pg_sys::DefineCustomStringVariable(
+                name.as_ptr(),
+                description.as_ptr(),
+                std::ptr::null(),
+                self.0.as_ptr(),
+                std::ptr::null(),
+                pg_sys::GucContext::PGC_SUSET,
+                privilege.flags(),
+                hooks.0,
+                hooks.1,
+                None,
+            );
+        }
+    }
+}
+
+/// Overwrites a setting's text with the empty one.
+fn wipe(value: *mut c_char) {
+    if !value.is_null() {
+        // SAFETY: values of settings without a built-in default are heap copies of Postgres',
+        // which it frees but never reads past the NUL.
+        unsafe { value.write(0) };
+    }
+}
+
+/// Reserves a prefix: from here on nobody can make up settings under it.
+pub(crate) fn reserve_prefix(prefix: &'static CStr) {
+    // SAFETY: it is a C string.
+    unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) }
+}
+
+/// The value of a setting that is not ours, where there is one.
+pub(crate) fn foreign<T>(name: &CStr, body: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    // SAFETY: with `missing_ok` and without a privilege check it does not raise; the text it
+    // returns is valid until a setting changes or the function is called again.
+    unsafe {
+        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        (!value.is_null()).then(|| body(CStr::from_ptr(value).to_bytes()))
+    }
+}
+
+/// Runs a check hook. `check` gets the new value, empty where there is none.
+///
+/// # Safety
+/// Postgres makes the call.
+pub(crate) unsafe fn check<T>(
+    new_value: *mut *mut c_char,
+    source: pg_sys::GucSource::Type,
+    check: impl FnOnce(&[u8], Source) -> Result<T, Rejection>,
+    explain: impl FnOnce(&Rejection),
+) -> Option<T> {
+    function::guarded(|| {
+        // SAFETY: Postgres passes a pointer to a C string, or to null.
+        let value = unsafe {
+            let value = new_value.read();
+            if value.is_null() {
+                b""
+            } else {
+                CStr::from_ptr(value).to_bytes()
+            }
+        };
+        check(value, Source::from_raw(source))
+            .inspect_err(explain)
+            .ok()
+    })
+}
+
+/// What is known of the moment at which the token setting got its value. Postgres keeps it with
+/// the value, through savepoints, rollbacks and resets, and frees it as plain memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Presentation {
+    /// Counts the values that this backend has been given.
+    pub(crate) generation: u64,
+    /// Whether the value passed the checks that belong to its presentation, such as `nbf`.
+    pub(crate) checked: bool,
+}
+
+/// The setting that holds the token.
+pub(crate) struct TokenVariable {
+    text: TextVariable,
+    presentation: BackendLocal<Cell<*mut Presentation>>,
+    /// Values of earlier generations are revoked.
+    revoked_below: BackendLocal<Cell<u64>>,
+}
+
+impl TokenVariable {
+    pub(crate) const fn new() -> Self {
+        Self {
+            text: TextVariable::new(),
+            presentation: BackendLocal::new(Cell::new(std::ptr::null_mut())),
+            revoked_below: BackendLocal::new(Cell::new(0)),
+        }
+    }
+
+    /// Lends the token; empty where there is none.
+    pub(crate) fn with<T>(&self, body: impl FnOnce(&[u8]) -> T) -> T {
+        self.text.with(body)
+    }
+
+    /// Whether the current value has passed the checks of its presentation.
+    pub(crate) fn is_checked(&self) -> bool {
+        // SAFETY: Postgres keeps the memory as long as the value is the current one, and tells
+        // the assign hook before it frees it.
+        unsafe { self.presentation.get().as_ref() }.is_none_or(|presentation| presentation.checked)
+    }
+
+    /// Notes that it has.
+    pub(crate) fn set_checked(&self) {
+        // SAFETY: as above; nobody else holds a reference.
+        if let Some(presentation) = unsafe { self.presentation.get().as_mut() } {
+            presentation.checked = true;
+        }
+    }
+
+    /// Takes away every value up to `generation`, the current one and those that a rollback or a
+    /// `RESET` would bring back: each is emptied in place, so that parallel workers, which get
+    /// the text and nothing else, see it gone too.
+    pub(crate) fn revoke_below(&self, generation: u64) {
+        self.revoked_below.set(generation);
+        self.text.wipe();
+    }
+
+    /// What the assign hook does. It may run during a rollback and must not fail.
+    ///
+    /// # Safety
+    /// Postgres makes the call, with the value and the memory that a check hook left.
+    pub(crate) unsafe fn assign(&self, value: *const c_char, presentation: *mut c_void) {
+        let presentation = presentation.cast::<Presentation>();
+        self.presentation.set(presentation);
+        // SAFETY: it is null or what `keep` made.
+        if let Some(presentation) = unsafe { presentation.as_ref() }
+            && presentation.generation < self.revoked_below.get()
+        {
+            wipe(value.cast_mut());
+        }
+    }
+
+    pub(crate) fn define(
+        &'static self,
+        name: &'static CStr,
+        description: &'static CStr,
+        hooks: (
+            pg_sys::GucStringCheckHook,
+            pg_sys::GucStringAssignHook,
+            pg_sys::GucShowHook,
+        ),
+    ) {
+        let flags = pg_sys::GUC_NO_SHOW_ALL
+            | pg_sys::GUC_NOT_IN_SAMPLE
+            | pg_sys::GUC_DISALLOW_IN_FILE
+            | pg_sys::GUC_NOT_WHILE_SEC_REST;
+        // SAFETY: as for a boolean.
+        unsafe {
+            pg_sys::DefineCustomStringVariable(
+                name.as_ptr(),
+                description.as_ptr(),
+                std::ptr::null(),
+                self.text.0.as_ptr(),
+                std::ptr::null(),
+                pg_sys::GucContext::PGC_USERSET,
+                flags as c_int,
+                hooks.0,
+                hooks.1,
+                hooks.2,
+            );
+        }
+    }
+}
+
+/// The hooks of a document: `$check` is safe code that refuses it or not, `$assign` cannot fail.
+macro_rules! document_hooks {
+    ($name:expr, $check:expr, $assign:expr) => {{
+        #[allow(unsafe_code)]
+        unsafe extern "C-unwind" fn check(
+            new_value: *mut *mut std::ffi::c_char,
+            _extra: *mut *mut std::ffi::c_void,
+            source: ::pgrx::pg_sys::GucSource::Type,
+        ) -> bool {
+            let explain = |rejection: &_| $crate::pg::guc::refuse_document($name, rejection);
+            // SAFETY: Postgres calls this as the check hook it is.
+            unsafe { $crate::pg::guc::check(new_value, source, $check, explain) }.is_some()
+        }
+        extern "C-unwind" fn assign(_: *const std::ffi::c_char, _: *mut std::ffi::c_void) {
+            $assign();
+        }
+        (Some(check as _), Some(assign as _))
+    }};
+}
+pub(crate) use document_hooks;
+
+/// The hooks of the token: `$check` is safe code that verifies it or not, `$assign` cannot fail,
+/// `$shown` is what everybody sees in place of a token.
+macro_rules! token_hooks {
+    ($variable:expr, $check:expr, $assign:expr, $shown:expr) => {{
+        #[allow(unsafe_code)]
+        unsafe extern "C-unwind" fn check(
+            new_value: *mut *mut std::ffi::c_char,
+            extra: *mut *mut std::ffi::c_void,
+            source: ::pgrx::pg_sys::GucSource::Type,
+        ) -> bool {
+            // SAFETY: Postgres calls this as the check hook it is.
+            unsafe {
+                $crate::pg::guc::check(new_value, source, $check, $crate::pg::guc::refuse_token)
+                    .is_some_and(|presentation| $crate::pg::guc::keep(presentation, extra))
+            }
+        }
+        #[allow(unsafe_code)]
+        unsafe extern "C-unwind" fn assign(
+            value: *const std::ffi::c_char,
+            extra: *mut std::ffi::c_void,
+        ) {
+            // SAFETY: Postgres calls this as the assign hook it is.
+            unsafe { $variable.assign(value, extra) };
+            $assign();
+        }
+        extern "C-unwind" fn show() -> *const std::ffi::c_char {
+            if $variable.with(<[u8]>::is_empty) {
+                c"".as_ptr()
+            } else {
+                $shown.as_ptr()
+            }
+        }
+        (Some(check as _), Some(assign as _), Some(show as _))
+    }};
+}
+pub(crate) use token_hooks;
+
+/// An assign hook of a boolean setting.
+macro_rules! bool_assign_hook {
+    ($assign:expr) => {{
+        extern "C-unwind" fn assign(_: bool, _: *mut std::ffi::c_void) {
+            $assign();
+        }
+        Some(assign as _)
+    }};
+}
+pub(crate) use bool_assign_hook;
+
+/// Leaves `presentation` with Postgres, in the memory from which it frees it. False where there
+/// is no memory.
+///
+/// # Safety
+/// `extra` is what Postgres passed to the check hook.
+pub(crate) unsafe fn keep(presentation: Presentation, extra: *mut *mut c_void) -> bool {
+    unsafe extern "C" {
+        // Postgres 15 frees what a check hook leaves with free(3).
+        fn malloc(size: usize) -> *mut c_void;
+    }
+    // SAFETY: the memory is as large as what is written to it, and aligned for anything.
+    unsafe {
+        let memory = malloc(size_of::<Presentation>()).cast::<Presentation>();
+        if memory.is_null() {
+            return false;
+        }
+        memory.write(presentation);
+        extra.write(memory.cast());
+        true
+    }
+}
+
+/// Reports a refused document in place of Postgres' own message, which would quote it.
+pub(crate) fn refuse_document(name: &CStr, rejection: &Rejection) {
+    let message = rejection.message();
+    let mut detail = String::with_capacity(message.len() + 2);
+    let mut characters = message.chars();
+    detail.extend(characters.next().into_iter().flat_map(char::to_uppercase));
+    detail.push_str(characters.as_str());
+    detail.push('.');
+    if let Some(rest) = rejection.detail() {
+        detail.push(' ');
+        detail.push_str(rest);
+    }
+    error::refuse_value(
+        &format!("invalid value for parameter \"{}\"", name.to_string_lossy()),
+        rejection.code(),
+        Some(&detail),
+        rejection.hint(),
+    );
+}
+
+/// Reports a refused token.
+pub(crate) fn refuse_token(rejection: &Rejection) {
+    error::refuse_value(
+        rejection.message(),
+        rejection.code(),
+        rejection.detail(),
+        rejection.hint(),
+    );
+}

@@ -1,0 +1,148 @@
+//! Postgres itself: every raw call and all `unsafe` of the extension, behind safe functions.
+//!
+//! What makes them safe is the same everywhere: a backend is one process with one thread, which
+//! runs Postgres' code and ours in turn; nothing here is reachable from another thread. Calls
+//! into Postgres that can raise an error go through `pgrx`, which turns the long jump into a
+//! panic that unwinds to [`function::guarded`]; the few that are declared here by hand either
+//! cannot raise, or are made from frames that own nothing.
+
+pub(crate) mod datum;
+pub(crate) mod error;
+pub(crate) mod function;
+pub(crate) mod guc;
+
+use std::cell::Cell;
+use std::ops::Deref;
+
+use pgrx::pg_sys;
+
+/// The symbols by which Postgres knows a loadable module: the magic block and `_PG_init`.
+macro_rules! module_entry {
+    ($on_load:path) => {
+        ::pgrx::pg_module_magic!(name, version);
+
+        #[allow(unsafe_code, non_snake_case)]
+        // SAFETY: Postgres calls it once, on the backend's thread, after loading the library.
+        #[unsafe(no_mangle)]
+        extern "C-unwind" fn _PG_init() {
+            $crate::pg::function::guarded($on_load);
+        }
+    };
+}
+pub(crate) use module_entry;
+
+/// A value that belongs to this backend.
+pub(crate) struct BackendLocal<T>(T);
+
+// SAFETY: a backend has one thread; see the module's comment.
+unsafe impl<T> Sync for BackendLocal<T> {}
+
+impl<T> BackendLocal<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(value)
+    }
+}
+
+impl<T> Deref for BackendLocal<T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// A time as Postgres counts it: microseconds since 2000-01-01 00:00 UTC.
+pub(crate) type Timestamp = i64;
+
+/// Seconds between 1970 and 2000.
+const POSTGRES_EPOCH: i64 = 946_684_800;
+
+const MICROSECONDS: i64 = 1_000_000;
+
+unsafe extern "C-unwind" {
+    /// Reads a static variable and cannot raise, so it needs none of `pgrx`'s guard, which would
+    /// cost more than all the rest of a reader.
+    safe fn GetCurrentStatementStartTimestamp() -> Timestamp;
+}
+
+/// When the current statement began; in a parallel worker, when the leader's did.
+#[inline(always)]
+pub(crate) fn statement_start() -> Timestamp {
+    GetCurrentStatementStartTimestamp()
+}
+
+/// The present moment.
+pub(crate) fn now() -> Timestamp {
+    // SAFETY: it reads the clock and cannot raise.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+/// A Postgres time as whole seconds since 1970.
+pub(crate) fn to_unix(timestamp: Timestamp) -> i64 {
+    timestamp.div_euclid(MICROSECONDS) + POSTGRES_EPOCH
+}
+
+/// Seconds since 1970 as a Postgres time. The caller keeps them within the years 1 to 10000.
+pub(crate) fn from_unix(seconds: i64) -> Timestamp {
+    (seconds - POSTGRES_EPOCH).saturating_mul(MICROSECONDS)
+}
+
+/// Whether catalogs can be read and memory allocated for a transaction.
+pub(crate) fn in_transaction() -> bool {
+    // SAFETY: it reads static variables.
+    unsafe { pg_sys::IsTransactionState() }
+}
+
+/// Whether this is a parallel worker that is taking over its leader's settings.
+pub(crate) fn restoring_worker() -> bool {
+    // SAFETY: it reads a static variable.
+    unsafe { pg_sys::InitializingParallelWorker }
+}
+
+/// Whether this process is a parallel worker.
+pub(crate) fn is_parallel_worker() -> bool {
+    // SAFETY: it reads a static variable.
+    unsafe { pg_sys::ParallelWorkerNumber >= 0 }
+}
+
+/// Whether some code of Postgres' higher up the stack may still hold values that were handed out:
+/// within a portal, as in a procedure that commits.
+pub(crate) fn within_portal() -> bool {
+    // SAFETY: it reads a static variable.
+    unsafe { !pg_sys::ActivePortal.is_null() }
+}
+
+/// Whether a client's statement is under way, so that the library was not there before it.
+pub(crate) fn within_statement() -> bool {
+    // SAFETY: it reads a static variable.
+    unsafe { !pg_sys::debug_query_string.is_null() }
+}
+
+type Callback = fn();
+
+static TRANSACTION_END: BackendLocal<Cell<Option<Callback>>> = BackendLocal::new(Cell::new(None));
+
+/// Calls `callback`, which must not fail, whenever a top-level transaction has ended.
+pub(crate) fn on_transaction_end(callback: Callback) {
+    unsafe extern "C-unwind" fn at_event(
+        event: pg_sys::XactEvent::Type,
+        _argument: *mut std::ffi::c_void,
+    ) {
+        use pg_sys::XactEvent::*;
+        if matches!(
+            event,
+            XACT_EVENT_COMMIT
+                | XACT_EVENT_PARALLEL_COMMIT
+                | XACT_EVENT_ABORT
+                | XACT_EVENT_PARALLEL_ABORT
+                | XACT_EVENT_PREPARE
+        ) && let Some(callback) = TRANSACTION_END.get()
+        {
+            callback();
+        }
+    }
+    TRANSACTION_END.set(Some(callback));
+    // SAFETY: the callback lives as long as the library, which is never unloaded.
+    unsafe { pg_sys::RegisterXactCallback(Some(at_event), std::ptr::null_mut()) }
+}

@@ -1,0 +1,417 @@
+//! Who the session is: from the token setting to values that readers return as they are.
+//!
+//! The setting is the one place where the token lives, so Postgres' own rules decide about scope,
+//! rollback and parallel workers. Its assign hook marks what is here as stale; the next read
+//! resolves it: through the tokens verified before, else by verifying anew. What has been resolved
+//! stays until the setting, the keys or the clock say otherwise.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+
+use lru::LruCache;
+use session_jwt::{Claims, Code, Rejection};
+
+use crate::pg::datum::{Unrepresentable, Varlena, parse_uuid};
+use crate::pg::guc::{self, Presentation, Source};
+use crate::pg::{self, BackendLocal, Timestamp, error};
+use crate::settings::{JWT, TOKEN_CACHE_SIZE, TRUST_REQUEST_CLAIMS};
+use crate::{audit, keyring};
+use pgrx::pg_sys::Datum;
+
+/// The values that readers return.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Value {
+    /// `auth.user_id()`, text
+    UserId,
+    /// `auth.uid()`, uuid
+    Uid,
+    /// `auth.session()`, jsonb
+    Claims,
+    /// `auth.role()`, text
+    Role,
+    /// `auth.email()`, text
+    Email,
+}
+
+impl Value {
+    const ALL: [Value; 5] = [
+        Value::UserId,
+        Value::Uid,
+        Value::Claims,
+        Value::Role,
+        Value::Email,
+    ];
+}
+
+/// Someone whose claims are believed, with the values that readers return. It never moves and is
+/// kept until nothing that Postgres does can still refer to its values.
+struct Identity {
+    claims: Claims,
+    user_id: Option<Varlena>,
+    uid: Option<[u8; 16]>,
+    jsonb: Varlena,
+    role: Option<Varlena>,
+    email: Option<Varlena>,
+}
+
+impl Identity {
+    fn new(claims: Claims) -> Result<Rc<Self>, Rejection> {
+        let text = |value: Option<&str>| value.map(Varlena::text).transpose();
+        let build = || -> Result<_, Unrepresentable> {
+            Ok((
+                text(claims.user_id())?,
+                Varlena::jsonb(claims.json())?,
+                text(claims.role())?,
+                text(claims.email())?,
+            ))
+        };
+        let (user_id, jsonb, role, email) = build().map_err(|Unrepresentable| unrepresentable())?;
+        let uid = claims.user_id().and_then(parse_uuid);
+        Ok(Rc::new(Self {
+            claims,
+            user_id,
+            uid,
+            jsonb,
+            role,
+            email,
+        }))
+    }
+
+    fn value(&self, value: Value) -> Option<Datum> {
+        match value {
+            Value::UserId => self.user_id.as_ref().map(Varlena::datum),
+            Value::Uid => self.uid.as_ref().map(|uid| Datum::from(uid.as_ptr())),
+            Value::Claims => Some(self.jsonb.datum()),
+            Value::Role => self.role.as_ref().map(Varlena::datum),
+            Value::Email => self.email.as_ref().map(Varlena::datum),
+        }
+    }
+
+    /// The first moment at which it is no longer valid.
+    fn expires_at(&self) -> Timestamp {
+        self.claims
+            .valid_until()
+            .map_or(Timestamp::MAX, pg::from_unix)
+    }
+}
+
+/// What readers look at: valid for statements that begin before `ready_until`.
+struct Ready {
+    ready_until: Cell<Timestamp>,
+    user_id: Cell<Option<Datum>>,
+    uid: Cell<Option<Datum>>,
+    claims: Cell<Option<Datum>>,
+    role: Cell<Option<Datum>>,
+    email: Cell<Option<Datum>>,
+}
+
+impl Ready {
+    #[inline(always)]
+    const fn slot(&self, value: Value) -> &Cell<Option<Datum>> {
+        match value {
+            Value::UserId => &self.user_id,
+            Value::Uid => &self.uid,
+            Value::Claims => &self.claims,
+            Value::Role => &self.role,
+            Value::Email => &self.email,
+        }
+    }
+}
+
+/// No statement begins before this, so nothing is ready.
+const STALE: Timestamp = Timestamp::MIN;
+
+static READY: BackendLocal<Ready> = BackendLocal::new(Ready {
+    ready_until: Cell::new(STALE),
+    user_id: Cell::new(None),
+    uid: Cell::new(None),
+    claims: Cell::new(None),
+    role: Cell::new(None),
+    email: Cell::new(None),
+});
+
+/// The slow half of the state. No borrow of it is held across a call into Postgres.
+#[derive(Default)]
+struct State {
+    current: Option<Rc<Identity>>,
+    /// Identities whose values may still be referred to by the running transaction.
+    retired: Vec<Rc<Identity>>,
+    /// Tokens verified under the keyring's edition `edition`.
+    cache: Option<LruCache<Box<[u8]>, Rc<Identity>>>,
+    edition: u64,
+    /// The last `request.jwt.claims` that was read, and what it said.
+    trusted: Option<(Box<[u8]>, Rc<Identity>)>,
+    /// The last `jti` that each provider with `monotonic_jti` has presented here.
+    last_jti: HashMap<String, i64>,
+    warned_of_request_claims: bool,
+}
+
+static STATE: BackendLocal<RefCell<Option<State>>> = BackendLocal::new(RefCell::new(None));
+
+/// Counts the values given to the token setting.
+static GENERATION: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
+static LOADING: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+static LOADED_LATE: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+
+fn with_state<T>(body: impl FnOnce(&mut State) -> T) -> T {
+    body(STATE.borrow_mut().get_or_insert_default())
+}
+
+/// Runs the registration of settings. Tokens that come up in it, set before the library was
+/// there, are verified at their first use.
+pub(crate) fn while_loading(register: impl FnOnce()) {
+    LOADED_LATE.set(pg::within_statement());
+    LOADING.set(true);
+    register();
+    LOADING.set(false);
+}
+
+/// Whether the client could run statements before the library was loaded.
+pub(crate) fn loaded_late() -> bool {
+    LOADED_LATE.get()
+}
+
+/// Marks what readers look at as stale. It may run during a rollback and cannot fail.
+pub(crate) fn forget() {
+    READY.ready_until.set(STALE);
+}
+
+/// A transaction has ended: what it could refer to may go, unless a procedure that has just
+/// committed still holds values. Without a token, the next transaction looks around anew.
+pub(crate) fn end_transaction() {
+    if let Ok(mut state) = STATE.try_borrow_mut()
+        && let Some(state) = state.as_mut()
+    {
+        if !pg::within_portal() {
+            state.retired.clear();
+        }
+        if state.current.is_none() {
+            forget();
+        }
+    }
+}
+
+/// A reader's value, where it is known without further ado.
+#[inline(always)]
+pub(crate) fn ready(value: Value) -> Option<Option<Datum>> {
+    (pg::statement_start() < READY.ready_until.get()).then(|| READY.slot(value).get())
+}
+
+/// A reader's value, found out.
+pub(crate) fn resolved(value: Value) -> Result<Option<Datum>, Rejection> {
+    resolve()?;
+    Ok(READY.slot(value).get())
+}
+
+/// The check hook of the token setting. Within a transaction a token is verified at once, and a
+/// refused one takes every identity with it that the session had; elsewhere, it is verified at
+/// its first use.
+pub(crate) fn present(token: &[u8], source: Source) -> Result<Presentation, Rejection> {
+    let generation = GENERATION.get() + 1;
+    GENERATION.set(generation);
+    let at_once = source == Source::Session && pg::in_transaction() && !LOADING.get();
+    if token.is_empty() {
+        if at_once {
+            audit::cleared();
+        }
+        return Ok(Presentation {
+            generation,
+            checked: true,
+        });
+    }
+    if matches!(source, Source::Stored | Source::Test) {
+        return Err(
+            Rejection::new(Code::Configuration, "a token cannot be stored in a setting")
+                .with_detail(
+                    "Whatever is stored for a database, a role or a function, all can read.",
+                )
+                .with_hint("Present the token in the session that it is for."),
+        );
+    }
+    if at_once {
+        let outcome = verified(token).and_then(|identity| {
+            admit(&identity.claims).map(|()| audit::accepted(&identity.claims))
+        });
+        if let Err(rejection) = outcome {
+            revoke();
+            audit::refused(&rejection);
+            return Err(rejection);
+        }
+    }
+    Ok(Presentation {
+        generation,
+        checked: at_once || source == Source::Worker,
+    })
+}
+
+/// Takes away every identity that the session was given until now.
+fn revoke() {
+    JWT.revoke_below(GENERATION.get());
+    forget();
+}
+
+/// The checks that belong to the moment at which a token is presented, and are not repeated.
+fn admit(claims: &Claims) -> Result<(), Rejection> {
+    let now = pg::to_unix(pg::now());
+    claims.check_not_before(now)?;
+    claims.check_expiry(now)?;
+    let Some(sequence) = claims.sequence() else {
+        return Ok(());
+    };
+    with_state(|state| {
+        match state.last_jti.get(claims.provider()) {
+            Some(last) if sequence <= *last => {
+                return Err(Rejection::new(Code::Replayed, "token has been used before")
+                    .with_detail(format!(
+                        "Its jti is {sequence}; this session has seen {last} already."
+                    ))
+                    .with_hint("Present a token with a higher jti."));
+            }
+            _ => state
+                .last_jti
+                .insert(claims.provider().to_owned(), sequence),
+        };
+        Ok(())
+    })
+}
+
+/// Everything about a token but its times, remembered from an earlier time where possible.
+fn verified(token: &[u8]) -> Result<Rc<Identity>, Rejection> {
+    let (verifier, edition) = keyring::verifier()?;
+    let known = with_state(|state| {
+        if state.edition != edition {
+            state.edition = edition;
+            state.cache = None;
+        }
+        state
+            .cache
+            .as_mut()
+            .and_then(|cache| cache.get(token).cloned())
+    });
+    if let Some(identity) = known {
+        return Ok(identity);
+    }
+    let text = std::str::from_utf8(token).map_err(|_| {
+        Rejection::new(Code::Malformed, "token is not base64url")
+            .with_detail("It has a byte that is not ASCII.")
+    })?;
+    let identity = Identity::new(verifier.authenticate(text)?)?;
+    with_state(|state| state.remember(token, &identity));
+    Ok(identity)
+}
+
+impl State {
+    fn remember(&mut self, token: &[u8], identity: &Rc<Identity>) {
+        match NonZeroUsize::new(TOKEN_CACHE_SIZE.get()) {
+            None => self.cache = None,
+            Some(size) => {
+                let cache = self.cache.get_or_insert_with(LruCache::unbounded);
+                cache.put(token.into(), Rc::clone(identity));
+                while cache.len() > size.get() {
+                    cache.pop_lru();
+                }
+            }
+        }
+    }
+}
+
+/// Finds out who the session is, for the current statement and as long as nothing changes.
+fn resolve() -> Result<(), Rejection> {
+    forget();
+    let token = JWT.with(|token| token.to_vec());
+    if token.is_empty() {
+        return resolve_without_token();
+    }
+    let identity = verified(&token)?;
+    if !JWT.is_checked() {
+        let outcome = admit(&identity.claims);
+        match &outcome {
+            Ok(()) => audit::accepted(&identity.claims),
+            Err(rejection) => audit::refused(rejection),
+        }
+        outcome?;
+        JWT.set_checked();
+    }
+    identity
+        .claims
+        .check_expiry(pg::to_unix(pg::statement_start()))?;
+    let until = identity.expires_at();
+    install(Some(identity), until);
+    Ok(())
+}
+
+fn resolve_without_token() -> Result<(), Rejection> {
+    let claims = guc::foreign(c"request.jwt.claims", |value| value.to_vec()).unwrap_or_default();
+    if claims.is_empty() {
+        install(None, Timestamp::MAX);
+    } else if TRUST_REQUEST_CLAIMS.get() {
+        let identity = trusted(&claims)?;
+        identity
+            .claims
+            .check_expiry(pg::to_unix(pg::statement_start()))?;
+        // The setting is not ours, so nobody tells when it changes: every read compares it.
+        install(Some(identity), STALE);
+    } else {
+        let warn =
+            with_state(|state| !std::mem::replace(&mut state.warned_of_request_claims, true));
+        if warn && !pg::is_parallel_worker() {
+            error::warn(
+                "request.jwt.claims is ignored",
+                "Whoever can run SQL can set it. Present a token, or have a superuser set \
+                 pg_session_jwt.trust_request_claims.",
+            );
+        }
+        install(None, Timestamp::MAX);
+    }
+    Ok(())
+}
+
+fn trusted(text: &[u8]) -> Result<Rc<Identity>, Rejection> {
+    let known = with_state(|state| {
+        let (known, identity) = state.trusted.as_ref()?;
+        (**known == *text).then(|| Rc::clone(identity))
+    });
+    if let Some(identity) = known {
+        return Ok(identity);
+    }
+    let json = std::str::from_utf8(text).map_err(|_| {
+        Rejection::new(Code::Malformed, "request.jwt.claims is malformed")
+            .with_detail("It is not valid UTF-8.")
+    })?;
+    let identity = Identity::new(Claims::trusted(json)?)?;
+    with_state(|state| state.trusted = Some((text.into(), Rc::clone(&identity))));
+    Ok(identity)
+}
+
+/// Shows readers this identity, or nobody, and keeps the one before while it may be referred to.
+fn install(identity: Option<Rc<Identity>>, until: Timestamp) {
+    for value in Value::ALL {
+        let datum = identity.as_ref().and_then(|identity| identity.value(value));
+        READY.slot(value).set(datum);
+    }
+    READY.ready_until.set(until);
+    with_state(|state| {
+        let same = match (&state.current, &identity) {
+            (Some(current), Some(identity)) => Rc::ptr_eq(current, identity),
+            _ => false,
+        };
+        if !same && let Some(current) = std::mem::replace(&mut state.current, identity) {
+            state.retired.push(current);
+        }
+    });
+}
+
+/// Verifies a token, its times included, and returns its claims as jsonb; installs nothing.
+pub(crate) fn claims_of(token: &[u8]) -> Result<Varlena, Rejection> {
+    let text = String::from_utf8_lossy(token);
+    let (verifier, _) = keyring::verifier()?;
+    let claims = verifier.verify(&text, pg::to_unix(pg::now()))?;
+    Varlena::jsonb(claims.json()).map_err(|Unrepresentable| unrepresentable())
+}
+
+fn unrepresentable() -> Rejection {
+    Rejection::new(Code::Claim, "claim cannot be held by jsonb")
+        .with_detail("The database's encoding lacks a character, or jsonb a value.")
+}

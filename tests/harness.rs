@@ -1,0 +1,416 @@
+//! Throwaway clusters with the extension in them, for tests, demos and benchmarks.
+//!
+//! A cluster lives in a temporary folder of its own, together with a copy of Postgres' programs:
+//! they look for their files relative to where they are, so the extension can be put beside them
+//! without touching the machine's installation, and without being root. Where we are root, the
+//! server runs as `postgres`, since it refuses to run as root.
+//!
+//! Every failure is a panic that says what failed, with the end of the server's log: this is a
+//! test harness.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use postgres::{Client, NoTls};
+
+/// Whether and how the server loads the library before it is first called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preload {
+    /// `shared_preload_libraries`
+    Shared,
+    /// `session_preload_libraries`
+    Session,
+    /// Neither: the first call of a function loads it.
+    Neither,
+}
+
+impl Preload {
+    /// All three.
+    pub const ALL: [Preload; 3] = [Preload::Shared, Preload::Session, Preload::Neither];
+}
+
+/// A running server. Dropping it stops the server and removes the folder.
+pub struct Cluster {
+    folder: PathBuf,
+    programs: PathBuf,
+    port: u16,
+}
+
+/// How to connect: who, to which database, with which startup options.
+pub struct Connection<'c> {
+    cluster: &'c Cluster,
+    user: String,
+    database: String,
+    options: Vec<(String, String)>,
+}
+
+impl Cluster {
+    /// Starts a cluster whose `postgresql.conf` has these settings, with the extension created in
+    /// the database `postgres`, and an ordinary login role `app`.
+    pub fn start(preload: Preload, settings: &[(&str, &str)]) -> Self {
+        let cluster = Self::start_bare(preload, settings);
+        cluster
+            .admin()
+            .batch_execute("CREATE EXTENSION pg_session_jwt; CREATE ROLE app LOGIN;")
+            .unwrap();
+        cluster
+    }
+
+    /// The same without extension and role.
+    pub fn start_bare(preload: Preload, settings: &[(&str, &str)]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("pg_session_jwt.{}.{count}.{}", std::process::id(), now());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir(&folder).expect("a temporary folder");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        let programs = stage(&folder);
+        let cluster = Self {
+            folder,
+            programs,
+            port: free_port(),
+        };
+        let home = cluster.folder.join("home");
+        fs::create_dir(&home).unwrap();
+        if is_root() {
+            run(Command::new("chown").arg("postgres:").arg(&home));
+        }
+        run(cluster
+            .program("initdb")
+            .args(["--no-sync", "--no-instructions", "-U", "postgres"])
+            .args(["-A", "trust", "-E", "UTF8", "--locale=C", "-D"])
+            .arg(cluster.data()));
+        let library = match preload {
+            Preload::Shared => "shared_preload_libraries",
+            Preload::Session => "session_preload_libraries",
+            Preload::Neither => "",
+        };
+        let mut configuration = vec![
+            ("listen_addresses", "127.0.0.1"),
+            ("unix_socket_directories", ""),
+            ("fsync", "off"),
+            ("max_connections", "200"),
+            ("log_line_prefix", "%m [%p] %q%u "),
+            ("log_destination", "stderr"),
+            ("logging_collector", "off"),
+        ];
+        if !library.is_empty() {
+            configuration.push((library, "pg_session_jwt"));
+        }
+        configuration.extend_from_slice(settings);
+        cluster.append_configuration(&configuration);
+        cluster.start_server();
+        cluster
+    }
+
+    /// A connection as the superuser, to the database `postgres`.
+    pub fn admin(&self) -> Client {
+        self.as_role("postgres").client()
+    }
+
+    /// A connection as this role, to the database `postgres`.
+    pub fn as_role(&self, user: &str) -> Connection<'_> {
+        Connection {
+            cluster: self,
+            user: user.to_owned(),
+            database: "postgres".to_owned(),
+            options: Vec::new(),
+        }
+    }
+
+    /// The port on the loopback address.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// One of Postgres' programs, ready to run as the owner of the cluster, in a folder that is
+    /// the owner's.
+    pub fn program(&self, name: &str) -> Command {
+        as_owner(&self.programs.join(name), &self.folder.join("home"))
+    }
+
+    /// Writes settings to the end of `postgresql.conf`; the last of a name counts.
+    pub fn append_configuration(&self, settings: &[(&str, &str)]) {
+        let path = self.data().join("postgresql.conf");
+        let mut text = fs::read_to_string(&path).unwrap();
+        for (name, value) in settings {
+            text.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
+        }
+        // Over the file that is there, which keeps its owner.
+        fs::write(&path, text).unwrap();
+    }
+
+    /// Has the server read its configuration again, and waits until it has.
+    pub fn reload(&self) {
+        let mut admin = self.admin();
+        let loaded = "SELECT pg_conf_load_time()::text";
+        let before: String = admin.query_one(loaded, &[]).unwrap().get(0);
+        admin.execute("SELECT pg_reload_conf()", &[]).unwrap();
+        // The time that a new session inherits is the postmaster's.
+        wait_for("the configuration to be read", || {
+            let after: String = self.admin().query_one(loaded, &[]).unwrap().get(0);
+            after != before
+        });
+    }
+
+    /// Stops the server and starts it again.
+    pub fn restart(&self) {
+        self.stop_server();
+        self.start_server();
+    }
+
+    /// The server's log since the cluster was made.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.folder.join("home/log")).unwrap_or_default())
+            .into_owned()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("home/data")
+    }
+
+    fn start_server(&self) {
+        let mut command = self.program("pg_ctl");
+        command
+            .args(["-w", "-s", "-t", "60", "-l", "log", "-D"])
+            .arg(self.data());
+        command.args(["-o", &format!("-p {}", self.port), "start"]);
+        let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
+        if !status.is_ok_and(|status| status.success()) {
+            panic!("the server did not start:\n{}", tail(&self.log()));
+        }
+    }
+
+    fn stop_server(&self) {
+        let mut command = self.program("pg_ctl");
+        command
+            .args(["-w", "-s", "-m", "immediate", "stop", "-D"])
+            .arg(self.data());
+        let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.stop_server();
+        if std::thread::panicking() {
+            eprintln!("--- the end of the server's log ---\n{}", tail(&self.log()));
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Connection<'_> {
+    /// The same to another database.
+    pub fn database(mut self, database: &str) -> Self {
+        self.database = database.to_owned();
+        self
+    }
+
+    /// The same with a setting in the startup packet's options.
+    pub fn option(mut self, name: &str, value: &str) -> Self {
+        self.options.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Connects.
+    pub fn client(self) -> Client {
+        self.try_client()
+            .unwrap_or_else(|error| panic!("cannot connect: {error:?}"))
+    }
+
+    /// Connects, or says why not.
+    pub fn try_client(self) -> Result<Client, postgres::Error> {
+        self.configuration().connect(NoTls)
+    }
+
+    /// The client library's configuration for this connection.
+    pub fn configuration(&self) -> postgres::Config {
+        let mut configuration = postgres::Config::new();
+        configuration.host("127.0.0.1").port(self.cluster.port);
+        configuration.user(&self.user).dbname(&self.database);
+        let options: Vec<String> = self
+            .options
+            .iter()
+            .map(|(name, value)| {
+                // Within the option string, backslashes keep spaces and backslashes.
+                let value = value.replace('\\', "\\\\").replace(' ', "\\ ");
+                format!("-c {name}={value}")
+            })
+            .collect();
+        if !options.is_empty() {
+            configuration.options(&options.join(" "));
+        }
+        configuration
+    }
+}
+
+/// The SQLSTATE of an error from the server.
+pub fn sqlstate<T>(outcome: Result<T, postgres::Error>) -> String {
+    match outcome {
+        Ok(_) => "00000".to_owned(),
+        Err(error) => match error.code() {
+            Some(code) => code.code().to_owned(),
+            None => panic!("an error that is not the server's: {error:?}"),
+        },
+    }
+}
+
+/// What one query of one row and one column returns; the type must be text.
+pub fn text(client: &mut Client, query: &str) -> Option<String> {
+    client
+        .query_one(query, &[])
+        .unwrap_or_else(|error| panic!("{query}: {error:?}"))
+        .get(0)
+}
+
+/// Seconds since 1970.
+pub fn now() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("the clock is past 1970")
+        .as_secs() as i64
+}
+
+/// Waits up to a minute until something holds.
+pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..1200 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("waited a minute in vain for {what}");
+}
+
+/// A port on the loopback address that nobody listens on. Ports from which outgoing connections
+/// come are left alone, lest one of those takes it in the meantime.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id() % 10_000;
+    loop {
+        let offset = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
+        let port = 20_000 + offset as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+fn is_root() -> bool {
+    // The owner of our own /proc entry is our effective user.
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// A program that runs as somebody whom Postgres accepts, in this folder.
+fn as_owner(program: &Path, folder: &Path) -> Command {
+    let mut command = if is_root() {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
+            .arg(program);
+        command
+    } else {
+        Command::new(program)
+    };
+    command.current_dir(folder);
+    // Neither the caller's connection settings nor its language change what tests see.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
+        command.env_remove(name);
+    }
+    command.env("LC_ALL", "C").env_remove("RUST_BACKTRACE");
+    command
+}
+
+fn run(command: &mut Command) {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| {
+            panic!("cannot run {command:?}: {error}");
+        });
+    if !output.status.success() {
+        panic!(
+            "{command:?} failed:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+/// The last lines of a log.
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
+/// Copies Postgres' programs and links its other files into `folder`, laid out as they are
+/// installed, with the extension among them. Returns the folder of the programs.
+fn stage(folder: &Path) -> PathBuf {
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the checkout");
+    let inside = |path: &Path| folder.join(path.strip_prefix("/").unwrap_or(path));
+    let [programs, libraries, shared] = ["--bindir", "--pkglibdir", "--sharedir"].map(pg_config);
+    for original in [&programs, &libraries, &shared] {
+        fs::create_dir_all(inside(original)).unwrap();
+    }
+    for entry in fs::read_dir(&programs)
+        .expect("Postgres' programs")
+        .map(Result::unwrap)
+    {
+        fs::copy(entry.path(), inside(&programs).join(entry.file_name())).unwrap();
+    }
+    link_entries(&libraries, &inside(&libraries), &[]);
+    link_entries(&shared, &inside(&shared), &["extension"]);
+    let extensions = inside(&shared).join("extension");
+    fs::create_dir(&extensions).unwrap();
+    link_entries(&shared.join("extension"), &extensions, &[]);
+
+    let library = checkout.join("target/release/libpg_session_jwt.so");
+    copy(&library, &inside(&libraries).join("pg_session_jwt.so"));
+    copy(
+        &checkout.join("pg_session_jwt.control"),
+        &extensions.join("pg_session_jwt.control"),
+    );
+    for entry in fs::read_dir(checkout.join("sql"))
+        .unwrap()
+        .map(Result::unwrap)
+    {
+        copy(&entry.path(), &extensions.join(entry.file_name()));
+    }
+    inside(&programs)
+}
+
+/// Links everything in one folder into another, but for what is named.
+fn link_entries(from: &Path, to: &Path, except: &[&str]) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let name = entry.file_name();
+        let ours = name.to_string_lossy().starts_with("pg_session_jwt");
+        if !ours && !except.iter().any(|left| name == *left) {
+            symlink(entry.path(), to.join(name)).unwrap();
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    if let Err(error) = fs::copy(from, to) {
+        panic!(
+            "cannot copy {}: {error}; `make build` makes it",
+            from.display()
+        );
+    }
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn pg_config(option: &str) -> PathBuf {
+    let program = std::env::var("PG_CONFIG").unwrap_or_else(|_| "pg_config".to_owned());
+    let output = Command::new(&program).arg(option).output();
+    let output = output.unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
+    PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
+}
