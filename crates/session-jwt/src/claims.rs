@@ -221,13 +221,13 @@ pub const CLAIM_CHECKS: [ClaimCheck; 9] = [
                     .iter()
                     .any(|one| expected.iter().any(|other| other == one))
             {
-                return Err(
-                    reject(Code::Audience, "token is for another audience").with_detail(format!(
+                return Err(reject(Code::Audience, "token is for another audience")
+                    .with_detail(format!(
                         "Its aud is {}; expected is {}.",
                         quoted_list(audience),
                         quoted_list(expected.iter().map(String::as_str))
-                    )),
-                );
+                    ))
+                    .with_hint("Request a token for this audience from the identity provider."));
             }
             out.registered.audience = audience.into_iter().map(str::to_owned).collect();
             Ok(())

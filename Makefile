@@ -1,0 +1,58 @@
+# Everything that is done with this project. `make help` lists it.
+
+PG        ?= 15
+PG_CONFIG ?= /usr/lib/postgresql/$(PG)/bin/pg_config
+DESTDIR   ?=
+
+CARGO_DENY = 0.20.2
+PACKAGES   = gcc libc6-dev libclang-14-dev postgresql-$(PG) postgresql-server-dev-$(PG)
+
+# What pgrx and the test harness read.
+export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
+export PG_CONFIG
+
+.DEFAULT_GOAL := help
+.PHONY: help demo psql test setup build install lint test-core test-integration fmt deny clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | column -t -s '|'
+
+demo: build ## Build, start a throwaway cluster, and show the main job working
+	cargo run --locked --quiet --package tests --bin demo
+
+psql: build ## Start the demo's cluster again, with psql open on it
+	cargo run --locked --quiet --package tests --bin demo -- --psql
+
+test: lint test-core test-integration ## Run everything that CI runs
+
+setup: ## Install what is missing of Debian's packages
+	@tools/setup $(PACKAGES)
+
+build: setup ## Build the library that Postgres loads
+	cargo build --locked --release
+
+install: build ## Install the extension into Postgres (DESTDIR is respected)
+	install -d "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)" "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"
+	install -m 755 target/release/libpg_session_jwt.so "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/pg_session_jwt.so"
+	install -m 644 pg_session_jwt.control sql/*.sql "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension/"
+
+lint: setup ## Check formatting and lints
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
+
+test-core: setup ## Test the crates that know nothing of Postgres
+	cargo test --locked --package session-jwt --package mint
+
+test-integration: build ## Test the extension in real clusters
+	cargo test --locked --package tests
+
+fmt: ## Format the code
+	cargo fmt --all
+
+deny: ## Check licences, duplicate versions and sources of dependencies
+	@cargo deny --version 2>/dev/null | grep -qx 'cargo-deny $(CARGO_DENY)' \
+		|| cargo install --locked --version $(CARGO_DENY) cargo-deny
+	cargo deny --locked check licenses bans sources
+
+clean: ## Remove what was built
+	cargo clean

@@ -1,0 +1,17 @@
+-- What an administrator sets up once: the extension, a table, and who may see which rows.
+
+CREATE EXTENSION pg_session_jwt;
+
+CREATE ROLE app LOGIN;
+
+CREATE TABLE todos (
+    id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    owner text NOT NULL DEFAULT auth.user_id(),
+    task  text NOT NULL
+);
+CREATE INDEX ON todos (owner);
+
+ALTER TABLE todos ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own_rows ON todos USING (owner = auth.user_id());
+
+GRANT SELECT, INSERT, UPDATE, DELETE ON todos TO app;

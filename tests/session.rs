@@ -1,0 +1,652 @@
+//! Whose identity a session has, when: scope, revocation, expiry, changes of key, workers.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use harness::{Cluster, Connection, Preload, now, sqlstate, text, wait_for};
+use mint::{Algorithm, Key};
+use postgres::Client;
+use serde_json::json;
+
+/// A cluster with one provider without leeway, and one whose `jti` must rise.
+struct Fixture {
+    cluster: Cluster,
+    key: Key,
+    counting: Key,
+}
+
+impl Fixture {
+    fn new(settings: &[(&str, &str)]) -> Self {
+        let key = Key::generate(Algorithm::ES256);
+        let counting = Key::generate(Algorithm::EdDSA);
+        let providers = json!([
+            {"name": "plain", "jwks": key.public_jwk(), "leeway": 0},
+            {"name": "counting", "issuer": "counting", "jwks": counting.public_jwk(),
+             "monotonic_jti": true},
+        ]);
+        let providers = providers.to_string();
+        let mut all = vec![("pg_session_jwt.providers", providers.as_str())];
+        all.extend_from_slice(settings);
+        Self {
+            cluster: Cluster::start(Preload::Shared, &all),
+            key,
+            counting,
+        }
+    }
+
+    fn client(&self) -> Client {
+        self.app().client()
+    }
+
+    fn app(&self) -> Connection<'_> {
+        self.cluster.as_role("app")
+    }
+
+    fn token(&self, sub: &str) -> String {
+        self.token_until(sub, now() + 600)
+    }
+
+    fn token_until(&self, sub: &str, exp: i64) -> String {
+        self.key.sign(&json!({"sub": sub, "exp": exp}))
+    }
+
+    fn counted(&self, jti: i64) -> String {
+        let claims =
+            json!({"iss": "counting", "sub": jti.to_string(), "jti": jti, "exp": now() + 600});
+        self.counting.sign(&claims)
+    }
+}
+
+fn present(client: &mut Client, token: &str) -> String {
+    sqlstate(client.execute("SELECT auth.jwt_session_init($1)", &[&token]))
+}
+
+fn present_locally(client: &mut Client, token: &str) -> String {
+    sqlstate(client.execute("SELECT auth.jwt_session_init($1, true)", &[&token]))
+}
+
+fn user(client: &mut Client) -> Option<String> {
+    text(client, "SELECT auth.user_id()")
+}
+
+fn run(client: &mut Client, sql: &str) {
+    client
+        .batch_execute(sql)
+        .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+}
+
+#[test]
+fn a_refused_token_leaves_nobody() {
+    let fixture = Fixture::new(&[]);
+    let good = fixture.token("alice");
+    let bad = Key::generate(Algorithm::ES256).sign(&json!({"sub": "bob", "exp": now() + 600}));
+    let init = format!("SELECT auth.jwt_session_init('{bad}')");
+    let local = format!("SELECT auth.jwt_session_init('{bad}', true)");
+    let set = format!("SET pg_session_jwt.jwt = '{bad}'");
+    let set_local = format!("SET LOCAL pg_session_jwt.jwt = '{bad}'");
+    let set_config = format!("SELECT set_config('pg_session_jwt.jwt', '{bad}', false)");
+    for way in [&init, &local, &set, &set_local, &set_config] {
+        // On its own; the transaction is gone when the error comes back.
+        let mut client = fixture.client();
+        assert_eq!(present(&mut client, &good), "00000");
+        assert_eq!(sqlstate(client.batch_execute(way)), "28J03", "{way}");
+        assert_eq!(user(&mut client), None, "{way}");
+
+        // Within a transaction that is rolled back, with an identity from before it.
+        assert_eq!(present(&mut client, &good), "00000");
+        run(&mut client, "BEGIN");
+        assert_eq!(sqlstate(client.batch_execute(way)), "28J03");
+        run(&mut client, "ROLLBACK");
+        assert_eq!(user(&mut client), None, "{way}, ROLLBACK");
+        run(&mut client, "RESET pg_session_jwt.jwt");
+        assert_eq!(user(&mut client), None);
+
+        // In a savepoint that is rolled back to, with identities from before the transaction,
+        // from before the savepoint, and from within it.
+        assert_eq!(present(&mut client, &good), "00000");
+        run(&mut client, "BEGIN");
+        assert_eq!(present_locally(&mut client, &good), "00000");
+        run(&mut client, "SAVEPOINT s");
+        assert_eq!(present_locally(&mut client, &good), "00000");
+        assert_eq!(user(&mut client).as_deref(), Some("alice"));
+        assert_eq!(sqlstate(client.batch_execute(way)), "28J03");
+        run(&mut client, "ROLLBACK TO s");
+        assert_eq!(user(&mut client), None, "{way}, ROLLBACK TO");
+        run(&mut client, "COMMIT");
+        assert_eq!(user(&mut client), None, "{way}, COMMIT after ROLLBACK TO");
+
+        // Where PL/pgSQL swallows the error.
+        assert_eq!(present(&mut client, &good), "00000");
+        let perform = way.replace("SELECT", "PERFORM");
+        run(
+            &mut client,
+            &format!(
+                "DO $do$ BEGIN
+                   BEGIN {perform}; EXCEPTION WHEN OTHERS THEN
+                     IF SQLSTATE <> '28J03' THEN RAISE; END IF;
+                   END;
+                   IF auth.user_id() IS NOT NULL THEN RAISE 'still %', auth.user_id(); END IF;
+                 END $do$"
+            ),
+        );
+        assert_eq!(user(&mut client), None, "{way}, EXCEPTION");
+
+        // A token that is good makes somebody again.
+        assert_eq!(present(&mut client, &good), "00000");
+        assert_eq!(user(&mut client).as_deref(), Some("alice"));
+    }
+
+    // Not even the identity of the startup packet comes back.
+    let mut client = fixture.app().option("pg_session_jwt.jwt", &good).client();
+    assert_eq!(user(&mut client).as_deref(), Some("alice"));
+    assert_eq!(present(&mut client, &bad), "28J03");
+    assert_eq!(user(&mut client), None);
+    run(&mut client, "DISCARD ALL");
+    assert_eq!(user(&mut client), None);
+}
+
+#[test]
+fn each_refusal_leaves_nobody() {
+    let fixture = Fixture::new(&[]);
+    let mut client = fixture.client();
+    let good = fixture.token("alice");
+    let claims = json!({"sub": "bob", "exp": now() + 600});
+    let stranger = Key::generate(Algorithm::ES256);
+    let with = |name: &str, value: serde_json::Value| {
+        let mut claims = claims.clone();
+        claims[name] = value;
+        fixture.key.sign(&claims)
+    };
+    for (token, code) in [
+        ("x".to_owned(), "28J01"),
+        ("\u{e9}.\u{e9}.\u{e9}".to_owned(), "28J01"),
+        (format!("{good}="), "28J01"),
+        ("a".repeat(20_000), "28J01"),
+        (with("iss", json!("counting")), "28J10"),
+        (stranger.sign(&claims), "28J03"),
+        (with("exp", json!(now() - 1)), "28J04"),
+        (with("nbf", json!(now() + 60)), "28J05"),
+        (
+            fixture
+                .counting
+                .sign(&json!({"iss": "counting", "jti": "x", "exp": now() + 60})),
+            "28J09",
+        ),
+        (with("sub", json!(7)), "28J09"),
+        (
+            format!("eyJhbGciOiJub25lIn0.{}.", good.split('.').nth(1).unwrap()),
+            "28J10",
+        ),
+    ] {
+        assert_eq!(present(&mut client, &good), "00000");
+        assert_eq!(present(&mut client, &token), code);
+        assert_eq!(user(&mut client), None, "{code}");
+    }
+}
+
+#[test]
+fn local_identities_end_with_their_transaction() {
+    let fixture = Fixture::new(&[]);
+    let mut client = fixture.client();
+    let (alice, bob) = (fixture.token("alice"), fixture.token("bob"));
+    for outer in [None, Some("alice")] {
+        let token = outer.map(|_| alice.as_str()).unwrap_or_default();
+        for end in ["COMMIT", "ROLLBACK"] {
+            assert_eq!(present(&mut client, token), "00000");
+            run(&mut client, "BEGIN");
+            assert_eq!(present_locally(&mut client, &bob), "00000");
+            assert_eq!(user(&mut client).as_deref(), Some("bob"));
+            run(&mut client, end);
+            assert_eq!(user(&mut client).as_deref(), outer, "{end}");
+
+            run(
+                &mut client,
+                &format!("BEGIN; SET LOCAL pg_session_jwt.jwt = '{bob}'"),
+            );
+            assert_eq!(user(&mut client).as_deref(), Some("bob"));
+            run(&mut client, end);
+            assert_eq!(user(&mut client).as_deref(), outer, "{end}");
+        }
+    }
+    // Without a transaction block, the statement is the transaction.
+    assert_eq!(present(&mut client, ""), "00000");
+    assert_eq!(present_locally(&mut client, &bob), "00000");
+    assert_eq!(user(&mut client), None);
+
+    // A session's identity that is presented in a transaction follows the transaction.
+    run(&mut client, "BEGIN");
+    assert_eq!(present(&mut client, &bob), "00000");
+    run(&mut client, "ROLLBACK");
+    assert_eq!(user(&mut client), None);
+
+    run(&mut client, "BEGIN");
+    assert_eq!(present(&mut client, &alice), "00000");
+    run(&mut client, "SAVEPOINT s");
+    assert_eq!(present_locally(&mut client, &bob), "00000");
+    assert_eq!(user(&mut client).as_deref(), Some("bob"));
+    run(&mut client, "ROLLBACK TO s");
+    assert_eq!(user(&mut client).as_deref(), Some("alice"));
+    run(&mut client, "COMMIT");
+    assert_eq!(user(&mut client).as_deref(), Some("alice"));
+}
+
+#[test]
+fn expiry_is_checked_at_every_read() {
+    let fixture = Fixture::new(&[]);
+    let mut client = fixture.client();
+    let exp = now() + 4;
+    assert_eq!(
+        present(&mut client, &fixture.token_until("alice", exp)),
+        "00000"
+    );
+    let count = "SELECT count(*)::text FROM generate_series(1, 1000) n
+                 WHERE auth.user_id() = 'alice' || left(n::text, 0)";
+    assert_eq!(text(&mut client, count).as_deref(), Some("1000"));
+    // A statement that began before goes on to its end.
+    let slow = "SELECT count(*)::text FROM (SELECT n, CASE n WHEN 1 THEN pg_sleep(5) END
+                FROM generate_series(1, 3) n OFFSET 0) AS s
+                WHERE auth.user_id() = 'alice' || left(n::text, 0)";
+    assert_eq!(text(&mut client, slow).as_deref(), Some("3"));
+    assert!(now() >= exp);
+    for reader in [
+        "user_id()",
+        "uid()",
+        "session()",
+        "jwt()",
+        "role()",
+        "email()",
+        "claim('sub')",
+    ] {
+        assert_eq!(
+            sqlstate(client.query(&format!("SELECT auth.{reader}"), &[])),
+            "28J04"
+        );
+    }
+    // It stays an error until the session is given another token, or none.
+    assert_eq!(
+        sqlstate(client.query("SELECT auth.user_id()", &[])),
+        "28J04"
+    );
+    assert_eq!(
+        present(&mut client, &fixture.token_until("alice", now() - 1)),
+        "28J04"
+    );
+    assert_eq!(user(&mut client), None);
+}
+
+#[test]
+fn leeway_and_not_before() {
+    let key = Key::generate(Algorithm::ES256);
+    let cluster = Cluster::start(
+        Preload::Shared,
+        &[("pg_session_jwt.jwk", &key.public_jwk().to_string())],
+    );
+    let mut client = cluster.as_role("app").client();
+    for (claims, code) in [
+        (json!({"exp": now() - 30}), "00000"),
+        (json!({"exp": now() - 61}), "28J04"),
+        (json!({"exp": now() + 60, "nbf": now() + 30}), "00000"),
+        (json!({"exp": now() + 600, "nbf": now() + 90}), "28J05"),
+        (json!({}), "28J09"),
+        (json!({"exp": "soon"}), "28J09"),
+        (json!({"exp": now() * 1000}), "28J09"),
+    ] {
+        assert_eq!(present(&mut client, &key.sign(&claims)), code, "{claims}");
+    }
+}
+
+#[test]
+fn jti_must_rise_within_the_session() {
+    let fixture = Fixture::new(&[]);
+    let mut client = fixture.client();
+    assert_eq!(present(&mut client, &fixture.counted(5)), "00000");
+    assert_eq!(present(&mut client, &fixture.counted(5)), "28J08");
+    assert_eq!(user(&mut client), None);
+    assert_eq!(present(&mut client, &fixture.counted(4)), "28J08");
+    assert_eq!(present(&mut client, &fixture.counted(6)), "00000");
+    // What was presented in a transaction that was rolled back has been presented.
+    run(&mut client, "BEGIN");
+    assert_eq!(present(&mut client, &fixture.counted(8)), "00000");
+    run(&mut client, "ROLLBACK");
+    assert_eq!(
+        user(&mut client).as_deref(),
+        Some("6"),
+        "an outer identity comes back"
+    );
+    assert_eq!(present(&mut client, &fixture.counted(7)), "28J08");
+    assert_eq!(user(&mut client), None);
+    run(&mut client, "DISCARD ALL");
+    assert_eq!(present(&mut client, &fixture.counted(8)), "28J08");
+    // Other providers, and other sessions, do not matter; verifying is not presenting.
+    assert_eq!(present(&mut client, &fixture.token("alice")), "00000");
+    let verify = "SELECT auth.jwt_verify($1) ->> 'sub'";
+    client.query_one(verify, &[&fixture.counted(9)]).unwrap();
+    client.query_one(verify, &[&fixture.counted(9)]).unwrap();
+    assert_eq!(present(&mut client, &fixture.counted(9)), "00000");
+    assert_eq!(present(&mut fixture.client(), &fixture.counted(1)), "00000");
+    // A refused token does not count.
+    let forged = Key::generate(Algorithm::EdDSA)
+        .sign(&json!({"iss": "counting", "jti": 1000, "exp": now() + 60}));
+    assert_eq!(present(&mut client, &forged), "28J03");
+    assert_eq!(present(&mut client, &fixture.counted(10)), "00000");
+}
+
+#[test]
+fn the_startup_packet_carries_a_token() {
+    let fixture = Fixture::new(&[]);
+    let mut client = fixture
+        .app()
+        .option("pg_session_jwt.jwt", &fixture.token("alice"))
+        .client();
+    assert_eq!(user(&mut client).as_deref(), Some("alice"));
+    run(&mut client, "DISCARD ALL");
+    assert_eq!(
+        user(&mut client).as_deref(),
+        Some("alice"),
+        "it is what RESET goes back to"
+    );
+    assert_eq!(present(&mut client, ""), "00000");
+    assert_eq!(user(&mut client), None);
+
+    // One that is not good lets the client in, but every read is an error.
+    let mut claims = json!({"sub": "alice", "exp": now() + 600, "nbf": now() + 3600});
+    for (token, code) in [
+        (fixture.key.sign(&claims), "28J05"),
+        (fixture.token_until("alice", now() - 1), "28J04"),
+        (
+            Key::generate(Algorithm::ES256).sign(&json!({"sub": "x", "exp": now() + 60})),
+            "28J03",
+        ),
+        ("rubbish".to_owned(), "28J01"),
+    ] {
+        let mut client = fixture.app().option("pg_session_jwt.jwt", &token).client();
+        for _ in 0..2 {
+            assert_eq!(sqlstate(client.query("SELECT auth.user_id()", &[])), code);
+        }
+        assert_eq!(present(&mut client, &fixture.token("alice")), "00000");
+        assert_eq!(user(&mut client).as_deref(), Some("alice"));
+        run(&mut client, "RESET pg_session_jwt.jwt");
+        assert_eq!(sqlstate(client.query("SELECT auth.user_id()", &[])), code);
+    }
+    claims["jti"] = 3.into();
+    claims["iss"] = "counting".into();
+    claims["nbf"] = 0.into();
+    let mut client = fixture
+        .app()
+        .option("pg_session_jwt.jwt", &fixture.counting.sign(&claims))
+        .client();
+    assert_eq!(user(&mut client).as_deref(), Some("alice"));
+    assert_eq!(
+        user(&mut client).as_deref(),
+        Some("alice"),
+        "reading again is not replaying"
+    );
+    assert_eq!(present(&mut client, &fixture.counted(3)), "28J08");
+}
+
+#[test]
+fn changed_keys_void_what_was_verified() {
+    let fixture = Fixture::new(&[]);
+    let mut client = fixture.client();
+    let (alice, bob) = (fixture.token("alice"), fixture.token("bob"));
+    assert_eq!(present(&mut client, &alice), "00000");
+    assert_eq!(user(&mut client).as_deref(), Some("alice"));
+
+    let successor = Key::generate(Algorithm::ES256);
+    let jwks = |keys: &[&Key]| {
+        let keys: Vec<_> = keys.iter().map(|key| key.bare_public_jwk()).collect();
+        json!({"jwks": {"keys": keys}}).to_string()
+    };
+    let configure = |document: &str| {
+        fixture
+            .cluster
+            .append_configuration(&[("pg_session_jwt.providers", document)]);
+        fixture.cluster.reload();
+    };
+    // Both keys: nothing changes for the session.
+    configure(&jwks(&[&fixture.key, &successor]));
+    assert_eq!(user(&mut client).as_deref(), Some("alice"));
+    // The new one alone: the session's token is no longer believed, nor is another that the old
+    // key has signed and that was verified before.
+    assert_eq!(present(&mut client, &bob), "00000");
+    assert_eq!(present(&mut client, &alice), "00000");
+    configure(&jwks(&[&successor]));
+    wait_for("the live session to notice", || {
+        client.query("SELECT auth.user_id()", &[]).is_err()
+    });
+    assert_eq!(
+        sqlstate(client.query("SELECT auth.user_id()", &[])),
+        "28J03"
+    );
+    assert_eq!(present(&mut client, &bob), "28J03");
+    let token = successor.sign(&json!({"sub": "carol", "exp": now() + 60}));
+    assert_eq!(present(&mut client, &token), "00000");
+    assert_eq!(user(&mut client).as_deref(), Some("carol"));
+    // No key at all.
+    configure("");
+    wait_for("the live session to notice", || {
+        client.query("SELECT auth.user_id()", &[]).is_err()
+    });
+    assert_eq!(
+        sqlstate(client.query("SELECT auth.user_id()", &[])),
+        "28J02"
+    );
+    assert_eq!(sqlstate(client.query("SELECT auth.init()", &[])), "22023");
+    // A document that is wrong does not replace one that is good.
+    configure(&jwks(&[&successor]));
+    configure("{\"jwks\": 7}");
+    let mut client = fixture.client();
+    assert_eq!(present(&mut client, &token), "00000");
+}
+
+#[test]
+fn identities_change_within_a_statement() {
+    for size in ["0", "1", "128"] {
+        let fixture = Fixture::new(&[("pg_session_jwt.token_cache_size", size)]);
+        let mut client = fixture.client();
+        let mut admin = fixture.cluster.admin();
+        run(
+            &mut admin,
+            "CREATE TABLE tokens (n int, token text); GRANT ALL ON tokens TO app",
+        );
+        for n in 0..300 {
+            let token = fixture.token(&format!("user {n} {}", "x".repeat(n as usize)));
+            admin
+                .execute("INSERT INTO tokens VALUES ($1, $2)", &[&n, &token])
+                .unwrap();
+        }
+        // What was handed out for a row stays what it was until the row is sent.
+        let name = |n: usize| format!("user {n} {}", "x".repeat(n));
+        let rows = client
+            .query(
+                "SELECT auth.user_id(), auth.claim('sub'), auth.jwt_session_init(token)::text,
+                        auth.user_id(), auth.session() ->> 'sub', auth.claim('/sub')
+                 FROM (SELECT token FROM tokens ORDER BY n) t",
+                &[],
+            )
+            .unwrap();
+        assert_eq!(rows.len(), 300);
+        for (place, row) in rows.iter().enumerate() {
+            for column in [0, 1] {
+                assert_eq!(
+                    row.get::<_, Option<String>>(column),
+                    place.checked_sub(1).map(name)
+                );
+            }
+            for column in [3, 4, 5] {
+                assert_eq!(row.get::<_, String>(column), name(place));
+            }
+        }
+        assert_eq!(user(&mut client), Some(name(299)));
+    }
+}
+
+/// A procedure's argument may be a value that a reader handed out, and outlives the transaction.
+#[test]
+fn values_outlive_a_commit_within_a_procedure() {
+    let fixture = Fixture::new(&[("pg_session_jwt.token_cache_size", "1")]);
+    let mut admin = fixture.cluster.admin();
+    run(
+        &mut admin,
+        "CREATE PROCEDURE change(who text, claims jsonb, tokens text[]) LANGUAGE plpgsql AS $$
+         DECLARE token text;
+         BEGIN
+           FOREACH token IN ARRAY tokens LOOP
+             PERFORM auth.jwt_session_init(token);
+             PERFORM auth.user_id();
+             COMMIT;
+           END LOOP;
+           IF who <> 'alice' OR claims ->> 'sub' <> 'alice' THEN
+             RAISE 'who is %, claims are %', who, claims;
+           END IF;
+         END $$",
+    );
+    let mut client = fixture.client();
+    let tokens: Vec<String> = (0..50)
+        .map(|n| fixture.token(&format!("user{n}")))
+        .collect();
+    for _ in 0..20 {
+        assert_eq!(present(&mut client, &fixture.token("alice")), "00000");
+        client
+            .execute(
+                "CALL change(auth.user_id(), auth.session(), $1)",
+                &[&tokens],
+            )
+            .unwrap();
+        assert_eq!(user(&mut client).as_deref(), Some("user49"));
+    }
+}
+
+#[test]
+fn prepared_statements_see_the_identity_of_each_execution() {
+    let fixture = Fixture::new(&[("plan_cache_mode", "force_generic_plan")]);
+    let mut admin = fixture.cluster.admin();
+    run(
+        &mut admin,
+        "CREATE TABLE t (owner text); INSERT INTO t VALUES ('alice'), ('bob'), ('bob');
+         ALTER TABLE t ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY p ON t USING (owner = auth.user_id()); GRANT SELECT ON t TO app",
+    );
+    let mut client = fixture.client();
+    let statement = client.prepare("SELECT count(*) FROM t").unwrap();
+    for _ in 0..8 {
+        for (who, rows) in [("alice", 1i64), ("bob", 2), ("carol", 0)] {
+            assert_eq!(present(&mut client, &fixture.token(who)), "00000");
+            let counted: i64 = client.query_one(&statement, &[]).unwrap().get(0);
+            assert_eq!(counted, rows, "{who}");
+        }
+        assert_eq!(present(&mut client, ""), "00000");
+        assert_eq!(
+            client.query_one(&statement, &[]).unwrap().get::<_, i64>(0),
+            0
+        );
+    }
+}
+
+#[test]
+fn parallel_workers_see_the_leaders_identity() {
+    let fixture = Fixture::new(&[
+        ("force_parallel_mode", "on"),
+        ("parallel_setup_cost", "0"),
+        ("parallel_tuple_cost", "0"),
+        ("min_parallel_table_scan_size", "0"),
+    ]);
+    let mut admin = fixture.cluster.admin();
+    run(
+        &mut admin,
+        "CREATE TABLE t AS SELECT n, 'alice' AS owner FROM generate_series(1, 20000) n;
+         ANALYZE t; ALTER TABLE t ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY p ON t USING (owner = auth.user_id()); GRANT SELECT ON t TO app",
+    );
+    let mut client = fixture.client();
+    // The leader evaluates nothing, so that all rows are the workers' doing.
+    run(&mut client, "SET parallel_leader_participation = off");
+    let plan = client
+        .query("EXPLAIN (COSTS OFF) SELECT count(*) FROM t", &[])
+        .unwrap();
+    assert!(
+        plan.iter()
+            .any(|row| row.get::<_, &str>(0).contains("Parallel Seq Scan")),
+        "{plan:?}"
+    );
+    let count = |client: &mut Client| text(client, "SELECT count(*)::text FROM t").unwrap();
+
+    assert_eq!(count(&mut client), "0");
+    assert_eq!(present(&mut client, &fixture.token("alice")), "00000");
+    assert_eq!(count(&mut client), "20000");
+    let readers = "auth.user_id(), auth.uid(), auth.session(), auth.jwt(), auth.role(),
+                   auth.email(), auth.claim('sub'), auth.claim('/exp')";
+    let distinct = format!("SELECT count(*)::text FROM (SELECT DISTINCT {readers} FROM t) d");
+    assert_eq!(text(&mut client, &distinct).as_deref(), Some("1"));
+    assert_eq!(present(&mut client, &fixture.token("bob")), "00000");
+    assert_eq!(count(&mut client), "0");
+
+    // A worker never presents: a jti that was used up is no obstacle.
+    assert_eq!(present(&mut client, &fixture.counted(3)), "00000");
+    assert_eq!(count(&mut client), "0");
+
+    // A refused token is gone for workers too, which only get the setting's text.
+    assert_eq!(present(&mut client, &fixture.token("alice")), "00000");
+    run(&mut client, "BEGIN");
+    assert_eq!(count(&mut client), "20000");
+    run(&mut client, "SAVEPOINT s");
+    assert_eq!(present(&mut client, "rubbish"), "28J01");
+    run(&mut client, "ROLLBACK TO s");
+    assert_eq!(count(&mut client), "0");
+    run(&mut client, "ROLLBACK");
+    assert_eq!(count(&mut client), "0");
+    run(
+        &mut client,
+        "RESET ALL; SET parallel_leader_participation = off",
+    );
+    assert_eq!(count(&mut client), "0");
+
+    // Expiry is judged by the statement's start, in workers as in the leader.
+    assert_eq!(
+        present(&mut client, &fixture.token_until("alice", now() + 2)),
+        "00000"
+    );
+    let slow = "SELECT count(*)::text FROM t WHERE n > 3 OR pg_sleep(1) IS NOT NULL";
+    assert_eq!(text(&mut client, slow).as_deref(), Some("20000"));
+    sleep(Duration::from_secs(2));
+    assert_eq!(
+        sqlstate(client.query("SELECT count(*) FROM t", &[])),
+        "28J04"
+    );
+    let mut client = fixture
+        .app()
+        .option("pg_session_jwt.jwt", &fixture.token("alice"))
+        .client();
+    assert_eq!(count(&mut client), "20000");
+}
+
+/// A worker may start long after the statement did, when the token has expired by the clock.
+#[test]
+fn a_worker_judges_by_the_leaders_clock() {
+    let fixture = Fixture::new(&[
+        ("parallel_setup_cost", "0"),
+        ("parallel_tuple_cost", "0"),
+        ("min_parallel_table_scan_size", "0"),
+    ]);
+    let mut admin = fixture.cluster.admin();
+    run(
+        &mut admin,
+        "CREATE TABLE t AS SELECT n, 'alice' AS owner FROM generate_series(1, 20000) n; ANALYZE t;
+         CREATE FUNCTION late() RETURNS bigint LANGUAGE plpgsql AS $$
+         DECLARE counted bigint;
+         BEGIN
+           PERFORM pg_sleep(3);
+           SELECT count(*) INTO counted FROM t WHERE owner = auth.user_id();
+           RETURN counted;
+         END $$;
+         GRANT SELECT ON t TO app",
+    );
+    let mut client = fixture.client();
+    run(&mut client, "SET parallel_leader_participation = off");
+    assert_eq!(
+        present(&mut client, &fixture.token_until("alice", now() + 2)),
+        "00000"
+    );
+    let counted: i64 = client.query_one("SELECT late()", &[]).unwrap().get(0);
+    assert_eq!(counted, 20_000);
+}
