@@ -10,10 +10,10 @@ use std::ffi::CStr;
 
 use session_jwt::{Code, KeySet, Provider, Rejection, Verifier};
 
-use crate::pg::BackendLocal;
 use crate::pg::guc::{
     self, BoolVariable, IntVariable, Privilege, Source, TextVariable, TokenVariable,
 };
+use crate::pg::{BackendLocal, error};
 use crate::{keyring, session};
 
 const JWK_NAME: &CStr = c"pg_session_jwt.jwk";
@@ -89,21 +89,25 @@ pub(crate) fn register() {
 }
 
 fn check_jwk(value: &[u8], source: Source) -> Result<(), Rejection> {
-    check_document(value, source, |text| KeySet::parse(text).map(drop))
+    check_document(
+        value,
+        source,
+        |text| Ok(KeySet::parse(text)?.is_symmetric()),
+    )
 }
 
 fn check_providers(value: &[u8], source: Source) -> Result<(), Rejection> {
     check_document(value, source, |text| {
-        Verifier::new(Provider::parse_all(text)?).map(drop)
+        Ok(Verifier::new(Provider::parse_all(text)?)?.has_secret())
     })
 }
 
 /// Whom to trust is decided outside of sessions; not even a superuser's session, which might be
-/// running somebody else's code, changes it for itself.
+/// running somebody else's code, changes it for itself. `parse` tells whether there is a secret.
 fn check_document(
     value: &[u8],
     source: Source,
-    parse: impl FnOnce(&str) -> Result<(), Rejection>,
+    parse: impl FnOnce(&str) -> Result<bool, Rejection>,
 ) -> Result<(), Rejection> {
     if source == Source::Session {
         return Err(Rejection::new(Code::Configuration, "it cannot be set within a session")
@@ -117,10 +121,16 @@ fn check_document(
         return Ok(());
     }
     let outcome = document_text(value).and_then(parse);
-    if source != Source::Test {
-        LAST_REFUSED.replace(outcome.as_ref().err().cloned());
+    match (source, &outcome) {
+        (Source::Test, Ok(true)) => error::warn(
+            "every role can read the secret in this setting",
+            "What is stored for a database or a role stands in pg_db_role_setting, which all may \
+             read. Put it into postgresql.conf, and pg_session_jwt into shared_preload_libraries.",
+        ),
+        (Source::Test, _) => {}
+        _ => drop(LAST_REFUSED.replace(outcome.as_ref().err().cloned())),
     }
-    outcome
+    outcome.map(drop)
 }
 
 /// A document's bytes as text.

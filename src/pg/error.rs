@@ -1,6 +1,6 @@
 //! Errors, warnings and log lines, with SQLSTATEs that Postgres itself does not know.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_char, c_int};
 
 use pgrx::pg_sys;
@@ -45,9 +45,16 @@ struct Report {
 }
 
 impl Report {
+    /// Hands a report below level ERROR to Postgres. Should it run out of memory over it, that
+    /// error unwinds.
+    fn send(self) {
+        // SAFETY: `emit` makes calls into Postgres and owns nothing.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| self.emit()) }
+    }
+
     /// Hands the report to Postgres. At level ERROR this does not return: it jumps to Postgres'
     /// handler, so that the frames in between must own nothing.
-    fn send(self) {
+    fn emit(self) {
         const TEXT: &CStr = c"%s";
         // SAFETY: the strings are C strings in ErrorContext, which is reset only once the report
         // is done; the order of the calls is that of `ereport`.
@@ -81,7 +88,7 @@ pub(crate) fn raise(rejection: Rejection) -> ! {
         hint: rejection.hint().map_or(std::ptr::null_mut(), palloced),
     };
     drop(rejection);
-    report.send();
+    report.emit();
     unreachable!("an ERROR does not return")
 }
 
@@ -109,9 +116,20 @@ pub(crate) fn log(message: &str) {
     .send();
 }
 
+/// Tells Postgres why a check hook refuses a token.
+pub(crate) fn refuse_token(rejection: &Rejection) {
+    refuse_value(
+        rejection.message(),
+        rejection.code(),
+        rejection.detail(),
+        rejection.hint(),
+    );
+}
+
 /// Tells Postgres why a check hook is about to return false. `message` takes the place of the
 /// usual one, which quotes the value.
-pub(super) fn refuse_value(message: &str, code: Code, detail: Option<&str>, hint: Option<&str>) {
+fn refuse_value(message: &str, code: Code, detail: Option<&str>, hint: Option<&str>) {
+    REFUSED.replace(message.to_owned());
     // SAFETY: these are what the macros GUC_check_errmsg and its siblings set; Postgres reads
     // them when the hook returns, and their memory lasts until then.
     unsafe {
@@ -122,17 +140,22 @@ pub(super) fn refuse_value(message: &str, code: Code, detail: Option<&str>, hint
     }
 }
 
+/// The message of the last value that a check hook refused. Postgres raises it, so it cannot be
+/// told there that the statement is to stay out of the log.
+static REFUSED: BackendLocal<RefCell<String>> = BackendLocal::new(RefCell::new(String::new()));
+
 static NEXT_LOG_HOOK: BackendLocal<Cell<pg_sys::emit_log_hook_type>> =
     BackendLocal::new(Cell::new(None));
 
-/// Keeps the statement and the context out of the server's log for errors of ours: when a token
-/// is refused, a statement that holds it as a literal would be logged along with the error.
+/// Keeps the statement and the context out of the server's log when a value is refused: a
+/// statement that holds a token or a key as a literal would be logged along with the error.
 pub(crate) fn hide_statements() {
     unsafe extern "C-unwind" fn at_log(report: *mut pg_sys::ErrorData) {
         // SAFETY: Postgres hands over the report that it is about to write.
         unsafe {
             if let Some(report) = report.as_mut()
-                && is_ours(report.sqlerrcode)
+                && !report.message.is_null()
+                && CStr::from_ptr(report.message).to_bytes() == REFUSED.borrow().as_bytes()
             {
                 report.hide_stmt = true;
                 report.hide_ctx = true;
@@ -149,8 +172,23 @@ pub(crate) fn hide_statements() {
     }
 }
 
-/// Whether an SQLSTATE is of the subclasses that are ours, 28Jxx.
-fn is_ours(sqlstate: c_int) -> bool {
-    const FIRST_THREE: c_int = (1 << 18) - 1;
-    sqlstate & FIRST_THREE == packed("28J00") & FIRST_THREE
+/// Tells Postgres why a check hook refuses a setting's value: with the words that it would use
+/// itself, but for the value, which those would quote.
+pub(crate) fn refuse_setting(name: &CStr, rejection: &Rejection) {
+    let message = rejection.message();
+    let mut detail = String::with_capacity(message.len() + 2);
+    let mut characters = message.chars();
+    detail.extend(characters.next().into_iter().flat_map(char::to_uppercase));
+    detail.push_str(characters.as_str());
+    detail.push('.');
+    if let Some(rest) = rejection.detail() {
+        detail.push(' ');
+        detail.push_str(rest);
+    }
+    refuse_value(
+        &format!("invalid value for parameter \"{}\"", name.to_string_lossy()),
+        rejection.code(),
+        Some(&detail),
+        rejection.hint(),
+    );
 }

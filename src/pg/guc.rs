@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use pgrx::pg_sys;
 use session_jwt::Rejection;
 
-use super::{BackendLocal, error, function};
+use super::{BackendLocal, function};
 
 /// Where a new value comes from, as far as our hooks care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -342,14 +342,14 @@ impl TokenVariable {
 
 /// The hooks of a document: `$check` is safe code that refuses it or not, `$assign` cannot fail.
 macro_rules! document_hooks {
-    ($name:expr, $check:expr, $assign:expr) => {{
+    ($name:expr, $check:expr, $assign:expr $(,)?) => {{
         #[allow(unsafe_code)]
         unsafe extern "C-unwind" fn check(
             new_value: *mut *mut std::ffi::c_char,
             _extra: *mut *mut std::ffi::c_void,
             source: ::pgrx::pg_sys::GucSource::Type,
         ) -> bool {
-            let explain = |rejection: &_| $crate::pg::guc::refuse_document($name, rejection);
+            let explain = |rejection: &_| $crate::pg::error::refuse_setting($name, rejection);
             // SAFETY: Postgres calls this as the check hook it is.
             unsafe { $crate::pg::guc::check(new_value, source, $check, explain) }.is_some()
         }
@@ -364,7 +364,7 @@ pub(crate) use document_hooks;
 /// The hooks of the token: `$check` is safe code that verifies it or not, `$assign` cannot fail,
 /// `$shown` is what everybody sees in place of a token.
 macro_rules! token_hooks {
-    ($variable:expr, $check:expr, $assign:expr, $shown:expr) => {{
+    ($variable:expr, $check:expr, $assign:expr, $shown:expr $(,)?) => {{
         #[allow(unsafe_code)]
         unsafe extern "C-unwind" fn check(
             new_value: *mut *mut std::ffi::c_char,
@@ -373,7 +373,7 @@ macro_rules! token_hooks {
         ) -> bool {
             // SAFETY: Postgres calls this as the check hook it is.
             unsafe {
-                $crate::pg::guc::check(new_value, source, $check, $crate::pg::guc::refuse_token)
+                $crate::pg::guc::check(new_value, source, $check, $crate::pg::error::refuse_token)
                     .is_some_and(|presentation| $crate::pg::guc::keep(presentation, extra))
             }
         }
@@ -429,34 +429,4 @@ pub(crate) unsafe fn keep(presentation: Presentation, extra: *mut *mut c_void) -
         extra.write(memory.cast());
         true
     }
-}
-
-/// Reports a refused document in place of Postgres' own message, which would quote it.
-pub(crate) fn refuse_document(name: &CStr, rejection: &Rejection) {
-    let message = rejection.message();
-    let mut detail = String::with_capacity(message.len() + 2);
-    let mut characters = message.chars();
-    detail.extend(characters.next().into_iter().flat_map(char::to_uppercase));
-    detail.push_str(characters.as_str());
-    detail.push('.');
-    if let Some(rest) = rejection.detail() {
-        detail.push(' ');
-        detail.push_str(rest);
-    }
-    error::refuse_value(
-        &format!("invalid value for parameter \"{}\"", name.to_string_lossy()),
-        rejection.code(),
-        Some(&detail),
-        rejection.hint(),
-    );
-}
-
-/// Reports a refused token.
-pub(crate) fn refuse_token(rejection: &Rejection) {
-    error::refuse_value(
-        rejection.message(),
-        rejection.code(),
-        rejection.detail(),
-        rejection.hint(),
-    );
 }

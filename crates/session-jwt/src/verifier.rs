@@ -52,6 +52,13 @@ impl Verifier {
         &self.providers
     }
 
+    /// Whether a symmetric key is among the keys, by which whoever can read it can also sign.
+    pub fn has_secret(&self) -> bool {
+        self.providers
+            .iter()
+            .any(|provider| provider.keys.is_symmetric())
+    }
+
     /// Verifies a token at the time `now`, in seconds since 1970.
     pub fn verify(&self, token: &str, now: i64) -> Result<Claims, Rejection> {
         let claims = self.authenticate(token)?;
