@@ -1,0 +1,45 @@
+//! The documentation's tables say what the code's tables say.
+
+use session_jwt::{CLAIM_CHECKS, Code, MAX_TOKEN_BYTES, PROVIDER_MEMBERS};
+
+const REFERENCE: &str = include_str!("../../../docs/reference.md");
+
+/// The rows of the table under a heading, without the heads of its columns.
+fn table(heading: &str) -> Vec<&'static str> {
+    let (_, section) = REFERENCE.split_once(&format!("\n## {heading}\n")).expect("the section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    section.lines().filter(|line| line.starts_with('|')).skip(2).collect()
+}
+
+#[test]
+fn error_codes() {
+    let rows: Vec<String> = Code::ALL
+        .iter()
+        .map(|code| format!("| {} | {} |", code.sqlstate(), code.meaning()))
+        .collect();
+    assert_eq!(table("Error codes"), rows);
+}
+
+#[test]
+fn claim_checks() {
+    let rows: Vec<String> = CLAIM_CHECKS
+        .iter()
+        .map(|check| format!("| {} | {} | {} |", check.claim, check.code.sqlstate(), check.rule))
+        .collect();
+    assert_eq!(table("Checks"), rows);
+}
+
+#[test]
+fn provider_members() {
+    let rows: Vec<String> = PROVIDER_MEMBERS
+        .iter()
+        .map(|member| format!("| `{}` | {} |", member.name, member.meaning))
+        .collect();
+    assert_eq!(table("Providers"), rows);
+}
+
+#[test]
+fn limits() {
+    assert_eq!(MAX_TOKEN_BYTES, 16 * 1024);
+    assert!(REFERENCE.contains("A token is at most 16 KiB"));
+}
