@@ -517,6 +517,30 @@ fn values_outlive_a_commit_within_a_procedure() {
     }
 }
 
+/// Code that Postgres runs with restrictions, for it may be somebody else's, presents nothing.
+#[test]
+fn security_restricted_operations_present_nothing() {
+    let fixture = Fixture::new(&[]);
+    let mut admin = fixture.cluster.admin();
+    let token = fixture.token("mallory");
+    run(&mut admin, "CREATE SCHEMA app AUTHORIZATION app");
+    let mut client = fixture.client();
+    let function = format!(
+        "CREATE FUNCTION app.present(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+         BEGIN
+           PERFORM auth.jwt_session_init('{token}');
+           RETURN n;
+         END $$;
+         CREATE TABLE app.t (n int)"
+    );
+    run(&mut client, &function);
+    let index = "CREATE INDEX ON app.t (app.present(n)); INSERT INTO app.t VALUES (1)";
+    run(&mut client, index);
+    run(&mut client, "SELECT auth.jwt_session_init(NULL)");
+    assert_eq!(sqlstate(admin.batch_execute("ANALYZE app.t")), "42501");
+    assert_eq!(user(&mut admin), None);
+}
+
 #[test]
 fn prepared_statements_see_the_identity_of_each_execution() {
     let fixture = Fixture::new(&[("plan_cache_mode", "force_generic_plan")]);

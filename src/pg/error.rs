@@ -7,6 +7,7 @@ use pgrx::pg_sys;
 use session_jwt::{Code, Rejection};
 
 use super::BackendLocal;
+use super::function::guarded;
 
 // Declared by hand because `pgrx` leaves out variadic functions, and because an error raised
 // through its guard would be raised again with one of Postgres' own SQLSTATEs instead of ours.
@@ -80,14 +81,13 @@ impl Report {
 /// Raises the rejection as an error. The caller's frame, and every frame up to Postgres', must
 /// own nothing that needs dropping.
 pub(crate) fn raise(rejection: Rejection) -> ! {
-    let report = Report {
+    let report = guarded(move || Report {
         level: pg_sys::elog::PgLogLevel::ERROR as c_int,
         sqlstate: packed(rejection.code().sqlstate()),
         message: palloced(rejection.message()),
         detail: rejection.detail().map_or(std::ptr::null_mut(), palloced),
         hint: rejection.hint().map_or(std::ptr::null_mut(), palloced),
-    };
-    drop(rejection);
+    });
     report.emit();
     unreachable!("an ERROR does not return")
 }

@@ -274,7 +274,7 @@ impl TokenVariable {
     pub(crate) fn is_checked(&self) -> bool {
         // SAFETY: Postgres keeps the memory as long as the value is the current one, and tells
         // the assign hook before it frees it.
-        unsafe { self.presentation.get().as_ref() }.is_none_or(|presentation| presentation.checked)
+        unsafe { self.presentation.get().as_ref() }.is_some_and(|presentation| presentation.checked)
     }
 
     /// Notes that it has.
