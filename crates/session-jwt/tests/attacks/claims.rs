@@ -1,0 +1,814 @@
+//! What a signed claims set may say: issuer, audience, times and the claims that a provider asks
+//! for. All tokens here are signed as they should be unless a case says otherwise.
+
+use mint::{Algorithm, Key};
+use serde_json::{Value, json};
+use session_jwt::{Claims, Provider, Rejection, Verifier};
+
+use crate::{Base, NOW, accepted, base, provider, refused};
+
+/// What becomes of a case: accepted, or refused with a code and words of the message.
+type Expected = Result<(), (&'static str, &'static str)>;
+
+const OK: Expected = Ok(());
+const WRONG_TYPE: Expected = Err(("28J09", "claim is of the wrong type"));
+
+fn signer() -> &'static Base {
+    base(Algorithm::EdDSA)
+}
+
+/// Verifies the claims for a provider with these members.
+fn verify(members: &Value, claims: &str, now: i64) -> (String, Result<Claims, Rejection>) {
+    let token = signer().claims(claims);
+    let outcome = provider(signer(), members).verify(&token, now);
+    (token, outcome)
+}
+
+#[track_caller]
+fn check(members: &Value, cases: &[(&str, Expected)]) {
+    for (claims, expected) in cases {
+        let name = format!("{claims} for {members}");
+        let (token, outcome) = verify(members, claims, NOW);
+        match expected {
+            Ok(()) => assert_eq!(accepted(&name, outcome).json(), *claims),
+            Err((code, words)) => drop(refused(&name, &token, outcome, code, words)),
+        }
+    }
+}
+
+const A: &str = "https://a.example";
+const B: &str = "https://b.example";
+
+/// Providers A and B with an issuer each, and one without; each has one key.
+struct Three {
+    keys: [Key; 3],
+    verifier: Verifier,
+}
+
+impl Three {
+    fn new(kids: [&str; 3]) -> Self {
+        let keys = kids.map(|kid| Key::generate(Algorithm::EdDSA).with_kid(kid));
+        let documents = json!([
+            {"name": "a", "issuer": A, "jwks": keys[0].public_jwk()},
+            {"name": "b", "issuer": B, "jwks": keys[1].public_jwk()},
+            {"name": "rest", "jwks": keys[2].public_jwk()},
+        ]);
+        let providers = Provider::parse_all(&documents.to_string()).unwrap();
+        Self {
+            keys,
+            verifier: Verifier::new(providers).unwrap(),
+        }
+    }
+}
+
+#[test]
+fn an_issuer_is_served_by_its_own_keys_only() {
+    const NO_KEY: Result<&str, &str> = Err("28J02");
+    const SIGNATURE: Result<&str, &str> = Err("28J03");
+    for (kids, with_kid, foreign) in [
+        // The token names a key that the issuer's provider does not have.
+        (["ka", "kb", "kr"], true, NO_KEY),
+        // It names none, or one that both have.
+        (["ka", "kb", "kr"], false, SIGNATURE),
+        (["k", "k", "k"], true, SIGNATURE),
+        (["k", "k", "k"], false, SIGNATURE),
+    ] {
+        let Three { keys, verifier } = Three::new(kids);
+        for (place, key) in keys.iter().enumerate() {
+            let others = "\"iss\":\"https://c.example\",";
+            for (iss, owner) in [
+                (format!("\"iss\":\"{A}\","), 0),
+                (format!("\"iss\":\"{B}\","), 1),
+                (others.to_owned(), 2),
+                (String::new(), 2),
+                // Exactly, or it is another issuer.
+                (format!("\"iss\":\"{A}/\","), 2),
+                ("\"iss\":\"https://A.example\",".to_owned(), 2),
+                (format!("\"iss\":\" {A}\","), 2),
+                ("\"iss\":\"\",".to_owned(), 2),
+            ] {
+                let kid = if with_kid {
+                    format!(",\"kid\":\"{}\"", kids[place])
+                } else {
+                    "".into()
+                };
+                let claims = format!("{{{iss}\"exp\":1700000300}}");
+                let header = format!("{{\"alg\":\"EdDSA\"{kid}}}");
+                let token = key.sign_raw(header.as_bytes(), claims.as_bytes());
+                let name = format!("{claims} with key {place} and {header}");
+                let outcome = verifier.verify(&token, NOW);
+                let expected = if place == owner {
+                    Ok(["a", "b", "rest"][owner])
+                } else {
+                    foreign
+                };
+                match expected {
+                    Ok(provider) => assert_eq!(accepted(&name, outcome).provider(), provider),
+                    Err(code) => drop(refused(&name, &token, outcome, code, "")),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_issuer_that_nobody_serves_is_refused() {
+    check(
+        &json!({"issuer": A}),
+        &[
+            (r#"{"iss":"https://a.example","exp":1700000300}"#, OK),
+            (r#"{"\u0069ss":"https:\/\/a.example","exp":1700000300}"#, OK),
+            (
+                r#"{"iss":"https://b.example","exp":1700000300}"#,
+                Err(("28J02", B)),
+            ),
+            (
+                r#"{"iss":"https://b.example","exp":1700000300}"#,
+                Err(("28J02", A)),
+            ),
+            (
+                r#"{"iss":"https://a.example/","exp":1700000300}"#,
+                Err(("28J02", "a.example/")),
+            ),
+            (
+                r#"{"iss":"https://A.example","exp":1700000300}"#,
+                Err(("28J02", "A.example")),
+            ),
+            (
+                r#"{"iss":"a.example","exp":1700000300}"#,
+                Err(("28J02", "a.example")),
+            ),
+            (
+                r#"{"iss":"","exp":1700000300}"#,
+                Err(("28J02", "no provider serves")),
+            ),
+            (
+                r#"{"ISS":"https://a.example","exp":1700000300}"#,
+                Err(("28J06", "missing")),
+            ),
+            (r#"{"exp":1700000300}"#, Err(("28J06", A))),
+        ],
+    );
+}
+
+/// Whether or not the provider has an issuer.
+#[test]
+fn the_issuer_is_a_string() {
+    for members in [json!({"issuer": A}), json!({})] {
+        check(
+            &members,
+            &[
+                (r#"{"iss":"https://a.example","exp":1700000300}"#, OK),
+                (r#"{"iss":null,"exp":1700000300}"#, WRONG_TYPE),
+                (r#"{"iss":1,"exp":1700000300}"#, WRONG_TYPE),
+                (r#"{"iss":true,"exp":1700000300}"#, WRONG_TYPE),
+                (r#"{"iss":[],"exp":1700000300}"#, WRONG_TYPE),
+                (
+                    r#"{"iss":["https://a.example"],"exp":1700000300}"#,
+                    WRONG_TYPE,
+                ),
+                (
+                    r#"{"iss":{"https://a.example":1},"exp":1700000300}"#,
+                    WRONG_TYPE,
+                ),
+            ],
+        );
+    }
+}
+
+#[test]
+fn the_audience_is_one_of_the_providers() {
+    for members in [
+        json!({"audience": "app"}),
+        json!({"audience": ["other", "app"]}),
+    ] {
+        const OTHER: Expected = Err(("28J07", "token is for another audience"));
+        check(
+            &members,
+            &[
+                (r#"{"aud":"app","exp":1700000300}"#, OK),
+                (r#"{"aud":["app"],"exp":1700000300}"#, OK),
+                (r#"{"aud":["x","app","y"],"exp":1700000300}"#, OK),
+                (r#"{"exp":1700000300}"#, OTHER),
+                (r#"{"exp":1700000300}"#, Err(("28J07", "Its aud is none"))),
+                (r#"{"Aud":"app","exp":1700000300}"#, OTHER),
+                (r#"{"aud":"x","exp":1700000300}"#, OTHER),
+                (r#"{"aud":"","exp":1700000300}"#, OTHER),
+                (r#"{"aud":"App","exp":1700000300}"#, OTHER),
+                (r#"{"aud":"ap","exp":1700000300}"#, OTHER),
+                (r#"{"aud":"app2","exp":1700000300}"#, OTHER),
+                (r#"{"aud":" app","exp":1700000300}"#, OTHER),
+                (r#"{"aud":"app,other","exp":1700000300}"#, OTHER),
+                (r#"{"aud":"*","exp":1700000300}"#, OTHER),
+                (r#"{"aud":[],"exp":1700000300}"#, OTHER),
+                (r#"{"aud":["x"],"exp":1700000300}"#, OTHER),
+            ],
+        );
+    }
+    check(
+        &json!({"audience": ["other", "app"]}),
+        &[(r#"{"aud":["other"],"exp":1700000300}"#, OK)],
+    );
+    check(
+        &json!({}),
+        &[
+            (r#"{"exp":1700000300}"#, OK),
+            (r#"{"aud":"anyone","exp":1700000300}"#, OK),
+            (r#"{"aud":["any","one"],"exp":1700000300}"#, OK),
+            (r#"{"aud":[],"exp":1700000300}"#, OK),
+        ],
+    );
+}
+
+#[test]
+fn the_audience_is_strings() {
+    for members in [json!({"audience": "app"}), json!({})] {
+        check(
+            &members,
+            &[
+                (r#"{"aud":["app"],"exp":1700000300}"#, OK),
+                (r#"{"aud":null,"exp":1700000300}"#, WRONG_TYPE),
+                (r#"{"aud":1,"exp":1700000300}"#, WRONG_TYPE),
+                (r#"{"aud":true,"exp":1700000300}"#, WRONG_TYPE),
+                (r#"{"aud":{"app":1},"exp":1700000300}"#, WRONG_TYPE),
+                (r#"{"aud":["app",1],"exp":1700000300}"#, WRONG_TYPE),
+                (r#"{"aud":[1,"app"],"exp":1700000300}"#, WRONG_TYPE),
+                (r#"{"aud":["app",null],"exp":1700000300}"#, WRONG_TYPE),
+                (r#"{"aud":["app",["app"]],"exp":1700000300}"#, WRONG_TYPE),
+                (r#"{"aud":[["app"]],"exp":1700000300}"#, WRONG_TYPE),
+                (r#"{"aud":{},"exp":1700000300}"#, WRONG_TYPE),
+            ],
+        );
+    }
+}
+
+#[test]
+fn the_subject_is_a_string() {
+    // Whether or not it is the user.
+    for members in [json!({}), json!({"user_id_claim": "uid"})] {
+        check(
+            &members,
+            &[
+                (r#"{"sub":"alice","exp":1700000300}"#, OK),
+                (r#"{"sub":"42","exp":1700000300}"#, OK),
+                (r#"{"exp":1700000300}"#, OK),
+                (r#"{"sub":null,"exp":1700000300}"#, WRONG_TYPE),
+                (r#"{"sub":42,"exp":1700000300}"#, WRONG_TYPE),
+                (r#"{"sub":true,"exp":1700000300}"#, WRONG_TYPE),
+                (r#"{"sub":["alice"],"exp":1700000300}"#, WRONG_TYPE),
+                (r#"{"sub":{"alice":1},"exp":1700000300}"#, WRONG_TYPE),
+            ],
+        );
+    }
+    let (_, outcome) = verify(&json!({}), r#"{"exp":1700000300}"#, NOW);
+    assert_eq!(outcome.unwrap().user_id(), None);
+}
+
+#[test]
+fn times_are_numbers_in_range() {
+    const RANGE: Expected = Err(("28J09", "claim is out of range"));
+    const SYNTAX: Expected = Err(("28J01", "token payload is malformed"));
+    const EXPIRED: Expected = Err(("28J04", "token has expired"));
+    const EARLY: Expected = Err(("28J05", "token is not yet valid"));
+    check(
+        &json!({}),
+        &[
+            (r#"{"exp":1700000300}"#, OK),
+            (r#"{"exp":1700000300.0}"#, OK),
+            (r#"{"exp":1.7000003e9}"#, OK),
+            (r#"{"exp":17000003E+2}"#, OK),
+            (r#"{"exp":1700000300000000000000000000000e-21}"#, OK),
+            (r#"{"exp":253402300799}"#, OK),
+            (r#"{"exp":253402300799.999}"#, OK),
+            (r#"{}"#, Err(("28J09", "The token has no claim \"exp\""))),
+            (
+                r#"{"Exp":1700000300}"#,
+                Err(("28J09", "The token has no claim \"exp\"")),
+            ),
+            (r#"{"exp":null}"#, WRONG_TYPE),
+            (r#"{"exp":true}"#, WRONG_TYPE),
+            (r#"{"exp":"1700000300"}"#, WRONG_TYPE),
+            (r#"{"exp":"2023-11-14T22:18:20Z"}"#, WRONG_TYPE),
+            (r#"{"exp":""}"#, WRONG_TYPE),
+            (r#"{"exp":[1700000300]}"#, WRONG_TYPE),
+            (r#"{"exp":{"exp":1700000300}}"#, WRONG_TYPE),
+            (r#"{"exp":NaN}"#, SYNTAX),
+            (r#"{"exp":Infinity}"#, SYNTAX),
+            (r#"{"exp":1700000300L}"#, SYNTAX),
+            (r#"{"exp":0x65540A2C}"#, SYNTAX),
+            (r#"{"exp":1e400}"#, RANGE),
+            (r#"{"exp":1e99999}"#, RANGE),
+            (r#"{"exp":253402300800}"#, RANGE),
+            (r#"{"exp":1700000300000}"#, RANGE),
+            (r#"{"exp":9223372036854775807}"#, RANGE),
+            (r#"{"exp":9223372036854775808}"#, RANGE),
+            (r#"{"exp":18446744073709551616}"#, RANGE),
+            (r#"{"exp":-9223372036854775808}"#, RANGE),
+            (r#"{"exp":-1e400}"#, RANGE),
+            (r#"{"exp":-62135596801}"#, RANGE),
+            (r#"{"exp":-62135596800.5}"#, RANGE),
+            (r#"{"exp":-62135596800}"#, EXPIRED),
+            (r#"{"exp":-1}"#, EXPIRED),
+            (r#"{"exp":0}"#, EXPIRED),
+            (r#"{"exp":-0}"#, EXPIRED),
+            (r#"{"exp":1e-400}"#, EXPIRED),
+        ],
+    );
+    check(
+        &json!({}),
+        &[
+            (r#"{"nbf":1700000000,"exp":1700000300}"#, OK),
+            (r#"{"nbf":0,"exp":1700000300}"#, OK),
+            (r#"{"nbf":-62135596800.9,"exp":1700000300}"#, OK),
+            (r#"{"nbf":null,"exp":1700000300}"#, WRONG_TYPE),
+            (r#"{"nbf":"1700000000","exp":1700000300}"#, WRONG_TYPE),
+            (r#"{"nbf":false,"exp":1700000300}"#, WRONG_TYPE),
+            (r#"{"nbf":[],"exp":1700000300}"#, WRONG_TYPE),
+            (r#"{"nbf":NaN,"exp":1700000300}"#, SYNTAX),
+            (r#"{"nbf":1700000000000,"exp":1700000300}"#, RANGE),
+            (r#"{"nbf":253402300799.5,"exp":1700000300}"#, RANGE),
+            (r#"{"nbf":-1e400,"exp":1700000300}"#, RANGE),
+            (r#"{"nbf":-62135596801,"exp":1700000300}"#, RANGE),
+            (r#"{"nbf":253402300799,"exp":1700000300}"#, EARLY),
+            (r#"{"nbf":1700000301,"exp":1700000300}"#, EARLY),
+        ],
+    );
+    // When a token was issued does not matter, nor what it says about it.
+    check(
+        &json!({}),
+        &[
+            (r#"{"iat":1800000000,"exp":1700000300}"#, OK),
+            (r#"{"iat":"yesterday","exp":1700000300}"#, OK),
+            (r#"{"iat":null,"exp":1700000300}"#, OK),
+        ],
+    );
+}
+
+/// RFC 7519 sections 4.1.4 and 4.1.5: valid before `exp`, and from `nbf` on.
+#[test]
+fn times_are_exact_to_the_second() {
+    const EXPIRED: &str = "28J04";
+    const EARLY: &str = "28J05";
+    for (claims, leeway, now, expected) in [
+        (r#"{"exp":1000}"#, 60, 1059, None),
+        (r#"{"exp":1000}"#, 60, 1060, Some(EXPIRED)),
+        (r#"{"exp":1000}"#, 60, 1061, Some(EXPIRED)),
+        (r#"{"exp":1000}"#, 60, i64::MAX, Some(EXPIRED)),
+        (r#"{"exp":1000}"#, 60, i64::MIN, None),
+        (r#"{"exp":1000}"#, 0, 999, None),
+        (r#"{"exp":1000}"#, 0, 1000, Some(EXPIRED)),
+        (r#"{"exp":1000}"#, 3600, 4599, None),
+        (r#"{"exp":1000}"#, 3600, 4600, Some(EXPIRED)),
+        (r#"{"exp":1000.0}"#, 0, 999, None),
+        (r#"{"exp":1000.9}"#, 0, 999, None),
+        (r#"{"exp":1000.9}"#, 0, 1000, Some(EXPIRED)),
+        (r#"{"exp":999.999999999999999999}"#, 0, 998, None),
+        (r#"{"exp":999.999999999999999999}"#, 0, 999, Some(EXPIRED)),
+        (r#"{"exp":1000.9}"#, 60, 1060, Some(EXPIRED)),
+        (r#"{"exp":-0.5}"#, 0, -2, None),
+        (r#"{"exp":-0.5}"#, 0, -1, Some(EXPIRED)),
+        (r#"{"exp":9e3,"nbf":1000}"#, 60, 940, None),
+        (r#"{"exp":9e3,"nbf":1000}"#, 60, 939, Some(EARLY)),
+        (r#"{"exp":9e3,"nbf":1000}"#, 60, i64::MIN, Some(EARLY)),
+        (r#"{"exp":9e3,"nbf":1000}"#, 0, 1000, None),
+        (r#"{"exp":9e3,"nbf":1000}"#, 0, 999, Some(EARLY)),
+        (r#"{"exp":9e3,"nbf":1000.1}"#, 0, 1001, None),
+        (r#"{"exp":9e3,"nbf":1000.1}"#, 0, 1000, Some(EARLY)),
+        (r#"{"exp":9e3,"nbf":1000.1}"#, 60, 940, Some(EARLY)),
+        (
+            r#"{"exp":9e3,"nbf":1000.000000000000000001}"#,
+            0,
+            1000,
+            Some(EARLY),
+        ),
+        (r#"{"exp":9e3,"nbf":-0.5}"#, 0, 0, None),
+        (r#"{"exp":9e3,"nbf":-0.5}"#, 0, -1, Some(EARLY)),
+        // Never valid.
+        (r#"{"exp":1000,"nbf":1001}"#, 0, 1000, Some(EARLY)),
+        (r#"{"exp":1000,"nbf":1001}"#, 0, 1001, Some(EXPIRED)),
+    ] {
+        let name = format!("{claims} with leeway {leeway} at {now}");
+        let (token, outcome) = verify(&json!({"leeway": leeway}), claims, now);
+        match expected {
+            None => {
+                let claims = accepted(&name, outcome);
+                let until = claims.valid_until().unwrap();
+                assert!(claims.check_expiry(until - 1).is_ok(), "{name}");
+                assert_eq!(
+                    claims.check_expiry(until).unwrap_err().code().sqlstate(),
+                    EXPIRED
+                );
+            }
+            Some(code) => drop(refused(&name, &token, outcome, code, "the leeway is")),
+        }
+        // The default is a minute.
+        if leeway == 60 {
+            let (_, default) = verify(&json!({}), claims, now);
+            let code = default.err().map(|refusal| refusal.code().sqlstate());
+            assert_eq!(code, expected, "{name} by default");
+        }
+    }
+}
+
+/// Whoever verifies without judging the times gets claims that judge them later.
+#[test]
+fn times_may_be_judged_later() {
+    let base = signer();
+    for (claims, early, expired) in [
+        (r#"{"exp":1700000300}"#, false, false),
+        (r#"{"exp":1600000000}"#, false, true),
+        (r#"{"nbf":1800000000,"exp":1900000000}"#, true, false),
+        (r#"{"nbf":1800000000,"exp":1600000000}"#, true, true),
+    ] {
+        let verified = accepted(claims, base.verifier.authenticate(&base.claims(claims)));
+        let code = |outcome: Result<(), Rejection>| outcome.err().map(|r| r.code().sqlstate());
+        assert_eq!(
+            code(verified.check_not_before(NOW)),
+            early.then_some("28J05"),
+            "{claims}"
+        );
+        assert_eq!(
+            code(verified.check_expiry(NOW)),
+            expired.then_some("28J04"),
+            "{claims}"
+        );
+    }
+    // Everything else is judged at once.
+    let token = base.claims(r#"{"exp":"x"}"#);
+    refused(
+        "type",
+        &token,
+        base.verifier.authenticate(&token),
+        "28J09",
+        "",
+    );
+}
+
+#[test]
+fn required_claims_are_there() {
+    const MISSING: Expected = Err(("28J09", "required claim is missing"));
+    check(
+        &json!({"required_claims": ["exp", "sub", "tenant"]}),
+        &[
+            (r#"{"exp":1700000300,"sub":"alice","tenant":1}"#, OK),
+            (r#"{"exp":1700000300,"sub":"alice","tenant":false}"#, OK),
+            (r#"{"exp":1700000300,"sub":"alice","tenant":""}"#, OK),
+            (r#"{"exp":1700000300,"sub":"alice"}"#, MISSING),
+            (r#"{"exp":1700000300,"sub":"alice","tenant":null}"#, MISSING),
+            (r#"{"exp":1700000300,"sub":"alice","Tenant":1}"#, MISSING),
+            (
+                r#"{"exp":1700000300,"sub":"alice","x":{"tenant":1}}"#,
+                MISSING,
+            ),
+            (
+                r#"{"exp":1700000300,"tenant":1}"#,
+                Err(("28J09", "no claim \"sub\"")),
+            ),
+            (
+                r#"{"sub":"alice","tenant":1}"#,
+                Err(("28J09", "no claim \"exp\"")),
+            ),
+        ],
+    );
+    // A list that leaves `exp` out makes it optional, but not ignored.
+    for members in [
+        json!({"required_claims": []}),
+        json!({"required_claims": ["sub"]}),
+    ] {
+        check(
+            &members,
+            &[
+                (r#"{"sub":"alice"}"#, OK),
+                (r#"{"sub":"alice","exp":1700000300}"#, OK),
+                (r#"{"sub":"alice","exp":1600000000}"#, Err(("28J04", ""))),
+                (r#"{"sub":"alice","exp":"never"}"#, WRONG_TYPE),
+                (r#"{"sub":"alice","exp":null}"#, WRONG_TYPE),
+            ],
+        );
+    }
+    check(
+        &json!({}),
+        &[
+            (r#"{"sub":"alice"}"#, MISSING),
+            (r#"{"exp":1700000300}"#, OK),
+        ],
+    );
+}
+
+#[test]
+fn claims_fit_jsonb() {
+    const UNFIT: Expected = Err(("28J09", "claim cannot be held by jsonb"));
+    const SYNTAX: Expected = Err(("28J01", "token payload is malformed"));
+    check(
+        &json!({}),
+        &[
+            (r#"{"exp":1700000300,"x":"\u0001"}"#, OK),
+            (r#"{"exp":1700000300,"x":"\\u0000"}"#, OK),
+            (r#"{"exp":1700000300,"x":"\u0000"}"#, UNFIT),
+            (
+                r#"{"exp":1700000300,"x":"a\u0000b"}"#,
+                Err(("28J09", "U+0000")),
+            ),
+            (
+                r#"{"exp":1700000300,"x\u0000":1}"#,
+                Err(("28J09", "U+0000")),
+            ),
+            (r#"{"exp":1700000300,"\u0000":1}"#, UNFIT),
+            (r#"{"exp":1700000300,"x":["\u0000"]}"#, UNFIT),
+            (r#"{"exp":1700000300,"x":{"y":[{"z":"\u0000"}]}}"#, UNFIT),
+            (r#"{"exp":1700000300,"x":{"y\u0000":1}}"#, UNFIT),
+            (r#"{"exp":1700000300,"sub":"alice\u0000"}"#, UNFIT),
+            (r#"{"exp":1700000300,"iat":"\u0000"}"#, UNFIT),
+            (r#"{"exp":1700000300,"x":"\ud83d\ude00"}"#, OK),
+            (r#"{"exp":1700000300,"x":"\ud83d"}"#, SYNTAX),
+            (r#"{"exp":1700000300,"x":"\ude00"}"#, SYNTAX),
+            (r#"{"exp":1700000300,"\ud83d":1}"#, SYNTAX),
+            (r#"{"exp":1700000300,"x":1e400}"#, OK),
+            (r#"{"exp":1700000300,"x":1e131071}"#, OK),
+            (r#"{"exp":1700000300,"x":1e-16383}"#, OK),
+            (r#"{"exp":1700000300,"x":0e9999}"#, OK),
+            (
+                r#"{"exp":1700000300,"x":1e131072}"#,
+                Err(("28J09", "range of numeric")),
+            ),
+            (r#"{"exp":1700000300,"x":10e131071}"#, UNFIT),
+            (r#"{"exp":1700000300,"x":-1e131072}"#, UNFIT),
+            (r#"{"exp":1700000300,"x":1e-16384}"#, UNFIT),
+            (r#"{"exp":1700000300,"x":0e-16384}"#, UNFIT),
+            (r#"{"exp":1700000300,"x":1e1073741824}"#, UNFIT),
+            (r#"{"exp":1700000300,"x":1e99999999999999999999}"#, UNFIT),
+            (r#"{"exp":1700000300,"x":1e-99999999999999999999}"#, UNFIT),
+            (r#"{"exp":1700000300,"x":[{"y":1e131072}]}"#, UNFIT),
+        ],
+    );
+}
+
+/// Numbers keep every digit, and texts their spelling.
+#[test]
+fn claims_are_kept_as_they_were_written() {
+    let texts = [
+        r#"{"exp":1700000300,"x":123456789012345678901234567890}"#.to_owned(),
+        r#"{"exp":1700000300,"x":0.1000000000000000055511151231257827021181583404541015625}"#
+            .into(),
+        r#"{"exp":1700000300,"x":[1.0,1e0,-0,-0.0,1E5,1.50]}"#.into(),
+        r#"{"exp":1700000300,"x":1e400,"z":1,"a":2}"#.into(),
+        "{ \"exp\" :\t1700000300 ,\r\n\"x\":\"\\u00e9\u{e9}\\/\" }\n".into(),
+        format!(r#"{{"exp":1700000300,"x":{}}}"#, "9".repeat(5000)),
+        format!(r#"{{"exp":1700000300,"x":0.{}}}"#, "1".repeat(5000)),
+    ];
+    for text in texts {
+        let (_, outcome) = verify(&json!({}), &text, NOW);
+        assert_eq!(outcome.unwrap().json(), text);
+    }
+}
+
+#[test]
+fn a_monotonic_jti_is_an_integer() {
+    for (jti, sequence) in [
+        ("0", Some(0)),
+        ("42", Some(42)),
+        ("-7", Some(-7)),
+        ("9223372036854775807", Some(i64::MAX)),
+        ("9223372036854775808", None),
+        ("1e2", None),
+        ("1.0", None),
+        ("1.5", None),
+        (r#""42""#, None),
+        ("null", None),
+        ("true", None),
+        ("[42]", None),
+        ("{}", None),
+    ] {
+        let claims = format!(r#"{{"exp":1700000300,"jti":{jti}}}"#);
+        let (token, outcome) = verify(&json!({"monotonic_jti": true}), &claims, NOW);
+        match sequence {
+            Some(_) => assert_eq!(accepted(jti, outcome).sequence(), sequence),
+            None => drop(refused(jti, &token, outcome, "28J09", "The claim \"jti\"")),
+        }
+        // Elsewhere it is nobody's business.
+        for members in [json!({}), json!({"monotonic_jti": false})] {
+            assert_eq!(
+                accepted(jti, verify(&members, &claims, NOW).1).sequence(),
+                None
+            );
+        }
+    }
+    let missing = r#"{"exp":1700000300}"#;
+    let (token, outcome) = verify(&json!({"monotonic_jti": true}), missing, NOW);
+    refused("no jti", &token, outcome, "28J09", "The claim \"jti\"");
+}
+
+#[test]
+fn the_user_is_a_string_or_an_integer() {
+    for (value, user) in [
+        (r#""bob""#, Ok(Some("bob"))),
+        (r#""""#, Ok(Some(""))),
+        ("42", Ok(Some("42"))),
+        ("-1", Ok(Some("-1"))),
+        ("9223372036854775807", Ok(Some("9223372036854775807"))),
+        ("null", Ok(None)),
+        ("1.0", Err(())),
+        ("1e3", Err(())),
+        ("true", Err(())),
+        ("[]", Err(())),
+        (r#"["bob"]"#, Err(())),
+        (r#"{"id":"bob"}"#, Err(())),
+    ] {
+        for (path, claims) in [
+            (
+                "uid",
+                format!(r#"{{"exp":1700000300,"sub":"alice","uid":{value}}}"#),
+            ),
+            (
+                "/u/0/id",
+                format!(r#"{{"exp":1700000300,"sub":"alice","u":[{{"id":{value}}}]}}"#),
+            ),
+            (
+                "a.b",
+                format!(r#"{{"exp":1700000300,"a":{{"b":"mallory"}},"a.b":{value}}}"#),
+            ),
+            (
+                "/a~1b/~0",
+                format!(r#"{{"exp":1700000300,"a/b":{{"~":{value}}}}}"#),
+            ),
+        ] {
+            let (token, outcome) = verify(&json!({"user_id_claim": path}), &claims, NOW);
+            match user {
+                Ok(user) => assert_eq!(accepted(&claims, outcome).user_id(), user, "{claims}"),
+                Err(()) => {
+                    drop(refused(
+                        &claims,
+                        &token,
+                        outcome,
+                        "28J09",
+                        "a string or an integer",
+                    ));
+                }
+            }
+        }
+    }
+    // Where the claim is missing there is no user; `sub` does not step in.
+    for claims in [
+        r#"{"exp":1700000300,"sub":"alice"}"#,
+        r#"{"exp":1700000300,"sub":"alice","Uid":"bob"}"#,
+        r#"{"exp":1700000300,"sub":"alice","x":{"uid":"bob"}}"#,
+    ] {
+        let (_, outcome) = verify(&json!({"user_id_claim": "uid"}), claims, NOW);
+        assert_eq!(accepted(claims, outcome).user_id(), None, "{claims}");
+    }
+}
+
+#[test]
+fn the_role_is_an_allowed_string() {
+    const NOT_ALLOWED: Expected = Err(("28J09", "role is not allowed"));
+    check(
+        &json!({"allowed_roles": ["authenticated", "anon"]}),
+        &[
+            (r#"{"exp":1700000300,"role":"anon"}"#, OK),
+            (r#"{"exp":1700000300}"#, OK),
+            (r#"{"exp":1700000300,"role":"service_role"}"#, NOT_ALLOWED),
+            (r#"{"exp":1700000300,"role":"Anon"}"#, NOT_ALLOWED),
+            (r#"{"exp":1700000300,"role":"anon "}"#, NOT_ALLOWED),
+            (r#"{"exp":1700000300,"role":""}"#, NOT_ALLOWED),
+            (
+                r#"{"exp":1700000300,"role":"anon,authenticated"}"#,
+                NOT_ALLOWED,
+            ),
+        ],
+    );
+    check(
+        &json!({"allowed_roles": []}),
+        &[
+            (r#"{"exp":1700000300,"role":"anon"}"#, NOT_ALLOWED),
+            (r#"{"exp":1700000300}"#, OK),
+        ],
+    );
+    check(
+        &json!({"role_claim": "/realm/0", "allowed_roles": ["user"]}),
+        &[
+            (r#"{"exp":1700000300,"realm":["user","admin"]}"#, OK),
+            (
+                r#"{"exp":1700000300,"realm":["admin","user"]}"#,
+                NOT_ALLOWED,
+            ),
+            (r#"{"exp":1700000300,"realm":[null]}"#, OK),
+            (r#"{"exp":1700000300,"realm":[]}"#, OK),
+            (r#"{"exp":1700000300,"realm":["user"],"role":"admin"}"#, OK),
+            (r#"{"exp":1700000300,"realm":[1]}"#, WRONG_TYPE),
+            (r#"{"exp":1700000300,"realm":[["user"]]}"#, WRONG_TYPE),
+            (r#"{"exp":1700000300,"realm":[true]}"#, WRONG_TYPE),
+        ],
+    );
+    // A claim that only happens to be called role is no role unless it is a string.
+    for role in ["[\"admin\"]", "{}", "1", "null"] {
+        let claims = format!(r#"{{"exp":1700000300,"role":{role}}}"#);
+        for members in [json!({}), json!({"allowed_roles": ["user"]})] {
+            assert_eq!(
+                accepted(role, verify(&members, &claims, NOW).1).role(),
+                None
+            );
+        }
+    }
+}
+
+/// Claims that somebody else has verified are held to the same form.
+#[test]
+fn trusted_claims_have_the_same_form() {
+    for (claims, expected) in [
+        (r#"{"sub":"alice","exp":1700000300}"#, OK),
+        (r#"{"sub":"alice"}"#, OK),
+        (r#"{}"#, OK),
+        (r#"{"iss":"anyone","aud":["any"],"role":"any"}"#, OK),
+        (r#"{"sub":1}"#, WRONG_TYPE),
+        (r#"{"iss":1}"#, WRONG_TYPE),
+        (r#"{"aud":[1]}"#, WRONG_TYPE),
+        (r#"{"exp":"1700000300"}"#, WRONG_TYPE),
+        (
+            r#"{"exp":1700000300000}"#,
+            Err(("28J09", "claim is out of range")),
+        ),
+        (
+            r#"{"x":"\u0000"}"#,
+            Err(("28J09", "claim cannot be held by jsonb")),
+        ),
+        (
+            r#"{"x":1e131072}"#,
+            Err(("28J09", "claim cannot be held by jsonb")),
+        ),
+        (
+            r#"{"sub":"alice","sub":"root"}"#,
+            Err(("28J01", "stands twice")),
+        ),
+        (
+            r#"{"sub":"alice",}"#,
+            Err(("28J01", "token payload is malformed")),
+        ),
+        (r#"["sub"]"#, Err(("28J01", "token payload is malformed"))),
+        ("", Err(("28J01", "token payload is malformed"))),
+    ] {
+        match expected {
+            Ok(()) => assert_eq!(accepted(claims, Claims::trusted(claims)).json(), claims),
+            Err((code, words)) => drop(refused(claims, "", Claims::trusted(claims), code, words)),
+        }
+    }
+    let trusted = Claims::trusted(r#"{"sub":"alice","exp":1600000000}"#).unwrap();
+    assert_eq!(trusted.user_id(), Some("alice"));
+    assert_eq!(
+        trusted.check_expiry(NOW).unwrap_err().code().sqlstate(),
+        "28J04"
+    );
+}
+
+/// What a token says is judged only once it is known who said it, and its times last, so that
+/// the code "expired" means that a fresh token will do.
+#[test]
+fn checks_come_in_order() {
+    let members = json!({"issuer": A, "audience": "app", "allowed_roles": ["user"]});
+    let verifier = provider(signer(), &members);
+    let stranger = Key::generate(Algorithm::EdDSA).with_kid("k1");
+    let cases = [
+        (
+            r#"{"iss":"https://a.example","aud":"app","exp":1700000300}"#,
+            None,
+        ),
+        (
+            r#"{"iss":"https://a.example","aud":"app","exp":1}"#,
+            Some("28J04"),
+        ),
+        (
+            r#"{"iss":"https://a.example","aud":"app","exp":1,"nbf":1800000000}"#,
+            Some("28J05"),
+        ),
+        (
+            r#"{"iss":"https://a.example","aud":"x","exp":1}"#,
+            Some("28J07"),
+        ),
+        (
+            r#"{"iss":"https://a.example","aud":"app","exp":1,"sub":1}"#,
+            Some("28J09"),
+        ),
+        (
+            r#"{"iss":"https://a.example","aud":"app","exp":1,"role":"root"}"#,
+            Some("28J09"),
+        ),
+        (
+            r#"{"iss":"https://a.example","aud":"app","exp":"x"}"#,
+            Some("28J09"),
+        ),
+        (
+            r#"{"iss":"https://a.example","aud":"app","exp":1,"x":"\u0000"}"#,
+            Some("28J09"),
+        ),
+        (r#"{"iss":"https://a.example","aud":"app"}"#, Some("28J09")),
+    ];
+    for (claims, code) in cases {
+        let outcome = verifier.verify(&signer().claims(claims), NOW);
+        assert_eq!(
+            outcome.err().map(|refusal| refusal.code().sqlstate()),
+            code,
+            "{claims}"
+        );
+        let forged = stranger.sign_raw(signer().header().as_bytes(), claims.as_bytes());
+        refused(claims, &forged, verifier.verify(&forged, NOW), "28J03", "");
+    }
+}

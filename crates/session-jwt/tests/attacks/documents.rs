@@ -1,0 +1,435 @@
+//! What a provider document may say.
+
+use mint::Algorithm;
+use serde_json::{Value, json};
+use session_jwt::{PROVIDER_MEMBERS, Provider, Rejection, Verifier};
+
+use crate::{CLAIMS, NOW, SECRET, accepted, base, refused};
+
+fn jwk() -> Value {
+    base(Algorithm::EdDSA).key.public_jwk()
+}
+
+/// Documents are accepted where they parse and make a verifier.
+fn load(text: &str) -> Result<Verifier, Rejection> {
+    Verifier::new(Provider::parse_all(text)?)
+}
+
+#[track_caller]
+fn wrong(document: &Value, words: &str) {
+    let text = document.to_string();
+    refused(&text, &text, load(&text), "22023", words);
+    // An array of one is the same.
+    let text = json!([document]).to_string();
+    refused(&text, &text, load(&text), "22023", words);
+}
+
+#[track_caller]
+fn right(document: &Value) -> Verifier {
+    let text = document.to_string();
+    accepted(&text, load(&json!([document]).to_string()));
+    accepted(&text, load(&text))
+}
+
+/// A document that is right, with one member set.
+fn with(member: &str, value: &Value) -> Value {
+    let mut document = match member {
+        "secret" => json!({}),
+        _ => json!({"jwks": jwk()}),
+    };
+    document[member] = value.clone();
+    document
+}
+
+#[test]
+fn every_member_is_of_its_type() {
+    let strings = [
+        json!("x"),
+        json!("https://issuer.example"),
+        json!(" "),
+        json!("\u{e9}"),
+    ];
+    let no_strings = [
+        json!(null),
+        json!(true),
+        json!(1),
+        json!([]),
+        json!({}),
+        json!([1]),
+        json!(""),
+        json!("a\u{0}b"),
+    ];
+    let lists = [json!(["x"]), json!(["x", "y"]), json!(["x", "x"])];
+    let no_lists = [
+        json!(null),
+        json!(true),
+        json!(1),
+        json!({}),
+        json!(""),
+        json!([1]),
+        json!([null]),
+        json!([["x"]]),
+        json!(["x", ""]),
+        json!(["x", 1]),
+        json!([""]),
+        json!(["a\u{0}b"]),
+    ];
+    let paths = [
+        json!("x"),
+        json!("a.b"),
+        json!("https://x/y"),
+        json!("/a/b~1c/~0/0"),
+        json!("/"),
+    ];
+    let no_paths = [json!("/a~"), json!("/~2"), json!("/~x/y"), json!("/a/b~")];
+    let not = |some: &[&[Value]]| some.concat();
+    let table: [(&str, Vec<Value>, Vec<Value>); 12] = [
+        ("name", strings.to_vec(), not(&[&no_strings, &lists])),
+        ("issuer", strings.to_vec(), not(&[&no_strings, &lists])),
+        (
+            "audience",
+            not(&[&strings, &lists]),
+            not(&[&no_lists, &[json!([])]]),
+        ),
+        (
+            "jwks",
+            vec![jwk(), json!({"keys": [jwk()]})],
+            not(&[
+                &no_strings,
+                &strings,
+                &[json!([jwk()]), json!({"keys": []})],
+            ]),
+        ),
+        (
+            "secret",
+            vec![
+                json!(SECRET),
+                json!(SECRET[..32]),
+                json!("\u{e9}".repeat(16)),
+            ],
+            not(&[
+                &no_strings,
+                &[json!(SECRET[..31]), json!([SECRET]), json!({"k": SECRET})],
+            ]),
+        ),
+        (
+            "algorithms",
+            vec![
+                json!(["EdDSA"]),
+                json!(["Ed25519"]),
+                json!(["RS256", "EdDSA", "EdDSA"]),
+            ],
+            not(&[
+                &no_lists,
+                &[
+                    json!([]),
+                    json!("EdDSA"),
+                    json!(["none"]),
+                    json!(["eddsa"]),
+                    json!(["ES512"]),
+                    json!(["EdDSA", "none"]),
+                    json!(["EdDSA", "RSA-OAEP"]),
+                    json!(["RS256"]),
+                    json!(["HS256"]),
+                ],
+            ]),
+        ),
+        (
+            "leeway",
+            vec![json!(0), json!(1), json!(60), json!(3600)],
+            vec![
+                json!(null),
+                json!(true),
+                json!("60"),
+                json!([]),
+                json!({}),
+                json!(-1),
+                json!(3601),
+                json!(1.5),
+                json!(60.0),
+                json!(u64::MAX),
+                json!(i64::MIN),
+                json!(1e300),
+            ],
+        ),
+        (
+            "required_claims",
+            not(&[&lists, &[json!([])]]),
+            not(&[&no_lists, &[json!("exp")]]),
+        ),
+        (
+            "user_id_claim",
+            paths.to_vec(),
+            not(&[&no_strings, &lists, &no_paths]),
+        ),
+        (
+            "role_claim",
+            paths.to_vec(),
+            not(&[&no_strings, &lists, &no_paths]),
+        ),
+        (
+            "allowed_roles",
+            not(&[&lists, &[json!([])]]),
+            not(&[&no_lists, &[json!("user")]]),
+        ),
+        (
+            "monotonic_jti",
+            vec![json!(true), json!(false)],
+            vec![json!(null), json!("true"), json!(1), json!([]), json!({})],
+        ),
+    ];
+    let names: Vec<&str> = PROVIDER_MEMBERS.iter().map(|member| member.name).collect();
+    assert_eq!(
+        table.each_ref().map(|(name, ..)| *name),
+        names[..],
+        "a member has no cases"
+    );
+    for (name, good, bad) in table {
+        for value in good {
+            right(&with(name, &value));
+        }
+        for value in bad {
+            let words = match name {
+                "jwks" | "secret" | "algorithms" => "",
+                _ => "provider has a wrong member",
+            };
+            wrong(&with(name, &value), words);
+        }
+    }
+}
+
+#[test]
+fn unknown_members_are_an_error() {
+    right(&json!({"jwks": jwk()}));
+    for member in [
+        "Issuer",
+        "issuers",
+        "iss",
+        "aud",
+        "audiences",
+        "jwk",
+        "jwks_uri",
+        "jwks_url",
+        "url",
+        "keys",
+        "kty",
+        "kid",
+        "algorithm",
+        "alg",
+        "required",
+        "clockSkew",
+        "",
+        " issuer",
+        "issuer\u{0}",
+    ] {
+        wrong(&with(member, &json!("x")), "provider has an unknown member");
+        wrong(&with(member, &json!(null)), "Known are name, issuer");
+    }
+    let text = r#"{"issuer":"a","issuer":"b","secret":"x"}"#;
+    refused("a member twice", text, load(text), "22023", "stands twice");
+    let text = r#"{"issuer":"a","\u0069ssuer":"b","secret":"x"}"#;
+    refused(
+        "a member twice, escaped",
+        text,
+        load(text),
+        "22023",
+        "stands twice",
+    );
+}
+
+#[test]
+fn a_provider_has_one_kind_of_keys() {
+    assert!(!right(&json!({"jwks": jwk()})).has_secret());
+    assert!(right(&json!({"secret": SECRET})).has_secret());
+    wrong(
+        &json!({"jwks": jwk(), "secret": SECRET}),
+        "provider has two kinds of keys",
+    );
+    wrong(&json!({}), "provider has no key");
+    wrong(
+        &json!({"name": "x", "issuer": "y", "audience": "z"}),
+        "\"x\" has neither",
+    );
+    // What is wrong with the keys is said with the provider's name.
+    let private = base(Algorithm::EdDSA).key.private_jwk().unwrap();
+    wrong(
+        &json!({"name": "x", "jwks": private}),
+        "Provider \"x\": Key 1",
+    );
+    wrong(
+        &json!({"issuer": "y", "secret": &SECRET[..31]}),
+        "Provider \"y\": It has 31 bytes",
+    );
+    wrong(&json!({"jwks": {"keys": []}}), "Provider 1: It has no keys");
+    let mixed = json!({"keys": [jwk(), base(Algorithm::HS256).key.bare_public_jwk()]});
+    wrong(
+        &json!({"jwks": mixed}),
+        "mixes symmetric and asymmetric keys",
+    );
+    // And it is an error even where other keys would do.
+    wrong(&json!({"secret": SECRET, "jwks": private}), "");
+    wrong(&json!({"jwks": jwk(), "secret": "short"}), "");
+}
+
+#[test]
+fn providers_are_objects() {
+    let one = json!({"jwks": jwk()}).to_string();
+    for text in [
+        one.clone(),
+        format!("[{one}]"),
+        format!(" {one}\n"),
+        "[]".to_owned(),
+    ] {
+        accepted(&text, load(&text));
+    }
+    let json = "providers are not valid JSON";
+    let no_object = "provider is not a JSON object";
+    for (name, text, words) in [
+        ("nothing", String::new(), json),
+        ("white space", " ".to_owned(), json),
+        ("two documents", format!("{one}{one}"), json),
+        ("a comma too many", format!("[{one},]"), json),
+        ("a comment", format!("-- x\n{one}"), json),
+        ("a byte order mark", format!("\u{feff}{one}"), json),
+        (
+            "too deep",
+            format!("{}{}", "[".repeat(33), "]".repeat(33)),
+            "32 levels",
+        ),
+        ("null", "null".to_owned(), no_object),
+        ("a string", "\"x\"".to_owned(), no_object),
+        ("a number", "1".to_owned(), no_object),
+        ("true", "true".to_owned(), no_object),
+        (
+            "an array of arrays",
+            format!("[[{one}]]"),
+            "Provider 1 is an array",
+        ),
+        (
+            "null among them",
+            format!("[{one},null]"),
+            "Provider 2 is null",
+        ),
+        (
+            "a string among them",
+            format!("[\"x\",{one}]"),
+            "Provider 1 is a string",
+        ),
+    ] {
+        refused(name, &text, load(&text), "22023", words);
+    }
+}
+
+/// Which provider a token belongs to is never a matter of trying.
+#[test]
+fn providers_differ() {
+    let document = |name: Option<&str>, issuer: Option<&str>| {
+        let mut document = json!({"jwks": jwk()});
+        for (member, value) in [("name", name), ("issuer", issuer)] {
+            if let Some(value) = value {
+                document[member] = value.into();
+            }
+        }
+        document
+    };
+    let (name, issuer) = (
+        "two providers have one name",
+        "two providers serve one issuer",
+    );
+    for (documents, expected) in [
+        (
+            vec![
+                document(None, Some("a")),
+                document(None, Some("b")),
+                document(None, None),
+            ],
+            None,
+        ),
+        (
+            vec![document(None, Some("a")), document(None, Some("A"))],
+            None,
+        ),
+        (
+            vec![document(None, Some("a")), document(None, Some("a/"))],
+            None,
+        ),
+        (
+            vec![
+                document(Some("x"), Some("a")),
+                document(Some("y"), Some("b")),
+            ],
+            None,
+        ),
+        (
+            vec![document(None, Some("a")), document(None, Some("a"))],
+            Some(issuer),
+        ),
+        (
+            vec![
+                document(Some("x"), Some("a")),
+                document(Some("y"), Some("a")),
+            ],
+            Some(issuer),
+        ),
+        (
+            vec![document(None, None), document(None, None)],
+            Some(issuer),
+        ),
+        (
+            vec![document(Some("x"), None), document(Some("y"), None)],
+            Some("have no issuer"),
+        ),
+        (
+            vec![
+                document(None, Some("a")),
+                document(None, Some("b")),
+                document(None, Some("a")),
+            ],
+            Some(issuer),
+        ),
+        (
+            vec![
+                document(Some("x"), Some("a")),
+                document(Some("x"), Some("b")),
+            ],
+            Some(name),
+        ),
+        (
+            vec![document(Some("x"), Some("a")), document(Some("x"), None)],
+            Some(name),
+        ),
+        // A provider without a name is called by its issuer.
+        (
+            vec![document(None, Some("a")), document(Some("a"), Some("b"))],
+            Some(name),
+        ),
+    ] {
+        let text = Value::from(documents).to_string();
+        match expected {
+            None => drop(accepted(&text, load(&text))),
+            Some(words) => drop(refused(&text, &text, load(&text), "22023", words)),
+        }
+    }
+}
+
+/// Nobody is trusted where nobody is configured.
+#[test]
+fn no_provider_serves_nobody() {
+    let base = base(Algorithm::EdDSA);
+    let with_issuer = base.claims(&CLAIMS.replace("\"sub\"", "\"iss\":\"a\",\"sub\""));
+    for verifier in [
+        Verifier::default(),
+        Verifier::new(Vec::new()).unwrap(),
+        load("[]").unwrap(),
+    ] {
+        for token in [base.token(), with_issuer.clone()] {
+            refused(
+                "nobody",
+                &token,
+                verifier.verify(&token, NOW),
+                "28J02",
+                "no key is configured",
+            );
+        }
+    }
+}

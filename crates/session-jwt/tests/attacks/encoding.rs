@@ -1,0 +1,542 @@
+//! How a token is put together: its parts, base64url, JSON and the limits.
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD_NO_PAD};
+use mint::{Algorithm, Key};
+use serde_json::json;
+use session_jwt::MAX_TOKEN_BYTES;
+
+use crate::{Base, CLAIMS, NOW, base, encode, parts, refused};
+
+/// Decodes what it should not.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+#[test]
+fn a_token_has_three_parts() {
+    let base = base(Algorithm::EdDSA);
+    let token = base.token();
+    base.accepts("three parts", &token);
+    let [header, payload, signature] = parts(&token);
+    let jwe = encode(r#"{"alg":"RSA-OAEP","enc":"A256GCM"}"#);
+    for (name, text, words) in [
+        ("nothing", String::new(), "It has 1 part "),
+        ("no dot", token.replace('.', ""), "It has 1 part "),
+        ("two parts", format!("{header}.{payload}"), "It has 2 parts"),
+        (
+            "four parts",
+            format!("{token}.{signature}"),
+            "It has 4 parts",
+        ),
+        (
+            "four parts, the last empty",
+            format!("{token}."),
+            "It has 4 parts",
+        ),
+        (
+            "four parts, the first empty",
+            format!(".{token}"),
+            "It has 4 parts",
+        ),
+        ("two tokens", format!("{token}.{token}"), "It has 6 parts"),
+        (
+            "a JWE",
+            format!("{jwe}.{payload}.{payload}.{payload}.{payload}"),
+            "encrypted token",
+        ),
+        ("only dots", "..".to_owned(), "token header is malformed"),
+        ("five empty parts", "....".to_owned(), "encrypted token"),
+        (
+            "JSON",
+            json!({"payload": payload, "signature": signature}).to_string(),
+            "1 part ",
+        ),
+        (
+            "no header",
+            format!(".{payload}.{signature}"),
+            "token header is malformed",
+        ),
+    ] {
+        base.refuses(name, &text, "28J01", words);
+    }
+    base.refuses("no signature", &format!("{header}.{payload}."), "28J03", "");
+    let empty = base.sign_parts(header, "");
+    base.refuses_jwt("no payload", &empty, "28J01", "token payload is malformed");
+    // Signed as it stands, with nothing for a header.
+    let headless = base.sign_parts("", payload);
+    base.refuses(
+        "a signed token without header",
+        &headless,
+        "28J01",
+        "token header is malformed",
+    );
+}
+
+#[test]
+fn nothing_stands_around_a_token() {
+    let base = base(Algorithm::EdDSA);
+    let token = base.token();
+    base.accepts("nothing around", &token);
+    for around in [
+        " ", "\n", "\r\n", "\t", "\0", "\u{feff}", "\u{a0}", "\"", "'", ",", ";",
+    ] {
+        let name = format!("{around:?}");
+        base.refuses(
+            &name,
+            &format!("{around}{token}"),
+            "28J01",
+            "token is not base64url",
+        );
+        base.refuses(
+            &name,
+            &format!("{token}{around}"),
+            "28J01",
+            "token is not base64url",
+        );
+        base.refuses(
+            &name,
+            &format!("{around}{token}{around}"),
+            "28J01",
+            "token is not base64url",
+        );
+    }
+    for prefix in ["Bearer ", "bearer ", "Bearer%20", "JWT "] {
+        base.refuses(prefix, &format!("{prefix}{token}"), "28J01", "");
+    }
+}
+
+/// A header and a payload whose encodings have characters of the two alphabets' difference and,
+/// in their last character, bits to spare.
+fn telling_parts() -> (String, String) {
+    let header = encode(r#"{"alg":"EdDSA","kid":"k1","x":"~~~???>>>."}"#);
+    let payload = encode(r#"{"sub":"alice","exp":1700000300,"x":"~~~???>>>."}"#);
+    for part in [&header, &payload] {
+        assert!(part.contains(['-', '_']) && part.len() % 4 != 0, "{part}");
+    }
+    (header, payload)
+}
+
+/// The same bytes with other spare bits in the last character.
+fn stray_bits(part: &str) -> String {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let (head, last) = part.split_at(part.len() - 1);
+    let value = ALPHABET
+        .iter()
+        .position(|byte| *byte == last.as_bytes()[0])
+        .unwrap();
+    let other = format!("{head}{}", char::from(ALPHABET[value | 1]));
+    assert_ne!(other, part);
+    assert_eq!(LENIENT.decode(&other), LENIENT.decode(part));
+    other
+}
+
+/// What is not base64url of the same bytes, although a lenient decoder reads it as such.
+fn other_encodings(part: &str) -> Vec<(String, String)> {
+    let (head, tail) = part.split_at(part.len() / 2);
+    let mut out = vec![
+        ("stray bits".to_owned(), stray_bits(part)),
+        (
+            "padding".to_owned(),
+            format!("{part}{}", "=".repeat(4 - part.len() % 4)),
+        ),
+        ("one sign of padding".to_owned(), format!("{part}=")),
+        ("padding first".to_owned(), format!("={part}")),
+    ];
+    for inside in [" ", "\n", "\r\n", "\t", "\0", "=", "\u{200b}", "%"] {
+        out.push((
+            format!("{inside:?} inside"),
+            format!("{head}{inside}{tail}"),
+        ));
+        out.push((format!("{inside:?} at the end"), format!("{part}{inside}")));
+    }
+    let standard = part.replace('-', "+").replace('_', "/");
+    if standard != part {
+        out.push(("the standard alphabet".to_owned(), standard));
+    }
+    out
+}
+
+#[test]
+fn header_and_payload_are_strict_base64url() {
+    let base = base(Algorithm::EdDSA);
+    let (header, payload) = telling_parts();
+    base.accepts("as it should be", &base.sign_parts(&header, &payload));
+    assert!(
+        STANDARD_NO_PAD
+            .decode(header.replace('-', "+").replace('_', "/"))
+            .is_ok()
+    );
+    for (name, other) in other_encodings(&header) {
+        let token = base.sign_parts(&other, &payload);
+        base.refuses(
+            &format!("{name} in the header"),
+            &token,
+            "28J01",
+            "The header is not base64url",
+        );
+    }
+    for (name, other) in other_encodings(&payload) {
+        let token = base.sign_parts(&header, &other);
+        base.refuses(
+            &format!("{name} in the payload"),
+            &token,
+            "28J01",
+            "The payload is not",
+        );
+    }
+    // One character left over encodes nothing.
+    let token = base.sign_parts(&header, &encode(CLAIMS)[..41]);
+    base.refuses(
+        "a character left over",
+        &token,
+        "28J01",
+        "The payload is not base64url",
+    );
+}
+
+#[test]
+fn the_signature_is_strict_base64url() {
+    for base in crate::BASES.iter().filter(|base| {
+        // Signatures that end in bits to spare; those of P-384 do not.
+        base.algorithm != Algorithm::ES384 && base.algorithm != Algorithm::HS384
+    }) {
+        // A signature with a character of the difference comes soon.
+        let token = (0..)
+            .map(|n| base.claims(&format!(r#"{{"sub":"alice","exp":1700000300,"n":{n}}}"#)))
+            .find(|token| parts(token)[2].contains(['-', '_']))
+            .unwrap();
+        base.accepts("as it should be", &token);
+        let [header, payload, signature] = parts(&token);
+        for (name, other) in other_encodings(signature) {
+            let name = format!("{name} in a signature of {}", base.algorithm.name());
+            let token = format!("{header}.{payload}.{other}");
+            base.refuses(&name, &token, "28J01", "The signature is not base64url");
+        }
+    }
+}
+
+/// Texts that are not one JSON object, each made from one that is; with a NUL byte, a byte order
+/// mark and the like left where JSON allows none.
+fn not_an_object(object: &str) -> Vec<(&'static str, Vec<u8>)> {
+    let inner = &object[1..object.len() - 1];
+    let text = |text: String| text.into_bytes();
+    let raw = |bytes: &[u8]| {
+        [
+            b"{\"x\":\"".as_slice(),
+            bytes,
+            b"\",",
+            inner.as_bytes(),
+            b"}",
+        ]
+        .concat()
+    };
+    vec![
+        ("nothing", text(String::new())),
+        ("white space", text("  ".to_owned())),
+        ("an array", text(format!("[{object}]"))),
+        ("an empty array", text("[]".to_owned())),
+        (
+            "a string",
+            text(serde_json::Value::from(object).to_string()),
+        ),
+        ("a number", text("1".to_owned())),
+        ("null", text("null".to_owned())),
+        ("true", text("true".to_owned())),
+        ("a byte order mark", text(format!("\u{feff}{object}"))),
+        ("something behind it", text(format!("{object}x"))),
+        ("a brace behind it", text(format!("{object}}}"))),
+        ("a comma behind it", text(format!("{object},"))),
+        (
+            "another object behind it",
+            text(format!("{object}{object}")),
+        ),
+        (
+            "another object in the next line",
+            text(format!("{object}\n{object}")),
+        ),
+        ("NUL behind it", text(format!("{object}\0"))),
+        ("NUL before it", text(format!("\0{object}"))),
+        ("a form feed", text(format!("\u{c}{object}"))),
+        ("a no-break space", text(format!("\u{a0}{object}"))),
+        ("no end", text(object[..object.len() - 1].to_owned())),
+        (
+            "an end within a string",
+            text(object[..object.len() / 2].to_owned()),
+        ),
+        ("a trailing comma", text(format!("{{{inner},}}"))),
+        ("a leading comma", text(format!("{{,{inner}}}"))),
+        ("a missing comma", text(format!("{{\"x\":1 {inner}}}"))),
+        (
+            "a trailing comma in an array",
+            text(format!("{{{inner},\"x\":[1,]}}")),
+        ),
+        ("a comment", text(format!("/* */{object}"))),
+        (
+            "a comment to the end of the line",
+            text(format!("{object}// x")),
+        ),
+        (
+            "a comment with a number sign",
+            text(format!("# x\n{object}")),
+        ),
+        ("single quotes", text(object.replace('"', "'"))),
+        ("names without quotes", text(format!("{{x:1,{inner}}}"))),
+        ("a line break in a string", raw(b"\n")),
+        ("a control character in a string", raw(b"\x01")),
+        ("not UTF-8", raw(b"\xff")),
+        ("half a character", raw(b"\xe2\x82")),
+        ("an overlong encoding", raw(b"\xc0\xaf")),
+        ("a surrogate in UTF-8", raw(b"\xed\xa0\x80")),
+        ("beyond Unicode", raw(b"\xf4\x90\x80\x80")),
+        ("Latin-1", raw(b"caf\xe9")),
+        (
+            "UTF-16",
+            object.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+        ),
+        ("a lone high surrogate", raw(br"\ud800")),
+        ("a lone low surrogate", raw(br"\udc00")),
+        ("surrogates the wrong way round", raw(br"\udc00\ud800")),
+        ("a high surrogate and a letter", raw(br"\ud83dx")),
+        ("an unknown escape", raw(br"\x41")),
+        ("a short escape", raw(br"\u41")),
+        ("NaN", text(format!("{{\"x\":NaN,{inner}}}"))),
+        ("Infinity", text(format!("{{\"x\":-Infinity,{inner}}}"))),
+        ("a leading zero", text(format!("{{\"x\":01,{inner}}}"))),
+        ("a plus sign", text(format!("{{\"x\":+1,{inner}}}"))),
+        (
+            "a hexadecimal number",
+            text(format!("{{\"x\":0x1,{inner}}}")),
+        ),
+        (
+            "no digit before the point",
+            text(format!("{{\"x\":.5,{inner}}}")),
+        ),
+        (
+            "no digit behind the point",
+            text(format!("{{\"x\":1.,{inner}}}")),
+        ),
+        (
+            "no digit in the exponent",
+            text(format!("{{\"x\":1e,{inner}}}")),
+        ),
+        ("True", text(format!("{{\"x\":True,{inner}}}"))),
+        ("a number for a name", text(format!("{{1:1,{inner}}}"))),
+        ("no value", text(format!("{{\"x\":,{inner}}}"))),
+        ("no colon", text(format!("{{\"x\" 1,{inner}}}"))),
+    ]
+}
+
+/// Unusual, but one JSON object of the same members.
+fn still_an_object(object: &str) -> Vec<(&'static str, String)> {
+    let inner = &object[1..object.len() - 1];
+    vec![
+        ("as it is", object.to_owned()),
+        ("white space around", format!(" \t\r\n{object}\r\n ")),
+        ("white space within", format!("{{\r\n  {inner}\r\n}}")),
+        (
+            "a surrogate pair",
+            format!(r#"{{"x":"\ud83d\ude00",{inner}}}"#),
+        ),
+        (
+            "a character beyond the BMP",
+            format!("{{\"x\":\"\u{1f600}\",{inner}}}"),
+        ),
+        (
+            "escapes",
+            format!(r#"{{"x":"\"\\\/\b\f\n\r\t\u00e9",{inner}}}"#),
+        ),
+        (
+            "an escaped name",
+            object
+                .replace("\"alg\"", r#""\u0061lg""#)
+                .replace("exp", r"\u0065xp"),
+        ),
+        (
+            "numbers",
+            format!(r#"{{"x":[0,-0,1.5,1e5,1E+5,-1.5e-5],{inner}}}"#),
+        ),
+        ("an empty name", format!(r#"{{"":0,{inner}}}"#)),
+        (
+            "names that look alike",
+            format!(r#"{{"{0}":0,"{0} ":0,{inner}}}"#, "x"),
+        ),
+    ]
+}
+
+#[test]
+fn the_header_is_one_json_object() {
+    let base = base(Algorithm::EdDSA);
+    let header = r#"{"alg":"EdDSA","kid":"k1"}"#;
+    for (name, text) in still_an_object(header) {
+        base.accepts(name, &base.with_header(&text));
+    }
+    for (name, text) in not_an_object(header) {
+        let token = base.key.sign_raw(&text, CLAIMS.as_bytes());
+        base.refuses(name, &token, "28J01", "token header is malformed");
+    }
+}
+
+#[test]
+fn the_payload_is_one_json_object() {
+    let base = base(Algorithm::EdDSA);
+    for (name, text) in still_an_object(CLAIMS) {
+        base.accepts(name, &base.claims(&text));
+    }
+    for (name, text) in not_an_object(CLAIMS) {
+        let token = base.key.sign_raw(base.header().as_bytes(), &text);
+        base.refuses_jwt(name, &token, "28J01", "token payload is malformed");
+    }
+}
+
+#[test]
+fn nesting_is_limited() {
+    let base = base(Algorithm::EdDSA);
+    // The object around it is one level.
+    let nested = |levels: usize, open: &str, close: &str| {
+        format!("{}0{}", open.repeat(levels - 1), close.repeat(levels - 1))
+    };
+    for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+        let header = |n| format!(r#"{{"alg":"EdDSA","x":{}}}"#, nested(n, open, close));
+        base.accepts("header, 32 levels", &base.with_header(&header(32)));
+        base.refuses(
+            "header, 33 levels",
+            &base.with_header(&header(33)),
+            "28J01",
+            "32 levels",
+        );
+        let claims = |n| format!(r#"{{"exp":1700000300,"x":{}}}"#, nested(n, open, close));
+        base.accepts("payload, 32 levels", &base.claims(&claims(32)));
+        base.refuses_jwt(
+            "payload, 33 levels",
+            &base.claims(&claims(33)),
+            "28J01",
+            "32 levels",
+        );
+    }
+    // No end to it, and far too deep for a stack.
+    for text in [
+        "[".repeat(12_000),
+        r#"{"a":"#.repeat(2_400),
+        "[{\"a\":".repeat(2_000),
+    ] {
+        let token = base.key.sign_raw(base.header().as_bytes(), text.as_bytes());
+        base.refuses_jwt("endless", &token, "28J01", "32 levels");
+    }
+}
+
+/// A token of that many bytes, signed, with a claim and, where base64url jumps over a length, a
+/// header parameter to fill it up.
+fn token_of_length(base: &Base, length: usize) -> String {
+    (0..4)
+        .flat_map(|more| (length * 3 / 4 - 300..length * 3 / 4).map(move |pad| (more, pad)))
+        .find_map(|(more, pad)| {
+            let header = format!(r#"{{"alg":"EdDSA","x":"{}"}}"#, "x".repeat(more));
+            let claims = format!(r#"{{"exp":1700000300,"x":"{}"}}"#, "x".repeat(pad));
+            let signature = 86;
+            let encoded = |bytes: usize| (bytes * 4).div_ceil(3);
+            (encoded(header.len()) + encoded(claims.len()) + signature + 2 == length)
+                .then(|| base.key.sign_raw(header.as_bytes(), claims.as_bytes()))
+        })
+        .unwrap()
+}
+
+#[test]
+fn length_is_limited() {
+    let base = base(Algorithm::EdDSA);
+    assert_eq!(MAX_TOKEN_BYTES, 16 * 1024);
+    for length in [1000, 16_383, 16_384] {
+        let token = token_of_length(base, length);
+        assert_eq!(token.len(), length);
+        base.accepts("within the limit", &token);
+    }
+    for length in [16_385, 16_386, 20_000] {
+        let token = token_of_length(base, length);
+        assert_eq!(token.len(), length);
+        base.refuses(
+            "beyond the limit",
+            &token,
+            "28J01",
+            &format!("It has {length} bytes"),
+        );
+    }
+    // Bytes are counted, not characters, and before anything is looked at.
+    base.refuses(
+        "characters",
+        &"\u{20ac}".repeat(5462),
+        "28J01",
+        "It has 16386 bytes",
+    );
+    base.refuses(
+        "dots",
+        &".".repeat(1_000_000),
+        "28J01",
+        "It has 1000000 bytes",
+    );
+}
+
+#[test]
+fn a_claim_stands_once() {
+    let base = base(Algorithm::EdDSA);
+    base.accepts(
+        "once",
+        &base.claims(r#"{"exp":1700000300,"a":{"exp":1,"b":[{"a":1},{"a":1}]}}"#),
+    );
+    let many: Vec<String> = (0..100).map(|n| format!(r#""m{n}":0"#)).collect();
+    let many = format!(r#"{{"exp":1700000300,{},"m50":1}}"#, many.join(","));
+    for claims in [
+        r#"{"exp":1700000300,"exp":1700000300}"#,
+        r#"{"exp":1,"exp":1700000300}"#,
+        r#"{"exp":1700000300,"sub":"alice","sub":"root"}"#,
+        r#"{"exp":1700000300,"sub":"alice","\u0073ub":"root"}"#,
+        r#"{"exp":1700000300,"s\u0075b":"alice","\u0073ub":"root"}"#,
+        r#"{"exp":1700000300,"custom":1,"custom":1}"#,
+        r#"{"exp":1700000300,"a":{"role":"user","role":"admin"}}"#,
+        r#"{"exp":1700000300,"a":[[{"b":{"c":1,"\u0063":1}}]]}"#,
+        r#"{"exp":1700000300,"":1,"":2}"#,
+        &many,
+    ] {
+        base.refuses_jwt(
+            claims,
+            &base.claims(claims),
+            "28J01",
+            "stands twice in one object",
+        );
+    }
+}
+
+/// Everything about the form is judged before any key is asked for, so it does not matter who
+/// signed.
+#[test]
+fn form_is_judged_first() {
+    let base = base(Algorithm::EdDSA);
+    let stranger = Key::generate(Algorithm::EdDSA).with_kid("unknown");
+    for (header, claims, code) in [
+        (r#"{"alg":"EdDSA","kid":"unknown"}"#, CLAIMS, "28J02"),
+        (
+            r#"{"alg":"EdDSA","kid":"unknown","crit":[]}"#,
+            CLAIMS,
+            "28J01",
+        ),
+        (
+            r#"{"alg":"EdDSA","kid":"unknown","typ":"JWE"}"#,
+            CLAIMS,
+            "28J01",
+        ),
+        (r#"{"alg":"none","kid":"unknown"}"#, CLAIMS, "28J10"),
+        (r#"{"alg":"EdDSA","kid":"unknown"}"#, "[]", "28J01"),
+        (
+            r#"{"alg":"EdDSA","kid":"unknown"}"#,
+            r#"{"a":1,"a":1}"#,
+            "28J01",
+        ),
+    ] {
+        let token = stranger.sign_raw(header.as_bytes(), claims.as_bytes());
+        refused(header, &token, base.verifier.verify(&token, NOW), code, "");
+    }
+}

@@ -1,0 +1,457 @@
+//! What holds for every token, key and document: no change of a valid token is accepted, nothing
+//! panics, limits hold, and what is accepted comes out as it went in.
+
+use std::sync::LazyLock;
+
+use mint::{Algorithm, Key};
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+use serde_json::{Map, Value, json};
+use session_jwt::{Code, KeySet, MAX_TOKEN_BYTES, Provider, Verifier, verify_jws};
+
+const NOW: i64 = 1_700_000_000;
+
+/// A key, what trusts it, and a valid token.
+struct Signer {
+    algorithm: Algorithm,
+    key: Key,
+    keys: KeySet,
+    verifier: Verifier,
+    token: String,
+}
+
+/// One for each algorithm; the RSA algorithms share one pair.
+static SIGNERS: LazyLock<Vec<Signer>> = LazyLock::new(|| {
+    let rsa = Key::generate(Algorithm::RS256).private_jwk().unwrap();
+    let signer = |algorithm: Algorithm| {
+        let key = match algorithm.name().split_at(2).0 {
+            "RS" | "PS" => Key::from_private_jwk(&rsa)
+                .unwrap()
+                .with_algorithm(algorithm),
+            _ => Key::generate(algorithm),
+        };
+        let key = key.with_kid("k1");
+        let keys = || KeySet::parse(&key.public_jwk().to_string()).unwrap();
+        let token = key.sign(&json!({"sub": "alice", "iss": "https://a.example", "exp": NOW + 60}));
+        let verifier = Verifier::new(vec![Provider::with_default_policy("p", keys())]).unwrap();
+        verifier.verify(&token, NOW).unwrap();
+        Signer {
+            algorithm,
+            keys: keys(),
+            verifier,
+            token,
+            key,
+        }
+    };
+    Algorithm::ALL.into_iter().map(signer).collect()
+});
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} {}", self.algorithm, self.token)
+    }
+}
+
+fn signers() -> impl Strategy<Value = &'static Signer> {
+    (0..Algorithm::ALL.len()).prop_map(|place| &SIGNERS[place])
+}
+
+impl Signer {
+    /// The token is refused, and by nothing that could only be judged once it was believed.
+    fn refuses(&self, token: &str) -> Result<(), TestCaseError> {
+        let name = self.algorithm.name();
+        prop_assert!(verify_jws(token, &self.keys).is_err(), "{name} JWS {token}");
+        match self.verifier.verify(token, NOW) {
+            Ok(_) => prop_assert!(false, "{name} {token}"),
+            Err(refusal) => prop_assert!(
+                matches!(
+                    refusal.code(),
+                    Code::Malformed | Code::NoKey | Code::Signature | Code::Algorithm
+                ),
+                "{name} {token} {refusal:?}"
+            ),
+        }
+        Ok(())
+    }
+}
+
+/// Keys are made anew for each run, so that a seed would not bring a case back.
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        rng_seed: RngSeed::Fixed(1),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+/// Every place of every token, once.
+#[test]
+fn no_byte_may_be_changed() {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    for signer in SIGNERS.iter() {
+        for place in 0..signer.token.len() {
+            let mut bytes = signer.token.clone().into_bytes();
+            bytes[place] = match ALPHABET.iter().position(|byte| *byte == bytes[place]) {
+                Some(value) => ALPHABET[value ^ 1 << (place % 6)],
+                None => b'A',
+            };
+            let token = String::from_utf8(bytes).unwrap();
+            assert_ne!(token, signer.token);
+            signer.refuses(&token).unwrap();
+        }
+    }
+}
+
+/// Header, payload and signature of two valid tokens, in every mixture.
+#[test]
+fn parts_may_not_be_exchanged() {
+    for one in SIGNERS.iter() {
+        for other in SIGNERS.iter() {
+            let other = other.key.sign(&json!({"sub": "bob", "exp": NOW + 60}));
+            for mixture in 1..7 {
+                let parts = one.token.split('.').zip(other.split('.')).enumerate();
+                let parts = parts.map(|(at, (one, other))| [one, other][mixture >> at & 1]);
+                let mixed = parts.collect::<Vec<_>>().join(".");
+                if mixed != one.token && mixed != other {
+                    one.refuses(&mixed).unwrap();
+                }
+            }
+        }
+    }
+}
+
+/// A character that an edit puts into a token: mostly of base64url.
+fn character() -> impl Strategy<Value = char> {
+    prop_oneof![
+        8 => prop::char::ranges(vec!['A'..='Z', 'a'..='z', '-'..='9', '_'..='_', '+'..='='].into()),
+        1 => any::<char>(),
+        1 => (0u8..0x80).prop_map(char::from),
+    ]
+}
+
+/// Texts that look like tokens, keys or documents.
+fn pieces() -> impl Strategy<Value = String> {
+    let pieces = prop::sample::select(vec![
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"",
+        "\\",
+        "\\u0000",
+        "\\ud800",
+        " ",
+        "\n",
+        "0",
+        "-1",
+        "1e9",
+        "1e400",
+        "1700000060",
+        "true",
+        "null",
+        "\"alg\"",
+        "\"EdDSA\"",
+        "\"none\"",
+        "\"kid\"",
+        "\"k1\"",
+        "\"typ\"",
+        "\"JWT\"",
+        "\"crit\"",
+        "\"exp\"",
+        "\"nbf\"",
+        "\"iss\"",
+        "\"aud\"",
+        "\"sub\"",
+        "\"keys\"",
+        "\"kty\"",
+        "\"OKP\"",
+        "\"RSA\"",
+        "\"EC\"",
+        "\"oct\"",
+        "\"crv\"",
+        "\"Ed25519\"",
+        "\"P-256\"",
+        "\"x\"",
+        "\"y\"",
+        "\"n\"",
+        "\"e\"",
+        "\"k\"",
+        "\"AQAB\"",
+        "\"d\"",
+        "\"use\"",
+        "\"sig\"",
+        "\"key_ops\"",
+        "\"name\"",
+        "\"issuer\"",
+        "\"audience\"",
+        "\"jwks\"",
+        "\"secret\"",
+        "\"algorithms\"",
+        "\"leeway\"",
+        "\"required_claims\"",
+        "\"user_id_claim\"",
+        "\"/a~1/0\"",
+        "\"role_claim\"",
+        "\"allowed_roles\"",
+        "\"monotonic_jti\"",
+        "\u{e9}",
+        "\0",
+        "\u{feff}",
+        ".",
+        "..",
+        "e30",
+        "eyJhbGciOiJFZERTQSJ9",
+        "eyJhbGciOiJub25lIn0",
+    ]);
+    prop::collection::vec(pieces, 0..24).prop_map(|pieces| pieces.concat())
+}
+
+/// JSON of the shapes of keys and documents, with values of every type in every member.
+fn documents() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "[A-Za-z0-9_-]{0,44}".prop_map(Value::from),
+        prop::sample::select(vec![
+            "OKP", "RSA", "EC", "oct", "Ed25519", "P-256", "P-384", "sig", "enc", "verify",
+            "EdDSA", "RS256", "HS256", "AQAB", "/a/0", "/~", "exp", "",
+        ])
+        .prop_map(Value::from),
+    ];
+    let name = prop::sample::select(vec![
+        "keys",
+        "kty",
+        "crv",
+        "x",
+        "y",
+        "n",
+        "e",
+        "k",
+        "d",
+        "use",
+        "key_ops",
+        "alg",
+        "kid",
+        "name",
+        "issuer",
+        "audience",
+        "jwks",
+        "secret",
+        "algorithms",
+        "leeway",
+        "required_claims",
+        "user_id_claim",
+        "role_claim",
+        "allowed_roles",
+        "monotonic_jti",
+        "unknown",
+    ]);
+    leaf.prop_recursive(4, 32, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(name.clone().prop_map(str::to_owned), inner, 0..8)
+                .prop_map(|members| members.into_iter().collect::<Map<_, _>>().into()),
+        ]
+    })
+}
+
+/// Claims sets that jsonb can hold.
+fn claims() -> impl Strategy<Value = Map<String, Value>> {
+    let text = || any::<String>().prop_map(|text| text.replace('\0', ""));
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        text().prop_map(Value::from),
+    ];
+    let value = leaf.prop_recursive(4, 24, 4, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(text(), inner, 0..4)
+                .prop_map(|members| members.into_iter().collect::<Map<_, _>>().into()),
+        ]
+    });
+    // Longer than any claim that is looked at.
+    let name = any::<String>().prop_map(|text| format!("custom {}", text.replace('\0', "")));
+    prop::collection::btree_map(name, value, 0..6).prop_map(|members| members.into_iter().collect())
+}
+
+/// A text as it might stand in a database or in a log: never more than the message's own length.
+fn shows_nothing(refusal: &session_jwt::Rejection) -> Result<(), TestCaseError> {
+    for text in [
+        refusal.detail().unwrap_or_default(),
+        refusal.hint().unwrap_or_default(),
+    ] {
+        prop_assert!(text.len() < 20_000, "{} bytes", text.len());
+        prop_assert!(!text.contains(char::is_control), "{text:?}");
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(cases(3000))]
+
+    #[test]
+    fn a_changed_token_is_refused(
+        signer in signers(),
+        place in any::<prop::sample::Index>(),
+        character in character(),
+    ) {
+        let token = &signer.token;
+        let place = place.index(token.len());
+        prop_assume!(!token[place..].starts_with(character));
+        let (before, after) = (&token[..place], &token[place + 1..]);
+        signer.refuses(&format!("{before}{character}{after}"))?;
+    }
+
+    #[test]
+    fn a_longer_or_shorter_token_is_refused(
+        signer in signers(),
+        place in any::<prop::sample::Index>(),
+        length in 1usize..80,
+        inserted in prop::collection::vec(character(), 1..5),
+    ) {
+        let token = &signer.token;
+        let place = place.index(token.len());
+        let inserted: String = inserted.into_iter().collect();
+        signer.refuses(&format!("{}{inserted}{}", &token[..place], &token[place..]))?;
+        signer.refuses(&format!("{token}{inserted}"))?;
+        let end = token.len().min(place + length);
+        signer.refuses(&format!("{}{}", &token[..place], &token[end..]))?;
+        signer.refuses(&token[..place])?;
+        if place != 0 {
+            signer.refuses(&token[place..])?;
+        }
+    }
+
+    #[test]
+    fn no_text_panics(text in prop_oneof![any::<String>(), pieces()]) {
+        for signer in SIGNERS.iter().step_by(3) {
+            signer.refuses(&text)?;
+        }
+        let _ = KeySet::parse(&text);
+        let _ = Provider::parse_all(&text);
+    }
+
+    #[test]
+    fn no_signed_text_panics(
+        header in prop_oneof![
+            Just(r#"{"alg":"EdDSA"}"#.to_owned()),
+            pieces(),
+            pieces().prop_map(|inner| format!(r#"{{"alg":"EdDSA",{inner}}}"#)),
+        ],
+        payload in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..64),
+            pieces().prop_map(String::into_bytes),
+            pieces().prop_map(|inner| format!(r#"{{"exp":1700000060,{inner}}}"#).into_bytes()),
+        ],
+        now in any::<i64>(),
+    ) {
+        let signer = SIGNERS.iter().find(|signer| signer.algorithm == Algorithm::EdDSA).unwrap();
+        let token = signer.key.sign_raw(header.as_bytes(), &payload);
+        if let Err(refusal) = signer.verifier.verify(&token, now) {
+            shows_nothing(&refusal)?;
+        }
+    }
+
+    #[test]
+    fn no_document_panics(document in documents()) {
+        let text = document.to_string();
+        for refusal in [
+            KeySet::parse(&text).err(),
+            KeySet::parse(&json!({"keys": [document]}).to_string()).err(),
+            Provider::parse_all(&text).and_then(Verifier::new).err(),
+            Provider::parse_all(&json!({"jwks": document}).to_string()).err(),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            prop_assert_eq!(refusal.code(), Code::Configuration);
+            shows_nothing(&refusal)?;
+        }
+    }
+
+    #[test]
+    fn an_accepted_token_gives_its_text(mut claims in claims(), user in any::<String>()) {
+        let signer = SIGNERS.iter().find(|signer| signer.algorithm == Algorithm::EdDSA).unwrap();
+        let user = user.replace('\0', "");
+        claims.insert("exp".to_owned(), (NOW + 60).into());
+        claims.insert("sub".to_owned(), user.as_str().into());
+        let text = Value::from(claims).to_string();
+        let token = signer.key.sign_raw(br#"{"alg":"EdDSA"}"#, text.as_bytes());
+        prop_assume!(token.len() <= MAX_TOKEN_BYTES);
+        let verified = signer.verifier.verify(&token, NOW).unwrap();
+        prop_assert_eq!(verified.json(), &text);
+        prop_assert_eq!(verified.user_id(), Some(user.as_str()));
+    }
+
+    #[test]
+    fn times_decide_as_the_rfc_says(
+        exp in NOW - 5000..NOW + 5000,
+        nbf in prop::option::of(NOW - 5000..NOW + 5000),
+        leeway in 0i64..=3600,
+    ) {
+        let signer = SIGNERS.iter().find(|signer| signer.algorithm == Algorithm::HS256).unwrap();
+        let document = json!({"jwks": signer.key.public_jwk(), "leeway": leeway}).to_string();
+        let verifier = Verifier::new(Provider::parse_all(&document).unwrap()).unwrap();
+        let mut claims = json!({"exp": exp});
+        if let Some(nbf) = nbf {
+            claims["nbf"] = nbf.into();
+        }
+        let outcome = verifier.verify(&signer.key.sign(&claims), NOW);
+        let expected = if nbf.is_some_and(|nbf| NOW < nbf - leeway) {
+            Some(Code::NotYetValid)
+        } else if NOW >= exp + leeway {
+            Some(Code::Expired)
+        } else {
+            None
+        };
+        prop_assert_eq!(outcome.err().map(|refusal| refusal.code()), expected);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(100))]
+
+    /// Whatever it consists of, and whatever is in front of it.
+    #[test]
+    fn no_token_is_longer_than_the_limit(
+        signer in signers(),
+        more in 1usize..5000,
+        filler in character(),
+    ) {
+        let filler = filler.to_string().repeat(MAX_TOKEN_BYTES + more);
+        for text in [filler.clone(), format!("{}{filler}", signer.token)] {
+            for refusal in [
+                signer.verifier.verify(&text, NOW).unwrap_err(),
+                verify_jws(&text, &signer.keys).unwrap_err(),
+            ] {
+                prop_assert_eq!(refusal.code(), Code::Malformed);
+                prop_assert_eq!(refusal.message(), "token is too long");
+            }
+        }
+    }
+
+    /// However it is made up of arrays and objects.
+    #[test]
+    fn nothing_nests_deeper_than_the_limit(
+        arrays in prop::collection::vec(any::<bool>(), 32..200),
+    ) {
+        let open: String = arrays.iter().map(|a| if *a { "[" } else { "{\"a\":" }).collect();
+        let close: String = arrays.iter().rev().map(|a| if *a { "]" } else { "}" }).collect();
+        let signer = SIGNERS.iter().find(|signer| signer.algorithm == Algorithm::EdDSA).unwrap();
+        let claims = format!(r#"{{"exp":1700000060,"x":{open}0{close}}}"#);
+        let token = signer.key.sign_raw(br#"{"alg":"EdDSA"}"#, claims.as_bytes());
+        let refusal = signer.verifier.verify(&token, NOW).unwrap_err();
+        prop_assert_eq!(refusal.code(), Code::Malformed);
+        let document = format!(r#"{{"x":{open}0{close}}}"#);
+        prop_assert_eq!(KeySet::parse(&document).unwrap_err().code(), Code::Configuration);
+        prop_assert_eq!(Provider::parse_all(&document).unwrap_err().code(), Code::Configuration);
+    }
+}
