@@ -302,9 +302,7 @@ pub const CLAIM_CHECKS: [ClaimCheck; 9] = [
             out.user_id = match provider.user_id_claim.find(claims) {
                 None | Some(Json::Null) => None,
                 Some(Json::String(text)) => Some(text.to_string()),
-                Some(Json::Number(number)) if number.as_i64().is_some() => {
-                    Some(number.text().to_owned())
-                }
+                Some(Json::Number(number)) if number.is_integer() => Some(number.text().to_owned()),
                 Some(other) => {
                     let name = provider.user_id_claim.text();
                     return Err(wrong_type(name, other, "a string or an integer"));

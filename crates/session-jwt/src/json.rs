@@ -234,6 +234,15 @@ impl Number<'_> {
         &self.0
     }
 
+    /// Whether it is written as an integer, without fraction or exponent, of any size.
+    pub(crate) fn is_integer(&self) -> bool {
+        self.0
+            .strip_prefix('-')
+            .unwrap_or(&self.0)
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+    }
+
     /// The integer that is written without fraction or exponent, where `i64` holds it.
     pub(crate) fn as_i64(&self) -> Option<i64> {
         self.0.parse().ok()

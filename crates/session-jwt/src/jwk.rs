@@ -118,6 +118,16 @@ impl KeySet {
     }
 
     fn from_entries(entries: &[Json<'_>]) -> Result<Self, Rejection> {
+        let types: Vec<&str> = entries.iter().filter_map(key_type_name).collect();
+        let symmetric = types.iter().filter(|kty| **kty == "oct").count();
+        if symmetric != 0 && symmetric != types.len() {
+            return Err(
+                wrong("key set mixes symmetric and asymmetric keys").with_detail(format!(
+                    "Of its {} keys {symmetric} have the kty \"oct\".",
+                    types.len()
+                )),
+            );
+        }
         let mut kids = std::collections::HashSet::new();
         let (mut keys, mut unusable) = (Vec::new(), Vec::new());
         for (index, entry) in entries.iter().enumerate() {
@@ -166,18 +176,6 @@ impl KeySet {
                 }
             };
             return Err(wrong("key set has no key that can be used").with_detail(detail));
-        }
-        let symmetric = keys
-            .iter()
-            .filter(|key| key.key_type == KeyType::Oct)
-            .count();
-        if symmetric != 0 && symmetric != keys.len() {
-            return Err(
-                wrong("key set mixes symmetric and asymmetric keys").with_detail(format!(
-                    "It has {symmetric} symmetric and {} asymmetric keys.",
-                    keys.len() - symmetric
-                )),
-            );
         }
         Ok(Self { keys, unusable })
     }
@@ -412,7 +410,7 @@ impl Key {
         let exponent = e.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
         // The primitives take exponents of at most 33 bits.
         if e.len() > 5 || exponent >> 33 != 0 || exponent < 3 || exponent.is_multiple_of(2) {
-            return Err("Its exponent is not an odd number from 3 to 2^33.".to_owned());
+            return Err("Its exponent is not an odd number from 3 up, below 2^33.".to_owned());
         }
         if n[n.len() - 1].is_multiple_of(2) {
             return Err("Its modulus is even.".to_owned());
@@ -475,6 +473,10 @@ fn place(index: usize, kid: Option<&str>) -> String {
         Some(kid) => format!("{} (kid {})", index + 1, quoted(kid)),
         None => (index + 1).to_string(),
     }
+}
+
+fn key_type_name<'e>(entry: &'e Json<'_>) -> Option<&'e str> {
+    entry.as_object()?.get("kty")?.as_str()
 }
 
 fn private_member<'o>(object: &'o Object<'_>) -> Option<&'o str> {

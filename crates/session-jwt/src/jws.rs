@@ -46,6 +46,14 @@ impl<'a> Jws<'a> {
                 )),
             );
         }
+        if token
+            .get(..7)
+            .is_some_and(|start| start.eq_ignore_ascii_case("bearer "))
+        {
+            return Err(reject(Code::Malformed, "token is not a compact JWS")
+                .with_detail("It begins with the name of an authentication scheme.")
+                .with_hint("Present the token alone, without the word \"Bearer\"."));
+        }
         let mut parts = token.split('.');
         let (Some(header), Some(payload), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
@@ -69,12 +77,6 @@ fn not_compact(token: &str) -> Rejection {
     ));
     if parts == 5 {
         rejection.with_hint("Five parts make an encrypted token (JWE). Present a signed one.")
-    } else if token
-        .trim_start()
-        .get(..7)
-        .is_some_and(|start| start.eq_ignore_ascii_case("bearer "))
-    {
-        rejection.with_hint("Present the token alone, without the word \"Bearer\".")
     } else {
         rejection
     }

@@ -647,6 +647,11 @@ fn the_user_is_a_string_or_an_integer() {
             }
         }
     }
+    // An integer keeps its digits, however many.
+    let claims = r#"{"exp":1700000300,"uid":123456789012345678901234567890}"#;
+    let (_, outcome) = verify(&json!({"user_id_claim": "uid"}), claims, NOW);
+    let digits = Some("123456789012345678901234567890");
+    assert_eq!(accepted(claims, outcome).user_id(), digits);
     // Where the claim is missing there is no user; `sub` does not step in.
     for claims in [
         r#"{"exp":1700000300,"sub":"alice"}"#,

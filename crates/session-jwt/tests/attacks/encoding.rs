@@ -19,6 +19,23 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 );
 
 #[test]
+fn the_name_of_the_scheme_is_no_part_of_a_token() {
+    let base = base(Algorithm::ES256);
+    let token = base.token();
+    for scheme in ["Bearer ", "bearer "] {
+        let rejection = base
+            .verifier
+            .verify(&format!("{scheme}{token}"), NOW)
+            .unwrap_err();
+        assert_eq!(rejection.code().sqlstate(), "28J01");
+        assert!(
+            rejection.hint().is_some_and(|hint| hint.contains("Bearer")),
+            "{rejection:?}"
+        );
+    }
+}
+
+#[test]
 fn a_token_has_three_parts() {
     let base = base(Algorithm::EdDSA);
     let token = base.token();
@@ -221,8 +238,7 @@ fn the_signature_is_strict_base64url() {
     }
 }
 
-/// Texts that are not one JSON object, each made from one that is; with a NUL byte, a byte order
-/// mark and the like left where JSON allows none.
+/// Texts that are not one JSON object, each made from one that is.
 fn not_an_object(object: &str) -> Vec<(&'static str, Vec<u8>)> {
     let inner = &object[1..object.len() - 1];
     let text = |text: String| text.into_bytes();

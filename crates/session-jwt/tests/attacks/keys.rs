@@ -632,6 +632,9 @@ fn a_set_is_of_one_kind_and_names_each_key_once() {
             json!([bare(Algorithm::HS256), bare(Algorithm::RS256)]),
             Some(mixed),
         ),
+        // So does a key that is passed over for its weakness.
+        (json!([ed, {"kty": "oct", "k": "c2hvcnQ"}]), Some(mixed)),
+        (json!([oct, null, {"kty": 1}]), None),
         (json!([]), Some(none)),
         (json!([encryption]), Some(none)),
         (json!([null, 1]), Some(none)),
