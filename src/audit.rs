@@ -56,8 +56,9 @@ pub(crate) fn warn_of_readable_secret() {
 }
 
 fn write(compose: impl FnOnce(&mut String)) {
-    // A parallel worker only takes over what its leader has presented and logged.
-    if AUDIT_LOG.get() && !pg::is_parallel_worker() {
+    // A client that names the setting at its start, and may not, does not get out of the log. A
+    // parallel worker only takes over what its leader has presented and logged.
+    if (AUDIT_LOG.get() || AUDIT_LOG.is_lost()) && !pg::is_parallel_worker() {
         let mut line = "pg_session_jwt: ".to_owned();
         compose(&mut line);
         error::log(&line);

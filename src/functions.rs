@@ -16,46 +16,15 @@ macro_rules! reader {
     };
 }
 
-reader!(
-    pg_session_jwt_user_id,
-    pg_finfo_pg_session_jwt_user_id,
-    Value::UserId
-);
+reader!(pg_session_jwt_user_id, pg_finfo_pg_session_jwt_user_id, Value::UserId);
 reader!(pg_session_jwt_uid, pg_finfo_pg_session_jwt_uid, Value::Uid);
-reader!(
-    pg_session_jwt_session,
-    pg_finfo_pg_session_jwt_session,
-    Value::Claims
-);
-reader!(
-    pg_session_jwt_role,
-    pg_finfo_pg_session_jwt_role,
-    Value::Role
-);
-reader!(
-    pg_session_jwt_email,
-    pg_finfo_pg_session_jwt_email,
-    Value::Email
-);
+reader!(pg_session_jwt_session, pg_finfo_pg_session_jwt_session, Value::Claims);
+reader!(pg_session_jwt_role, pg_finfo_pg_session_jwt_role, Value::Role);
+reader!(pg_session_jwt_email, pg_finfo_pg_session_jwt_email, Value::Email);
 
-sql_function!(
-    pg_session_jwt_claim,
-    pg_finfo_pg_session_jwt_claim,
-    call,
-    claim
-);
-sql_function!(
-    pg_session_jwt_init,
-    pg_finfo_pg_session_jwt_init,
-    call,
-    init
-);
-sql_function!(
-    pg_session_jwt_verify,
-    pg_finfo_pg_session_jwt_verify,
-    call,
-    verify
-);
+sql_function!(pg_session_jwt_claim, pg_finfo_pg_session_jwt_claim, call, claim);
+sql_function!(pg_session_jwt_init, pg_finfo_pg_session_jwt_init, call, init);
+sql_function!(pg_session_jwt_verify, pg_finfo_pg_session_jwt_verify, call, verify);
 sql_function!(
     pg_session_jwt_session_init,
     pg_finfo_pg_session_jwt_session_init,

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use session_jwt::{Code, KeySet, Provider, Rejection, Verifier};
 
 use crate::pg::{self, BackendLocal};
-use crate::settings::{self, JWK, LAST_REFUSED, PROVIDERS};
+use crate::settings::{JWK, PROVIDERS};
 use crate::{audit, session};
 
 type Loaded = Result<Rc<Verifier>, Rejection>;
@@ -31,10 +31,7 @@ pub(crate) fn forget() {
 pub(crate) fn verifier() -> Result<(Rc<Verifier>, u64), Rejection> {
     if STALE.replace(false) {
         let loaded = load().map(Rc::new);
-        if loaded
-            .as_ref()
-            .is_ok_and(|verifier| readable_secret(verifier))
-        {
+        if loaded.as_ref().is_ok_and(|verifier| readable_secret(verifier)) {
             audit::warn_of_readable_secret();
         }
         LOADED.replace(Some(loaded));
@@ -54,30 +51,16 @@ pub(crate) fn no_key() -> Rejection {
 }
 
 fn load() -> Result<Verifier, Rejection> {
-    let mut providers = PROVIDERS.with(|value| match value {
-        b"" => Ok(Vec::new()),
-        _ => Provider::parse_all(settings::document_text(value)?),
-    })?;
-    JWK.with(|value| {
-        if !value.is_empty() {
-            let keys = KeySet::parse(settings::document_text(value)?)?;
-            providers.push(Provider::with_default_policy(JWK_PROVIDER, keys));
-        }
-        Ok(())
-    })?;
-    match LAST_REFUSED.borrow().as_ref() {
-        Some(rejection) if providers.is_empty() => Err(rejection.clone()),
-        _ => Verifier::new(providers),
-    }
+    let mut providers = PROVIDERS.with(Provider::parse_all)?.unwrap_or_default();
+    let jwk = JWK.with(KeySet::parse)?;
+    providers.extend(jwk.map(|keys| Provider::with_default_policy(JWK_PROVIDER, keys)));
+    Verifier::new(providers)
 }
 
 /// Whether a secret is among the settings although this session's client could read them: before
 /// the library is there to hide them, settings of extensions are visible to everybody.
 fn readable_secret(verifier: &Verifier) -> bool {
     session::loaded_late()
-        && verifier
-            .providers()
-            .iter()
-            .any(|provider| provider.keys().is_symmetric())
+        && verifier.providers().iter().any(|provider| provider.keys().is_symmetric())
         && !pg::is_parallel_worker()
 }

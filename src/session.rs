@@ -14,7 +14,7 @@ use lru::LruCache;
 use session_jwt::{Claims, Code, Rejection};
 
 use crate::pg::datum::{Unrepresentable, Varlena, parse_uuid};
-use crate::pg::guc::{self, Presentation, Source};
+use crate::pg::guc::{self, Presentation, Source, Standing};
 use crate::pg::{self, BackendLocal, Timestamp, error};
 use crate::settings::{JWT, TOKEN_CACHE_SIZE, TRUST_REQUEST_CLAIMS};
 use crate::{audit, keyring};
@@ -36,13 +36,7 @@ pub(crate) enum Value {
 }
 
 impl Value {
-    const ALL: [Value; 5] = [
-        Value::UserId,
-        Value::Uid,
-        Value::Claims,
-        Value::Role,
-        Value::Email,
-    ];
+    const ALL: [Value; 5] = [Value::UserId, Value::Uid, Value::Claims, Value::Role, Value::Email];
 }
 
 /// Someone whose claims are believed, with the values that readers return. It never moves and is
@@ -69,14 +63,7 @@ impl Identity {
         };
         let (user_id, jsonb, role, email) = build().map_err(|Unrepresentable| unrepresentable())?;
         let uid = claims.user_id().and_then(parse_uuid);
-        Ok(Rc::new(Self {
-            claims,
-            user_id,
-            uid,
-            jsonb,
-            role,
-            email,
-        }))
+        Ok(Rc::new(Self { claims, user_id, uid, jsonb, role, email }))
     }
 
     fn value(&self, value: Value) -> Option<Datum> {
@@ -91,9 +78,7 @@ impl Identity {
 
     /// The first moment at which it is no longer valid.
     fn expires_at(&self) -> Timestamp {
-        self.claims
-            .valid_until()
-            .map_or(Timestamp::MAX, pg::from_unix)
+        self.claims.valid_until().map_or(Timestamp::MAX, pg::from_unix)
     }
 }
 
@@ -178,6 +163,15 @@ pub(crate) fn forget() {
     READY.ready_until.set(STALE);
 }
 
+/// The assign hook of the token setting. Rollbacks and ends of transactions are not told of: then
+/// nothing is left but to mark things as stale.
+pub(crate) fn token_changed(cleared: bool) {
+    forget();
+    if cleared && pg::in_transaction() && !pg::restoring_worker() {
+        audit::cleared();
+    }
+}
+
 /// A transaction has ended: what it could refer to may go, unless a procedure that has just
 /// committed still holds values. Without a token, the next transaction looks around anew.
 pub(crate) fn end_transaction() {
@@ -213,22 +207,12 @@ pub(crate) fn present(token: &[u8], source: Source) -> Result<Presentation, Reje
     GENERATION.set(generation);
     let at_once = source == Source::Session && pg::in_transaction() && !LOADING.get();
     if token.is_empty() {
-        if at_once {
-            audit::cleared();
-        }
-        return Ok(Presentation {
-            generation,
-            checked: true,
-        });
+        return Ok(Presentation { generation, standing: Standing::Admitted });
     }
     if matches!(source, Source::Stored | Source::Test) {
-        return Err(
-            Rejection::new(Code::Configuration, "a token cannot be stored in a setting")
-                .with_detail(
-                    "Whatever is stored for a database, a role or a function, all can read.",
-                )
-                .with_hint("Present the token in the session that it is for."),
-        );
+        return Err(Rejection::new(Code::Configuration, "a token cannot be stored in a setting")
+            .with_detail("Whatever is stored for a database, a role or a function, all can read.")
+            .with_hint("Present the token in the session that it is for."));
     }
     if at_once {
         let outcome = verified(token).and_then(|identity| {
@@ -240,10 +224,9 @@ pub(crate) fn present(token: &[u8], source: Source) -> Result<Presentation, Reje
             return Err(rejection);
         }
     }
-    Ok(Presentation {
-        generation,
-        checked: at_once || source == Source::Worker,
-    })
+    let admitted = at_once || source == Source::Worker;
+    let standing = if admitted { Standing::Admitted } else { Standing::Pending };
+    Ok(Presentation { generation, standing })
 }
 
 /// Takes away every identity that the session was given until now.
@@ -269,9 +252,7 @@ fn admit(claims: &Claims) -> Result<(), Rejection> {
                     ))
                     .with_hint("Present a token with a higher jti."));
             }
-            _ => state
-                .last_jti
-                .insert(claims.provider().to_owned(), sequence),
+            _ => state.last_jti.insert(claims.provider().to_owned(), sequence),
         };
         Ok(())
     })
@@ -285,10 +266,7 @@ fn verified(token: &[u8]) -> Result<Rc<Identity>, Rejection> {
             state.edition = edition;
             state.cache = None;
         }
-        state
-            .cache
-            .as_mut()
-            .and_then(|cache| cache.get(token).cloned())
+        state.cache.as_mut().and_then(|cache| cache.get(token).cloned())
     });
     if let Some(identity) = known {
         return Ok(identity);
@@ -324,19 +302,26 @@ fn resolve() -> Result<(), Rejection> {
     if token.is_empty() {
         return resolve_without_token();
     }
-    let identity = verified(&token)?;
-    if !JWT.is_checked() {
-        let outcome = admit(&identity.claims);
-        match &outcome {
-            Ok(()) => audit::accepted(&identity.claims),
-            Err(rejection) => audit::refused(rejection),
+    let standing = JWT.standing();
+    let outcome = verified(&token).and_then(|identity| {
+        if standing != Standing::Admitted {
+            admit(&identity.claims)?;
         }
-        outcome?;
-        JWT.set_checked();
+        Ok(identity)
+    });
+    match (standing, &outcome) {
+        (Standing::Admitted, _) | (Standing::Refused, Err(_)) => {}
+        (_, Ok(identity)) => {
+            audit::accepted(&identity.claims);
+            JWT.set_standing(Standing::Admitted);
+        }
+        (Standing::Pending, Err(rejection)) => {
+            audit::refused(rejection);
+            JWT.set_standing(Standing::Refused);
+        }
     }
-    identity
-        .claims
-        .check_expiry(pg::to_unix(pg::statement_start()))?;
+    let identity = outcome?;
+    identity.claims.check_expiry(pg::to_unix(pg::statement_start()))?;
     let until = identity.expires_at();
     install(Some(identity), until);
     Ok(())
@@ -345,12 +330,11 @@ fn resolve() -> Result<(), Rejection> {
 fn resolve_without_token() -> Result<(), Rejection> {
     let claims = guc::foreign(c"request.jwt.claims", |value| value.to_vec()).unwrap_or_default();
     if claims.is_empty() {
-        install(None, Timestamp::MAX);
+        // Where they are trusted, they may come at any moment, and nobody tells when.
+        install(None, if TRUST_REQUEST_CLAIMS.get() { STALE } else { Timestamp::MAX });
     } else if TRUST_REQUEST_CLAIMS.get() {
         let identity = trusted(&claims)?;
-        identity
-            .claims
-            .check_expiry(pg::to_unix(pg::statement_start()))?;
+        identity.claims.check_expiry(pg::to_unix(pg::statement_start()))?;
         // The setting is not ours, so nobody tells when it changes: every read compares it.
         install(Some(identity), STALE);
     } else {

@@ -5,7 +5,7 @@
 //! default. So each setting that decides whom to trust is one self-contained document whose
 //! default is to trust nobody.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 
 use session_jwt::{Code, KeySet, Provider, Rejection, Verifier};
@@ -13,19 +13,20 @@ use session_jwt::{Code, KeySet, Provider, Rejection, Verifier};
 use crate::pg::guc::{
     self, BoolVariable, IntVariable, Privilege, Source, TextVariable, TokenVariable,
 };
-use crate::pg::{BackendLocal, error};
+use crate::pg::{self, BackendLocal, error};
 use crate::{keyring, session};
 
-const JWK_NAME: &CStr = c"pg_session_jwt.jwk";
-const PROVIDERS_NAME: &CStr = c"pg_session_jwt.providers";
 /// The name of the setting that holds the token.
 pub(crate) const JWT_NAME: &CStr = c"pg_session_jwt.jwt";
 
 /// A JWK or a JWK set that makes one provider of the default policy.
-pub(crate) static JWK: TextVariable = TextVariable::new();
+pub(crate) static JWK: Document =
+    Document::new(c"pg_session_jwt.jwk", |text| Ok(KeySet::parse(text)?.is_symmetric()));
 
 /// Providers as a JSON object or an array of them.
-pub(crate) static PROVIDERS: TextVariable = TextVariable::new();
+pub(crate) static PROVIDERS: Document = Document::new(c"pg_session_jwt.providers", |text| {
+    Ok(Verifier::new(Provider::parse_all(text)?)?.has_secret())
+});
 
 /// The session's token.
 pub(crate) static JWT: TokenVariable = TokenVariable::new();
@@ -42,36 +43,26 @@ pub(crate) static TOKEN_CACHE_SIZE: IntVariable = IntVariable::new(128);
 
 const LARGEST_TOKEN_CACHE: i32 = 65_536;
 
-/// Why the last value of a document was refused, where that came from a place that Postgres only
-/// warns about. [`keyring`] tells it to whoever then finds no key.
-pub(crate) static LAST_REFUSED: BackendLocal<RefCell<Option<Rejection>>> =
-    BackendLocal::new(RefCell::new(None));
-
 /// Defines every setting, the documents first: a token that was set before the library came is
 /// to find them.
 pub(crate) fn register() {
     session::while_loading(|| {
-        JWK.define_document(
-            JWK_NAME,
-            c"JWK or JWK set that tokens are verified with.",
-            guc::document_hooks!(JWK_NAME, check_jwk, keyring::forget),
-        );
-        PROVIDERS.define_document(
-            PROVIDERS_NAME,
+        JWK.define(c"JWK or JWK set that tokens are verified with.", guc::document_hooks!(JWK));
+        PROVIDERS.define(
             c"Identity providers, as a JSON object or an array of them.",
-            guc::document_hooks!(PROVIDERS_NAME, check_providers, keyring::forget),
+            guc::document_hooks!(PROVIDERS),
         );
         TRUST_REQUEST_CLAIMS.define(
             c"pg_session_jwt.trust_request_claims",
             c"Believes request.jwt.claims where the session has no token.",
             Privilege::Superuser,
-            guc::bool_assign_hook!(session::forget),
+            guc::bool_assign_hook!(TRUST_REQUEST_CLAIMS, session::forget),
         );
         AUDIT_LOG.define(
             c"pg_session_jwt.audit_log",
             c"Logs when a token is accepted, refused or cleared.",
             Privilege::Superuser,
-            None,
+            guc::bool_assign_hook!(AUDIT_LOG, || ()),
         );
         TOKEN_CACHE_SIZE.define(
             c"pg_session_jwt.token_cache_size",
@@ -82,59 +73,111 @@ pub(crate) fn register() {
         JWT.define(
             JWT_NAME,
             c"The session's token. It is never shown.",
-            guc::token_hooks!(JWT, session::present, session::forget, c"[redacted]"),
+            guc::token_hooks!(JWT, session::present, session::token_changed, c"[redacted]"),
         );
         guc::reserve_prefix(c"pg_session_jwt");
     });
 }
 
-fn check_jwk(value: &[u8], source: Source) -> Result<(), Rejection> {
-    check_document(
-        value,
-        source,
-        |text| Ok(KeySet::parse(text)?.is_symmetric()),
-    )
+/// A setting that decides whom to trust.
+pub(crate) struct Document {
+    pub(crate) name: &'static CStr,
+    text: TextVariable,
+    /// Reads a value; tells whether there is a secret in it.
+    parse: fn(&str) -> Result<bool, Rejection>,
+    /// Why the last value was refused, where it came from a place that Postgres only warns about.
+    refused: BackendLocal<RefCell<Option<Rejection>>>,
+    /// Whether a value was there and has not been taken over.
+    lost: BackendLocal<Cell<bool>>,
 }
 
-fn check_providers(value: &[u8], source: Source) -> Result<(), Rejection> {
-    check_document(value, source, |text| {
-        Ok(Verifier::new(Provider::parse_all(text)?)?.has_secret())
-    })
-}
+impl Document {
+    const fn new(name: &'static CStr, parse: fn(&str) -> Result<bool, Rejection>) -> Self {
+        Self {
+            name,
+            text: TextVariable::new(),
+            parse,
+            refused: BackendLocal::new(RefCell::new(None)),
+            lost: BackendLocal::new(Cell::new(false)),
+        }
+    }
 
-/// Whom to trust is decided outside of sessions; not even a superuser's session, which might be
-/// running somebody else's code, changes it for itself. `parse` tells whether there is a secret.
-fn check_document(
-    value: &[u8],
-    source: Source,
-    parse: impl FnOnce(&str) -> Result<bool, Rejection>,
-) -> Result<(), Rejection> {
-    if source == Source::Session {
-        return Err(Rejection::new(Code::Configuration, "it cannot be set within a session")
-            .with_detail("Who may be trusted is not for a session to decide.")
+    /// Lends the text in force; None where there is none.
+    ///
+    /// # Errors
+    /// Where there should be one. A document that is lost does not leave the others in force: a
+    /// provider without issuer would serve the tokens of all the issuers that are gone.
+    pub(crate) fn with<T>(
+        &self,
+        body: impl FnOnce(&str) -> Result<T, Rejection>,
+    ) -> Result<Option<T>, Rejection> {
+        self.text.with(|value| match value {
+            b"" => match self.refused.borrow().as_ref() {
+                Some(rejection) => Err(rejection.clone()),
+                None if self.lost.get() => Err(self.lost()),
+                None => Ok(None),
+            },
+            _ => body(text(value)?).map(Some),
+        })
+    }
+
+    fn lost(&self) -> Rejection {
+        Rejection::new(Code::Configuration, "a setting with keys was lost")
+            .with_detail(format!(
+                "{} had a value before the library was loaded, which this session may not set.",
+                self.name.to_string_lossy()
+            ))
             .with_hint(
-                "Set it in postgresql.conf, by ALTER SYSTEM, ALTER DATABASE or ALTER ROLE, or in \
-                 the startup packet.",
-            ));
+                "Connect without naming the setting in the startup options. With the library in \
+                 shared_preload_libraries, Postgres refuses such connections.",
+            )
     }
-    if value.is_empty() {
-        return Ok(());
+
+    fn define(&'static self, description: &'static CStr, hooks: guc::DocumentHooks) {
+        let was_set = guc::foreign(self.name, |_| ()).is_some();
+        self.text.define_document(self.name, description, hooks);
+        self.lost.set(was_set && self.text.is_null());
     }
-    let outcome = document_text(value).and_then(parse);
-    match (source, &outcome) {
-        (Source::Test, Ok(true)) => error::warn(
-            "every role can read the secret in this setting",
-            "What is stored for a database or a role stands in pg_db_role_setting, which all may \
-             read. Put it into postgresql.conf, and pg_session_jwt into shared_preload_libraries.",
-        ),
-        (Source::Test, _) => {}
-        _ => drop(LAST_REFUSED.replace(outcome.as_ref().err().cloned())),
+
+    /// The check hook. Whom to trust is decided outside of sessions; not even a superuser's
+    /// session, which might be running somebody else's code, changes it for itself.
+    pub(crate) fn check(&self, value: &[u8], source: Source) -> Result<(), Rejection> {
+        if source == Source::Session {
+            return Err(Rejection::new(Code::Configuration, "it cannot be set within a session")
+                .with_detail("Who may be trusted is not for a session to decide.")
+                .with_hint(
+                    "Set it in postgresql.conf, by ALTER SYSTEM, ALTER DATABASE or ALTER ROLE, or \
+                     in the startup packet.",
+                ));
+        }
+        let outcome = match value {
+            b"" => Ok(false),
+            _ => text(value).and_then(self.parse),
+        };
+        match (source, &outcome) {
+            (Source::Test, Ok(true)) => error::warn(
+                "every role can read the secret in this setting",
+                "What is stored for a database or a role stands in pg_db_role_setting, which all \
+                 may read. Put it into postgresql.conf, and pg_session_jwt into \
+                 shared_preload_libraries.",
+            ),
+            (Source::Test, _) => {}
+            _ => drop(self.refused.replace(outcome.as_ref().err().cloned())),
+        }
+        outcome.map(drop)
     }
-    outcome.map(drop)
+
+    /// The assign hook. A parallel worker that had a value, and gets none from its leader, has
+    /// lost it as the leader has.
+    pub(crate) fn assign(&self, to_null: bool) {
+        let had_one = self.lost.get() || !self.text.is_null();
+        self.lost.set(to_null && had_one && pg::restoring_worker());
+        keyring::forget();
+    }
 }
 
 /// A document's bytes as text.
-pub(crate) fn document_text(value: &[u8]) -> Result<&str, Rejection> {
+fn text(value: &[u8]) -> Result<&str, Rejection> {
     std::str::from_utf8(value)
         .map_err(|_| Rejection::new(Code::Configuration, "it is not valid UTF-8"))
 }

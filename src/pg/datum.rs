@@ -21,9 +21,7 @@ impl Varlena {
             // SAFETY: the words hold `size` bytes; the header comes first, the text after it.
             unsafe {
                 pgrx::varlena::set_varsize_4b(start.cast(), size as i32);
-                start
-                    .add(pg_sys::VARHDRSZ)
-                    .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+                start.add(pg_sys::VARHDRSZ).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
             }
             Self(words)
         })
@@ -42,10 +40,7 @@ impl Varlena {
                 let source = datum.map_or(std::ptr::null(), |datum| datum.cast_mut_ptr::<u8>());
                 let size = pgrx::varlena::varsize_any(source.cast());
                 let mut words = vec![0u64; size.div_ceil(8)].into_boxed_slice();
-                words
-                    .as_mut_ptr()
-                    .cast::<u8>()
-                    .copy_from_nonoverlapping(source, size);
+                words.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(source, size);
                 pg_sys::pfree(source.cast_mut().cast());
                 Self(words)
             }
@@ -122,25 +117,17 @@ fn step_into(value: Datum, step: &str, last: bool) -> Option<Datum> {
     // a jsonb and a text or an int4, and return null where there is nothing.
     unsafe {
         let jsonb = pg_sys::pg_detoast_datum(value.cast_mut_ptr());
-        let header = pgrx::varlena::vardata_any(jsonb)
-            .cast::<u32>()
-            .read_unaligned();
+        let header = pgrx::varlena::vardata_any(jsonb).cast::<u32>().read_unaligned();
         let jsonb = Datum::from(jsonb);
         if header & pg_sys::JB_FARRAY != 0 && header & pg_sys::JB_FSCALAR == 0 {
             let index = i32::try_from(array_index(step)?).ok()?;
-            let function = if last {
-                pg_sys::jsonb_array_element_text
-            } else {
-                pg_sys::jsonb_array_element
-            };
+            let function =
+                if last { pg_sys::jsonb_array_element_text } else { pg_sys::jsonb_array_element };
             pgrx::direct_function_call_as_datum(function, &[Some(jsonb), Some(Datum::from(index))])
         } else if header & pg_sys::JB_FOBJECT != 0 {
             let name = Varlena::text(step).ok()?;
-            let function = if last {
-                pg_sys::jsonb_object_field_text
-            } else {
-                pg_sys::jsonb_object_field
-            };
+            let function =
+                if last { pg_sys::jsonb_object_field_text } else { pg_sys::jsonb_object_field };
             pgrx::direct_function_call_as_datum(function, &[Some(jsonb), Some(name.datum())])
         } else {
             None

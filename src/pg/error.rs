@@ -118,12 +118,7 @@ pub(crate) fn log(message: &str) {
 
 /// Tells Postgres why a check hook refuses a token.
 pub(crate) fn refuse_token(rejection: &Rejection) {
-    refuse_value(
-        rejection.message(),
-        rejection.code(),
-        rejection.detail(),
-        rejection.hint(),
-    );
+    refuse_value(rejection.message(), rejection.code(), rejection.detail(), rejection.hint());
 }
 
 /// Tells Postgres why a check hook is about to return false. `message` takes the place of the

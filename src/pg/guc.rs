@@ -58,7 +58,12 @@ impl Privilege {
 }
 
 /// The memory of a boolean setting.
-pub(crate) struct BoolVariable(BackendLocal<Cell<bool>>);
+pub(crate) struct BoolVariable {
+    value: BackendLocal<Cell<bool>>,
+    /// How often Postgres has assigned a value.
+    assigned: BackendLocal<Cell<u32>>,
+    lost: BackendLocal<Cell<bool>>,
+}
 
 /// The memory of an integer setting.
 pub(crate) struct IntVariable(BackendLocal<Cell<c_int>>);
@@ -68,11 +73,28 @@ pub(crate) struct TextVariable(BackendLocal<Cell<*mut c_char>>);
 
 impl BoolVariable {
     pub(crate) const fn new(value: bool) -> Self {
-        Self(BackendLocal::new(Cell::new(value)))
+        Self {
+            value: BackendLocal::new(Cell::new(value)),
+            assigned: BackendLocal::new(Cell::new(0)),
+            lost: BackendLocal::new(Cell::new(false)),
+        }
     }
 
     pub(crate) fn get(&self) -> bool {
-        self.0.get()
+        self.value.get()
+    }
+
+    /// Whether a value was there before the library was loaded, and was not taken over: by naming
+    /// the setting in its startup options, a client can put its own in place of the configured
+    /// one, and Postgres then takes neither.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.get()
+    }
+
+    /// What the assign hook does.
+    pub(crate) fn assign(&self) {
+        self.assigned.set(self.assigned.get().saturating_add(1));
+        self.lost.set(false);
     }
 
     pub(crate) fn define(
@@ -82,14 +104,15 @@ impl BoolVariable {
         privilege: Privilege,
         assign: pg_sys::GucBoolAssignHook,
     ) {
+        let was_set = foreign(name, |_| ()).is_some();
         // SAFETY: the variable is static; name and description are static C strings.
         unsafe {
             pg_sys::DefineCustomBoolVariable(
                 name.as_ptr(),
                 description.as_ptr(),
                 std::ptr::null(),
-                self.0.as_ptr(),
-                self.0.get(),
+                self.value.as_ptr(),
+                self.value.get(),
                 pg_sys::GucContext::PGC_SUSET,
                 privilege.flags(),
                 None,
@@ -97,6 +120,8 @@ impl BoolVariable {
                 None,
             );
         }
+        // The first one is the built-in default.
+        self.lost.set(was_set && self.assigned.get() < 2);
     }
 }
 
@@ -153,6 +178,11 @@ impl TextVariable {
         }
         // SAFETY: Postgres keeps a C string there, and changes it only when the setting changes.
         body(unsafe { CStr::from_ptr(value) }.to_bytes())
+    }
+
+    /// Whether the setting has its built-in default.
+    pub(crate) fn is_null(&self) -> bool {
+        self.0.get().is_null()
     }
 
     /// Overwrites the value with the empty text, in place: also for whatever shares its memory,
@@ -225,15 +255,9 @@ pub(crate) unsafe fn check<T>(
         // SAFETY: Postgres passes a pointer to a C string, or to null.
         let value = unsafe {
             let value = new_value.read();
-            if value.is_null() {
-                b""
-            } else {
-                CStr::from_ptr(value).to_bytes()
-            }
+            if value.is_null() { b"" } else { CStr::from_ptr(value).to_bytes() }
         };
-        check(value, Source::from_raw(source))
-            .inspect_err(explain)
-            .ok()
+        check(value, Source::from_raw(source)).inspect_err(explain).ok()
     })
 }
 
@@ -244,8 +268,20 @@ pub(crate) unsafe fn check<T>(
 pub(crate) struct Presentation {
     /// Counts the values that this backend has been given.
     pub(crate) generation: u64,
-    /// Whether the value passed the checks that belong to its presentation, such as `nbf`.
-    pub(crate) checked: bool,
+    /// What has come of the checks that belong to its presentation, such as `nbf`.
+    pub(crate) standing: Standing,
+}
+
+/// What has come of a presentation.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// The value has not been looked at.
+    Pending,
+    /// It was accepted, or it is empty.
+    Admitted,
+    /// It was refused when it was first used.
+    Refused,
 }
 
 /// The setting that holds the token.
@@ -270,18 +306,23 @@ impl TokenVariable {
         self.text.with(body)
     }
 
-    /// Whether the current value has passed the checks of its presentation.
-    pub(crate) fn is_checked(&self) -> bool {
+    /// What has come of the presentation of the current value.
+    pub(crate) fn standing(&self) -> Standing {
         // SAFETY: Postgres keeps the memory as long as the value is the current one, and tells
         // the assign hook before it frees it.
-        unsafe { self.presentation.get().as_ref() }.is_some_and(|presentation| presentation.checked)
+        let presentation = unsafe { self.presentation.get().as_ref() };
+        presentation.map_or(Standing::Pending, |presentation| presentation.standing)
     }
 
-    /// Notes that it has.
-    pub(crate) fn set_checked(&self) {
+    /// Notes what has come of it. Where the value is refused, those before it are revoked.
+    pub(crate) fn set_standing(&self, standing: Standing) {
         // SAFETY: as above; nobody else holds a reference.
         if let Some(presentation) = unsafe { self.presentation.get().as_mut() } {
-            presentation.checked = true;
+            presentation.standing = standing;
+            if standing == Standing::Refused {
+                let below = self.revoked_below.get().max(presentation.generation);
+                self.revoked_below.set(below);
+            }
         }
     }
 
@@ -293,18 +334,22 @@ impl TokenVariable {
         self.text.wipe();
     }
 
-    /// What the assign hook does. It may run during a rollback and must not fail.
+    /// What the assign hook does. It may run during a rollback and must not fail. Returns whether
+    /// there is a token now.
     ///
     /// # Safety
     /// Postgres makes the call, with the value and the memory that a check hook left.
-    pub(crate) unsafe fn assign(&self, value: *const c_char, presentation: *mut c_void) {
+    pub(crate) unsafe fn assign(&self, value: *const c_char, presentation: *mut c_void) -> bool {
         let presentation = presentation.cast::<Presentation>();
         self.presentation.set(presentation);
-        // SAFETY: it is null or what `keep` made.
-        if let Some(presentation) = unsafe { presentation.as_ref() }
-            && presentation.generation < self.revoked_below.get()
-        {
-            wipe(value.cast_mut());
+        // SAFETY: it is null or what `keep` made; the value is null or a C string.
+        unsafe {
+            if let Some(presentation) = presentation.as_ref()
+                && presentation.generation < self.revoked_below.get()
+            {
+                wipe(value.cast_mut());
+            }
+            !value.is_null() && value.read() != 0
         }
     }
 
@@ -312,11 +357,7 @@ impl TokenVariable {
         &'static self,
         name: &'static CStr,
         description: &'static CStr,
-        hooks: (
-            pg_sys::GucStringCheckHook,
-            pg_sys::GucStringAssignHook,
-            pg_sys::GucShowHook,
-        ),
+        hooks: (pg_sys::GucStringCheckHook, pg_sys::GucStringAssignHook, pg_sys::GucShowHook),
     ) {
         let flags = pg_sys::GUC_NO_SHOW_ALL
             | pg_sys::GUC_NOT_IN_SAMPLE
@@ -340,29 +381,31 @@ impl TokenVariable {
     }
 }
 
-/// The hooks of a document: `$check` is safe code that refuses it or not, `$assign` cannot fail.
+/// The hooks of the document `$document`, which is a `settings::Document`.
 macro_rules! document_hooks {
-    ($name:expr, $check:expr, $assign:expr $(,)?) => {{
+    ($document:expr) => {{
         #[allow(unsafe_code)]
         unsafe extern "C-unwind" fn check(
             new_value: *mut *mut std::ffi::c_char,
             _extra: *mut *mut std::ffi::c_void,
             source: ::pgrx::pg_sys::GucSource::Type,
         ) -> bool {
-            let explain = |rejection: &_| $crate::pg::error::refuse_setting($name, rejection);
+            let check = |value: &[u8], source| $document.check(value, source);
+            let explain =
+                |rejection: &_| $crate::pg::error::refuse_setting($document.name, rejection);
             // SAFETY: Postgres calls this as the check hook it is.
-            unsafe { $crate::pg::guc::check(new_value, source, $check, explain) }.is_some()
+            unsafe { $crate::pg::guc::check(new_value, source, check, explain) }.is_some()
         }
-        extern "C-unwind" fn assign(_: *const std::ffi::c_char, _: *mut std::ffi::c_void) {
-            $assign();
+        extern "C-unwind" fn assign(value: *const std::ffi::c_char, _: *mut std::ffi::c_void) {
+            $document.assign(value.is_null());
         }
         (Some(check as _), Some(assign as _))
     }};
 }
 pub(crate) use document_hooks;
 
-/// The hooks of the token: `$check` is safe code that verifies it or not, `$assign` cannot fail,
-/// `$shown` is what everybody sees in place of a token.
+/// The hooks of the token: `$check` is safe code that verifies it or not, `$assign` is told
+/// whether a token has gone, `$shown` is what everybody sees in place of a token.
 macro_rules! token_hooks {
     ($variable:expr, $check:expr, $assign:expr, $shown:expr $(,)?) => {{
         #[allow(unsafe_code)]
@@ -382,26 +425,24 @@ macro_rules! token_hooks {
             value: *const std::ffi::c_char,
             extra: *mut std::ffi::c_void,
         ) {
+            let before = $variable.with(|token| !token.is_empty());
             // SAFETY: Postgres calls this as the assign hook it is.
-            unsafe { $variable.assign(value, extra) };
-            $assign();
+            let after = unsafe { $variable.assign(value, extra) };
+            $crate::pg::function::guarded(|| $assign(before && !after));
         }
         extern "C-unwind" fn show() -> *const std::ffi::c_char {
-            if $variable.with(<[u8]>::is_empty) {
-                c"".as_ptr()
-            } else {
-                $shown.as_ptr()
-            }
+            if $variable.with(<[u8]>::is_empty) { c"".as_ptr() } else { $shown.as_ptr() }
         }
         (Some(check as _), Some(assign as _), Some(show as _))
     }};
 }
 pub(crate) use token_hooks;
 
-/// An assign hook of a boolean setting.
+/// The assign hook of the boolean setting `$variable`; `$assign` cannot fail.
 macro_rules! bool_assign_hook {
-    ($assign:expr) => {{
+    ($variable:expr, $assign:expr) => {{
         extern "C-unwind" fn assign(_: bool, _: *mut std::ffi::c_void) {
+            $variable.assign();
             $assign();
         }
         Some(assign as _)
