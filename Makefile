@@ -5,7 +5,8 @@ PG_CONFIG ?= /usr/lib/postgresql/$(PG)/bin/pg_config
 DESTDIR   ?=
 
 CARGO_DENY = 0.20.2
-PACKAGES   = gcc libc6-dev libclang-14-dev postgresql-$(PG) postgresql-server-dev-$(PG)
+PACKAGES   = gcc libc6-dev libclang-14-dev pgbouncer postgresql-$(PG) \
+             postgresql-server-dev-$(PG)
 
 # What pgrx and the test harness read.
 export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)

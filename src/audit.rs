@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use session_jwt::{Claims, Rejection, quoted};
 
-use crate::pg::{self, error};
+use crate::pg::error;
 use crate::settings::AUDIT_LOG;
 
 /// A token was presented and accepted.
@@ -56,9 +56,8 @@ pub(crate) fn warn_of_readable_secret() {
 }
 
 fn write(compose: impl FnOnce(&mut String)) {
-    // A client that names the setting at its start, and may not, does not get out of the log. A
-    // parallel worker only takes over what its leader has presented and logged.
-    if (AUDIT_LOG.get() || AUDIT_LOG.is_lost()) && !pg::is_parallel_worker() {
+    // A client that names the setting at its start, and may not, does not get out of the log.
+    if AUDIT_LOG.get() || AUDIT_LOG.is_lost() {
         let mut line = "pg_session_jwt: ".to_owned();
         compose(&mut line);
         error::log(&line);

@@ -2,7 +2,7 @@
 
 use session_jwt::{ClaimPath, Code, Rejection};
 
-use crate::pg::datum::jsonb_text;
+use crate::pg::datum::{from_server_encoding, jsonb_text};
 use crate::pg::error;
 use crate::pg::function::{self, Arguments, Outcome, SettingChange, sql_function};
 use crate::session::{self, Value};
@@ -78,7 +78,8 @@ fn claim(arguments: &Arguments) -> Outcome {
     let (Some(claims), Some(path)) = (claims, arguments.text(0)) else {
         return Ok(None);
     };
-    let path = std::str::from_utf8(path)
-        .map_err(|_| Rejection::new(Code::Configuration, "claim path is not valid UTF-8"))?;
-    Ok(jsonb_text(claims, ClaimPath::parse(path)?.steps()))
+    let path = from_server_encoding(path).ok_or_else(|| {
+        Rejection::new(Code::Configuration, "claim path cannot be converted to UTF-8")
+    })?;
+    Ok(jsonb_text(claims, ClaimPath::parse(&path)?.steps()))
 }

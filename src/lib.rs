@@ -19,7 +19,10 @@ pg::module_entry!(on_load);
 
 /// What loading the library does, in the postmaster or in a backend: nothing but registering.
 fn on_load() {
-    settings::register();
-    pg::error::hide_statements();
-    pg::on_transaction_end(session::end_transaction);
+    // Not to be left half done by a cancelled statement.
+    pg::hold_interrupts(|| {
+        pg::error::guard_log();
+        settings::register();
+        pg::on_transaction_end(session::end_transaction);
+    });
 }

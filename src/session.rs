@@ -11,10 +11,10 @@ use std::num::NonZeroUsize;
 use std::rc::Rc;
 
 use lru::LruCache;
-use session_jwt::{Claims, Code, Rejection};
+use session_jwt::{Claims, Code, MAX_TOKEN_BYTES, Rejection};
 
-use crate::pg::datum::{Unrepresentable, Varlena, parse_uuid};
-use crate::pg::guc::{self, Presentation, Source, Standing};
+use crate::pg::datum::{Unrepresentable, Varlena, from_server_encoding, parse_uuid};
+use crate::pg::guc::{self, Passed, Source, Standing};
 use crate::pg::{self, BackendLocal, Timestamp, error};
 use crate::settings::{JWT, TOKEN_CACHE_SIZE, TRUST_REQUEST_CLAIMS};
 use crate::{audit, keyring};
@@ -138,6 +138,8 @@ static STATE: BackendLocal<RefCell<Option<State>>> = BackendLocal::new(RefCell::
 /// Counts the values given to the token setting.
 static GENERATION: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
 static LOADING: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+/// Whether the last token that was presented was refused.
+static LAST_REFUSED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 static LOADED_LATE: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
 fn with_state<T>(body: impl FnOnce(&mut State) -> T) -> T {
@@ -149,8 +151,17 @@ fn with_state<T>(body: impl FnOnce(&mut State) -> T) -> T {
 pub(crate) fn while_loading(register: impl FnOnce()) {
     LOADED_LATE.set(pg::within_statement());
     LOADING.set(true);
+    let _loaded = OnDrop(|| LOADING.set(false));
     register();
-    LOADING.set(false);
+}
+
+/// Does something at the end of a block, however it ends.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
 
 /// Whether the client could run statements before the library was loaded.
@@ -202,44 +213,61 @@ pub(crate) fn resolved(value: Value) -> Result<Option<Datum>, Rejection> {
 /// The check hook of the token setting. Within a transaction a token is verified at once, and a
 /// refused one takes every identity with it that the session had; elsewhere, it is verified at
 /// its first use.
-pub(crate) fn present(token: &[u8], source: Source) -> Result<Presentation, Rejection> {
+pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection> {
     let generation = GENERATION.get() + 1;
     GENERATION.set(generation);
-    let at_once = source == Source::Session && pg::in_transaction() && !LOADING.get();
     if token.is_empty() {
-        return Ok(Presentation { generation, standing: Standing::Admitted });
+        LAST_REFUSED.set(false);
+        return Ok(Passed { generation, mark: None });
     }
-    if matches!(source, Source::Stored | Source::Test) {
-        return Err(Rejection::new(Code::Configuration, "a token cannot be stored in a setting")
-            .with_detail("Whatever is stored for a database, a role or a function, all can read.")
-            .with_hint("Present the token in the session that it is for."));
-    }
-    if at_once {
-        let outcome = verified(token).and_then(|identity| {
-            admit(&identity.claims).map(|()| audit::accepted(&identity.claims))
-        });
-        if let Err(rejection) = outcome {
-            revoke();
-            audit::refused(&rejection);
-            return Err(rejection);
+    match source {
+        // What the leader has put before the token is there already.
+        Source::Worker => Ok(Passed { generation, mark: None }),
+        Source::Startup => Ok(Passed { generation, mark: Some(Standing::Pending) }),
+        Source::Stored | Source::Test => {
+            let detail = "Whatever is stored for a database, a role or a function, all can read.";
+            Err(Rejection::new(Code::Configuration, "a token cannot be stored in a setting")
+                .with_detail(detail)
+                .with_hint("Present the token in the session that it is for."))
+        }
+        // Not the client's doing, so it takes nothing away.
+        Source::Session if pg::in_security_restricted_operation() => Err(Rejection::new(
+            Code::Configuration,
+            "a token cannot be presented within a security-restricted operation",
+        )),
+        Source::Session if LOADING.get() || !pg::in_transaction() => {
+            Ok(Passed { generation, mark: Some(Standing::Pending) })
+        }
+        Source::Session => {
+            let accepted = Cell::new(false);
+            let _otherwise = OnDrop(|| {
+                if !accepted.get() {
+                    revoke();
+                }
+            });
+            let identity = verified(token).and_then(|identity| {
+                admit(&identity.claims)?;
+                Ok(identity)
+            });
+            let identity = identity.inspect_err(audit::refused)?;
+            audit::accepted(&identity.claims);
+            accepted.set(true);
+            LAST_REFUSED.set(false);
+            Ok(Passed { generation, mark: Some(Standing::Admitted) })
         }
     }
-    let admitted = at_once || source == Source::Worker;
-    let standing = if admitted { Standing::Admitted } else { Standing::Pending };
-    Ok(Presentation { generation, standing })
 }
 
 /// Takes away every identity that the session was given until now.
 fn revoke() {
+    LAST_REFUSED.set(true);
     JWT.revoke_below(GENERATION.get());
     forget();
 }
 
 /// The checks that belong to the moment at which a token is presented, and are not repeated.
 fn admit(claims: &Claims) -> Result<(), Rejection> {
-    let now = pg::to_unix(pg::now());
-    claims.check_not_before(now)?;
-    claims.check_expiry(now)?;
+    check_times(claims)?;
     let Some(sequence) = claims.sequence() else {
         return Ok(());
     };
@@ -258,9 +286,30 @@ fn admit(claims: &Claims) -> Result<(), Rejection> {
     })
 }
 
+/// The same in a parallel worker, for a token that its leader has not looked at yet. What `jti` the
+/// session has seen, only the leader knows.
+fn admit_in_worker(claims: &Claims) -> Result<(), Rejection> {
+    check_times(claims)?;
+    match claims.sequence() {
+        None => Ok(()),
+        Some(_) => Err(Rejection::new(Code::Replayed, "token has not been presented yet")
+            .with_detail("A parallel worker cannot tell whether its jti has been used before.")
+            .with_hint("Have the session read its identity once before.")),
+    }
+}
+
+fn check_times(claims: &Claims) -> Result<(), Rejection> {
+    let now = pg::to_unix(pg::now());
+    claims.check_not_before(now)?;
+    claims.check_expiry(now)
+}
+
 /// Everything about a token but its times, remembered from an earlier time where possible.
 fn verified(token: &[u8]) -> Result<Rc<Identity>, Rejection> {
     let (verifier, edition) = keyring::verifier()?;
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(too_long("token is too long"));
+    }
     let known = with_state(|state| {
         if state.edition != edition {
             state.edition = edition;
@@ -278,6 +327,12 @@ fn verified(token: &[u8]) -> Result<Rc<Identity>, Rejection> {
     let identity = Identity::new(verifier.authenticate(text)?)?;
     with_state(|state| state.remember(token, &identity));
     Ok(identity)
+}
+
+/// Said before anything is copied that a client may make as long as it likes.
+fn too_long(message: &'static str) -> Rejection {
+    Rejection::new(Code::Malformed, message)
+        .with_detail(format!("The limit is {MAX_TOKEN_BYTES} bytes."))
 }
 
 impl State {
@@ -298,14 +353,16 @@ impl State {
 /// Finds out who the session is, for the current statement and as long as nothing changes.
 fn resolve() -> Result<(), Rejection> {
     forget();
-    let token = JWT.with(|token| token.to_vec());
+    let token = JWT.with(|token| token.get(..=MAX_TOKEN_BYTES).unwrap_or(token).to_vec());
     if token.is_empty() {
         return resolve_without_token();
     }
     let standing = JWT.standing();
     let outcome = verified(&token).and_then(|identity| {
-        if standing != Standing::Admitted {
-            admit(&identity.claims)?;
+        match standing {
+            Standing::Admitted => {}
+            _ if pg::is_parallel_worker() => admit_in_worker(&identity.claims)?,
+            _ => admit(&identity.claims)?,
         }
         Ok(identity)
     });
@@ -328,27 +385,37 @@ fn resolve() -> Result<(), Rejection> {
 }
 
 fn resolve_without_token() -> Result<(), Rejection> {
-    let claims = guc::foreign(c"request.jwt.claims", |value| value.to_vec()).unwrap_or_default();
-    if claims.is_empty() {
-        // Where they are trusted, they may come at any moment, and nobody tells when.
-        install(None, if TRUST_REQUEST_CLAIMS.get() { STALE } else { Timestamp::MAX });
-    } else if TRUST_REQUEST_CLAIMS.get() {
-        let identity = trusted(&claims)?;
-        identity.claims.check_expiry(pg::to_unix(pg::statement_start()))?;
-        // The setting is not ours, so nobody tells when it changes: every read compares it.
-        install(Some(identity), STALE);
-    } else {
-        let warn =
-            with_state(|state| !std::mem::replace(&mut state.warned_of_request_claims, true));
-        if warn && !pg::is_parallel_worker() {
-            error::warn(
-                "request.jwt.claims is ignored",
-                "Whoever can run SQL can set it. Present a token, or have a superuser set \
-                 pg_session_jwt.trust_request_claims.",
-            );
+    let name = c"request.jwt.claims";
+    let trust = TRUST_REQUEST_CLAIMS.get() && !TRUST_REQUEST_CLAIMS.is_lost();
+    // Not where a token was refused: that leaves nobody.
+    if trust && !LAST_REFUSED.get() {
+        let claims = guc::foreign(name, |value| match value.len() {
+            0..=MAX_TOKEN_BYTES => Ok(value.to_vec()),
+            _ => Err(too_long("request.jwt.claims is too long")),
+        });
+        let identity = match claims.transpose()? {
+            Some(claims) if !claims.is_empty() => Some(trusted(&claims)?),
+            _ => None,
+        };
+        if let Some(identity) = &identity {
+            identity.claims.check_expiry(pg::to_unix(pg::statement_start()))?;
         }
-        install(None, Timestamp::MAX);
+        // The setting is not ours, so nobody tells when it changes: every read looks at it.
+        install(identity, STALE);
+        return Ok(());
     }
+    let ignored = !trust && guc::foreign(name, |value| !value.is_empty()).unwrap_or(false);
+    if ignored
+        && !pg::is_parallel_worker()
+        && !with_state(|state| std::mem::replace(&mut state.warned_of_request_claims, true))
+    {
+        error::warn(
+            "request.jwt.claims is ignored",
+            "Whoever can run SQL can set it. Present a token, or have a superuser set \
+             pg_session_jwt.trust_request_claims.",
+        );
+    }
+    install(None, Timestamp::MAX);
     Ok(())
 }
 
@@ -360,11 +427,11 @@ fn trusted(text: &[u8]) -> Result<Rc<Identity>, Rejection> {
     if let Some(identity) = known {
         return Ok(identity);
     }
-    let json = std::str::from_utf8(text).map_err(|_| {
+    let json = from_server_encoding(text).ok_or_else(|| {
         Rejection::new(Code::Malformed, "request.jwt.claims is malformed")
-            .with_detail("It is not valid UTF-8.")
+            .with_detail("It cannot be converted to UTF-8.")
     })?;
-    let identity = Identity::new(Claims::trusted(json)?)?;
+    let identity = Identity::new(Claims::trusted(&json)?)?;
     with_state(|state| state.trusted = Some((text.into(), Rc::clone(&identity))));
     Ok(identity)
 }
@@ -389,6 +456,9 @@ fn install(identity: Option<Rc<Identity>>, until: Timestamp) {
 
 /// Verifies a token, its times included, and returns its claims as jsonb; installs nothing.
 pub(crate) fn claims_of(token: &[u8]) -> Result<Varlena, Rejection> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(too_long("token is too long"));
+    }
     let text = String::from_utf8_lossy(token);
     let (verifier, _) = keyring::verifier()?;
     let claims = verifier.verify(&text, pg::to_unix(pg::now()))?;

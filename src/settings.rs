@@ -111,12 +111,11 @@ impl Document {
         &self,
         body: impl FnOnce(&str) -> Result<T, Rejection>,
     ) -> Result<Option<T>, Rejection> {
+        if self.lost.get() {
+            return Err(self.lost());
+        }
         self.text.with(|value| match value {
-            b"" => match self.refused.borrow().as_ref() {
-                Some(rejection) => Err(rejection.clone()),
-                None if self.lost.get() => Err(self.lost()),
-                None => Ok(None),
-            },
+            b"" => self.refused.borrow().as_ref().map_or(Ok(None), |refused| Err(refused.clone())),
             _ => body(text(value)?).map(Some),
         })
     }
@@ -136,7 +135,10 @@ impl Document {
     fn define(&'static self, description: &'static CStr, hooks: guc::DocumentHooks) {
         let was_set = guc::foreign(self.name, |_| ()).is_some();
         self.text.define_document(self.name, description, hooks);
-        self.lost.set(was_set && self.text.is_null());
+        // A value that was refused for what it is can be mended; one that was not even looked at,
+        // for the client put its own in its place, cannot be had back.
+        let refused = self.refused.borrow().is_some();
+        self.lost.set(was_set && self.text.is_null() && !refused);
     }
 
     /// The check hook. Whom to trust is decided outside of sessions; not even a superuser's
@@ -167,11 +169,13 @@ impl Document {
         outcome.map(drop)
     }
 
-    /// The assign hook. A parallel worker that had a value, and gets none from its leader, has
-    /// lost it as the leader has.
+    /// The assign hook. What a session has lost at its start stays lost: a reload would bring what
+    /// the server has, not what the database or the role has. A parallel worker that had a value,
+    /// and gets none from its leader, has lost it as the leader has.
     pub(crate) fn assign(&self, to_null: bool) {
-        let had_one = self.lost.get() || !self.text.is_null();
-        self.lost.set(to_null && had_one && pg::restoring_worker());
+        if pg::restoring_worker() {
+            self.lost.set(to_null && (self.lost.get() || !self.text.is_null()));
+        }
         keyring::forget();
     }
 }

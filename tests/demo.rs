@@ -8,9 +8,7 @@ use mint::{Algorithm, Key};
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
-    let interactive = std::env::args()
-        .nth(1)
-        .is_some_and(|argument| argument == "--psql");
+    let interactive = std::env::args().nth(1).is_some_and(|argument| argument == "--psql");
 
     let acme = Key::generate(Algorithm::RS256).with_kid("acme-1");
     let globex = Key::generate(Algorithm::ES256).with_kid("globex-1");
@@ -24,9 +22,7 @@ fn main() -> ExitCode {
 
     println!("Starting a throwaway cluster of its own.");
     let settings = [("pg_session_jwt.providers", providers.to_string())];
-    let settings = settings
-        .each_ref()
-        .map(|(name, value)| (*name, value.as_str()));
+    let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
     let cluster = Cluster::start_bare(Preload::Shared, &settings);
     println!("Two providers are configured, one with an RSA and one with an EC key:\n");
     println!("pg_session_jwt.providers = '{}'\n", shortened(providers));
@@ -39,20 +35,11 @@ fn main() -> ExitCode {
         println!("Tokens are in :alice, :bob, :forged, :expired, :wrong_audience and :unsigned.\n");
         status = psql(&cluster, "app", &tokens, &["-v", "VERBOSITY=verbose"], None);
     } else if status {
-        status = psql(
-            &cluster,
-            "app",
-            &tokens,
-            &["-a", "-v", "VERBOSITY=verbose"],
-            Some("session.sql"),
-        );
+        status =
+            psql(&cluster, "app", &tokens, &["-a", "-v", "VERBOSITY=verbose"], Some("session.sql"));
         println!("\nThe cluster is gone again. `make psql` starts it anew with psql open on it.");
     }
-    if status {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if status { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn tokens(acme: &Key, globex: &Key) -> Vec<(&'static str, String)> {
@@ -87,20 +74,8 @@ fn psql(
     file: Option<&str>,
 ) -> bool {
     let mut command = Command::new("psql");
-    command.args([
-        "-X",
-        "-h",
-        "127.0.0.1",
-        "-p",
-        &cluster.port().to_string(),
-        "-U",
-        user,
-    ]);
-    command
-        .args(options)
-        .args(["-d", "postgres"])
-        .env("PGOPTIONS", "")
-        .env("PAGER", "");
+    command.args(["-X", "-h", "127.0.0.1", "-p", &cluster.port().to_string(), "-U", user]);
+    command.args(options).args(["-d", "postgres"]).env("PGOPTIONS", "").env("PAGER", "");
     for (name, token) in tokens {
         command.args(["-v", &format!("{name}={token}")]);
     }

@@ -12,7 +12,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -41,9 +41,16 @@ pub struct Cluster {
     port: u16,
 }
 
-/// How to connect: who, to which database, with which startup options.
-pub struct Connection<'c> {
+/// A running PgBouncer in front of a cluster. Dropping it stops it.
+pub struct Pooler<'c> {
     cluster: &'c Cluster,
+    process: Child,
+    port: u16,
+}
+
+/// How to connect: who, to which database, with which startup options.
+pub struct Connection {
+    port: u16,
     user: String,
     database: String,
     options: Vec<(String, String)>,
@@ -70,11 +77,7 @@ impl Cluster {
         fs::create_dir(&folder).expect("a temporary folder");
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         let programs = stage(&folder);
-        let cluster = Self {
-            folder,
-            programs,
-            port: free_port(),
-        };
+        let cluster = Self { folder, programs, port: free_port() };
         let home = cluster.folder.join("home");
         fs::create_dir(&home).unwrap();
         if is_root() {
@@ -114,9 +117,9 @@ impl Cluster {
     }
 
     /// A connection as this role, to the database `postgres`.
-    pub fn as_role(&self, user: &str) -> Connection<'_> {
+    pub fn as_role(&self, user: &str) -> Connection {
         Connection {
-            cluster: self,
+            port: self.port,
             user: user.to_owned(),
             database: "postgres".to_owned(),
             options: Vec::new(),
@@ -170,15 +173,42 @@ impl Cluster {
             .into_owned()
     }
 
+    /// Starts PgBouncer in front of the cluster, in this `pool_mode` and with these settings, for
+    /// the role `app`.
+    pub fn pooler(&self, pool_mode: &str, settings: &[(&str, &str)]) -> Pooler<'_> {
+        let port = free_port();
+        let (home, name) = (self.folder.join("home"), format!("pgbouncer.{port}"));
+        let mut configuration = format!(
+            "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\n\
+             listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+             auth_type = trust\nauth_file = {name}.users\npool_mode = {pool_mode}\n",
+            self.port
+        );
+        for (name, value) in settings {
+            configuration.push_str(&format!("{name} = {value}\n"));
+        }
+        fs::write(home.join(format!("{name}.ini")), configuration).unwrap();
+        fs::write(home.join(format!("{name}.users")), "\"app\" \"\"\n").unwrap();
+        let log = fs::File::create(home.join(format!("{name}.log"))).unwrap();
+        let process = as_owner(Path::new("pgbouncer"), &home)
+            .arg(format!("{name}.ini"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run pgbouncer: {error}"));
+        let pooler = Pooler { cluster: self, process, port };
+        wait_for("PgBouncer to answer", || pooler.as_role("app").try_client().is_ok());
+        pooler
+    }
+
     fn data(&self) -> PathBuf {
         self.folder.join("home/data")
     }
 
     fn start_server(&self) {
         let mut command = self.program("pg_ctl");
-        command
-            .args(["-w", "-s", "-t", "60", "-l", "log", "-D"])
-            .arg(self.data());
+        command.args(["-w", "-s", "-t", "60", "-l", "log", "-D"]).arg(self.data());
         command.args(["-o", &format!("-p {}", self.port), "start"]);
         let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
         if !status.is_ok_and(|status| status.success()) {
@@ -188,9 +218,7 @@ impl Cluster {
 
     fn stop_server(&self) {
         let mut command = self.program("pg_ctl");
-        command
-            .args(["-w", "-s", "-m", "immediate", "stop", "-D"])
-            .arg(self.data());
+        command.args(["-w", "-s", "-m", "immediate", "stop", "-D"]).arg(self.data());
         let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }
@@ -205,7 +233,21 @@ impl Drop for Cluster {
     }
 }
 
-impl Connection<'_> {
+impl Pooler<'_> {
+    /// A connection through the pooler, to the database `postgres`.
+    pub fn as_role(&self, user: &str) -> Connection {
+        Connection { port: self.port, ..self.cluster.as_role(user) }
+    }
+}
+
+impl Drop for Pooler<'_> {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Connection {
     /// The same to another database.
     pub fn database(mut self, database: &str) -> Self {
         self.database = database.to_owned();
@@ -220,8 +262,7 @@ impl Connection<'_> {
 
     /// Connects.
     pub fn client(self) -> Client {
-        self.try_client()
-            .unwrap_or_else(|error| panic!("cannot connect: {error:?}"))
+        self.try_client().unwrap_or_else(|error| panic!("cannot connect: {error:?}"))
     }
 
     /// Connects, or says why not.
@@ -232,7 +273,7 @@ impl Connection<'_> {
     /// The client library's configuration for this connection.
     pub fn configuration(&self) -> postgres::Config {
         let mut configuration = postgres::Config::new();
-        configuration.host("127.0.0.1").port(self.cluster.port);
+        configuration.host("127.0.0.1").port(self.port);
         configuration.user(&self.user).dbname(&self.database);
         let options: Vec<String> = self
             .options
@@ -263,18 +304,12 @@ pub fn sqlstate<T>(outcome: Result<T, postgres::Error>) -> String {
 
 /// What one query of one row and one column returns; the type must be text.
 pub fn text(client: &mut Client, query: &str) -> Option<String> {
-    client
-        .query_one(query, &[])
-        .unwrap_or_else(|error| panic!("{query}: {error:?}"))
-        .get(0)
+    client.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
 }
 
 /// Seconds since 1970.
 pub fn now() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("the clock is past 1970")
-        .as_secs() as i64
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_secs() as i64
 }
 
 /// Waits up to a minute until something holds.
@@ -312,9 +347,7 @@ fn is_root() -> bool {
 fn as_owner(program: &Path, folder: &Path) -> Command {
     let mut command = if is_root() {
         let mut command = Command::new("setpriv");
-        command
-            .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
-            .arg(program);
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
         command
     } else {
         Command::new(program)
@@ -325,21 +358,17 @@ fn as_owner(program: &Path, folder: &Path) -> Command {
         command.env_remove(name);
     }
     command.env("LC_ALL", "C").env_remove("RUST_BACKTRACE");
+    // Debian keeps PgBouncer where only administrators' search paths lead.
+    command.env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()));
     command
 }
 
 fn run(command: &mut Command) {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| {
-            panic!("cannot run {command:?}: {error}");
-        });
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| {
+        panic!("cannot run {command:?}: {error}");
+    });
     if !output.status.success() {
-        panic!(
-            "{command:?} failed:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        panic!("{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
@@ -352,18 +381,13 @@ fn tail(log: &str) -> String {
 /// Copies Postgres' programs and links its other files into `folder`, laid out as they are
 /// installed, with the extension among them. Returns the folder of the programs.
 fn stage(folder: &Path) -> PathBuf {
-    let checkout = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the checkout");
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the checkout");
     let inside = |path: &Path| folder.join(path.strip_prefix("/").unwrap_or(path));
     let [programs, libraries, shared] = ["--bindir", "--pkglibdir", "--sharedir"].map(pg_config);
     for original in [&programs, &libraries, &shared] {
         fs::create_dir_all(inside(original)).unwrap();
     }
-    for entry in fs::read_dir(&programs)
-        .expect("Postgres' programs")
-        .map(Result::unwrap)
-    {
+    for entry in fs::read_dir(&programs).expect("Postgres' programs").map(Result::unwrap) {
         fs::copy(entry.path(), inside(&programs).join(entry.file_name())).unwrap();
     }
     link_entries(&libraries, &inside(&libraries), &[]);
@@ -374,14 +398,8 @@ fn stage(folder: &Path) -> PathBuf {
 
     let library = checkout.join("target/release/libpg_session_jwt.so");
     copy(&library, &inside(&libraries).join("pg_session_jwt.so"));
-    copy(
-        &checkout.join("pg_session_jwt.control"),
-        &extensions.join("pg_session_jwt.control"),
-    );
-    for entry in fs::read_dir(checkout.join("sql"))
-        .unwrap()
-        .map(Result::unwrap)
-    {
+    copy(&checkout.join("pg_session_jwt.control"), &extensions.join("pg_session_jwt.control"));
+    for entry in fs::read_dir(checkout.join("sql")).unwrap().map(Result::unwrap) {
         copy(&entry.path(), &extensions.join(entry.file_name()));
     }
     inside(&programs)
@@ -400,10 +418,7 @@ fn link_entries(from: &Path, to: &Path, except: &[&str]) {
 
 fn copy(from: &Path, to: &Path) {
     if let Err(error) = fs::copy(from, to) {
-        panic!(
-            "cannot copy {}: {error}; `make build` makes it",
-            from.display()
-        );
+        panic!("cannot copy {}: {error}; `make build` makes it", from.display());
     }
     fs::set_permissions(to, fs::Permissions::from_mode(0o755)).unwrap();
 }

@@ -134,3 +134,26 @@ fn step_into(value: Datum, step: &str, last: bool) -> Option<Datum> {
         }
     }
 }
+
+/// A text of the server as UTF-8; None where it is not valid, or has no equal there.
+pub(crate) fn from_server_encoding(text: &[u8]) -> Option<String> {
+    let bytes = std::panic::AssertUnwindSafe(text);
+    pg_sys::PgTryBuilder::new(move || {
+        // SAFETY: the length is the text's; the result is the text itself or a new C string.
+        let converted = unsafe {
+            let converted = pg_sys::pg_server_to_any(
+                bytes.as_ptr().cast(),
+                bytes.len() as c_int,
+                pg_sys::pg_enc::PG_UTF8 as c_int,
+            );
+            if converted.cast_const().cast() == bytes.as_ptr() {
+                *bytes
+            } else {
+                std::ffi::CStr::from_ptr(converted).to_bytes()
+            }
+        };
+        std::str::from_utf8(converted).ok().map(str::to_owned)
+    })
+    .catch_others(|_| None)
+    .execute()
+}

@@ -47,15 +47,25 @@ struct Report {
 
 impl Report {
     /// Hands a report below level ERROR to Postgres. Should it run out of memory over it, that
-    /// error unwinds.
+    /// error unwinds; a cancelled statement does not end here, in the middle of our business.
     fn send(self) {
-        // SAFETY: `emit` makes calls into Postgres and owns nothing.
-        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| self.emit()) }
+        super::hold_interrupts(|| {
+            // SAFETY: `emit` makes calls into Postgres and owns nothing. The strings are ours, in
+            // memory that nobody else would free.
+            unsafe {
+                pg_sys::ffi::pg_guard_ffi_boundary(|| self.emit());
+                for text in [self.message, self.detail, self.hint] {
+                    if !text.is_null() {
+                        pg_sys::pfree(text.cast());
+                    }
+                }
+            }
+        });
     }
 
     /// Hands the report to Postgres. At level ERROR this does not return: it jumps to Postgres'
     /// handler, so that the frames in between must own nothing.
-    fn emit(self) {
+    fn emit(&self) {
         const TEXT: &CStr = c"%s";
         // SAFETY: the strings are C strings in ErrorContext, which is reset only once the report
         // is done; the order of the calls is that of `ereport`.
@@ -124,7 +134,7 @@ pub(crate) fn refuse_token(rejection: &Rejection) {
 /// Tells Postgres why a check hook is about to return false. `message` takes the place of the
 /// usual one, which quotes the value.
 fn refuse_value(message: &str, code: Code, detail: Option<&str>, hint: Option<&str>) {
-    REFUSED.replace(message.to_owned());
+    REFUSED.replace(CString::new(message).ok());
     // SAFETY: these are what the macros GUC_check_errmsg and its siblings set; Postgres reads
     // them when the hook returns, and their memory lasts until then.
     unsafe {
@@ -135,25 +145,29 @@ fn refuse_value(message: &str, code: Code, detail: Option<&str>, hint: Option<&s
     }
 }
 
-/// The message of the last value that a check hook refused. Postgres raises it, so it cannot be
-/// told there that the statement is to stay out of the log.
-static REFUSED: BackendLocal<RefCell<String>> = BackendLocal::new(RefCell::new(String::new()));
+/// The message of the last value that a check hook refused, until it has been logged. Postgres
+/// raises it, so it cannot be told there that the statement is to stay out of the log.
+static REFUSED: BackendLocal<RefCell<Option<CString>>> = BackendLocal::new(RefCell::new(None));
 
 static NEXT_LOG_HOOK: BackendLocal<Cell<pg_sys::emit_log_hook_type>> =
     BackendLocal::new(Cell::new(None));
 
-/// Keeps the statement and the context out of the server's log when a value is refused: a
-/// statement that holds a token or a key as a literal would be logged along with the error.
-pub(crate) fn hide_statements() {
+/// Keeps tokens and keys out of the server's log: the statement and the context where a value is
+/// refused, for a statement may hold it as a literal; and the new value of a setting, which
+/// Postgres logs when its configuration changes.
+pub(crate) fn guard_log() {
     unsafe extern "C-unwind" fn at_log(report: *mut pg_sys::ErrorData) {
         // SAFETY: Postgres hands over the report that it is about to write.
         unsafe {
             if let Some(report) = report.as_mut()
                 && !report.message.is_null()
-                && CStr::from_ptr(report.message).to_bytes() == REFUSED.borrow().as_bytes()
             {
-                report.hide_stmt = true;
-                report.hide_ctx = true;
+                if is_refusal(report) {
+                    report.hide_stmt = true;
+                    report.hide_ctx = true;
+                } else {
+                    drop_value(report);
+                }
             }
             if let Some(next) = NEXT_LOG_HOOK.get() {
                 next(report);
@@ -164,6 +178,47 @@ pub(crate) fn hide_statements() {
     unsafe {
         NEXT_LOG_HOOK.set(pg_sys::emit_log_hook);
         pg_sys::emit_log_hook = Some(at_log);
+    }
+}
+
+/// Whether a report tells of a refusal: by its SQLSTATE, which a parallel worker's error keeps when
+/// the leader raises it anew, or by the message of the value that was refused last.
+///
+/// # Safety
+/// The report is Postgres', with a message.
+unsafe fn is_refusal(report: &pg_sys::ErrorData) -> bool {
+    const SUBCLASS: c_int = (1 << 18) - 1;
+    if report.sqlerrcode & SUBCLASS == packed("28J00") & SUBCLASS {
+        return true;
+    }
+    // SAFETY: the message is a C string.
+    let message = unsafe { CStr::from_ptr(report.message) };
+    REFUSED.borrow_mut().take_if(|refused| refused.as_c_str() == message).is_some()
+}
+
+/// Where a report is Postgres' line about the new value of one of our settings, ends it after the
+/// name.
+///
+/// # Safety
+/// The report is Postgres', with a message.
+unsafe fn drop_value(report: &pg_sys::ErrorData) {
+    const CHANGED: &CStr = c"parameter \"%s\" changed to \"%s\"";
+    const PREFIX: &[u8] = b"pg_session_jwt.";
+    const END: &[u8] = b"\" changed\0";
+    // SAFETY: the format and the message are C strings; the latter is this report's own copy, and
+    // what is written stays within it.
+    unsafe {
+        if report.message_id.is_null() || CStr::from_ptr(report.message_id) != CHANGED {
+            return;
+        }
+        let message = CStr::from_ptr(report.message).to_bytes();
+        let Some(name) = message.windows(PREFIX.len()).position(|part| part == PREFIX) else {
+            return;
+        };
+        let is_name = |byte: &&u8| byte.is_ascii_lowercase() || b"._".contains(*byte);
+        let end = name + message.iter().skip(name).take_while(is_name).count();
+        let tail = if end + END.len() <= message.len() { END } else { b"\0" };
+        report.message.add(end).cast::<u8>().copy_from_nonoverlapping(tail.as_ptr(), tail.len());
     }
 }
 

@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 
 use pgrx::pg_sys;
-use session_jwt::Rejection;
+use session_jwt::{Code, Rejection};
 
-use super::{BackendLocal, function};
+use super::{BackendLocal, error, function};
 
 /// Where a new value comes from, as far as our hooks care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,10 +91,10 @@ impl BoolVariable {
         self.lost.get()
     }
 
-    /// What the assign hook does.
+    /// What the assign hook does. What is lost stays lost: a reload would bring what the server
+    /// has, not what the database or the role has.
     pub(crate) fn assign(&self) {
         self.assigned.set(self.assigned.get().saturating_add(1));
-        self.lost.set(false);
     }
 
     pub(crate) fn define(
@@ -261,27 +261,33 @@ pub(crate) unsafe fn check<T>(
     })
 }
 
-/// What is known of the moment at which the token setting got its value. Postgres keeps it with
-/// the value, through savepoints, rollbacks and resets, and frees it as plain memory.
+/// What Postgres keeps with a value of the token setting, through savepoints, rollbacks and resets,
+/// and frees as plain memory.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Presentation {
+struct Presentation {
     /// Counts the values that this backend has been given.
-    pub(crate) generation: u64,
-    /// What has come of the checks that belong to its presentation, such as `nbf`.
-    pub(crate) standing: Standing,
+    generation: u64,
 }
 
-/// What has come of a presentation.
-#[repr(u8)]
+/// What has come of the checks that belong to a token's presentation, such as `nbf`. It stands
+/// before the token, as the first byte of the setting's text: a parallel worker is given the text
+/// and nothing else, and must not take for admitted what its leader has not looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// The value has not been looked at.
-    Pending,
-    /// It was accepted, or it is empty.
-    Admitted,
+    /// The token has not been looked at.
+    Pending = b'?' as isize,
+    /// It was accepted.
+    Admitted = b'!' as isize,
     /// It was refused when it was first used.
-    Refused,
+    Refused = b'-' as isize,
+}
+
+/// What a check hook says of a value of the token setting that it lets pass.
+pub(crate) struct Passed {
+    /// The value's number.
+    pub(crate) generation: u64,
+    /// What to put before a token; None where there is none, or a mark already.
+    pub(crate) mark: Option<Standing>,
 }
 
 /// The setting that holds the token.
@@ -303,23 +309,30 @@ impl TokenVariable {
 
     /// Lends the token; empty where there is none.
     pub(crate) fn with<T>(&self, body: impl FnOnce(&[u8]) -> T) -> T {
-        self.text.with(body)
+        self.text.with(|text| body(text.get(1..).unwrap_or_default()))
     }
 
-    /// What has come of the presentation of the current value.
+    /// What has come of the current token's presentation.
     pub(crate) fn standing(&self) -> Standing {
-        // SAFETY: Postgres keeps the memory as long as the value is the current one, and tells
-        // the assign hook before it frees it.
-        let presentation = unsafe { self.presentation.get().as_ref() };
-        presentation.map_or(Standing::Pending, |presentation| presentation.standing)
+        self.text.with(|text| match text.first() {
+            Some(b'!') => Standing::Admitted,
+            Some(b'-') => Standing::Refused,
+            _ => Standing::Pending,
+        })
     }
 
-    /// Notes what has come of it. Where the value is refused, those before it are revoked.
+    /// Notes what has come of it. Where the token is refused, the values before it are revoked.
     pub(crate) fn set_standing(&self, standing: Standing) {
-        // SAFETY: as above; nobody else holds a reference.
-        if let Some(presentation) = unsafe { self.presentation.get().as_mut() } {
-            presentation.standing = standing;
-            if standing == Standing::Refused {
+        if self.text.with(<[u8]>::is_empty) {
+            return;
+        }
+        // SAFETY: the text has a first byte, and is a heap copy of Postgres' (see `wipe`). The
+        // memory of the presentation is Postgres' as long as the value is the current one.
+        unsafe {
+            self.text.0.get().write(standing as c_char);
+            if standing == Standing::Refused
+                && let Some(presentation) = self.presentation.get().as_ref()
+            {
                 let below = self.revoked_below.get().max(presentation.generation);
                 self.revoked_below.set(below);
             }
@@ -359,10 +372,8 @@ impl TokenVariable {
         description: &'static CStr,
         hooks: (pg_sys::GucStringCheckHook, pg_sys::GucStringAssignHook, pg_sys::GucShowHook),
     ) {
-        let flags = pg_sys::GUC_NO_SHOW_ALL
-            | pg_sys::GUC_NOT_IN_SAMPLE
-            | pg_sys::GUC_DISALLOW_IN_FILE
-            | pg_sys::GUC_NOT_WHILE_SEC_REST;
+        let flags =
+            pg_sys::GUC_NO_SHOW_ALL | pg_sys::GUC_NOT_IN_SAMPLE | pg_sys::GUC_DISALLOW_IN_FILE;
         // SAFETY: as for a boolean.
         unsafe {
             pg_sys::DefineCustomStringVariable(
@@ -417,7 +428,7 @@ macro_rules! token_hooks {
             // SAFETY: Postgres calls this as the check hook it is.
             unsafe {
                 $crate::pg::guc::check(new_value, source, $check, $crate::pg::error::refuse_token)
-                    .is_some_and(|presentation| $crate::pg::guc::keep(presentation, extra))
+                    .is_some_and(|passed| $crate::pg::guc::keep(passed, new_value, extra))
             }
         }
         #[allow(unsafe_code)]
@@ -450,24 +461,46 @@ macro_rules! bool_assign_hook {
 }
 pub(crate) use bool_assign_hook;
 
-/// Leaves `presentation` with Postgres, in the memory from which it frees it. False where there
-/// is no memory.
+/// Leaves with Postgres what a check hook has to say of a value: the mark before the token, and the
+/// value's number. False, with a message, where there is no memory.
 ///
 /// # Safety
-/// `extra` is what Postgres passed to the check hook.
-pub(crate) unsafe fn keep(presentation: Presentation, extra: *mut *mut c_void) -> bool {
+/// `new_value` and `extra` are what Postgres passed to the check hook.
+pub(crate) unsafe fn keep(
+    passed: Passed,
+    new_value: *mut *mut c_char,
+    extra: *mut *mut c_void,
+) -> bool {
     unsafe extern "C" {
-        // Postgres 15 frees what a check hook leaves with free(3).
+        // Postgres 15 keeps values and what check hooks leave in memory of malloc(3).
         fn malloc(size: usize) -> *mut c_void;
+        fn free(memory: *mut c_void);
     }
-    // SAFETY: the memory is as large as what is written to it, and aligned for anything.
+    // SAFETY: both pieces of memory are as large as what is written to them, and aligned for
+    // anything; the old value is Postgres' to be replaced, as the hook's contract has it.
     unsafe {
-        let memory = malloc(size_of::<Presentation>()).cast::<Presentation>();
-        if memory.is_null() {
+        let presentation = malloc(size_of::<Presentation>()).cast::<Presentation>();
+        let marked = match passed.mark {
+            None => new_value.read(),
+            Some(mark) => {
+                let value = CStr::from_ptr(new_value.read()).to_bytes_with_nul();
+                let marked = malloc(value.len() + 1).cast::<u8>();
+                if !marked.is_null() {
+                    marked.write(mark as u8);
+                    marked.add(1).copy_from_nonoverlapping(value.as_ptr(), value.len());
+                }
+                marked.cast()
+            }
+        };
+        if presentation.is_null() || (marked.is_null() && passed.mark.is_some()) {
+            error::refuse_token(&Rejection::new(Code::Configuration, "out of memory"));
             return false;
         }
-        memory.write(presentation);
-        extra.write(memory.cast());
+        if passed.mark.is_some() {
+            free(new_value.replace(marked).cast());
+        }
+        presentation.write(Presentation { generation: passed.generation });
+        extra.write(presentation.cast());
         true
     }
 }

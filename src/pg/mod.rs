@@ -106,6 +106,24 @@ pub(crate) fn is_parallel_worker() -> bool {
     unsafe { pg_sys::ParallelWorkerNumber >= 0 }
 }
 
+/// Whether Postgres runs somebody's code with restrictions, such as an index function during
+/// `ANALYZE`.
+pub(crate) fn in_security_restricted_operation() -> bool {
+    // SAFETY: it reads static variables.
+    unsafe { pg_sys::InSecurityRestrictedOperation() }
+}
+
+/// Runs something that a cancelled statement or a timeout is not to interrupt. Should it raise an
+/// error, Postgres lets interrupts in again by itself.
+pub(crate) fn hold_interrupts<T>(body: impl FnOnce() -> T) -> T {
+    // SAFETY: these are the macros HOLD_INTERRUPTS and RESUME_INTERRUPTS.
+    unsafe { pg_sys::InterruptHoldoffCount += 1 };
+    let result = body();
+    // SAFETY: as above. An error that was caught on the way has set the count to nought.
+    unsafe { pg_sys::InterruptHoldoffCount = pg_sys::InterruptHoldoffCount.saturating_sub(1) };
+    result
+}
+
 /// Whether some code of Postgres' higher up the stack may still hold values that were handed out:
 /// within a portal, as in a procedure that commits.
 pub(crate) fn within_portal() -> bool {

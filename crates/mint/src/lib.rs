@@ -57,9 +57,7 @@ impl Algorithm {
 
     /// The algorithm of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.name() == name)
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 }
 
@@ -108,38 +106,25 @@ impl Key {
             ES256 | ES384 => Pair::Ec(Box::new(EcdsaKeyPair::generate(curve(algorithm))?)),
             EdDSA => Pair::Ed(Ed25519KeyPair::generate()?),
         };
-        Ok(Self {
-            algorithm,
-            kid: None,
-            pair,
-        })
+        Ok(Self { algorithm, kid: None, pair })
     }
 
     /// An HMAC key of these bytes.
     pub fn from_secret(algorithm: Algorithm, secret: &[u8]) -> Self {
-        Self {
-            algorithm,
-            kid: None,
-            pair: Pair::Secret(secret.to_vec()),
-        }
+        Self { algorithm, kid: None, pair: Pair::Secret(secret.to_vec()) }
     }
 
     /// Reads a private JWK (or a symmetric one) that names its algorithm.
     pub fn from_private_jwk(jwk: &Value) -> Result<Self> {
         let text = |name: &str| {
-            jwk[name]
-                .as_str()
-                .ok_or_else(|| format!("the private JWK has no string \"{name}\""))
+            jwk[name].as_str().ok_or_else(|| format!("the private JWK has no string \"{name}\""))
         };
         let bytes = |name: &str| -> Result<Vec<u8>> { Ok(URL_SAFE_NO_PAD.decode(text(name)?)?) };
         let algorithm = Algorithm::from_name(text("alg")?).ok_or("the JWK's alg is unknown")?;
         let pair = match text("kty")? {
             "oct" => Pair::Secret(bytes("k")?),
             "RSA" => Pair::Rsa(Box::new(RsaKeyPair::from_components(&KeyPairComponents {
-                public_key: PublicKeyComponents {
-                    n: bytes("n")?,
-                    e: bytes("e")?,
-                },
+                public_key: PublicKeyComponents { n: bytes("n")?, e: bytes("e")? },
                 d: bytes("d")?,
                 p: bytes("p")?,
                 q: bytes("q")?,
@@ -152,17 +137,12 @@ impl Key {
                 &bytes("d")?,
                 &[vec![4], bytes("x")?, bytes("y")?].concat(),
             )?)),
-            "OKP" => Pair::Ed(Ed25519KeyPair::from_seed_and_public_key(
-                &bytes("d")?,
-                &bytes("x")?,
-            )?),
+            "OKP" => {
+                Pair::Ed(Ed25519KeyPair::from_seed_and_public_key(&bytes("d")?, &bytes("x")?)?)
+            }
             other => return Err(format!("the JWK's kty {other} is unknown").into()),
         };
-        Ok(Self {
-            algorithm,
-            kid: jwk["kid"].as_str().map(str::to_owned),
-            pair,
-        })
+        Ok(Self { algorithm, kid: jwk["kid"].as_str().map(str::to_owned), pair })
     }
 
     /// The same key under a key id.
@@ -246,9 +226,7 @@ impl Key {
     /// Where the primitives refuse, as for an RSA key smaller than the hash.
     pub fn sign_raw(&self, header: &[u8], payload: &[u8]) -> String {
         let input = format!("{}.{}", encode(header), encode(payload));
-        let signature = self
-            .signature(input.as_bytes())
-            .expect("the key fits the algorithm");
+        let signature = self.signature(input.as_bytes()).expect("the key fits the algorithm");
         format!("{input}.{}", encode(signature))
     }
 
@@ -262,9 +240,7 @@ impl Key {
                     Algorithm::HS512 => hmac::HMAC_SHA512,
                     _ => hmac::HMAC_SHA256,
                 };
-                hmac::sign(&hmac::Key::new(algorithm, secret), message)
-                    .as_ref()
-                    .to_vec()
+                hmac::sign(&hmac::Key::new(algorithm, secret), message).as_ref().to_vec()
             }
             Pair::Rsa(pair) => {
                 let padding: &'static dyn RsaEncoding = match self.algorithm {
@@ -297,11 +273,7 @@ fn curve(algorithm: Algorithm) -> &'static signature::EcdsaSigningAlgorithm {
 }
 
 fn coordinate(algorithm: Algorithm) -> usize {
-    if algorithm == Algorithm::ES384 {
-        48
-    } else {
-        32
-    }
+    if algorithm == Algorithm::ES384 { 48 } else { 32 }
 }
 
 /// The integers of an RSAPrivateKey (RFC 8017 appendix A.1.2) in a PKCS #8 envelope, unsigned
@@ -331,12 +303,7 @@ fn der(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
         (usize::from(*first), rest)
     } else {
         let (length, rest) = rest.split_at_checked(usize::from(*first & 0x7f))?;
-        (
-            length
-                .iter()
-                .fold(0, |sum, byte| sum << 8 | usize::from(*byte)),
-            rest,
-        )
+        (length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)
     };
     let (contents, after) = rest.split_at_checked(length)?;
     Some((*tag, contents, after))

@@ -39,10 +39,7 @@ fn main() -> ExitCode {
 
 fn key(algorithm: &str, kid: Option<&str>) -> Result<String> {
     let algorithm = Algorithm::from_name(algorithm).ok_or_else(|| {
-        format!(
-            "algorithm is one of {}",
-            Algorithm::ALL.map(Algorithm::name).join(", ")
-        )
+        format!("algorithm is one of {}", Algorithm::ALL.map(Algorithm::name).join(", "))
     })?;
     let key = Key::generate(algorithm);
     let key = match kid {
@@ -76,9 +73,8 @@ fn read(argument: &str) -> Result<Value> {
 /// "+1h" as seconds since 1970.
 fn from_now(offset: &str) -> Result<i64> {
     let unreadable = || format!("cannot read {offset:?} as a time from now, such as \"+1h\"");
-    let (number, unit) = offset
-        .split_at_checked(offset.len().saturating_sub(1))
-        .ok_or_else(unreadable)?;
+    let (number, unit) =
+        offset.split_at_checked(offset.len().saturating_sub(1)).ok_or_else(unreadable)?;
     let seconds = match unit {
         "s" => 1,
         "m" => 60,

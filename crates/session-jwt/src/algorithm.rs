@@ -55,9 +55,7 @@ impl Algorithm {
         if name == "Ed25519" {
             return Some(Algorithm::EdDSA);
         }
-        Self::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.name() == name)
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 
     /// The name in the IANA registry, as `alg` has it.
@@ -137,28 +135,18 @@ impl AlgorithmSet {
 
     /// The members, in the order of [`Algorithm::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Algorithm> {
-        Algorithm::ALL
-            .into_iter()
-            .filter(move |algorithm| self.contains(*algorithm))
+        Algorithm::ALL.into_iter().filter(move |algorithm| self.contains(*algorithm))
     }
 
     /// The names, separated by commas, for a message.
     pub(crate) fn names(self) -> String {
         let names: Vec<&str> = self.iter().map(Algorithm::name).collect();
-        if names.is_empty() {
-            "none".to_owned()
-        } else {
-            names.join(", ")
-        }
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 }
 
 impl FromIterator<Algorithm> for AlgorithmSet {
     fn from_iter<I: IntoIterator<Item = Algorithm>>(algorithms: I) -> Self {
-        Self(
-            algorithms
-                .into_iter()
-                .fold(0, |set, algorithm| set | 1 << algorithm as u16),
-        )
+        Self(algorithms.into_iter().fold(0, |set, algorithm| set | 1 << algorithm as u16))
     }
 }

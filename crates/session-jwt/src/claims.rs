@@ -54,12 +54,7 @@ impl Claims {
         let Some(claims) = value.as_object() else {
             return Err(reject(Code::Malformed, "token payload is malformed"));
         };
-        Self::check(
-            claims,
-            json.to_owned(),
-            None,
-            &Provider::of_trusted_claims(),
-        )
+        Self::check(claims, json.to_owned(), None, &Provider::of_trusted_claims())
     }
 
     /// The claims set as it stands in the token: a JSON object that Postgres' `jsonb` can hold.
@@ -217,9 +212,7 @@ pub const CLAIM_CHECKS: [ClaimCheck; 9] = [
             };
             let expected = &provider.audience;
             if !expected.is_empty()
-                && !audience
-                    .iter()
-                    .any(|one| expected.iter().any(|other| other == one))
+                && !audience.iter().any(|one| expected.iter().any(|other| other == one))
             {
                 return Err(reject(Code::Audience, "token is for another audience")
                     .with_detail(format!(
@@ -326,13 +319,11 @@ pub const CLAIM_CHECKS: [ClaimCheck; 9] = [
             if let (Some(role), Some(allowed)) = (&out.role, &provider.allowed_roles)
                 && !allowed.contains(role)
             {
-                return Err(
-                    reject(Code::Claim, "role is not allowed").with_detail(format!(
-                        "The token's role is {}; allowed are {}.",
-                        quoted(role),
-                        quoted_list(allowed.iter().map(String::as_str))
-                    )),
-                );
+                return Err(reject(Code::Claim, "role is not allowed").with_detail(format!(
+                    "The token's role is {}; allowed are {}.",
+                    quoted(role),
+                    quoted_list(allowed.iter().map(String::as_str))
+                )));
             }
             Ok(())
         },
@@ -355,17 +346,12 @@ impl Claims {
             role: None,
             sequence: None,
             registered: Registered {
-                email: claims
-                    .get("email")
-                    .and_then(Json::as_str)
-                    .map(str::to_owned),
+                email: claims.get("email").and_then(Json::as_str).map(str::to_owned),
                 ..Registered::default()
             },
             leeway: provider.leeway,
         };
-        CLAIM_CHECKS
-            .iter()
-            .try_for_each(|check| (check.check)(claims, provider, &mut out))?;
+        CLAIM_CHECKS.iter().try_for_each(|check| (check.check)(claims, provider, &mut out))?;
         Ok(out)
     }
 }
@@ -420,10 +406,7 @@ fn numeric_date(
     match round(number).filter(|seconds| NUMERIC_DATES.contains(seconds)) {
         Some(seconds) => Ok(Some(seconds)),
         None => Err(reject(Code::Claim, "claim is out of range")
-            .with_detail(format!(
-                "The claim {} is not between the years 1 and 9999.",
-                quoted(name)
-            ))
+            .with_detail(format!("The claim {} is not between the years 1 and 9999.", quoted(name)))
             .with_hint("A NumericDate counts seconds since 1970, not milliseconds.")),
     }
 }

@@ -41,11 +41,7 @@ impl std::fmt::Display for JsonError {
         match self {
             JsonError::Syntax { offset } => write!(f, "It is not valid JSON at byte {offset}."),
             JsonError::DuplicateName(name) => {
-                write!(
-                    f,
-                    "The member {} stands twice in one object.",
-                    crate::quoted(name)
-                )
+                write!(f, "The member {} stands twice in one object.", crate::quoted(name))
             }
             JsonError::TooDeep => write!(f, "It nests deeper than {MAX_DEPTH} levels."),
         }
@@ -63,9 +59,7 @@ impl<'a> Json<'a> {
         let value = events.value(first, 0)?;
         match events.next()? {
             JsonEvent::Eof => Ok(value),
-            _ => Err(JsonError::Syntax {
-                offset: text.len() as u64,
-            }),
+            _ => Err(JsonError::Syntax { offset: text.len() as u64 }),
         }
     }
 
@@ -119,11 +113,7 @@ impl<'a> Json<'a> {
             Json::String(_) => Ok(()),
             Json::Array(items) => items.iter().try_for_each(Json::fits_jsonb),
             Json::Object(object) => object.iter().try_for_each(|(name, value)| {
-                if name.contains('\0') {
-                    Err(NUL)
-                } else {
-                    value.fits_jsonb()
-                }
+                if name.contains('\0') { Err(NUL) } else { value.fits_jsonb() }
             }),
         }
     }
@@ -131,8 +121,7 @@ impl<'a> Json<'a> {
 
 impl<'a> Object<'a> {
     pub(crate) fn get(&self, name: &str) -> Option<&Json<'a>> {
-        self.iter()
-            .find_map(|(member, value)| (member == name).then_some(value))
+        self.iter().find_map(|(member, value)| (member == name).then_some(value))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Json<'a>)> {
@@ -148,10 +137,7 @@ impl<'a> Object<'a> {
                 .map(|(_, (name, _))| name)
         } else {
             let mut seen: HashSet<&str> = HashSet::with_capacity(self.0.len());
-            self.0
-                .iter()
-                .map(|(name, _)| name)
-                .find(|&name| !seen.insert(name))
+            self.0.iter().map(|(name, _)| name).find(|&name| !seen.insert(name))
         };
         match duplicate {
             Some(name) => Err(JsonError::DuplicateName(name.to_string())),
@@ -164,9 +150,9 @@ struct Events<'a>(SliceJsonParser<'a>);
 
 impl<'a> Events<'a> {
     fn next(&mut self) -> Result<JsonEvent<'a>, JsonError> {
-        self.0.parse_next().map_err(|error| JsonError::Syntax {
-            offset: error.location().start.offset,
-        })
+        self.0
+            .parse_next()
+            .map_err(|error| JsonError::Syntax { offset: error.location().start.offset })
     }
 
     /// The value that `first` begins; `depth` containers are open around it.
@@ -236,11 +222,7 @@ impl Number<'_> {
 
     /// Whether it is written as an integer, without fraction or exponent, of any size.
     pub(crate) fn is_integer(&self) -> bool {
-        self.0
-            .strip_prefix('-')
-            .unwrap_or(&self.0)
-            .bytes()
-            .all(|byte| byte.is_ascii_digit())
+        self.0.strip_prefix('-').unwrap_or(&self.0).bytes().all(|byte| byte.is_ascii_digit())
     }
 
     /// The integer that is written without fraction or exponent, where `i64` holds it.
@@ -251,21 +233,13 @@ impl Number<'_> {
     /// The largest integer not above the number, where `i64` holds it.
     pub(crate) fn floor(&self) -> Option<i64> {
         let (truncated, exact, negative) = self.truncate()?;
-        if negative && !exact {
-            truncated.checked_sub(1)
-        } else {
-            Some(truncated)
-        }
+        if negative && !exact { truncated.checked_sub(1) } else { Some(truncated) }
     }
 
     /// The smallest integer not below the number, where `i64` holds it.
     pub(crate) fn ceil(&self) -> Option<i64> {
         let (truncated, exact, negative) = self.truncate()?;
-        if negative || exact {
-            Some(truncated)
-        } else {
-            truncated.checked_add(1)
-        }
+        if negative || exact { Some(truncated) } else { truncated.checked_add(1) }
     }
 
     /// Whether Postgres' `numeric` holds it: at most 131,072 digits before the decimal point and
@@ -278,24 +252,13 @@ impl Number<'_> {
 
     /// The integer part, whether that is the whole number, and whether it is below zero.
     fn truncate(&self) -> Option<(i64, bool, bool)> {
-        let Decimal {
-            negative,
-            digits,
-            point,
-            ..
-        } = self.decimal()?;
+        let Decimal { negative, digits, point, .. } = self.decimal()?;
         if digits.is_empty() {
             return Some((0, true, negative));
         }
         // i64::MAX has 19 digits.
-        let length = usize::try_from(point.max(0))
-            .ok()
-            .filter(|length| *length <= 19)?;
-        let whole = digits
-            .iter()
-            .copied()
-            .chain(std::iter::repeat(b'0'))
-            .take(length);
+        let length = usize::try_from(point.max(0)).ok().filter(|length| *length <= 19)?;
+        let whole = digits.iter().copied().chain(std::iter::repeat(b'0')).take(length);
         let magnitude = whole.fold(0i128, |sum, digit| sum * 10 + i128::from(digit - b'0'));
         let exact = digits.iter().skip(length).all(|digit| *digit == b'0');
         let value = i64::try_from(if negative { -magnitude } else { magnitude }).ok()?;
@@ -349,11 +312,7 @@ mod tests {
             ("17e8", Some(1_700_000_000), Some(1_700_000_000)),
             ("1.7000000005e9", Some(1_700_000_000), Some(1_700_000_001)),
             // As a double this is 1700000001.
-            (
-                "1700000000.99999999999",
-                Some(1_700_000_000),
-                Some(1_700_000_001),
-            ),
+            ("1700000000.99999999999", Some(1_700_000_000), Some(1_700_000_001)),
             ("9223372036854775807", Some(i64::MAX), Some(i64::MAX)),
             ("9223372036854775808", None, None),
             ("-9223372036854775808", Some(i64::MIN), Some(i64::MIN)),
@@ -389,18 +348,9 @@ mod tests {
     fn strictness() {
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         for (text, error) in [
-            (
-                "{\"a\":1,\"a\":2}".to_owned(),
-                JsonError::DuplicateName("a".into()),
-            ),
-            (
-                "{\"a\":1,\"\\u0061\":2}".to_owned(),
-                JsonError::DuplicateName("a".into()),
-            ),
-            (
-                "[{\"x\":{\"a\":1,\"a\":1}}]".to_owned(),
-                JsonError::DuplicateName("a".into()),
-            ),
+            ("{\"a\":1,\"a\":2}".to_owned(), JsonError::DuplicateName("a".into())),
+            ("{\"a\":1,\"\\u0061\":2}".to_owned(), JsonError::DuplicateName("a".into())),
+            ("[{\"x\":{\"a\":1,\"a\":1}}]".to_owned(), JsonError::DuplicateName("a".into())),
             (nested(MAX_DEPTH + 1), JsonError::TooDeep),
         ] {
             assert_eq!(Json::parse(text.as_bytes()), Err(error), "{text}");
@@ -460,11 +410,7 @@ mod tests {
             (r#"{"a":{"b":1e131072}}"#, false),
             (r#"{"a":"\ud83d\ude00","n":1e400}"#, true),
         ] {
-            assert_eq!(
-                Json::parse(text.as_bytes()).unwrap().fits_jsonb().is_ok(),
-                fits,
-                "{text}"
-            );
+            assert_eq!(Json::parse(text.as_bytes()).unwrap().fits_jsonb().is_ok(), fits, "{text}");
         }
     }
 

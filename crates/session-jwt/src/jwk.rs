@@ -53,10 +53,7 @@ pub struct UnusableKey {
 impl std::fmt::Debug for KeySet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kids: Vec<_> = self.keys.iter().map(|key| &key.kid).collect();
-        f.debug_struct("KeySet")
-            .field("kids", &kids)
-            .field("unusable", &self.unusable)
-            .finish()
+        f.debug_struct("KeySet").field("kids", &kids).field("unusable", &self.unusable).finish()
     }
 }
 
@@ -86,12 +83,8 @@ impl KeySet {
                 .with_detail("It has neither \"keys\" nor \"kty\".")),
             (Some(keys), None) => match keys.as_array() {
                 Some(entries) => Self::from_entries(entries),
-                None => Err(
-                    wrong("key set is not a JWK or a JWK set").with_detail(format!(
-                        "Its \"keys\" is {}, not an array.",
-                        keys.type_name()
-                    )),
-                ),
+                None => Err(wrong("key set is not a JWK or a JWK set")
+                    .with_detail(format!("Its \"keys\" is {}, not an array.", keys.type_name()))),
             },
             (None, Some(_)) => Self::from_entries(std::slice::from_ref(value)),
         }
@@ -99,10 +92,7 @@ impl KeySet {
 
     /// No keys, so that nothing verifies.
     pub(crate) fn none() -> Self {
-        Self {
-            keys: Vec::new(),
-            unusable: Vec::new(),
-        }
+        Self { keys: Vec::new(), unusable: Vec::new() }
     }
 
     /// A bare HMAC secret, its bytes being those of the text in UTF-8. It verifies HS256 and the
@@ -111,30 +101,23 @@ impl KeySet {
         let mut key = Key::hmac(secret.as_bytes(), None)
             .map_err(|reason| wrong("secret cannot be used").with_detail(reason))?;
         key.any_kid = true;
-        Ok(Self {
-            keys: vec![key],
-            unusable: Vec::new(),
-        })
+        Ok(Self { keys: vec![key], unusable: Vec::new() })
     }
 
     fn from_entries(entries: &[Json<'_>]) -> Result<Self, Rejection> {
         let types: Vec<&str> = entries.iter().filter_map(key_type_name).collect();
         let symmetric = types.iter().filter(|kty| **kty == "oct").count();
         if symmetric != 0 && symmetric != types.len() {
-            return Err(
-                wrong("key set mixes symmetric and asymmetric keys").with_detail(format!(
-                    "Of its {} keys {symmetric} have the kty \"oct\".",
-                    types.len()
-                )),
-            );
+            return Err(wrong("key set mixes symmetric and asymmetric keys").with_detail(format!(
+                "Of its {} keys {symmetric} have the kty \"oct\".",
+                types.len()
+            )));
         }
         let mut kids = std::collections::HashSet::new();
         let (mut keys, mut unusable) = (Vec::new(), Vec::new());
         for (index, entry) in entries.iter().enumerate() {
             let object = entry.as_object();
-            let kid = object
-                .and_then(|object| object.get("kid"))
-                .and_then(Json::as_str);
+            let kid = object.and_then(|object| object.get("kid")).and_then(Json::as_str);
             if let Some(kid) = kid
                 && !kids.insert(kid)
             {
@@ -156,11 +139,7 @@ impl KeySet {
             match Key::from_jwk(entry) {
                 Ok(key) => keys.push(key),
                 Err(reason) => {
-                    unusable.push(UnusableKey {
-                        index,
-                        kid: kid.map(str::to_owned),
-                        reason,
-                    });
+                    unusable.push(UnusableKey { index, kid: kid.map(str::to_owned), reason });
                 }
             }
         }
@@ -168,11 +147,7 @@ impl KeySet {
             let detail = match unusable.first() {
                 None => "It has no keys.".to_owned(),
                 Some(first) => {
-                    format!(
-                        "Key {}: {}",
-                        place(first.index, first.kid.as_deref()),
-                        first.reason
-                    )
+                    format!("Key {}: {}", place(first.index, first.kid.as_deref()), first.reason)
                 }
             };
             return Err(wrong("key set has no key that can be used").with_detail(detail));
@@ -223,9 +198,7 @@ impl KeySet {
 
     /// All algorithms that some key may be used with.
     pub fn algorithms(&self) -> AlgorithmSet {
-        self.keys.iter().fold(AlgorithmSet::default(), |set, key| {
-            set.union(key.algorithms)
-        })
+        self.keys.iter().fold(AlgorithmSet::default(), |set, key| set.union(key.algorithms))
     }
 
     /// The keys that a token with this header may have been signed with: the one with its kid,
@@ -246,24 +219,16 @@ impl KeySet {
             return Err(self.no_key(algorithm, kid));
         }
         if !allowed.contains(algorithm) {
-            return Err(
-                reject(Code::Algorithm, "token algorithm is not allowed").with_detail(format!(
+            return Err(reject(Code::Algorithm, "token algorithm is not allowed").with_detail(
+                format!(
                     "The token's alg is {}; {} may be used with {}.",
                     algorithm.name(),
-                    if kid.is_none() {
-                        "the provider's keys"
-                    } else {
-                        "its key"
-                    },
+                    if kid.is_none() { "the provider's keys" } else { "its key" },
                     allowed.names()
-                )),
-            );
+                ),
+            ));
         }
-        Ok(self
-            .keys
-            .iter()
-            .filter(named)
-            .filter(move |key| key.algorithms.contains(algorithm)))
+        Ok(self.keys.iter().filter(named).filter(move |key| key.algorithms.contains(algorithm)))
     }
 
     fn no_key(&self, algorithm: Algorithm, kid: Option<&str>) -> Rejection {
@@ -320,11 +285,7 @@ impl Key {
                 return Err("Its key_ops does not contain \"verify\".".to_owned());
             }
             // RFC 7517 section 4.3.
-            if operations
-                .iter()
-                .enumerate()
-                .any(|(index, op)| operations[..index].contains(op))
-            {
+            if operations.iter().enumerate().any(|(index, op)| operations[..index].contains(op)) {
                 return Err("Its key_ops names one operation twice.".to_owned());
             }
         }
@@ -338,25 +299,17 @@ impl Key {
         let key = match required(object, "kty")? {
             "oct" => Self::hmac(&bytes(object, "k")?, declared)?,
             "RSA" => Self::rsa(&bytes(object, "n")?, &bytes(object, "e")?)?,
-            "EC" => Self::ec(
-                required(object, "crv")?,
-                &bytes(object, "x")?,
-                &bytes(object, "y")?,
-            )?,
+            "EC" => Self::ec(required(object, "crv")?, &bytes(object, "x")?, &bytes(object, "y")?)?,
             "OKP" => Self::okp(required(object, "crv")?, &bytes(object, "x")?)?,
             other => return Err(format!("Its kty {} is not supported.", quoted(other))),
         };
         match declared {
-            Some(algorithm) if algorithm.key_type() != key.key_type => Err(format!(
-                "Its alg {} does not fit its type.",
-                algorithm.name()
-            )),
-            Some(algorithm) => Ok(Self {
-                kid,
-                bound: true,
-                algorithms: [algorithm].into_iter().collect(),
-                ..key
-            }),
+            Some(algorithm) if algorithm.key_type() != key.key_type => {
+                Err(format!("Its alg {} does not fit its type.", algorithm.name()))
+            }
+            Some(algorithm) => {
+                Ok(Self { kid, bound: true, algorithms: [algorithm].into_iter().collect(), ..key })
+            }
             None => Ok(Self { kid, ..key }),
         }
     }
@@ -385,19 +338,14 @@ impl Key {
             ));
         }
         let key = Self::new(KeyType::Oct, DecodingKey::from_secret(secret));
-        Ok(Self {
-            secret_bytes: secret.len(),
-            ..key
-        })
+        Ok(Self { secret_bytes: secret.len(), ..key })
     }
 
     fn rsa(n: &[u8], e: &[u8]) -> Result<Self, String> {
         if n.first().is_none_or(|byte| *byte == 0) || e.first().is_none_or(|byte| *byte == 0) {
-            return Err(
-                "Its n or e is empty or begins with a zero octet, against RFC 7518 \
+            return Err("Its n or e is empty or begins with a zero octet, against RFC 7518 \
                         section 2."
-                    .to_owned(),
-            );
+                .to_owned());
         }
         let bits = n.len() * 8 - n[0].leading_zeros() as usize;
         if !RSA_BITS.contains(&bits) {
@@ -415,10 +363,7 @@ impl Key {
         if n[n.len() - 1].is_multiple_of(2) {
             return Err("Its modulus is even.".to_owned());
         }
-        Ok(Self::new(
-            KeyType::Rsa,
-            DecodingKey::from_rsa_raw_components(n, e),
-        ))
+        Ok(Self::new(KeyType::Rsa, DecodingKey::from_rsa_raw_components(n, e)))
     }
 
     fn ec(crv: &str, x: &[u8], y: &[u8]) -> Result<Self, String> {
@@ -480,10 +425,7 @@ fn key_type_name<'e>(entry: &'e Json<'_>) -> Option<&'e str> {
 }
 
 fn private_member<'o>(object: &'o Object<'_>) -> Option<&'o str> {
-    object
-        .iter()
-        .map(|(name, _)| name)
-        .find(|name| PRIVATE_MEMBERS.contains(name))
+    object.iter().map(|(name, _)| name).find(|name| PRIVATE_MEMBERS.contains(name))
 }
 
 fn string<'o>(object: &'o Object<'_>, name: &str) -> Result<Option<&'o str>, String> {
@@ -491,10 +433,7 @@ fn string<'o>(object: &'o Object<'_>, name: &str) -> Result<Option<&'o str>, Str
         None => Ok(None),
         Some(value) => match value.as_str() {
             Some(text) => Ok(Some(text)),
-            None => Err(format!(
-                "Its {name} is {}, not a string.",
-                value.type_name()
-            )),
+            None => Err(format!("Its {name} is {}, not a string.", value.type_name())),
         },
     }
 }

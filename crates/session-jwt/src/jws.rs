@@ -39,17 +39,12 @@ pub(crate) struct Header {
 impl<'a> Jws<'a> {
     pub(crate) fn parse(token: &'a str) -> Result<Self, Rejection> {
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(
-                reject(Code::Malformed, "token is too long").with_detail(format!(
-                    "It has {} bytes; the limit is {MAX_TOKEN_BYTES}.",
-                    token.len()
-                )),
-            );
+            return Err(reject(Code::Malformed, "token is too long").with_detail(format!(
+                "It has {} bytes; the limit is {MAX_TOKEN_BYTES}.",
+                token.len()
+            )));
         }
-        if token
-            .get(..7)
-            .is_some_and(|start| start.eq_ignore_ascii_case("bearer "))
-        {
+        if token.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("bearer ")) {
             return Err(reject(Code::Malformed, "token is not a compact JWS")
                 .with_detail("It begins with the name of an authentication scheme.")
                 .with_hint("Present the token alone, without the word \"Bearer\"."));
@@ -98,20 +93,11 @@ impl Header {
         };
         let value = Json::parse(text).map_err(|error| malformed(error.to_string()))?;
         let Some(object) = value.as_object() else {
-            return Err(malformed(format!(
-                "It is {}, not an object.",
-                value.type_name()
-            )));
+            return Err(malformed(format!("It is {}, not an object.", value.type_name())));
         };
-        if let Some((name, _)) = object
-            .iter()
-            .find(|(name, _)| REFUSED_PARAMETERS.contains(name))
-        {
-            return Err(reject(
-                Code::Malformed,
-                "token header asks for what is not supported",
-            )
-            .with_detail(format!("It has the parameter {}.", quoted(name))));
+        if let Some((name, _)) = object.iter().find(|(name, _)| REFUSED_PARAMETERS.contains(name)) {
+            return Err(reject(Code::Malformed, "token header asks for what is not supported")
+                .with_detail(format!("It has the parameter {}.", quoted(name))));
         }
         let string = |name: &str| match object.get(name) {
             None => Ok(None),
@@ -142,12 +128,10 @@ impl Header {
         let lower = typ.to_ascii_lowercase();
         match lower.strip_prefix("application/").unwrap_or(&lower) {
             "jwt" | "at+jwt" => Ok(()),
-            _ => Err(
-                reject(Code::Malformed, "token is of another type").with_detail(format!(
-                    "Its header has typ {}; accepted are \"JWT\" and \"at+jwt\".",
-                    quoted(typ)
-                )),
-            ),
+            _ => Err(reject(Code::Malformed, "token is of another type").with_detail(format!(
+                "Its header has typ {}; accepted are \"JWT\" and \"at+jwt\".",
+                quoted(typ)
+            ))),
         }
     }
 }

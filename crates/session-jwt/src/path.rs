@@ -19,31 +19,20 @@ impl ClaimPath {
     pub fn parse(text: &str) -> Result<Self, Rejection> {
         let steps = match text.strip_prefix('/') {
             None => return Ok(Self::name(text)),
-            Some(rest) => rest
-                .split('/')
-                .map(unescape)
-                .collect::<Option<_>>()
-                .ok_or_else(|| {
+            Some(rest) => {
+                rest.split('/').map(unescape).collect::<Option<_>>().ok_or_else(|| {
                     reject(Code::Configuration, "claim path is not a JSON Pointer").with_detail(
-                        format!(
-                            "In {} a \"~\" is followed by neither 0 nor 1.",
-                            quoted(text)
-                        ),
+                        format!("In {} a \"~\" is followed by neither 0 nor 1.", quoted(text)),
                     )
-                })?,
+                })?
+            }
         };
-        Ok(Self {
-            text: text.to_owned(),
-            steps,
-        })
+        Ok(Self { text: text.to_owned(), steps })
     }
 
     /// The path of the claim of that name, which may begin with a slash.
     pub(crate) fn name(name: &str) -> Self {
-        Self {
-            text: name.to_owned(),
-            steps: vec![name.to_owned()],
-        }
+        Self { text: name.to_owned(), steps: vec![name.to_owned()] }
     }
 
     /// The path as it was written.
@@ -58,12 +47,11 @@ impl ClaimPath {
 
     pub(crate) fn find<'c, 'a>(&self, claims: &'c Object<'a>) -> Option<&'c Json<'a>> {
         let (first, rest) = self.steps.split_first()?;
-        rest.iter()
-            .try_fold(claims.get(first)?, |value, step| match value {
-                Json::Object(object) => object.get(step),
-                Json::Array(items) => items.get(array_index(step)?),
-                _ => None,
-            })
+        rest.iter().try_fold(claims.get(first)?, |value, step| match value {
+            Json::Object(object) => object.get(step),
+            Json::Array(items) => items.get(array_index(step)?),
+            _ => None,
+        })
     }
 }
 
@@ -98,13 +86,10 @@ mod tests {
         let value = Json::parse(text).unwrap();
         let claims = value.as_object().unwrap();
         let find = |path: &str| {
-            ClaimPath::parse(path)
-                .unwrap()
-                .find(claims)
-                .map(|value| match value {
-                    Json::Number(number) => number.text().to_owned(),
-                    other => other.as_str().unwrap_or(other.type_name()).to_owned(),
-                })
+            ClaimPath::parse(path).unwrap().find(claims).map(|value| match value {
+                Json::Number(number) => number.text().to_owned(),
+                other => other.as_str().unwrap_or(other.type_name()).to_owned(),
+            })
         };
         for (path, found) in [
             ("a.b", Some("1")),

@@ -80,11 +80,7 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 12] = [
                 Json::String(_) => vec![text(value)?],
                 _ => texts(value)?,
             };
-            if draft.audience.is_empty() {
-                Err("is empty".to_owned())
-            } else {
-                Ok(())
-            }
+            if draft.audience.is_empty() { Err("is empty".to_owned()) } else { Ok(()) }
         },
     },
     ProviderMember {
@@ -176,19 +172,13 @@ impl Provider {
     /// A provider of the default policy, with no issuer and no audience, that serves tokens
     /// whose `iss` belongs to no other provider.
     pub fn with_default_policy(name: &str, keys: KeySet) -> Self {
-        let draft = Draft {
-            name: Some(name.to_owned()),
-            ..Draft::default()
-        };
+        let draft = Draft { name: Some(name.to_owned()), ..Draft::default() };
         draft.finish(keys, name)
     }
 
     /// The policy for claims that somebody else has verified: no key, and no claim required.
     pub(crate) fn of_trusted_claims() -> Self {
-        let draft = Draft {
-            required_claims: Some(Vec::new()),
-            ..Draft::default()
-        };
+        let draft = Draft { required_claims: Some(Vec::new()), ..Draft::default() };
         draft.finish(KeySet::none(), "trusted claims")
     }
 
@@ -283,17 +273,12 @@ impl Draft {
         let claim =
             |path: Option<ClaimPath>, name: &str| path.unwrap_or_else(|| ClaimPath::name(name));
         Provider {
-            name: self
-                .name
-                .or_else(|| self.issuer.clone())
-                .unwrap_or_else(|| unnamed.to_owned()),
+            name: self.name.or_else(|| self.issuer.clone()).unwrap_or_else(|| unnamed.to_owned()),
             issuer: self.issuer,
             audience: self.audience,
             keys,
             leeway: self.leeway.unwrap_or(DEFAULT_LEEWAY),
-            required_claims: self
-                .required_claims
-                .unwrap_or_else(|| vec!["exp".to_owned()]),
+            required_claims: self.required_claims.unwrap_or_else(|| vec!["exp".to_owned()]),
             names_role_claim: self.role_claim.is_some(),
             user_id_claim: claim(self.user_id_claim, "sub"),
             role_claim: claim(self.role_claim, "role"),

@@ -67,10 +67,7 @@ impl Code {
             Code::Issuer => ("28J06", "issuer missing or not the provider's"),
             Code::Audience => ("28J07", "audience missing or not the provider's"),
             Code::Replayed => ("28J08", "replayed (`jti` not above the last one)"),
-            Code::Claim => (
-                "28J09",
-                "a claim is missing, of the wrong type, or not allowed",
-            ),
+            Code::Claim => ("28J09", "a claim is missing, of the wrong type, or not allowed"),
             Code::Algorithm => ("28J10", "algorithm not allowed"),
             Code::Configuration => ("22023", "a key, a provider or a setting is wrong"),
         }
@@ -94,12 +91,7 @@ pub struct Rejection {
 impl Rejection {
     /// A refusal with neither detail nor hint.
     pub fn new(code: Code, message: &'static str) -> Self {
-        Self {
-            code,
-            message,
-            detail: None,
-            hint: None,
-        }
+        Self { code, message, detail: None, hint: None }
     }
 
     /// The same with what was found and what was expected; whole sentences.
@@ -184,10 +176,7 @@ mod tests {
     fn quoting_escapes_and_shortens() {
         assert_eq!(quoted("it's"), "\"it's\"");
         assert_eq!(quoted("a\"b\n\0\u{202e}"), "\"a\\\"b\\n\\u{0}\\u{202e}\"");
-        assert_eq!(
-            quoted(&"x".repeat(500)).chars().count(),
-            QUOTED_CHARACTERS + 5
-        );
+        assert_eq!(quoted(&"x".repeat(500)).chars().count(), QUOTED_CHARACTERS + 5);
     }
 
     #[test]

@@ -23,20 +23,16 @@ impl Verifier {
         for (index, provider) in providers.iter().enumerate() {
             for earlier in &providers[..index] {
                 if earlier.issuer == provider.issuer {
-                    return Err(
-                        reject(Code::Configuration, "two providers serve one issuer").with_detail(
-                            format!(
-                                "The providers {} and {} {}.",
-                                quoted(&earlier.name),
-                                quoted(&provider.name),
-                                match &provider.issuer {
-                                    Some(issuer) =>
-                                        format!("both have the issuer {}", quoted(issuer)),
-                                    None => "both have no issuer".to_owned(),
-                                }
-                            ),
-                        ),
-                    );
+                    return Err(reject(Code::Configuration, "two providers serve one issuer")
+                        .with_detail(format!(
+                            "The providers {} and {} {}.",
+                            quoted(&earlier.name),
+                            quoted(&provider.name),
+                            match &provider.issuer {
+                                Some(issuer) => format!("both have the issuer {}", quoted(issuer)),
+                                None => "both have no issuer".to_owned(),
+                            }
+                        )));
                 }
                 if earlier.name == provider.name {
                     return Err(reject(Code::Configuration, "two providers have one name")
@@ -54,9 +50,7 @@ impl Verifier {
 
     /// Whether a symmetric key is among the keys, by which whoever can read it can also sign.
     pub fn has_secret(&self) -> bool {
-        self.providers
-            .iter()
-            .any(|provider| provider.keys.is_symmetric())
+        self.providers.iter().any(|provider| provider.keys.is_symmetric())
     }
 
     /// Verifies a token at the time `now`, in seconds since 1970.
@@ -86,42 +80,28 @@ impl Verifier {
     /// The provider of an issuer; for an issuer that is nobody's, the one that names none.
     fn provider(&self, jws: &Jws<'_>, issuer: Option<&str>) -> Result<&Provider, Rejection> {
         let serves = |wanted: Option<&str>| {
-            self.providers
-                .iter()
-                .find(move |provider| provider.issuer.as_deref() == wanted)
+            self.providers.iter().find(move |provider| provider.issuer.as_deref() == wanted)
         };
         if let Some(provider) = serves(issuer).or_else(|| serves(None)) {
             return Ok(provider);
         }
-        let issuers = || {
-            self.providers
-                .iter()
-                .filter_map(|provider| provider.issuer.as_deref())
-        };
+        let issuers = || self.providers.iter().filter_map(|provider| provider.issuer.as_deref());
         if self.providers.is_empty() {
             return Err(reject(Code::NoKey, "no key is configured")
                 .with_hint("Set pg_session_jwt.jwk or pg_session_jwt.providers."));
         }
         if issuer.is_none() {
-            return Err(
-                reject(Code::Issuer, "token has no issuer that is expected").with_detail(format!(
-                    "Its iss is missing; expected is {}.",
-                    quoted_list(issuers())
-                )),
-            );
+            return Err(reject(Code::Issuer, "token has no issuer that is expected").with_detail(
+                format!("Its iss is missing; expected is {}.", quoted_list(issuers())),
+            ));
         }
-        Err(
-            reject(Code::NoKey, "no provider serves the token's issuer").with_detail(format!(
-                "The token has iss {}, kid {} and alg {}; the issuers configured are {}.",
-                issuer.map_or_else(|| "none".to_owned(), quoted),
-                jws.header
-                    .kid
-                    .as_deref()
-                    .map_or_else(|| "none".to_owned(), quoted),
-                jws.header.algorithm.name(),
-                quoted_list(issuers())
-            )),
-        )
+        Err(reject(Code::NoKey, "no provider serves the token's issuer").with_detail(format!(
+            "The token has iss {}, kid {} and alg {}; the issuers configured are {}.",
+            issuer.map_or_else(|| "none".to_owned(), quoted),
+            jws.header.kid.as_deref().map_or_else(|| "none".to_owned(), quoted),
+            jws.header.algorithm.name(),
+            quoted_list(issuers())
+        )))
     }
 }
 

@@ -6,15 +6,9 @@ const REFERENCE: &str = include_str!("../../../docs/reference.md");
 
 /// The rows of the table under a heading, without the heads of its columns.
 fn table(heading: &str) -> Vec<&'static str> {
-    let (_, section) = REFERENCE
-        .split_once(&format!("\n## {heading}\n"))
-        .expect("the section");
+    let (_, section) = REFERENCE.split_once(&format!("\n## {heading}\n")).expect("the section");
     let section = section.split("\n## ").next().unwrap_or_default();
-    section
-        .lines()
-        .filter(|line| line.starts_with('|'))
-        .skip(2)
-        .collect()
+    section.lines().filter(|line| line.starts_with('|')).skip(2).collect()
 }
 
 #[test]
@@ -30,14 +24,7 @@ fn error_codes() {
 fn claim_checks() {
     let rows: Vec<String> = CLAIM_CHECKS
         .iter()
-        .map(|check| {
-            format!(
-                "| {} | {} | {} |",
-                check.claim,
-                check.code.sqlstate(),
-                check.rule
-            )
-        })
+        .map(|check| format!("| {} | {} | {} |", check.claim, check.code.sqlstate(), check.rule))
         .collect();
     assert_eq!(table("Checks"), rows);
 }

@@ -25,9 +25,7 @@ static SIGNERS: LazyLock<Vec<Signer>> = LazyLock::new(|| {
     let rsa = Key::generate(Algorithm::RS256).private_jwk().unwrap();
     let signer = |algorithm: Algorithm| {
         let key = match algorithm.name().split_at(2).0 {
-            "RS" | "PS" => Key::from_private_jwk(&rsa)
-                .unwrap()
-                .with_algorithm(algorithm),
+            "RS" | "PS" => Key::from_private_jwk(&rsa).unwrap().with_algorithm(algorithm),
             _ => Key::generate(algorithm),
         };
         let key = key.with_kid("k1");
@@ -35,13 +33,7 @@ static SIGNERS: LazyLock<Vec<Signer>> = LazyLock::new(|| {
         let token = key.sign(&json!({"sub": "alice", "iss": "https://a.example", "exp": NOW + 60}));
         let verifier = Verifier::new(vec![Provider::with_default_policy("p", keys())]).unwrap();
         verifier.verify(&token, NOW).unwrap();
-        Signer {
-            algorithm,
-            keys: keys(),
-            verifier,
-            token,
-            key,
-        }
+        Signer { algorithm, keys: keys(), verifier, token, key }
     };
     Algorithm::ALL.into_iter().map(signer).collect()
 });
@@ -284,10 +276,7 @@ fn claims() -> impl Strategy<Value = Map<String, Value>> {
 
 /// Whatever was refused, the texts about it are short and stay on one line.
 fn is_presentable(refusal: &session_jwt::Rejection) -> Result<(), TestCaseError> {
-    for text in [
-        refusal.detail().unwrap_or_default(),
-        refusal.hint().unwrap_or_default(),
-    ] {
+    for text in [refusal.detail().unwrap_or_default(), refusal.hint().unwrap_or_default()] {
         prop_assert!(text.len() < 5000, "{} bytes", text.len());
         prop_assert!(!text.contains(char::is_control), "{text:?}");
     }

@@ -34,9 +34,7 @@ fn verifier(document: &str) -> Verifier {
 fn verify(document: &str, key: &Key, impostor: &Key, header: &str, claims: &str) -> Claims {
     let verifier = verifier(document);
     let token = key.sign_raw(header.as_bytes(), claims.as_bytes());
-    let verified = verifier
-        .verify(&token, NOW)
-        .unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    let verified = verifier.verify(&token, NOW).unwrap_or_else(|refusal| panic!("{refusal:?}"));
     assert_eq!(verified.json(), claims);
 
     let forged = impostor.sign_raw(header.as_bytes(), claims.as_bytes());
@@ -46,10 +44,7 @@ fn verify(document: &str, key: &Key, impostor: &Key, header: &str, claims: &str)
     // The same claims, presented where only the impostor is trusted.
     let elsewhere = json!({"name": "elsewhere", "jwks": public(impostor)}).to_string();
     let refusal = self::verifier(&elsewhere).verify(&token, NOW).unwrap_err();
-    assert!(
-        ["28J02", "28J03"].contains(&refusal.code().sqlstate()),
-        "{refusal:?}"
-    );
+    assert!(["28J02", "28J03"].contains(&refusal.code().sqlstate()), "{refusal:?}");
 
     // And where both are trusted, for different issuers.
     if verified.issuer().is_some() {
@@ -61,10 +56,7 @@ fn verify(document: &str, key: &Key, impostor: &Key, header: &str, claims: &str)
         }));
         let both = self::verifier(&Value::from(both).to_string());
         assert_eq!(both.verify(&token, NOW).unwrap(), verified);
-        assert_eq!(
-            both.verify(&forged, NOW).unwrap_err().code().sqlstate(),
-            "28J03"
-        );
+        assert_eq!(both.verify(&forged, NOW).unwrap_err().code().sqlstate(), "28J03");
     }
     verified
 }
@@ -133,10 +125,7 @@ fn supabase_secret() {
         r#"{"alg":"HS256","kid":"hY5zKCnRVEMBSUNo","typ":"JWT"}"#,
     ] {
         let claims = verify(&document, &key, &impostor, header, claims);
-        assert_eq!(
-            claims.user_id(),
-            Some("8d0fd2b3-9ca7-4d9e-a95f-9e13dded323e")
-        );
+        assert_eq!(claims.user_id(), Some("8d0fd2b3-9ca7-4d9e-a95f-9e13dded323e"));
         assert_eq!(claims.role(), Some("authenticated"));
         assert_eq!(claims.email(), Some("alice@example.com"));
         assert_eq!(claims.audience(), ["authenticated"]);
@@ -152,10 +141,7 @@ fn supabase_secret() {
 #[test]
 fn supabase_signing_keys() {
     let kid = "3e4d2d5a-90a7-4e5d-8f3c-6d1f3c2b1a09";
-    let (key, impostor) = (
-        Key::generate(Algorithm::ES256),
-        Key::generate(Algorithm::ES256),
-    );
+    let (key, impostor) = (Key::generate(Algorithm::ES256), Key::generate(Algorithm::ES256));
     let (key, impostor) = (key.with_kid(kid), impostor.with_kid(kid));
     let mut jwk = public(&key);
     jwk["ext"] = true.into();
@@ -171,10 +157,7 @@ fn supabase_signing_keys() {
          "iat":1700000000,"role":"authenticated"}"#,
     );
     let claims = verify(&document, &key, &impostor, header, claims);
-    assert_eq!(
-        claims.provider(),
-        "https://abcdefghijklmnopqrst.supabase.co/auth/v1"
-    );
+    assert_eq!(claims.provider(), "https://abcdefghijklmnopqrst.supabase.co/auth/v1");
     assert_eq!(claims.role(), Some("authenticated"));
 }
 
@@ -201,14 +184,9 @@ fn hand_made() {
 /// Neon's proxy signs anew for the session it opens, with a key it has just made, and counts.
 #[test]
 fn neon_proxy() {
-    let (key, impostor) = (
-        Key::generate(Algorithm::EdDSA),
-        Key::generate(Algorithm::EdDSA),
-    );
-    let document = format!(
-        r#"{{"name": "proxy", "jwks": {}, "monotonic_jti": true}}"#,
-        key.bare_public_jwk()
-    );
+    let (key, impostor) = (Key::generate(Algorithm::EdDSA), Key::generate(Algorithm::EdDSA));
+    let document =
+        format!(r#"{{"name": "proxy", "jwks": {}, "monotonic_jti": true}}"#, key.bare_public_jwk());
     let header = r#"{"alg":"EdDSA"}"#;
     let claims = r#"{"sub":"user_01","exp":1700000360,"jti":1}"#;
     let verified = verify(&document, &key, &impostor, header, claims);
@@ -227,10 +205,7 @@ fn neon_proxy() {
     assert_eq!(verified.user_id(), Some("user_01"));
     assert_eq!((verified.jti(), verified.sequence()), (Some("1"), None));
     let forged = impostor.sign_raw(header.as_bytes(), claims.as_bytes());
-    assert_eq!(
-        verifier.verify(&forged, NOW).unwrap_err().code().sqlstate(),
-        "28J03"
-    );
+    assert_eq!(verifier.verify(&forged, NOW).unwrap_err().code().sqlstate(), "28J03");
 }
 
 /// A set of several keys that rotate, and the project as the audience.
@@ -266,10 +241,7 @@ fn firebase() {
     let header = br#"{"alg":"RS256","kid":"a9ef0a3c7f8b41d5","typ":"JWT"}"#;
     for (claims, code) in [
         (claims.replace("my-project", "their-project"), "28J02"),
-        (
-            claims.replace(r#""aud":"my-project""#, r#""aud":"their-project""#),
-            "28J07",
-        ),
+        (claims.replace(r#""aud":"my-project""#, r#""aud":"their-project""#), "28J07"),
     ] {
         let token = old.sign_raw(header, claims.as_bytes());
         let refusal = verifier(&document).verify(&token, NOW).unwrap_err();
@@ -312,26 +284,17 @@ fn auth0() {
     assert_eq!(claims.role(), Some("editor"));
     assert_eq!(
         claims.audience(),
-        [
-            "https://api.example.com",
-            "https://example.eu.auth0.com/userinfo"
-        ]
+        ["https://api.example.com", "https://example.eu.auth0.com/userinfo"]
     );
 }
 
 /// Hasura's claims are an object under one name, in either of its spellings.
 #[test]
 fn hasura() {
-    let (key, impostor) = (
-        Key::generate(Algorithm::ES384),
-        Key::generate(Algorithm::ES384),
-    );
+    let (key, impostor) = (Key::generate(Algorithm::ES384), Key::generate(Algorithm::ES384));
     for (name, pointer) in [
         ("claims.jwt.hasura.io", "/claims.jwt.hasura.io"),
-        (
-            "https://hasura.io/jwt/claims",
-            "/https:~1~1hasura.io~1jwt~1claims",
-        ),
+        ("https://hasura.io/jwt/claims", "/https:~1~1hasura.io~1jwt~1claims"),
     ] {
         let document = format!(
             r#"{{
@@ -384,10 +347,7 @@ fn cognito() {
     );
     let impostor = rsa(1, "1x7dTzcvPyJ2Uq5b0gXl4mQK8sRhYwEaNfOoZpVtLDk=");
     let verified = verify(&document(""), &key, &impostor, header, claims);
-    assert_eq!(
-        verified.user_id(),
-        Some("c2e5b454-10f1-70a3-2b6e-8d9a4f1e7c55")
-    );
+    assert_eq!(verified.user_id(), Some("c2e5b454-10f1-70a3-2b6e-8d9a4f1e7c55"));
     assert_eq!(verified.role(), Some("staff"));
     assert_eq!(verified.jti(), Some("e4f5"));
     assert!(verified.audience().is_empty());
@@ -395,17 +355,11 @@ fn cognito() {
     // Whoever configures an audience means it.
     let strict = verifier(&document(r#""audience": "6abc7def8ghi9jkl0mno1pqr2s","#));
     let token = key.sign_raw(header.as_bytes(), claims.as_bytes());
-    assert_eq!(
-        strict.verify(&token, NOW).unwrap_err().code().sqlstate(),
-        "28J07"
-    );
+    assert_eq!(strict.verify(&token, NOW).unwrap_err().code().sqlstate(), "28J07");
     // An identity token has the client there.
     let identity = claims.replace("\"client_id\":", "\"client_id\":\"x\",\"aud\":");
     let token = key.sign_raw(header.as_bytes(), identity.as_bytes());
-    assert_eq!(
-        strict.verify(&token, NOW).unwrap().audience(),
-        ["6abc7def8ghi9jkl0mno1pqr2s"]
-    );
+    assert_eq!(strict.verify(&token, NOW).unwrap().audience(), ["6abc7def8ghi9jkl0mno1pqr2s"]);
 }
 
 /// A set with an encryption key beside the one for signing, `typ` among the claims, and roles in
@@ -441,10 +395,7 @@ fn keycloak() {
     );
     let impostor = rsa(2, "FJ86GcF3jTbNLOco4NvZkUCIUmfYCqoqtOQeMfbhNlE");
     let verified = verify(&document, &key, &impostor, header, claims);
-    assert_eq!(
-        verified.user_id(),
-        Some("f1c2d3e4-5a6b-4c7d-8e9f-0a1b2c3d4e5f")
-    );
+    assert_eq!(verified.user_id(), Some("f1c2d3e4-5a6b-4c7d-8e9f-0a1b2c3d4e5f"));
     assert_eq!(verified.role(), Some("default-roles-app"));
     assert_eq!(verified.email(), Some("alice@example.com"));
     let providers = Provider::parse_all(&document).unwrap();
@@ -502,10 +453,7 @@ fn together() {
         (&clerk, &proxy_claims, Err("28J02")),
     ] {
         let outcome = verifier.verify(&key.sign(claims), NOW);
-        let outcome = outcome
-            .as_ref()
-            .map(Claims::provider)
-            .map_err(|e| e.code().sqlstate());
+        let outcome = outcome.as_ref().map(Claims::provider).map_err(|e| e.code().sqlstate());
         assert_eq!(outcome, expected, "{claims}");
     }
 }

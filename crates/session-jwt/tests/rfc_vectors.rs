@@ -15,9 +15,7 @@ static VECTORS: LazyLock<Value> =
 
 /// The example of that section, which must be there.
 fn example(rfc: &str, section: &str) -> &'static Value {
-    VECTORS[rfc]
-        .get(section)
-        .unwrap_or_else(|| panic!("no example {rfc} {section}"))
+    VECTORS[rfc].get(section).unwrap_or_else(|| panic!("no example {rfc} {section}"))
 }
 
 fn key_of(example: &Value) -> Result<KeySet, Rejection> {
@@ -25,9 +23,7 @@ fn key_of(example: &Value) -> Result<KeySet, Rejection> {
 }
 
 fn text<'v>(example: &'v Value, member: &str) -> &'v str {
-    example[member]
-        .as_str()
-        .unwrap_or_else(|| panic!("no {member}"))
+    example[member].as_str().unwrap_or_else(|| panic!("no {member}"))
 }
 
 /// The examples that this library supports, with the algorithm where the key does not imply it.
@@ -48,9 +44,7 @@ fn supported_examples_verify_and_give_the_payload() {
         let example = example(rfc, section);
         let mut keys = key_of(example).unwrap();
         if let Some(algorithm) = algorithm {
-            keys = keys
-                .with_algorithms([algorithm].into_iter().collect())
-                .unwrap();
+            keys = keys.with_algorithms([algorithm].into_iter().collect()).unwrap();
         }
         let payload = verify_jws(text(example, "jws"), &keys);
         assert_eq!(
@@ -71,14 +65,9 @@ fn supported_examples_verify_with_no_other_key() {
             }
             let mut keys = key_of(other).unwrap();
             if let Some(algorithm) = other_algorithm {
-                keys = keys
-                    .with_algorithms([algorithm].into_iter().collect())
-                    .unwrap();
+                keys = keys.with_algorithms([algorithm].into_iter().collect()).unwrap();
             }
-            let code = verify_jws(text(example, "jws"), &keys)
-                .unwrap_err()
-                .code()
-                .sqlstate();
+            let code = verify_jws(text(example, "jws"), &keys).unwrap_err().code().sqlstate();
             let named = section.starts_with("4.") && rfc == "rfc7520";
             let one_type = example["jwk"]["kty"] == other["jwk"]["kty"]
                 && algorithm.is_none()
@@ -101,16 +90,8 @@ fn pss_needs_to_be_listed_for_a_key_without_algorithm() {
     let example = example("rfc7520", "4.2");
     let keys = key_of(example).unwrap();
     assert_eq!(keys.algorithms(), [Algorithm::RS256].into_iter().collect());
-    assert_eq!(
-        verify_jws(text(example, "jws"), &keys)
-            .unwrap_err()
-            .code()
-            .sqlstate(),
-        "28J10"
-    );
-    let keys = keys
-        .with_algorithms([Algorithm::PS384].into_iter().collect())
-        .unwrap();
+    assert_eq!(verify_jws(text(example, "jws"), &keys).unwrap_err().code().sqlstate(), "28J10");
+    let keys = keys.with_algorithms([Algorithm::PS384].into_iter().collect()).unwrap();
     assert!(verify_jws(text(example, "jws"), &keys).is_ok());
 }
 
@@ -132,13 +113,7 @@ fn es512_is_refused_and_so_is_its_key() {
     // In a set the key is passed over and the others work.
     let set = json!({"keys": [example("rfc7515", "A.4")["jwk"], example("rfc7515", "A.3")["jwk"]]});
     let keys = KeySet::parse(&set.to_string()).unwrap();
-    assert_eq!(
-        keys.unusable()
-            .iter()
-            .map(|key| key.index)
-            .collect::<Vec<_>>(),
-        [0]
-    );
+    assert_eq!(keys.unusable().iter().map(|key| key.index).collect::<Vec<_>>(), [0]);
     assert!(verify_jws(text(example("rfc7515", "A.3"), "jws"), &keys).is_ok());
     let refusal = verify_jws(text(example("rfc7515", "A.4"), "jws"), &keys).unwrap_err();
     assert_eq!(refusal.code().sqlstate(), "28J10");
@@ -149,10 +124,7 @@ fn unsecured_jws_is_refused_with_every_key() {
     let unsecured = text(example("rfc7515", "A.5"), "jws");
     for (rfc, section, _) in SUPPORTED {
         let keys = key_of(example(rfc, section)).unwrap();
-        assert_eq!(
-            verify_jws(unsecured, &keys).unwrap_err().code().sqlstate(),
-            "28J10"
-        );
+        assert_eq!(verify_jws(unsecured, &keys).unwrap_err().code().sqlstate(), "28J10");
     }
 }
 
@@ -177,12 +149,9 @@ fn json_serializations_are_refused() {
                 assert_eq!((section, form), ("4.8", "flattened"));
                 continue;
             };
-            for keys in [
-                ("rfc7515", "A.1"),
-                ("rfc7515", "A.3"),
-                ("rfc7520", "4.1"),
-                ("rfc7520", "4.4"),
-            ] {
+            for keys in
+                [("rfc7515", "A.1"), ("rfc7515", "A.3"), ("rfc7520", "4.1"), ("rfc7520", "4.4")]
+            {
                 let keys = key_of(self::example(keys.0, keys.1)).unwrap();
                 for jws in [jws.to_string(), serde_json::to_string_pretty(jws).unwrap()] {
                     let refusal = verify_jws(&jws, &keys).unwrap_err();
@@ -206,46 +175,18 @@ fn signatures_of_json_serializations_verify_in_the_compact_form() {
     let hmac = || without_kid(example("rfc7520", "4.4")["jwk"].clone());
     let rsa = || without_kid(example("rfc7520", "4.1")["jwk"].clone());
     for (rfc, section, place, keys) in [
-        (
-            "rfc7515",
-            "A.6",
-            0,
-            key_of(example("rfc7515", "A.2")).unwrap(),
-        ),
-        (
-            "rfc7515",
-            "A.6",
-            1,
-            key_of(example("rfc7515", "A.3")).unwrap(),
-        ),
-        (
-            "rfc7520",
-            "4.1",
-            0,
-            key_of(example("rfc7520", "4.1")).unwrap(),
-        ),
-        (
-            "rfc7520",
-            "4.4",
-            0,
-            key_of(example("rfc7520", "4.4")).unwrap(),
-        ),
+        ("rfc7515", "A.6", 0, key_of(example("rfc7515", "A.2")).unwrap()),
+        ("rfc7515", "A.6", 1, key_of(example("rfc7515", "A.3")).unwrap()),
+        ("rfc7520", "4.1", 0, key_of(example("rfc7520", "4.1")).unwrap()),
+        ("rfc7520", "4.4", 0, key_of(example("rfc7520", "4.4")).unwrap()),
         ("rfc7520", "4.6", 0, hmac()),
         ("rfc7520", "4.8", 0, rsa()),
-        (
-            "rfc7520",
-            "4.8",
-            2,
-            key_of(example("rfc7520", "4.4")).unwrap(),
-        ),
+        ("rfc7520", "4.8", 2, key_of(example("rfc7520", "4.4")).unwrap()),
     ] {
         let general = &example(rfc, section)["general"];
         let (payload, signature) = (text(general, "payload"), &general["signatures"][place]);
-        let jws = format!(
-            "{}.{payload}.{}",
-            text(signature, "protected"),
-            text(signature, "signature")
-        );
+        let jws =
+            format!("{}.{payload}.{}", text(signature, "protected"), text(signature, "signature"));
         assert_eq!(
             verify_jws(&jws, &keys),
             Ok(URL_SAFE_NO_PAD.decode(payload).unwrap()),
@@ -268,11 +209,9 @@ fn detached_content_is_refused() {
 fn unencoded_payload_is_refused() {
     let example = example("rfc7797", "4.2");
     let detached = text(example, "detached");
-    for jws in [
-        detached.to_owned(),
-        detached.replace("..", ".$.02."),
-        detached.replace("..", ".JC4wMg."),
-    ] {
+    for jws in
+        [detached.to_owned(), detached.replace("..", ".$.02."), detached.replace("..", ".JC4wMg.")]
+    {
         let refusal = verify_jws(&jws, &key_of(example).unwrap()).unwrap_err();
         assert_eq!(refusal.code().sqlstate(), "28J01", "{jws}");
     }
@@ -288,18 +227,9 @@ fn public_key_forms() {
     let keys = KeySet::parse(&example("rfc7517", "A.1").to_string()).unwrap();
     assert_eq!(keys.kids().collect::<Vec<_>>(), ["2011-04-29"]);
     assert_eq!(keys.algorithms(), [Algorithm::RS256].into_iter().collect());
-    let [encryption] = keys.unusable() else {
-        panic!("{:?}", keys.unusable())
-    };
-    assert_eq!(
-        (encryption.index, encryption.kid.as_deref()),
-        (0, Some("1"))
-    );
-    assert!(
-        encryption.reason.contains("\"enc\""),
-        "{}",
-        encryption.reason
-    );
+    let [encryption] = keys.unusable() else { panic!("{:?}", keys.unusable()) };
+    assert_eq!((encryption.index, encryption.kid.as_deref()), (0, Some("1")));
+    assert!(encryption.reason.contains("\"enc\""), "{}", encryption.reason);
 
     let keys = KeySet::parse(&example("rfc8037", "A.2").to_string()).unwrap();
     assert_eq!(keys.kids().count(), 0);
@@ -311,14 +241,9 @@ fn public_key_forms() {
 fn symmetric_key_forms() {
     let keys = KeySet::parse(&example("rfc7517", "A.3").to_string()).unwrap();
     assert!(keys.is_symmetric());
-    assert_eq!(
-        keys.kids().collect::<Vec<_>>(),
-        ["HMAC key used in JWS spec Appendix A.1 example"]
-    );
+    assert_eq!(keys.kids().collect::<Vec<_>>(), ["HMAC key used in JWS spec Appendix A.1 example"]);
     assert_eq!(keys.algorithms(), [Algorithm::HS256].into_iter().collect());
-    let [wrapping] = keys.unusable() else {
-        panic!("{:?}", keys.unusable())
-    };
+    let [wrapping] = keys.unusable() else { panic!("{:?}", keys.unusable()) };
     assert_eq!((wrapping.index, wrapping.kid.as_deref()), (0, None));
     assert!(wrapping.reason.contains("A128KW"), "{}", wrapping.reason);
     // It is the key of RFC 7515 appendix A.1, whose token names no key id.
@@ -345,13 +270,7 @@ fn private_key_forms_are_refused() {
         let refusal = KeySet::parse(&key.to_string()).unwrap_err();
         assert_eq!(refusal.code().sqlstate(), "22023", "{rfc} {section}");
         assert_eq!(refusal.message(), "key is private", "{rfc} {section}");
-        assert!(
-            refusal.detail().unwrap().contains("\"d\""),
-            "{rfc} {section}"
-        );
-        assert!(
-            refusal.hint().unwrap().contains("public key"),
-            "{rfc} {section}"
-        );
+        assert!(refusal.detail().unwrap().contains("\"d\""), "{rfc} {section}");
+        assert!(refusal.hint().unwrap().contains("public key"), "{rfc} {section}");
     }
 }

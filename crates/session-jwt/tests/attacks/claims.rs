@@ -54,10 +54,7 @@ impl Three {
             {"name": "rest", "jwks": keys[2].public_jwk()},
         ]);
         let providers = Provider::parse_all(&documents.to_string()).unwrap();
-        Self {
-            keys,
-            verifier: Verifier::new(providers).unwrap(),
-        }
+        Self { keys, verifier: Verifier::new(providers).unwrap() }
     }
 }
 
@@ -87,21 +84,14 @@ fn an_issuer_is_served_by_its_own_keys_only() {
                 (format!("\"iss\":\" {A}\","), 2),
                 ("\"iss\":\"\",".to_owned(), 2),
             ] {
-                let kid = if with_kid {
-                    format!(",\"kid\":\"{}\"", kids[place])
-                } else {
-                    "".into()
-                };
+                let kid =
+                    if with_kid { format!(",\"kid\":\"{}\"", kids[place]) } else { "".into() };
                 let claims = format!("{{{iss}\"exp\":1700000300}}");
                 let header = format!("{{\"alg\":\"EdDSA\"{kid}}}");
                 let token = key.sign_raw(header.as_bytes(), claims.as_bytes());
                 let name = format!("{claims} with key {place} and {header}");
                 let outcome = verifier.verify(&token, NOW);
-                let expected = if place == owner {
-                    Ok(["a", "b", "rest"][owner])
-                } else {
-                    foreign
-                };
+                let expected = if place == owner { Ok(["a", "b", "rest"][owner]) } else { foreign };
                 match expected {
                     Ok(provider) => assert_eq!(accepted(&name, outcome).provider(), provider),
                     Err(code) => drop(refused(&name, &token, outcome, code, "")),
@@ -118,34 +108,13 @@ fn an_issuer_that_nobody_serves_is_refused() {
         &[
             (r#"{"iss":"https://a.example","exp":1700000300}"#, OK),
             (r#"{"\u0069ss":"https:\/\/a.example","exp":1700000300}"#, OK),
-            (
-                r#"{"iss":"https://b.example","exp":1700000300}"#,
-                Err(("28J02", B)),
-            ),
-            (
-                r#"{"iss":"https://b.example","exp":1700000300}"#,
-                Err(("28J02", A)),
-            ),
-            (
-                r#"{"iss":"https://a.example/","exp":1700000300}"#,
-                Err(("28J02", "a.example/")),
-            ),
-            (
-                r#"{"iss":"https://A.example","exp":1700000300}"#,
-                Err(("28J02", "A.example")),
-            ),
-            (
-                r#"{"iss":"a.example","exp":1700000300}"#,
-                Err(("28J02", "a.example")),
-            ),
-            (
-                r#"{"iss":"","exp":1700000300}"#,
-                Err(("28J02", "no provider serves")),
-            ),
-            (
-                r#"{"ISS":"https://a.example","exp":1700000300}"#,
-                Err(("28J06", "missing")),
-            ),
+            (r#"{"iss":"https://b.example","exp":1700000300}"#, Err(("28J02", B))),
+            (r#"{"iss":"https://b.example","exp":1700000300}"#, Err(("28J02", A))),
+            (r#"{"iss":"https://a.example/","exp":1700000300}"#, Err(("28J02", "a.example/"))),
+            (r#"{"iss":"https://A.example","exp":1700000300}"#, Err(("28J02", "A.example"))),
+            (r#"{"iss":"a.example","exp":1700000300}"#, Err(("28J02", "a.example"))),
+            (r#"{"iss":"","exp":1700000300}"#, Err(("28J02", "no provider serves"))),
+            (r#"{"ISS":"https://a.example","exp":1700000300}"#, Err(("28J06", "missing"))),
             (r#"{"exp":1700000300}"#, Err(("28J06", A))),
         ],
     );
@@ -163,14 +132,8 @@ fn the_issuer_is_a_string() {
                 (r#"{"iss":1,"exp":1700000300}"#, WRONG_TYPE),
                 (r#"{"iss":true,"exp":1700000300}"#, WRONG_TYPE),
                 (r#"{"iss":[],"exp":1700000300}"#, WRONG_TYPE),
-                (
-                    r#"{"iss":["https://a.example"],"exp":1700000300}"#,
-                    WRONG_TYPE,
-                ),
-                (
-                    r#"{"iss":{"https://a.example":1},"exp":1700000300}"#,
-                    WRONG_TYPE,
-                ),
+                (r#"{"iss":["https://a.example"],"exp":1700000300}"#, WRONG_TYPE),
+                (r#"{"iss":{"https://a.example":1},"exp":1700000300}"#, WRONG_TYPE),
             ],
         );
     }
@@ -178,10 +141,7 @@ fn the_issuer_is_a_string() {
 
 #[test]
 fn the_audience_is_one_of_the_providers() {
-    for members in [
-        json!({"audience": "app"}),
-        json!({"audience": ["other", "app"]}),
-    ] {
+    for members in [json!({"audience": "app"}), json!({"audience": ["other", "app"]})] {
         const OTHER: Expected = Err(("28J07", "token is for another audience"));
         check(
             &members,
@@ -205,10 +165,7 @@ fn the_audience_is_one_of_the_providers() {
             ],
         );
     }
-    check(
-        &json!({"audience": ["other", "app"]}),
-        &[(r#"{"aud":["other"],"exp":1700000300}"#, OK)],
-    );
+    check(&json!({"audience": ["other", "app"]}), &[(r#"{"aud":["other"],"exp":1700000300}"#, OK)]);
     check(
         &json!({}),
         &[
@@ -281,10 +238,7 @@ fn times_are_numbers_in_range() {
             (r#"{"exp":253402300799}"#, OK),
             (r#"{"exp":253402300799.999}"#, OK),
             (r#"{}"#, Err(("28J09", "The token has no claim \"exp\""))),
-            (
-                r#"{"Exp":1700000300}"#,
-                Err(("28J09", "The token has no claim \"exp\"")),
-            ),
+            (r#"{"Exp":1700000300}"#, Err(("28J09", "The token has no claim \"exp\""))),
             (r#"{"exp":null}"#, WRONG_TYPE),
             (r#"{"exp":true}"#, WRONG_TYPE),
             (r#"{"exp":"1700000300"}"#, WRONG_TYPE),
@@ -375,12 +329,7 @@ fn times_are_exact_to_the_second() {
         (r#"{"exp":9e3,"nbf":1000.1}"#, 0, 1001, None),
         (r#"{"exp":9e3,"nbf":1000.1}"#, 0, 1000, Some(EARLY)),
         (r#"{"exp":9e3,"nbf":1000.1}"#, 60, 940, Some(EARLY)),
-        (
-            r#"{"exp":9e3,"nbf":1000.000000000000000001}"#,
-            0,
-            1000,
-            Some(EARLY),
-        ),
+        (r#"{"exp":9e3,"nbf":1000.000000000000000001}"#, 0, 1000, Some(EARLY)),
         (r#"{"exp":9e3,"nbf":-0.5}"#, 0, 0, None),
         (r#"{"exp":9e3,"nbf":-0.5}"#, 0, -1, Some(EARLY)),
         // Never valid.
@@ -394,10 +343,7 @@ fn times_are_exact_to_the_second() {
                 let claims = accepted(&name, outcome);
                 let until = claims.valid_until().unwrap();
                 assert!(claims.check_expiry(until - 1).is_ok(), "{name}");
-                assert_eq!(
-                    claims.check_expiry(until).unwrap_err().code().sqlstate(),
-                    EXPIRED
-                );
+                assert_eq!(claims.check_expiry(until).unwrap_err().code().sqlstate(), EXPIRED);
             }
             Some(code) => drop(refused(&name, &token, outcome, code, "the leeway is")),
         }
@@ -422,26 +368,12 @@ fn times_may_be_judged_later() {
     ] {
         let verified = accepted(claims, base.verifier.authenticate(&base.claims(claims)));
         let code = |outcome: Result<(), Rejection>| outcome.err().map(|r| r.code().sqlstate());
-        assert_eq!(
-            code(verified.check_not_before(NOW)),
-            early.then_some("28J05"),
-            "{claims}"
-        );
-        assert_eq!(
-            code(verified.check_expiry(NOW)),
-            expired.then_some("28J04"),
-            "{claims}"
-        );
+        assert_eq!(code(verified.check_not_before(NOW)), early.then_some("28J05"), "{claims}");
+        assert_eq!(code(verified.check_expiry(NOW)), expired.then_some("28J04"), "{claims}");
     }
     // Everything else is judged at once.
     let token = base.claims(r#"{"exp":"x"}"#);
-    refused(
-        "type",
-        &token,
-        base.verifier.authenticate(&token),
-        "28J09",
-        "",
-    );
+    refused("type", &token, base.verifier.authenticate(&token), "28J09", "");
 }
 
 #[test]
@@ -456,25 +388,13 @@ fn required_claims_are_there() {
             (r#"{"exp":1700000300,"sub":"alice"}"#, MISSING),
             (r#"{"exp":1700000300,"sub":"alice","tenant":null}"#, MISSING),
             (r#"{"exp":1700000300,"sub":"alice","Tenant":1}"#, MISSING),
-            (
-                r#"{"exp":1700000300,"sub":"alice","x":{"tenant":1}}"#,
-                MISSING,
-            ),
-            (
-                r#"{"exp":1700000300,"tenant":1}"#,
-                Err(("28J09", "no claim \"sub\"")),
-            ),
-            (
-                r#"{"sub":"alice","tenant":1}"#,
-                Err(("28J09", "no claim \"exp\"")),
-            ),
+            (r#"{"exp":1700000300,"sub":"alice","x":{"tenant":1}}"#, MISSING),
+            (r#"{"exp":1700000300,"tenant":1}"#, Err(("28J09", "no claim \"sub\""))),
+            (r#"{"sub":"alice","tenant":1}"#, Err(("28J09", "no claim \"exp\""))),
         ],
     );
     // A list that leaves `exp` out makes it optional, but not ignored.
-    for members in [
-        json!({"required_claims": []}),
-        json!({"required_claims": ["sub"]}),
-    ] {
+    for members in [json!({"required_claims": []}), json!({"required_claims": ["sub"]})] {
         check(
             &members,
             &[
@@ -486,13 +406,7 @@ fn required_claims_are_there() {
             ],
         );
     }
-    check(
-        &json!({}),
-        &[
-            (r#"{"sub":"alice"}"#, MISSING),
-            (r#"{"exp":1700000300}"#, OK),
-        ],
-    );
+    check(&json!({}), &[(r#"{"sub":"alice"}"#, MISSING), (r#"{"exp":1700000300}"#, OK)]);
 }
 
 #[test]
@@ -505,14 +419,8 @@ fn claims_fit_jsonb() {
             (r#"{"exp":1700000300,"x":"\u0001"}"#, OK),
             (r#"{"exp":1700000300,"x":"\\u0000"}"#, OK),
             (r#"{"exp":1700000300,"x":"\u0000"}"#, UNFIT),
-            (
-                r#"{"exp":1700000300,"x":"a\u0000b"}"#,
-                Err(("28J09", "U+0000")),
-            ),
-            (
-                r#"{"exp":1700000300,"x\u0000":1}"#,
-                Err(("28J09", "U+0000")),
-            ),
+            (r#"{"exp":1700000300,"x":"a\u0000b"}"#, Err(("28J09", "U+0000"))),
+            (r#"{"exp":1700000300,"x\u0000":1}"#, Err(("28J09", "U+0000"))),
             (r#"{"exp":1700000300,"\u0000":1}"#, UNFIT),
             (r#"{"exp":1700000300,"x":["\u0000"]}"#, UNFIT),
             (r#"{"exp":1700000300,"x":{"y":[{"z":"\u0000"}]}}"#, UNFIT),
@@ -527,10 +435,7 @@ fn claims_fit_jsonb() {
             (r#"{"exp":1700000300,"x":1e131071}"#, OK),
             (r#"{"exp":1700000300,"x":1e-16383}"#, OK),
             (r#"{"exp":1700000300,"x":0e9999}"#, OK),
-            (
-                r#"{"exp":1700000300,"x":1e131072}"#,
-                Err(("28J09", "range of numeric")),
-            ),
+            (r#"{"exp":1700000300,"x":1e131072}"#, Err(("28J09", "range of numeric"))),
             (r#"{"exp":1700000300,"x":10e131071}"#, UNFIT),
             (r#"{"exp":1700000300,"x":-1e131072}"#, UNFIT),
             (r#"{"exp":1700000300,"x":1e-16384}"#, UNFIT),
@@ -587,10 +492,7 @@ fn a_monotonic_jti_is_an_integer() {
         }
         // Elsewhere it is nobody's business.
         for members in [json!({}), json!({"monotonic_jti": false})] {
-            assert_eq!(
-                accepted(jti, verify(&members, &claims, NOW).1).sequence(),
-                None
-            );
+            assert_eq!(accepted(jti, verify(&members, &claims, NOW).1).sequence(), None);
         }
     }
     let missing = r#"{"exp":1700000300}"#;
@@ -615,34 +517,16 @@ fn the_user_is_a_string_or_an_integer() {
         (r#"{"id":"bob"}"#, Err(())),
     ] {
         for (path, claims) in [
-            (
-                "uid",
-                format!(r#"{{"exp":1700000300,"sub":"alice","uid":{value}}}"#),
-            ),
-            (
-                "/u/0/id",
-                format!(r#"{{"exp":1700000300,"sub":"alice","u":[{{"id":{value}}}]}}"#),
-            ),
-            (
-                "a.b",
-                format!(r#"{{"exp":1700000300,"a":{{"b":"mallory"}},"a.b":{value}}}"#),
-            ),
-            (
-                "/a~1b/~0",
-                format!(r#"{{"exp":1700000300,"a/b":{{"~":{value}}}}}"#),
-            ),
+            ("uid", format!(r#"{{"exp":1700000300,"sub":"alice","uid":{value}}}"#)),
+            ("/u/0/id", format!(r#"{{"exp":1700000300,"sub":"alice","u":[{{"id":{value}}}]}}"#)),
+            ("a.b", format!(r#"{{"exp":1700000300,"a":{{"b":"mallory"}},"a.b":{value}}}"#)),
+            ("/a~1b/~0", format!(r#"{{"exp":1700000300,"a/b":{{"~":{value}}}}}"#)),
         ] {
             let (token, outcome) = verify(&json!({"user_id_claim": path}), &claims, NOW);
             match user {
                 Ok(user) => assert_eq!(accepted(&claims, outcome).user_id(), user, "{claims}"),
                 Err(()) => {
-                    drop(refused(
-                        &claims,
-                        &token,
-                        outcome,
-                        "28J09",
-                        "a string or an integer",
-                    ));
+                    drop(refused(&claims, &token, outcome, "28J09", "a string or an integer"));
                 }
             }
         }
@@ -675,27 +559,18 @@ fn the_role_is_an_allowed_string() {
             (r#"{"exp":1700000300,"role":"Anon"}"#, NOT_ALLOWED),
             (r#"{"exp":1700000300,"role":"anon "}"#, NOT_ALLOWED),
             (r#"{"exp":1700000300,"role":""}"#, NOT_ALLOWED),
-            (
-                r#"{"exp":1700000300,"role":"anon,authenticated"}"#,
-                NOT_ALLOWED,
-            ),
+            (r#"{"exp":1700000300,"role":"anon,authenticated"}"#, NOT_ALLOWED),
         ],
     );
     check(
         &json!({"allowed_roles": []}),
-        &[
-            (r#"{"exp":1700000300,"role":"anon"}"#, NOT_ALLOWED),
-            (r#"{"exp":1700000300}"#, OK),
-        ],
+        &[(r#"{"exp":1700000300,"role":"anon"}"#, NOT_ALLOWED), (r#"{"exp":1700000300}"#, OK)],
     );
     check(
         &json!({"role_claim": "/realm/0", "allowed_roles": ["user"]}),
         &[
             (r#"{"exp":1700000300,"realm":["user","admin"]}"#, OK),
-            (
-                r#"{"exp":1700000300,"realm":["admin","user"]}"#,
-                NOT_ALLOWED,
-            ),
+            (r#"{"exp":1700000300,"realm":["admin","user"]}"#, NOT_ALLOWED),
             (r#"{"exp":1700000300,"realm":[null]}"#, OK),
             (r#"{"exp":1700000300,"realm":[]}"#, OK),
             (r#"{"exp":1700000300,"realm":["user"],"role":"admin"}"#, OK),
@@ -708,10 +583,7 @@ fn the_role_is_an_allowed_string() {
     for role in ["[\"admin\"]", "{}", "1", "null"] {
         let claims = format!(r#"{{"exp":1700000300,"role":{role}}}"#);
         for members in [json!({}), json!({"allowed_roles": ["user"]})] {
-            assert_eq!(
-                accepted(role, verify(&members, &claims, NOW).1).role(),
-                None
-            );
+            assert_eq!(accepted(role, verify(&members, &claims, NOW).1).role(), None);
         }
     }
 }
@@ -728,26 +600,11 @@ fn trusted_claims_have_the_same_form() {
         (r#"{"iss":1}"#, WRONG_TYPE),
         (r#"{"aud":[1]}"#, WRONG_TYPE),
         (r#"{"exp":"1700000300"}"#, WRONG_TYPE),
-        (
-            r#"{"exp":1700000300000}"#,
-            Err(("28J09", "claim is out of range")),
-        ),
-        (
-            r#"{"x":"\u0000"}"#,
-            Err(("28J09", "claim cannot be held by jsonb")),
-        ),
-        (
-            r#"{"x":1e131072}"#,
-            Err(("28J09", "claim cannot be held by jsonb")),
-        ),
-        (
-            r#"{"sub":"alice","sub":"root"}"#,
-            Err(("28J01", "stands twice")),
-        ),
-        (
-            r#"{"sub":"alice",}"#,
-            Err(("28J01", "token payload is malformed")),
-        ),
+        (r#"{"exp":1700000300000}"#, Err(("28J09", "claim is out of range"))),
+        (r#"{"x":"\u0000"}"#, Err(("28J09", "claim cannot be held by jsonb"))),
+        (r#"{"x":1e131072}"#, Err(("28J09", "claim cannot be held by jsonb"))),
+        (r#"{"sub":"alice","sub":"root"}"#, Err(("28J01", "stands twice"))),
+        (r#"{"sub":"alice",}"#, Err(("28J01", "token payload is malformed"))),
         (r#"["sub"]"#, Err(("28J01", "token payload is malformed"))),
         ("", Err(("28J01", "token payload is malformed"))),
     ] {
@@ -758,10 +615,7 @@ fn trusted_claims_have_the_same_form() {
     }
     let trusted = Claims::trusted(r#"{"sub":"alice","exp":1600000000}"#).unwrap();
     assert_eq!(trusted.user_id(), Some("alice"));
-    assert_eq!(
-        trusted.check_expiry(NOW).unwrap_err().code().sqlstate(),
-        "28J04"
-    );
+    assert_eq!(trusted.check_expiry(NOW).unwrap_err().code().sqlstate(), "28J04");
 }
 
 /// What a token says is judged only once it is known who said it, and its times last, so that
@@ -772,47 +626,19 @@ fn checks_come_in_order() {
     let verifier = provider(signer(), &members);
     let stranger = Key::generate(Algorithm::EdDSA).with_kid("k1");
     let cases = [
-        (
-            r#"{"iss":"https://a.example","aud":"app","exp":1700000300}"#,
-            None,
-        ),
-        (
-            r#"{"iss":"https://a.example","aud":"app","exp":1}"#,
-            Some("28J04"),
-        ),
-        (
-            r#"{"iss":"https://a.example","aud":"app","exp":1,"nbf":1800000000}"#,
-            Some("28J05"),
-        ),
-        (
-            r#"{"iss":"https://a.example","aud":"x","exp":1}"#,
-            Some("28J07"),
-        ),
-        (
-            r#"{"iss":"https://a.example","aud":"app","exp":1,"sub":1}"#,
-            Some("28J09"),
-        ),
-        (
-            r#"{"iss":"https://a.example","aud":"app","exp":1,"role":"root"}"#,
-            Some("28J09"),
-        ),
-        (
-            r#"{"iss":"https://a.example","aud":"app","exp":"x"}"#,
-            Some("28J09"),
-        ),
-        (
-            r#"{"iss":"https://a.example","aud":"app","exp":1,"x":"\u0000"}"#,
-            Some("28J09"),
-        ),
+        (r#"{"iss":"https://a.example","aud":"app","exp":1700000300}"#, None),
+        (r#"{"iss":"https://a.example","aud":"app","exp":1}"#, Some("28J04")),
+        (r#"{"iss":"https://a.example","aud":"app","exp":1,"nbf":1800000000}"#, Some("28J05")),
+        (r#"{"iss":"https://a.example","aud":"x","exp":1}"#, Some("28J07")),
+        (r#"{"iss":"https://a.example","aud":"app","exp":1,"sub":1}"#, Some("28J09")),
+        (r#"{"iss":"https://a.example","aud":"app","exp":1,"role":"root"}"#, Some("28J09")),
+        (r#"{"iss":"https://a.example","aud":"app","exp":"x"}"#, Some("28J09")),
+        (r#"{"iss":"https://a.example","aud":"app","exp":1,"x":"\u0000"}"#, Some("28J09")),
         (r#"{"iss":"https://a.example","aud":"app"}"#, Some("28J09")),
     ];
     for (claims, code) in cases {
         let outcome = verifier.verify(&signer().claims(claims), NOW);
-        assert_eq!(
-            outcome.err().map(|refusal| refusal.code().sqlstate()),
-            code,
-            "{claims}"
-        );
+        assert_eq!(outcome.err().map(|refusal| refusal.code().sqlstate()), code, "{claims}");
         let forged = stranger.sign_raw(signer().header().as_bytes(), claims.as_bytes());
         refused(claims, &forged, verifier.verify(&forged, NOW), "28J03", "");
     }

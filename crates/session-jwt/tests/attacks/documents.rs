@@ -43,12 +43,7 @@ fn with(member: &str, value: &Value) -> Value {
 
 #[test]
 fn every_member_is_of_its_type() {
-    let strings = [
-        json!("x"),
-        json!("https://issuer.example"),
-        json!(" "),
-        json!("\u{e9}"),
-    ];
+    let strings = [json!("x"), json!("https://issuer.example"), json!(" "), json!("\u{e9}")];
     let no_strings = [
         json!(null),
         json!(true),
@@ -74,51 +69,26 @@ fn every_member_is_of_its_type() {
         json!([""]),
         json!(["a\u{0}b"]),
     ];
-    let paths = [
-        json!("x"),
-        json!("a.b"),
-        json!("https://x/y"),
-        json!("/a/b~1c/~0/0"),
-        json!("/"),
-    ];
+    let paths = [json!("x"), json!("a.b"), json!("https://x/y"), json!("/a/b~1c/~0/0"), json!("/")];
     let no_paths = [json!("/a~"), json!("/~2"), json!("/~x/y"), json!("/a/b~")];
     let not = |some: &[&[Value]]| some.concat();
     let table: [(&str, Vec<Value>, Vec<Value>); 12] = [
         ("name", strings.to_vec(), not(&[&no_strings, &lists])),
         ("issuer", strings.to_vec(), not(&[&no_strings, &lists])),
-        (
-            "audience",
-            not(&[&strings, &lists]),
-            not(&[&no_lists, &[json!([])]]),
-        ),
+        ("audience", not(&[&strings, &lists]), not(&[&no_lists, &[json!([])]])),
         (
             "jwks",
             vec![jwk(), json!({"keys": [jwk()]})],
-            not(&[
-                &no_strings,
-                &strings,
-                &[json!([jwk()]), json!({"keys": []})],
-            ]),
+            not(&[&no_strings, &strings, &[json!([jwk()]), json!({"keys": []})]]),
         ),
         (
             "secret",
-            vec![
-                json!(SECRET),
-                json!(SECRET[..32]),
-                json!("\u{e9}".repeat(16)),
-            ],
-            not(&[
-                &no_strings,
-                &[json!(SECRET[..31]), json!([SECRET]), json!({"k": SECRET})],
-            ]),
+            vec![json!(SECRET), json!(SECRET[..32]), json!("\u{e9}".repeat(16))],
+            not(&[&no_strings, &[json!(SECRET[..31]), json!([SECRET]), json!({"k": SECRET})]]),
         ),
         (
             "algorithms",
-            vec![
-                json!(["EdDSA"]),
-                json!(["Ed25519"]),
-                json!(["RS256", "EdDSA", "EdDSA"]),
-            ],
+            vec![json!(["EdDSA"]), json!(["Ed25519"]), json!(["RS256", "EdDSA", "EdDSA"])],
             not(&[
                 &no_lists,
                 &[
@@ -152,26 +122,10 @@ fn every_member_is_of_its_type() {
                 json!(1e300),
             ],
         ),
-        (
-            "required_claims",
-            not(&[&lists, &[json!([])]]),
-            not(&[&no_lists, &[json!("exp")]]),
-        ),
-        (
-            "user_id_claim",
-            paths.to_vec(),
-            not(&[&no_strings, &lists, &no_paths]),
-        ),
-        (
-            "role_claim",
-            paths.to_vec(),
-            not(&[&no_strings, &lists, &no_paths]),
-        ),
-        (
-            "allowed_roles",
-            not(&[&lists, &[json!([])]]),
-            not(&[&no_lists, &[json!("user")]]),
-        ),
+        ("required_claims", not(&[&lists, &[json!([])]]), not(&[&no_lists, &[json!("exp")]])),
+        ("user_id_claim", paths.to_vec(), not(&[&no_strings, &lists, &no_paths])),
+        ("role_claim", paths.to_vec(), not(&[&no_strings, &lists, &no_paths])),
+        ("allowed_roles", not(&[&lists, &[json!([])]]), not(&[&no_lists, &[json!("user")]])),
         (
             "monotonic_jti",
             vec![json!(true), json!(false)],
@@ -179,11 +133,7 @@ fn every_member_is_of_its_type() {
         ),
     ];
     let names: Vec<&str> = PROVIDER_MEMBERS.iter().map(|member| member.name).collect();
-    assert_eq!(
-        table.each_ref().map(|(name, ..)| *name),
-        names[..],
-        "a member has no cases"
-    );
+    assert_eq!(table.each_ref().map(|(name, ..)| *name), names[..], "a member has no cases");
     for (name, good, bad) in table {
         for value in good {
             right(&with(name, &value));
@@ -228,44 +178,23 @@ fn unknown_members_are_an_error() {
     let text = r#"{"issuer":"a","issuer":"b","secret":"x"}"#;
     refused("a member twice", text, load(text), "22023", "stands twice");
     let text = r#"{"issuer":"a","\u0069ssuer":"b","secret":"x"}"#;
-    refused(
-        "a member twice, escaped",
-        text,
-        load(text),
-        "22023",
-        "stands twice",
-    );
+    refused("a member twice, escaped", text, load(text), "22023", "stands twice");
 }
 
 #[test]
 fn a_provider_has_one_kind_of_keys() {
     assert!(!right(&json!({"jwks": jwk()})).has_secret());
     assert!(right(&json!({"secret": SECRET})).has_secret());
-    wrong(
-        &json!({"jwks": jwk(), "secret": SECRET}),
-        "provider has two kinds of keys",
-    );
+    wrong(&json!({"jwks": jwk(), "secret": SECRET}), "provider has two kinds of keys");
     wrong(&json!({}), "provider has no key");
-    wrong(
-        &json!({"name": "x", "issuer": "y", "audience": "z"}),
-        "\"x\" has neither",
-    );
+    wrong(&json!({"name": "x", "issuer": "y", "audience": "z"}), "\"x\" has neither");
     // What is wrong with the keys is said with the provider's name.
     let private = base(Algorithm::EdDSA).key.private_jwk().unwrap();
-    wrong(
-        &json!({"name": "x", "jwks": private}),
-        "Provider \"x\": Key 1",
-    );
-    wrong(
-        &json!({"issuer": "y", "secret": &SECRET[..31]}),
-        "Provider \"y\": It has 31 bytes",
-    );
+    wrong(&json!({"name": "x", "jwks": private}), "Provider \"x\": Key 1");
+    wrong(&json!({"issuer": "y", "secret": &SECRET[..31]}), "Provider \"y\": It has 31 bytes");
     wrong(&json!({"jwks": {"keys": []}}), "Provider 1: It has no keys");
     let mixed = json!({"keys": [jwk(), base(Algorithm::HS256).key.bare_public_jwk()]});
-    wrong(
-        &json!({"jwks": mixed}),
-        "mixes symmetric and asymmetric keys",
-    );
+    wrong(&json!({"jwks": mixed}), "mixes symmetric and asymmetric keys");
     // And it is an error even where other keys would do.
     wrong(&json!({"secret": SECRET, "jwks": private}), "");
     wrong(&json!({"jwks": jwk(), "secret": "short"}), "");
@@ -274,12 +203,7 @@ fn a_provider_has_one_kind_of_keys() {
 #[test]
 fn providers_are_objects() {
     let one = json!({"jwks": jwk()}).to_string();
-    for text in [
-        one.clone(),
-        format!("[{one}]"),
-        format!(" {one}\n"),
-        "[]".to_owned(),
-    ] {
+    for text in [one.clone(), format!("[{one}]"), format!(" {one}\n"), "[]".to_owned()] {
         accepted(&text, load(&text));
     }
     let json = "providers are not valid JSON";
@@ -291,30 +215,14 @@ fn providers_are_objects() {
         ("a comma too many", format!("[{one},]"), json),
         ("a comment", format!("-- x\n{one}"), json),
         ("a byte order mark", format!("\u{feff}{one}"), json),
-        (
-            "too deep",
-            format!("{}{}", "[".repeat(33), "]".repeat(33)),
-            "32 levels",
-        ),
+        ("too deep", format!("{}{}", "[".repeat(33), "]".repeat(33)), "32 levels"),
         ("null", "null".to_owned(), no_object),
         ("a string", "\"x\"".to_owned(), no_object),
         ("a number", "1".to_owned(), no_object),
         ("true", "true".to_owned(), no_object),
-        (
-            "an array of arrays",
-            format!("[[{one}]]"),
-            "Provider 1 is an array",
-        ),
-        (
-            "null among them",
-            format!("[{one},null]"),
-            "Provider 2 is null",
-        ),
-        (
-            "a string among them",
-            format!("[\"x\",{one}]"),
-            "Provider 1 is a string",
-        ),
+        ("an array of arrays", format!("[[{one}]]"), "Provider 1 is an array"),
+        ("null among them", format!("[{one},null]"), "Provider 2 is null"),
+        ("a string among them", format!("[\"x\",{one}]"), "Provider 1 is a string"),
     ] {
         refused(name, &text, load(&text), "22023", words);
     }
@@ -332,77 +240,24 @@ fn providers_differ() {
         }
         document
     };
-    let (name, issuer) = (
-        "two providers have one name",
-        "two providers serve one issuer",
-    );
+    let (name, issuer) = ("two providers have one name", "two providers serve one issuer");
     for (documents, expected) in [
+        (vec![document(None, Some("a")), document(None, Some("b")), document(None, None)], None),
+        (vec![document(None, Some("a")), document(None, Some("A"))], None),
+        (vec![document(None, Some("a")), document(None, Some("a/"))], None),
+        (vec![document(Some("x"), Some("a")), document(Some("y"), Some("b"))], None),
+        (vec![document(None, Some("a")), document(None, Some("a"))], Some(issuer)),
+        (vec![document(Some("x"), Some("a")), document(Some("y"), Some("a"))], Some(issuer)),
+        (vec![document(None, None), document(None, None)], Some(issuer)),
+        (vec![document(Some("x"), None), document(Some("y"), None)], Some("have no issuer")),
         (
-            vec![
-                document(None, Some("a")),
-                document(None, Some("b")),
-                document(None, None),
-            ],
-            None,
-        ),
-        (
-            vec![document(None, Some("a")), document(None, Some("A"))],
-            None,
-        ),
-        (
-            vec![document(None, Some("a")), document(None, Some("a/"))],
-            None,
-        ),
-        (
-            vec![
-                document(Some("x"), Some("a")),
-                document(Some("y"), Some("b")),
-            ],
-            None,
-        ),
-        (
-            vec![document(None, Some("a")), document(None, Some("a"))],
+            vec![document(None, Some("a")), document(None, Some("b")), document(None, Some("a"))],
             Some(issuer),
         ),
-        (
-            vec![
-                document(Some("x"), Some("a")),
-                document(Some("y"), Some("a")),
-            ],
-            Some(issuer),
-        ),
-        (
-            vec![document(None, None), document(None, None)],
-            Some(issuer),
-        ),
-        (
-            vec![document(Some("x"), None), document(Some("y"), None)],
-            Some("have no issuer"),
-        ),
-        (
-            vec![
-                document(None, Some("a")),
-                document(None, Some("b")),
-                document(None, Some("a")),
-            ],
-            Some(issuer),
-        ),
-        (
-            vec![
-                document(Some("x"), Some("a")),
-                document(Some("x"), Some("b")),
-            ],
-            Some(name),
-        ),
-        (
-            vec![document(Some("x"), Some("a")), document(Some("x"), None)],
-            Some(name),
-        ),
+        (vec![document(Some("x"), Some("a")), document(Some("x"), Some("b"))], Some(name)),
+        (vec![document(Some("x"), Some("a")), document(Some("x"), None)], Some(name)),
         // A provider without a name is called by its issuer.
-        (
-            vec![document(None, Some("a")), document(Some("a"), Some("b"))],
-            Some(name),
-        ),
+        (vec![document(None, Some("a")), document(Some("a"), Some("b"))], Some(name)),
     ] {
         let text = Value::from(documents).to_string();
         match expected {
@@ -417,11 +272,7 @@ fn providers_differ() {
 fn no_provider_serves_nobody() {
     let base = base(Algorithm::EdDSA);
     let with_issuer = base.claims(&CLAIMS.replace("\"sub\"", "\"iss\":\"a\",\"sub\""));
-    for verifier in [
-        Verifier::default(),
-        Verifier::new(Vec::new()).unwrap(),
-        load("[]").unwrap(),
-    ] {
+    for verifier in [Verifier::default(), Verifier::new(Vec::new()).unwrap(), load("[]").unwrap()] {
         for token in [base.token(), with_issuer.clone()] {
             refused(
                 "nobody",

@@ -23,15 +23,9 @@ fn the_name_of_the_scheme_is_no_part_of_a_token() {
     let base = base(Algorithm::ES256);
     let token = base.token();
     for scheme in ["Bearer ", "bearer "] {
-        let rejection = base
-            .verifier
-            .verify(&format!("{scheme}{token}"), NOW)
-            .unwrap_err();
+        let rejection = base.verifier.verify(&format!("{scheme}{token}"), NOW).unwrap_err();
         assert_eq!(rejection.code().sqlstate(), "28J01");
-        assert!(
-            rejection.hint().is_some_and(|hint| hint.contains("Bearer")),
-            "{rejection:?}"
-        );
+        assert!(rejection.hint().is_some_and(|hint| hint.contains("Bearer")), "{rejection:?}");
     }
 }
 
@@ -46,39 +40,15 @@ fn a_token_has_three_parts() {
         ("nothing", String::new(), "It has 1 part "),
         ("no dot", token.replace('.', ""), "It has 1 part "),
         ("two parts", format!("{header}.{payload}"), "It has 2 parts"),
-        (
-            "four parts",
-            format!("{token}.{signature}"),
-            "It has 4 parts",
-        ),
-        (
-            "four parts, the last empty",
-            format!("{token}."),
-            "It has 4 parts",
-        ),
-        (
-            "four parts, the first empty",
-            format!(".{token}"),
-            "It has 4 parts",
-        ),
+        ("four parts", format!("{token}.{signature}"), "It has 4 parts"),
+        ("four parts, the last empty", format!("{token}."), "It has 4 parts"),
+        ("four parts, the first empty", format!(".{token}"), "It has 4 parts"),
         ("two tokens", format!("{token}.{token}"), "It has 6 parts"),
-        (
-            "a JWE",
-            format!("{jwe}.{payload}.{payload}.{payload}.{payload}"),
-            "encrypted token",
-        ),
+        ("a JWE", format!("{jwe}.{payload}.{payload}.{payload}.{payload}"), "encrypted token"),
         ("only dots", "..".to_owned(), "token header is malformed"),
         ("five empty parts", "....".to_owned(), "encrypted token"),
-        (
-            "JSON",
-            json!({"payload": payload, "signature": signature}).to_string(),
-            "1 part ",
-        ),
-        (
-            "no header",
-            format!(".{payload}.{signature}"),
-            "token header is malformed",
-        ),
+        ("JSON", json!({"payload": payload, "signature": signature}).to_string(), "1 part "),
+        ("no header", format!(".{payload}.{signature}"), "token header is malformed"),
     ] {
         base.refuses(name, &text, "28J01", words);
     }
@@ -87,12 +57,7 @@ fn a_token_has_three_parts() {
     base.refuses_jwt("no payload", &empty, "28J01", "token payload is malformed");
     // Signed as it stands, with nothing for a header.
     let headless = base.sign_parts("", payload);
-    base.refuses(
-        "a signed token without header",
-        &headless,
-        "28J01",
-        "token header is malformed",
-    );
+    base.refuses("a signed token without header", &headless, "28J01", "token header is malformed");
 }
 
 #[test]
@@ -100,28 +65,11 @@ fn nothing_stands_around_a_token() {
     let base = base(Algorithm::EdDSA);
     let token = base.token();
     base.accepts("nothing around", &token);
-    for around in [
-        " ", "\n", "\r\n", "\t", "\0", "\u{feff}", "\u{a0}", "\"", "'", ",", ";",
-    ] {
+    for around in [" ", "\n", "\r\n", "\t", "\0", "\u{feff}", "\u{a0}", "\"", "'", ",", ";"] {
         let name = format!("{around:?}");
-        base.refuses(
-            &name,
-            &format!("{around}{token}"),
-            "28J01",
-            "token is not base64url",
-        );
-        base.refuses(
-            &name,
-            &format!("{token}{around}"),
-            "28J01",
-            "token is not base64url",
-        );
-        base.refuses(
-            &name,
-            &format!("{around}{token}{around}"),
-            "28J01",
-            "token is not base64url",
-        );
+        base.refuses(&name, &format!("{around}{token}"), "28J01", "token is not base64url");
+        base.refuses(&name, &format!("{token}{around}"), "28J01", "token is not base64url");
+        base.refuses(&name, &format!("{around}{token}{around}"), "28J01", "token is not base64url");
     }
     for prefix in ["Bearer ", "bearer ", "Bearer%20", "JWT "] {
         base.refuses(prefix, &format!("{prefix}{token}"), "28J01", "");
@@ -143,10 +91,7 @@ fn telling_parts() -> (String, String) {
 fn stray_bits(part: &str) -> String {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let (head, last) = part.split_at(part.len() - 1);
-    let value = ALPHABET
-        .iter()
-        .position(|byte| *byte == last.as_bytes()[0])
-        .unwrap();
+    let value = ALPHABET.iter().position(|byte| *byte == last.as_bytes()[0]).unwrap();
     let other = format!("{head}{}", char::from(ALPHABET[value | 1]));
     assert_ne!(other, part);
     assert_eq!(LENIENT.decode(&other), LENIENT.decode(part));
@@ -158,18 +103,12 @@ fn other_encodings(part: &str) -> Vec<(String, String)> {
     let (head, tail) = part.split_at(part.len() / 2);
     let mut out = vec![
         ("stray bits".to_owned(), stray_bits(part)),
-        (
-            "padding".to_owned(),
-            format!("{part}{}", "=".repeat(4 - part.len() % 4)),
-        ),
+        ("padding".to_owned(), format!("{part}{}", "=".repeat(4 - part.len() % 4))),
         ("one sign of padding".to_owned(), format!("{part}=")),
         ("padding first".to_owned(), format!("={part}")),
     ];
     for inside in [" ", "\n", "\r\n", "\t", "\0", "=", "\u{200b}", "%"] {
-        out.push((
-            format!("{inside:?} inside"),
-            format!("{head}{inside}{tail}"),
-        ));
+        out.push((format!("{inside:?} inside"), format!("{head}{inside}{tail}")));
         out.push((format!("{inside:?} at the end"), format!("{part}{inside}")));
     }
     let standard = part.replace('-', "+").replace('_', "/");
@@ -184,11 +123,7 @@ fn header_and_payload_are_strict_base64url() {
     let base = base(Algorithm::EdDSA);
     let (header, payload) = telling_parts();
     base.accepts("as it should be", &base.sign_parts(&header, &payload));
-    assert!(
-        STANDARD_NO_PAD
-            .decode(header.replace('-', "+").replace('_', "/"))
-            .is_ok()
-    );
+    assert!(STANDARD_NO_PAD.decode(header.replace('-', "+").replace('_', "/")).is_ok());
     for (name, other) in other_encodings(&header) {
         let token = base.sign_parts(&other, &payload);
         base.refuses(
@@ -200,21 +135,11 @@ fn header_and_payload_are_strict_base64url() {
     }
     for (name, other) in other_encodings(&payload) {
         let token = base.sign_parts(&header, &other);
-        base.refuses(
-            &format!("{name} in the payload"),
-            &token,
-            "28J01",
-            "The payload is not",
-        );
+        base.refuses(&format!("{name} in the payload"), &token, "28J01", "The payload is not");
     }
     // One character left over encodes nothing.
     let token = base.sign_parts(&header, &encode(CLAIMS)[..41]);
-    base.refuses(
-        "a character left over",
-        &token,
-        "28J01",
-        "The payload is not base64url",
-    );
+    base.refuses("a character left over", &token, "28J01", "The payload is not base64url");
 }
 
 #[test]
@@ -242,25 +167,14 @@ fn the_signature_is_strict_base64url() {
 fn not_an_object(object: &str) -> Vec<(&'static str, Vec<u8>)> {
     let inner = &object[1..object.len() - 1];
     let text = |text: String| text.into_bytes();
-    let raw = |bytes: &[u8]| {
-        [
-            b"{\"x\":\"".as_slice(),
-            bytes,
-            b"\",",
-            inner.as_bytes(),
-            b"}",
-        ]
-        .concat()
-    };
+    let raw =
+        |bytes: &[u8]| [b"{\"x\":\"".as_slice(), bytes, b"\",", inner.as_bytes(), b"}"].concat();
     vec![
         ("nothing", text(String::new())),
         ("white space", text("  ".to_owned())),
         ("an array", text(format!("[{object}]"))),
         ("an empty array", text("[]".to_owned())),
-        (
-            "a string",
-            text(serde_json::Value::from(object).to_string()),
-        ),
+        ("a string", text(serde_json::Value::from(object).to_string())),
         ("a number", text("1".to_owned())),
         ("null", text("null".to_owned())),
         ("true", text("true".to_owned())),
@@ -268,39 +182,21 @@ fn not_an_object(object: &str) -> Vec<(&'static str, Vec<u8>)> {
         ("something behind it", text(format!("{object}x"))),
         ("a brace behind it", text(format!("{object}}}"))),
         ("a comma behind it", text(format!("{object},"))),
-        (
-            "another object behind it",
-            text(format!("{object}{object}")),
-        ),
-        (
-            "another object in the next line",
-            text(format!("{object}\n{object}")),
-        ),
+        ("another object behind it", text(format!("{object}{object}"))),
+        ("another object in the next line", text(format!("{object}\n{object}"))),
         ("NUL behind it", text(format!("{object}\0"))),
         ("NUL before it", text(format!("\0{object}"))),
         ("a form feed", text(format!("\u{c}{object}"))),
         ("a no-break space", text(format!("\u{a0}{object}"))),
         ("no end", text(object[..object.len() - 1].to_owned())),
-        (
-            "an end within a string",
-            text(object[..object.len() / 2].to_owned()),
-        ),
+        ("an end within a string", text(object[..object.len() / 2].to_owned())),
         ("a trailing comma", text(format!("{{{inner},}}"))),
         ("a leading comma", text(format!("{{,{inner}}}"))),
         ("a missing comma", text(format!("{{\"x\":1 {inner}}}"))),
-        (
-            "a trailing comma in an array",
-            text(format!("{{{inner},\"x\":[1,]}}")),
-        ),
+        ("a trailing comma in an array", text(format!("{{{inner},\"x\":[1,]}}"))),
         ("a comment", text(format!("/* */{object}"))),
-        (
-            "a comment to the end of the line",
-            text(format!("{object}// x")),
-        ),
-        (
-            "a comment with a number sign",
-            text(format!("# x\n{object}")),
-        ),
+        ("a comment to the end of the line", text(format!("{object}// x"))),
+        ("a comment with a number sign", text(format!("# x\n{object}"))),
         ("single quotes", text(object.replace('"', "'"))),
         ("names without quotes", text(format!("{{x:1,{inner}}}"))),
         ("a line break in a string", raw(b"\n")),
@@ -311,10 +207,7 @@ fn not_an_object(object: &str) -> Vec<(&'static str, Vec<u8>)> {
         ("a surrogate in UTF-8", raw(b"\xed\xa0\x80")),
         ("beyond Unicode", raw(b"\xf4\x90\x80\x80")),
         ("Latin-1", raw(b"caf\xe9")),
-        (
-            "UTF-16",
-            object.encode_utf16().flat_map(u16::to_le_bytes).collect(),
-        ),
+        ("UTF-16", object.encode_utf16().flat_map(u16::to_le_bytes).collect()),
         ("a lone high surrogate", raw(br"\ud800")),
         ("a lone low surrogate", raw(br"\udc00")),
         ("surrogates the wrong way round", raw(br"\udc00\ud800")),
@@ -325,22 +218,10 @@ fn not_an_object(object: &str) -> Vec<(&'static str, Vec<u8>)> {
         ("Infinity", text(format!("{{\"x\":-Infinity,{inner}}}"))),
         ("a leading zero", text(format!("{{\"x\":01,{inner}}}"))),
         ("a plus sign", text(format!("{{\"x\":+1,{inner}}}"))),
-        (
-            "a hexadecimal number",
-            text(format!("{{\"x\":0x1,{inner}}}")),
-        ),
-        (
-            "no digit before the point",
-            text(format!("{{\"x\":.5,{inner}}}")),
-        ),
-        (
-            "no digit behind the point",
-            text(format!("{{\"x\":1.,{inner}}}")),
-        ),
-        (
-            "no digit in the exponent",
-            text(format!("{{\"x\":1e,{inner}}}")),
-        ),
+        ("a hexadecimal number", text(format!("{{\"x\":0x1,{inner}}}"))),
+        ("no digit before the point", text(format!("{{\"x\":.5,{inner}}}"))),
+        ("no digit behind the point", text(format!("{{\"x\":1.,{inner}}}"))),
+        ("no digit in the exponent", text(format!("{{\"x\":1e,{inner}}}"))),
         ("True", text(format!("{{\"x\":True,{inner}}}"))),
         ("a number for a name", text(format!("{{1:1,{inner}}}"))),
         ("no value", text(format!("{{\"x\":,{inner}}}"))),
@@ -355,33 +236,13 @@ fn still_an_object(object: &str) -> Vec<(&'static str, String)> {
         ("as it is", object.to_owned()),
         ("white space around", format!(" \t\r\n{object}\r\n ")),
         ("white space within", format!("{{\r\n  {inner}\r\n}}")),
-        (
-            "a surrogate pair",
-            format!(r#"{{"x":"\ud83d\ude00",{inner}}}"#),
-        ),
-        (
-            "a character beyond the BMP",
-            format!("{{\"x\":\"\u{1f600}\",{inner}}}"),
-        ),
-        (
-            "escapes",
-            format!(r#"{{"x":"\"\\\/\b\f\n\r\t\u00e9",{inner}}}"#),
-        ),
-        (
-            "an escaped name",
-            object
-                .replace("\"alg\"", r#""\u0061lg""#)
-                .replace("exp", r"\u0065xp"),
-        ),
-        (
-            "numbers",
-            format!(r#"{{"x":[0,-0,1.5,1e5,1E+5,-1.5e-5],{inner}}}"#),
-        ),
+        ("a surrogate pair", format!(r#"{{"x":"\ud83d\ude00",{inner}}}"#)),
+        ("a character beyond the BMP", format!("{{\"x\":\"\u{1f600}\",{inner}}}")),
+        ("escapes", format!(r#"{{"x":"\"\\\/\b\f\n\r\t\u00e9",{inner}}}"#)),
+        ("an escaped name", object.replace("\"alg\"", r#""\u0061lg""#).replace("exp", r"\u0065xp")),
+        ("numbers", format!(r#"{{"x":[0,-0,1.5,1e5,1E+5,-1.5e-5],{inner}}}"#)),
         ("an empty name", format!(r#"{{"":0,{inner}}}"#)),
-        (
-            "names that look alike",
-            format!(r#"{{"{0}":0,"{0} ":0,{inner}}}"#, "x"),
-        ),
+        ("names that look alike", format!(r#"{{"{0}":0,"{0} ":0,{inner}}}"#, "x")),
     ]
 }
 
@@ -420,27 +281,13 @@ fn nesting_is_limited() {
     for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
         let header = |n| format!(r#"{{"alg":"EdDSA","x":{}}}"#, nested(n, open, close));
         base.accepts("header, 32 levels", &base.with_header(&header(32)));
-        base.refuses(
-            "header, 33 levels",
-            &base.with_header(&header(33)),
-            "28J01",
-            "32 levels",
-        );
+        base.refuses("header, 33 levels", &base.with_header(&header(33)), "28J01", "32 levels");
         let claims = |n| format!(r#"{{"exp":1700000300,"x":{}}}"#, nested(n, open, close));
         base.accepts("payload, 32 levels", &base.claims(&claims(32)));
-        base.refuses_jwt(
-            "payload, 33 levels",
-            &base.claims(&claims(33)),
-            "28J01",
-            "32 levels",
-        );
+        base.refuses_jwt("payload, 33 levels", &base.claims(&claims(33)), "28J01", "32 levels");
     }
     // No end to it, and far too deep for a stack.
-    for text in [
-        "[".repeat(12_000),
-        r#"{"a":"#.repeat(2_400),
-        "[{\"a\":".repeat(2_000),
-    ] {
+    for text in ["[".repeat(12_000), r#"{"a":"#.repeat(2_400), "[{\"a\":".repeat(2_000)] {
         let token = base.key.sign_raw(base.header().as_bytes(), text.as_bytes());
         base.refuses_jwt("endless", &token, "28J01", "32 levels");
     }
@@ -474,35 +321,17 @@ fn length_is_limited() {
     for length in [16_385, 16_386, 20_000] {
         let token = token_of_length(base, length);
         assert_eq!(token.len(), length);
-        base.refuses(
-            "beyond the limit",
-            &token,
-            "28J01",
-            &format!("It has {length} bytes"),
-        );
+        base.refuses("beyond the limit", &token, "28J01", &format!("It has {length} bytes"));
     }
     // Bytes are counted, not characters, and before anything is looked at.
-    base.refuses(
-        "characters",
-        &"\u{20ac}".repeat(5462),
-        "28J01",
-        "It has 16386 bytes",
-    );
-    base.refuses(
-        "dots",
-        &".".repeat(1_000_000),
-        "28J01",
-        "It has 1000000 bytes",
-    );
+    base.refuses("characters", &"\u{20ac}".repeat(5462), "28J01", "It has 16386 bytes");
+    base.refuses("dots", &".".repeat(1_000_000), "28J01", "It has 1000000 bytes");
 }
 
 #[test]
 fn a_claim_stands_once() {
     let base = base(Algorithm::EdDSA);
-    base.accepts(
-        "once",
-        &base.claims(r#"{"exp":1700000300,"a":{"exp":1,"b":[{"a":1},{"a":1}]}}"#),
-    );
+    base.accepts("once", &base.claims(r#"{"exp":1700000300,"a":{"exp":1,"b":[{"a":1},{"a":1}]}}"#));
     let many: Vec<String> = (0..100).map(|n| format!(r#""m{n}":0"#)).collect();
     let many = format!(r#"{{"exp":1700000300,{},"m50":1}}"#, many.join(","));
     for claims in [
@@ -517,12 +346,7 @@ fn a_claim_stands_once() {
         r#"{"exp":1700000300,"":1,"":2}"#,
         &many,
     ] {
-        base.refuses_jwt(
-            claims,
-            &base.claims(claims),
-            "28J01",
-            "stands twice in one object",
-        );
+        base.refuses_jwt(claims, &base.claims(claims), "28J01", "stands twice in one object");
     }
 }
 
@@ -534,23 +358,11 @@ fn form_is_judged_first() {
     let stranger = Key::generate(Algorithm::EdDSA).with_kid("unknown");
     for (header, claims, code) in [
         (r#"{"alg":"EdDSA","kid":"unknown"}"#, CLAIMS, "28J02"),
-        (
-            r#"{"alg":"EdDSA","kid":"unknown","crit":[]}"#,
-            CLAIMS,
-            "28J01",
-        ),
-        (
-            r#"{"alg":"EdDSA","kid":"unknown","typ":"JWE"}"#,
-            CLAIMS,
-            "28J01",
-        ),
+        (r#"{"alg":"EdDSA","kid":"unknown","crit":[]}"#, CLAIMS, "28J01"),
+        (r#"{"alg":"EdDSA","kid":"unknown","typ":"JWE"}"#, CLAIMS, "28J01"),
         (r#"{"alg":"none","kid":"unknown"}"#, CLAIMS, "28J10"),
         (r#"{"alg":"EdDSA","kid":"unknown"}"#, "[]", "28J01"),
-        (
-            r#"{"alg":"EdDSA","kid":"unknown"}"#,
-            r#"{"a":1,"a":1}"#,
-            "28J01",
-        ),
+        (r#"{"alg":"EdDSA","kid":"unknown"}"#, r#"{"a":1,"a":1}"#, "28J01"),
     ] {
         let token = stranger.sign_raw(header.as_bytes(), claims.as_bytes());
         refused(header, &token, base.verifier.verify(&token, NOW), code, "");

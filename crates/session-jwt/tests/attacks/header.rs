@@ -19,18 +19,10 @@ fn an_unsigned_token_is_nobodys() {
             for (name, token) in [
                 ("signed with the key", signed.clone()),
                 ("with no signature", format!("{header}.{payload}.")),
-                (
-                    "with one byte of signature",
-                    format!("{header}.{payload}.AA"),
-                ),
+                ("with one byte of signature", format!("{header}.{payload}.AA")),
             ] {
                 let name = format!("{none}, {name}");
-                base.refuses(
-                    &name,
-                    &token,
-                    "28J10",
-                    "Unsigned tokens are never accepted.",
-                );
+                base.refuses(&name, &token, "28J10", "Unsigned tokens are never accepted.");
             }
         }
     }
@@ -41,25 +33,14 @@ fn an_unsigned_token_is_nobodys() {
 fn a_public_key_is_no_secret() {
     let hmac = base(Algorithm::HS256);
     hmac.accepts("HS256 with the secret", &hmac.token());
-    for algorithm in [
-        Algorithm::RS256,
-        Algorithm::PS256,
-        Algorithm::ES256,
-        Algorithm::EdDSA,
-    ] {
+    for algorithm in [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA] {
         let base = base(algorithm);
         base.accepts("as it should be", &base.token());
         let jwk = base.key.public_jwk();
         let mut secrets = public_key_encodings(&jwk);
         secrets.push(("the JWK".to_owned(), jwk.to_string().into_bytes()));
-        secrets.push((
-            "the bare JWK".to_owned(),
-            base.key.bare_public_jwk().to_string().into(),
-        ));
-        secrets.push((
-            "the JWK set".to_owned(),
-            json!({"keys": [jwk]}).to_string().into_bytes(),
-        ));
+        secrets.push(("the bare JWK".to_owned(), base.key.bare_public_jwk().to_string().into()));
+        secrets.push(("the JWK set".to_owned(), json!({"keys": [jwk]}).to_string().into_bytes()));
         secrets.push(("nothing".to_owned(), Vec::new()));
         for (name, secret) in secrets {
             for hash in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
@@ -109,19 +90,12 @@ fn public_key_encodings(jwk: &Value) -> Vec<(String, Vec<u8>)> {
         }
         _ => {
             forms.push(("x".to_owned(), bytes("x")));
-            sequence(&[
-                sequence(&[der(0x06, &[0x2b, 0x65, 0x70])]),
-                bits(&bytes("x")),
-            ])
+            sequence(&[sequence(&[der(0x06, &[0x2b, 0x65, 0x70])]), bits(&bytes("x"))])
         }
     };
     forms.extend(pem("PUBLIC KEY", &info));
     for member in ["n", "x"] {
-        forms.extend(
-            jwk[member]
-                .as_str()
-                .map(|text| (member.to_owned(), text.into())),
-        );
+        forms.extend(jwk[member].as_str().map(|text| (member.to_owned(), text.into())));
     }
     forms
 }
@@ -129,21 +103,11 @@ fn public_key_encodings(jwk: &Value) -> Vec<(String, Vec<u8>)> {
 /// DER itself, and PEM with and without the last line break.
 fn pem(label: &str, der: &[u8]) -> [(String, Vec<u8>); 3] {
     let body = STANDARD.encode(der);
-    let lines: Vec<&str> = body
-        .as_bytes()
-        .chunks(64)
-        .map(|l| str::from_utf8(l).unwrap())
-        .collect();
-    let pem = format!(
-        "-----BEGIN {label}-----\n{}\n-----END {label}-----",
-        lines.join("\n")
-    );
+    let lines: Vec<&str> = body.as_bytes().chunks(64).map(|l| str::from_utf8(l).unwrap()).collect();
+    let pem = format!("-----BEGIN {label}-----\n{}\n-----END {label}-----", lines.join("\n"));
     [
         (format!("{label} DER"), der.to_vec()),
-        (
-            format!("{label} PEM with a line break"),
-            format!("{pem}\n").into_bytes(),
-        ),
+        (format!("{label} PEM with a line break"), format!("{pem}\n").into_bytes()),
         (format!("{label} PEM"), pem.into_bytes()),
     ]
 }
@@ -160,10 +124,7 @@ fn der(tag: u8, contents: &[u8]) -> Vec<u8> {
 fn an_unknown_algorithm_is_refused() {
     let base = base(Algorithm::EdDSA);
     for name in ["EdDSA", "Ed25519"] {
-        base.accepts(
-            name,
-            &base.with_header(&format!(r#"{{"alg":"{name}","kid":"k1"}}"#)),
-        );
+        base.accepts(name, &base.with_header(&format!(r#"{{"alg":"{name}","kid":"k1"}}"#)));
     }
     for name in [
         "",
@@ -270,13 +231,7 @@ fn the_algorithm_is_the_keys() {
         if allowed {
             accepted(&name, outcome);
         } else {
-            refused(
-                &name,
-                &token,
-                outcome,
-                "28J10",
-                "token algorithm is not allowed",
-            );
+            refused(&name, &token, outcome, "28J10", "token algorithm is not allowed");
         }
     }
 }
@@ -307,49 +262,22 @@ fn a_secret_is_for_hs256() {
         if allowed {
             accepted(&name, outcome);
         } else {
-            refused(
-                &name,
-                &token,
-                outcome,
-                "28J10",
-                "token algorithm is not allowed",
-            );
+            refused(&name, &token, outcome, "28J10", "token algorithm is not allowed");
         }
     }
-    for (listed, length) in [
-        (json!(["HS384"]), 47),
-        (json!(["HS512"]), 63),
-        (json!(["RS256"]), 64),
-    ] {
+    for (listed, length) in [(json!(["HS384"]), 47), (json!(["HS512"]), 63), (json!(["RS256"]), 64)]
+    {
         let document = json!({"secret": &SECRET[..length], "algorithms": listed}).to_string();
-        refused(
-            "short",
-            &document,
-            Provider::parse_all(&document),
-            "22023",
-            "no key fits",
-        );
+        refused("short", &document, Provider::parse_all(&document), "22023", "no key fits");
     }
 }
 
 #[test]
 fn the_algorithm_fits_the_keys_type() {
     for base in BASES.iter() {
-        for other in BASES
-            .iter()
-            .filter(|other| other.algorithm != base.algorithm)
-        {
-            let name = format!(
-                "{} for a key of {}",
-                other.algorithm.name(),
-                base.algorithm.name()
-            );
-            base.refuses(
-                &name,
-                &other.token(),
-                "28J10",
-                "token algorithm is not allowed",
-            );
+        for other in BASES.iter().filter(|other| other.algorithm != base.algorithm) {
+            let name = format!("{} for a key of {}", other.algorithm.name(), base.algorithm.name());
+            base.refuses(&name, &other.token(), "28J10", "token algorithm is not allowed");
         }
     }
 }
@@ -368,23 +296,13 @@ impl Pair {
         let (first, second) = (key("k1"), key("k2"));
         let set = json!({"keys": [first.public_jwk(), second.public_jwk()]}).to_string();
         let provider = Provider::with_default_policy("p", KeySet::parse(&set).unwrap());
-        Self {
-            first,
-            second,
-            foreign: key("k3"),
-            verifier: Verifier::new(vec![provider]).unwrap(),
-        }
+        Self { first, second, foreign: key("k3"), verifier: Verifier::new(vec![provider]).unwrap() }
     }
 }
 
 #[test]
 fn the_key_id_decides_which_key() {
-    let Pair {
-        first,
-        second,
-        foreign,
-        verifier,
-    } = Pair::new();
+    let Pair { first, second, foreign, verifier } = Pair::new();
     let header = |kid: &str| format!(r#"{{"alg":"EdDSA"{kid}}}"#);
     let none = ("28J01", "not a string");
     for (kid, signer, expected) in [
@@ -404,11 +322,7 @@ fn the_key_id_decides_which_key() {
         (r#","kid":" k1""#, &first, Err(("28J02", "\" k1\""))),
         (r#","kid":"k1 ""#, &first, Err(("28J02", "\"k1 \""))),
         (r#","kid":"k1\u0000""#, &first, Err(("28J02", "\"k1\\u"))),
-        (
-            r#","kid":"../../dev/null""#,
-            &first,
-            Err(("28J02", "dev/null")),
-        ),
+        (r#","kid":"../../dev/null""#, &first, Err(("28J02", "dev/null"))),
         (r#","kid":"k1' OR '1'='1""#, &first, Err(("28J02", "OR"))),
         (r#","kid":null"#, &first, Err(none)),
         (r#","kid":1"#, &first, Err(none)),
@@ -467,12 +381,7 @@ fn an_algorithm_is_one_keys_not_the_sets() {
             (&first, other, false),
             (&second, one, false),
         ] {
-            let name = format!(
-                "{} for {} and {}",
-                algorithm.name(),
-                one.name(),
-                other.name()
-            );
+            let name = format!("{} for {} and {}", algorithm.name(), one.name(), other.name());
             let token = with_algorithm(signer, algorithm).sign(&json!({"exp": NOW + 1}));
             let outcome = verify_jws(&token, &keys);
             if allowed {
@@ -490,10 +399,7 @@ fn an_algorithm_is_one_keys_not_the_sets() {
 fn a_key_without_id_serves_tokens_without_id() {
     let base = base(Algorithm::EdDSA);
     let keys = KeySet::parse(&base.key.bare_public_jwk().to_string()).unwrap();
-    accepted(
-        "no kid",
-        verify_jws(&base.with_header(r#"{"alg":"EdDSA"}"#), &keys),
-    );
+    accepted("no kid", verify_jws(&base.with_header(r#"{"alg":"EdDSA"}"#), &keys));
     for kid in ["k1", ""] {
         let token = base.with_header(&format!(r#"{{"alg":"EdDSA","kid":"{kid}"}}"#));
         refused(
@@ -546,12 +452,7 @@ fn parameters_that_change_what_is_signed_are_refused() {
         r#","jwk":null"#,
     ] {
         let token = base.with_header(&header(member));
-        base.refuses(
-            member,
-            &token,
-            "28J01",
-            "token header asks for what is not supported",
-        );
+        base.refuses(member, &token, "28J01", "token header asks for what is not supported");
     }
 }
 
@@ -564,10 +465,7 @@ fn a_key_in_the_token_is_not_trusted() {
     for (member, code) in [
         ("".to_owned(), "28J03"),
         (format!(r#","jwk":{jwk}"#), "28J01"),
-        (
-            r#","jku":"https://forger.example/jwks.json""#.to_owned(),
-            "28J01",
-        ),
+        (r#","jku":"https://forger.example/jwks.json""#.to_owned(), "28J01"),
         (format!(r#","keys":[{jwk}]"#), "28J03"),
         (format!(r#","JWK":{jwk}"#), "28J03"),
     ] {
@@ -652,10 +550,7 @@ fn the_type_is_a_jwt() {
 #[test]
 fn a_parameter_stands_once() {
     let base = base(Algorithm::EdDSA);
-    base.accepts(
-        "once",
-        &base.with_header(r#"{"alg":"EdDSA","x":{"y":1},"y":1}"#),
-    );
+    base.accepts("once", &base.with_header(r#"{"alg":"EdDSA","x":{"y":1},"y":1}"#));
     for header in [
         r#"{"alg":"EdDSA","alg":"EdDSA"}"#,
         r#"{"alg":"EdDSA","alg":"none"}"#,
@@ -668,12 +563,7 @@ fn a_parameter_stands_once() {
         r#"{"alg":"EdDSA","x":{"y":1,"y":1}}"#,
         r#"{"alg":"EdDSA","x":[{"y":[{"z":1,"\u007a":2}]}]}"#,
     ] {
-        base.refuses(
-            header,
-            &base.with_header(header),
-            "28J01",
-            "stands twice in one object",
-        );
+        base.refuses(header, &base.with_header(header), "28J01", "stands twice in one object");
     }
 }
 
@@ -686,37 +576,19 @@ fn what_a_message_quotes_is_harmless() {
         ("alg", format!(r#"{{"alg":"{long}"}}"#)),
         ("kid", format!(r#"{{"alg":"EdDSA","kid":"{long}"}}"#)),
         ("typ", format!(r#"{{"alg":"EdDSA","typ":"{long}"}}"#)),
-        (
-            "member",
-            format!(r#"{{"alg":"EdDSA","{long}":1,"{long}":1}}"#),
-        ),
+        ("member", format!(r#"{{"alg":"EdDSA","{long}":1,"{long}":1}}"#)),
     ] {
-        let refusal = base
-            .verifier
-            .verify(&base.with_header(&header), NOW)
-            .unwrap_err();
+        let refusal = base.verifier.verify(&base.with_header(&header), NOW).unwrap_err();
         assert!(refusal.detail().unwrap().len() < 400, "{name}: {refusal:?}");
     }
     let header = r#"{"alg":"EdDSA","kid":"a\n\r\u0000\u001b[31m\u202e\"b"}"#;
-    let refusal = base
-        .verifier
-        .verify(&base.with_header(header), NOW)
-        .unwrap_err();
+    let refusal = base.verifier.verify(&base.with_header(header), NOW).unwrap_err();
     let detail = refusal.detail().unwrap();
     for escape in [r"\n", r"\r", r"\u{1b}", r"\u{202e}", r#"\"b"#] {
         assert!(detail.contains(escape), "{escape} is not in {detail}");
     }
-    assert!(
-        !detail.contains(|c: char| c.is_control() || c == '\u{202e}'),
-        "{detail}"
-    );
+    assert!(!detail.contains(|c: char| c.is_control() || c == '\u{202e}'), "{detail}");
     // A token that looks like base64url in its kid is not in the message by way of its parts.
     let token = base.with_header(&format!(r#"{{"alg":"EdDSA","kid":"{}"}}"#, encode("k")));
-    refused(
-        "kid",
-        &token,
-        base.verifier.verify(&token, NOW),
-        "28J02",
-        "\"aw\"",
-    );
+    refused("kid", &token, base.verifier.verify(&token, NOW), "28J02", "\"aw\"");
 }

@@ -22,30 +22,16 @@ fn unusable(name: &str, entry: &Value, reason: &str) {
     refused(name, &as_key, KeySet::parse(&as_key), "22023", reason);
 
     let symmetric = entry.get("kty").is_some_and(|kty| kty == "oct");
-    let good = if symmetric {
-        base(Algorithm::HS256)
-    } else {
-        base(Algorithm::EdDSA)
-    };
+    let good = if symmetric { base(Algorithm::HS256) } else { base(Algorithm::EdDSA) };
     for (set, index) in [
         (json!({"keys": [good.key.public_jwk(), entry]}), 1),
         (json!({"keys": [entry, good.key.public_jwk()]}), 0),
     ] {
         let keys = accepted(name, KeySet::parse(&set.to_string()));
-        let [passed_over] = keys.unusable() else {
-            panic!("{name}: {:?}", keys.unusable())
-        };
+        let [passed_over] = keys.unusable() else { panic!("{name}: {:?}", keys.unusable()) };
         assert_eq!(passed_over.index, index, "{name}");
-        assert_eq!(
-            passed_over.kid.as_deref(),
-            entry.get("kid").and_then(Value::as_str),
-            "{name}"
-        );
-        assert!(
-            passed_over.reason.contains(reason),
-            "{name}: {}",
-            passed_over.reason
-        );
+        assert_eq!(passed_over.kid.as_deref(), entry.get("kid").and_then(Value::as_str), "{name}");
+        assert!(passed_over.reason.contains(reason), "{name}: {}", passed_over.reason);
         keeps_secret(name, &as_key, &passed_over.reason);
         assert_eq!(keys.kids().collect::<Vec<_>>(), ["k1"], "{name}");
         accepted(name, verify_jws(&good.token(), &keys));
@@ -87,10 +73,7 @@ fn rsa_keys_are_sound() {
     let rsa = bare(Algorithm::RS256);
     usable("as it should be", &rsa);
     for bits in [2048, 2049, 2056, 3072, 4096, 8191, 8192] {
-        usable(
-            &format!("{bits} bits"),
-            &with(&rsa, json!({"n": modulus(bits)})),
-        );
+        usable(&format!("{bits} bits"), &with(&rsa, json!({"n": modulus(bits)})));
     }
     for bits in [8, 512, 1024, 1536, 2040, 2047, 8193, 8200, 16384] {
         let words = format!("Its modulus has {bits} bits");
@@ -99,23 +82,11 @@ fn rsa_keys_are_sound() {
     let n = decode(rsa["n"].as_str().unwrap());
     let mut even = n.clone();
     *even.last_mut().unwrap() &= 0xfe;
-    unusable(
-        "even n",
-        &with(&rsa, json!({"n": encode(even)})),
-        "Its modulus is even",
-    );
+    unusable("even n", &with(&rsa, json!({"n": encode(even)})), "Its modulus is even");
     let zero = "is empty or begins with a zero octet";
     let padded = encode([&[0], &n[..]].concat());
-    unusable(
-        "n with a leading zero",
-        &with(&rsa, json!({"n": padded})),
-        zero,
-    );
-    unusable(
-        "n of zeros",
-        &with(&rsa, json!({"n": encode([0; 256])})),
-        zero,
-    );
+    unusable("n with a leading zero", &with(&rsa, json!({"n": padded})), zero);
+    unusable("n of zeros", &with(&rsa, json!({"n": encode([0; 256])})), zero);
     unusable("empty n", &with(&rsa, json!({"n": ""})), zero);
     unusable(
         "short n in 256 bytes",
@@ -152,34 +123,19 @@ fn rsa_keys_are_sound() {
         ("0", &[0], zero),
         ("65537 with a leading zero", &[0, 1, 0, 1], zero),
     ] {
-        unusable(
-            &format!("e = {name}"),
-            &with(&rsa, json!({"e": encode(e)})),
-            reason,
-        );
+        unusable(&format!("e = {name}"), &with(&rsa, json!({"e": encode(e)})), reason);
     }
-    unusable(
-        "n equal to e",
-        &with(&rsa, json!({"e": rsa["n"]})),
-        exponent,
-    );
+    unusable("n equal to e", &with(&rsa, json!({"e": rsa["n"]})), exponent);
 }
 
 #[test]
 fn hmac_keys_are_as_long_as_the_hash() {
     let secret = SECRET.as_bytes();
     let oct = |length: usize, alg: Option<&str>| {
-        with(
-            &json!({"kty": "oct", "k": encode(&secret[..length])}),
-            json!({"alg": alg}),
-        )
+        with(&json!({"kty": "oct", "k": encode(&secret[..length])}), json!({"alg": alg}))
     };
-    for (alg, least) in [
-        (None, 32),
-        (Some("HS256"), 32),
-        (Some("HS384"), 48),
-        (Some("HS512"), 64),
-    ] {
+    for (alg, least) in [(None, 32), (Some("HS256"), 32), (Some("HS384"), 48), (Some("HS512"), 64)]
+    {
         let name = format!("{alg:?}");
         usable(&name, &oct(least, alg));
         usable(&name, &oct(least + 1, alg));
@@ -188,33 +144,16 @@ fn hmac_keys_are_as_long_as_the_hash() {
             unusable(&name, &oct(length, alg), &reason);
         }
     }
-    unusable(
-        "32 bytes for HS512",
-        &oct(32, Some("HS512")),
-        "HS512 needs at least 64",
-    );
-    unusable(
-        "32 bytes for HS384",
-        &oct(32, Some("HS384")),
-        "HS384 needs at least 48",
-    );
+    unusable("32 bytes for HS512", &oct(32, Some("HS512")), "HS512 needs at least 64");
+    unusable("32 bytes for HS384", &oct(32, Some("HS384")), "HS384 needs at least 48");
     // What an administrator lists does not make it longer.
     let keys = usable("32 bytes", &oct(32, None));
     let listed = [session_jwt::Algorithm::HS512].into_iter().collect();
-    refused(
-        "listed",
-        "",
-        keys.with_algorithms(listed),
-        "22023",
-        "no key fits",
-    );
+    refused("listed", "", keys.with_algorithms(listed), "22023", "no key fits");
     let keys = usable("48 bytes", &oct(48, None));
     let listed = [session_jwt::Algorithm::HS384, session_jwt::Algorithm::HS512];
     let keys = keys.with_algorithms(listed.into_iter().collect()).unwrap();
-    assert_eq!(
-        keys.algorithms(),
-        [session_jwt::Algorithm::HS384].into_iter().collect()
-    );
+    assert_eq!(keys.algorithms(), [session_jwt::Algorithm::HS384].into_iter().collect());
 }
 
 #[test]
@@ -223,10 +162,7 @@ fn ec_keys_are_points_on_their_curve() {
     usable("P-256", &p256);
     usable("P-384", &p384);
     for (jwk, other, length) in [(&p256, "P-384", 32), (&p384, "P-256", 48)] {
-        let (x, y) = (
-            decode(jwk["x"].as_str().unwrap()),
-            decode(jwk["y"].as_str().unwrap()),
-        );
+        let (x, y) = (decode(jwk["x"].as_str().unwrap()), decode(jwk["y"].as_str().unwrap()));
         let point = |x: &[u8], y: &[u8]| with(jwk, json!({"x": encode(x), "y": encode(y)}));
         let mut off = y.clone();
         off[length - 1] ^= 1;
@@ -248,28 +184,16 @@ fn ec_keys_are_points_on_their_curve() {
             ("x long", padded(&x), y.clone()),
             ("y long", x.clone(), padded(&y)),
             ("both long", padded(&x), padded(&y)),
-            (
-                "a byte moved over",
-                x[..length - 1].to_vec(),
-                [&x[length - 1..], &y[..]].concat(),
-            ),
+            ("a byte moved over", x[..length - 1].to_vec(), [&x[length - 1..], &y[..]].concat()),
             ("no x", vec![], y.clone()),
             ("no y", x.clone(), vec![]),
-            (
-                "a whole point for x",
-                [&[4], &x[..], &y[..]].concat(),
-                y.clone(),
-            ),
+            ("a whole point for x", [&[4], &x[..], &y[..]].concat(), y.clone()),
             ("the point at infinity", vec![0], vec![]),
         ] {
             unusable(name, &point(&x, &y), "Its coordinates have");
         }
         // Of the right length for the curve that they claim.
-        unusable(
-            "another curve's name",
-            &with(jwk, json!({"crv": other})),
-            "Its coordinates have",
-        );
+        unusable("another curve's name", &with(jwk, json!({"crv": other})), "Its coordinates have");
         let resized = |bytes: &[u8]| {
             let mut bytes = [&[0; 16], bytes].concat();
             encode(bytes.split_off(bytes.len() - (80 - length)))
@@ -280,15 +204,7 @@ fn ec_keys_are_points_on_their_curve() {
             &with(jwk, relabelled),
             "Its coordinates are no point on",
         );
-        for crv in [
-            "P-521",
-            "P-224",
-            "secp256k1",
-            "p-256",
-            "prime256v1",
-            "Ed25519",
-            "",
-        ] {
+        for crv in ["P-521", "P-224", "secp256k1", "p-256", "prime256v1", "Ed25519", ""] {
             unusable(crv, &with(jwk, json!({"crv": crv})), "is not supported");
         }
         unusable("no crv", &with(jwk, json!({"crv": null})), "It has no crv");
@@ -317,29 +233,16 @@ const SMALL_ORDER: [&str; 14] = [
 
 #[test]
 fn ed25519_keys_are_not_of_small_order() {
-    let torsion: Vec<_> = EIGHT_TORSION
-        .iter()
-        .map(|point| point.compress().to_bytes())
-        .collect();
+    let torsion: Vec<_> = EIGHT_TORSION.iter().map(|point| point.compress().to_bytes()).collect();
     for encoding in &SMALL_ORDER[..8] {
-        assert!(
-            torsion.iter().any(|point| point[..] == hex(encoding)),
-            "{encoding}"
-        );
+        assert!(torsion.iter().any(|point| point[..] == hex(encoding)), "{encoding}");
     }
     for (place, encoding) in SMALL_ORDER.iter().enumerate() {
-        let point = CompressedEdwardsY::from_slice(&hex(encoding))
-            .unwrap()
-            .decompress()
-            .unwrap();
+        let point = CompressedEdwardsY::from_slice(&hex(encoding)).unwrap().decompress().unwrap();
         assert!(point.is_small_order(), "{encoding}");
         let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": encode(hex(encoding))});
         let canonical = place < 8;
-        let reason = if canonical {
-            "a point of small order"
-        } else {
-            "no point on Ed25519"
-        };
+        let reason = if canonical { "a point of small order" } else { "no point on Ed25519" };
         unusable(encoding, &jwk, reason);
     }
 }
@@ -381,11 +284,7 @@ fn ed25519_keys_are_points() {
         ("33 bytes, the first zero", [&[0], &x[..]].concat()),
         ("64 bytes", [&x[..], &x[..]].concat()),
     ] {
-        unusable(
-            name,
-            &with(&jwk, json!({"x": encode(bytes)})),
-            "Ed25519 needs 32",
-        );
+        unusable(name, &with(&jwk, json!({"x": encode(bytes)})), "Ed25519 needs 32");
     }
     let off_curve = (2..=255)
         .map(|y| {
@@ -407,12 +306,7 @@ fn ed25519_keys_are_points() {
 /// RFC 7517 sections 4.1 to 4.5, for every type of key.
 #[test]
 fn a_key_says_what_it_is_for() {
-    for algorithm in [
-        Algorithm::HS256,
-        Algorithm::RS256,
-        Algorithm::ES256,
-        Algorithm::EdDSA,
-    ] {
+    for algorithm in [Algorithm::HS256, Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA] {
         let jwk = bare(algorithm);
         for members in [
             json!({"use": "sig"}),
@@ -435,39 +329,15 @@ fn a_key_says_what_it_is_for() {
             ("use", json!(1), "Its use is a number"),
             ("key_ops", json!([]), "does not contain \"verify\""),
             ("key_ops", json!(["sign"]), "does not contain \"verify\""),
-            (
-                "key_ops",
-                json!(["encrypt", "wrapKey"]),
-                "does not contain \"verify\"",
-            ),
+            ("key_ops", json!(["encrypt", "wrapKey"]), "does not contain \"verify\""),
             ("key_ops", json!(["Verify"]), "does not contain \"verify\""),
-            (
-                "key_ops",
-                json!(["verify", "verify"]),
-                "names one operation twice",
-            ),
-            (
-                "key_ops",
-                json!(["verify", "sign", "sign"]),
-                "names one operation twice",
-            ),
+            ("key_ops", json!(["verify", "verify"]), "names one operation twice"),
+            ("key_ops", json!(["verify", "sign", "sign"]), "names one operation twice"),
             ("key_ops", json!("verify"), "is not an array of strings"),
-            (
-                "key_ops",
-                json!({"verify": true}),
-                "is not an array of strings",
-            ),
-            (
-                "key_ops",
-                json!(["verify", 1]),
-                "is not an array of strings",
-            ),
+            ("key_ops", json!({"verify": true}), "is not an array of strings"),
+            ("key_ops", json!(["verify", 1]), "is not an array of strings"),
             ("key_ops", json!(1), "is not an array of strings"),
-            (
-                "alg",
-                json!("RSA-OAEP"),
-                "Its alg \"RSA-OAEP\" is not supported",
-            ),
+            ("alg", json!("RSA-OAEP"), "Its alg \"RSA-OAEP\" is not supported"),
             ("alg", json!("none"), "Its alg \"none\" is not supported"),
             ("alg", json!("ES512"), "is not supported"),
             ("alg", json!("rs256"), "is not supported"),
@@ -496,11 +366,7 @@ fn a_key_says_what_it_is_for() {
         }) {
             let name = other.algorithm.name();
             let jwk = with(&jwk, json!({"alg": name}));
-            unusable(
-                &name,
-                &jwk,
-                &format!("Its alg {name} does not fit its type"),
-            );
+            unusable(&name, &jwk, &format!("Its alg {name} does not fit its type"));
         }
     }
 }
@@ -519,11 +385,7 @@ fn key_material_is_strict_base64url() {
         let jwk = match algorithm {
             Algorithm::ES256 | Algorithm::ES384 | Algorithm::EdDSA => (0..)
                 .map(|_| Key::generate(algorithm).bare_public_jwk())
-                .find(|jwk| {
-                    members
-                        .iter()
-                        .all(|m| jwk[m].as_str().unwrap().contains(['-', '_']))
-                })
+                .find(|jwk| members.iter().all(|m| jwk[m].as_str().unwrap().contains(['-', '_'])))
                 .unwrap(),
             _ => bare(algorithm),
         };
@@ -548,11 +410,7 @@ fn key_material_is_strict_base64url() {
             }
             for value in [json!(1), json!(true), json!([text]), json!({"bytes": text})] {
                 let reason = format!("Its {member} is");
-                unusable(
-                    &value.to_string(),
-                    &with(&jwk, json!({member: value})),
-                    &reason,
-                );
+                unusable(&value.to_string(), &with(&jwk, json!({member: value})), &reason);
             }
             let without = with(&jwk, json!({member: null}));
             unusable("without", &without, &format!("It has no {member}"));
@@ -562,12 +420,7 @@ fn key_material_is_strict_base64url() {
 
 #[test]
 fn a_private_key_is_refused_at_once() {
-    for algorithm in [
-        Algorithm::RS256,
-        Algorithm::ES256,
-        Algorithm::ES384,
-        Algorithm::EdDSA,
-    ] {
+    for algorithm in [Algorithm::RS256, Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA] {
         let base = base(algorithm);
         let public = base.key.public_jwk();
         usable("public", &public);
@@ -612,26 +465,17 @@ fn a_set_is_of_one_kind_and_names_each_key_once() {
         (json!([ed]), None),
         (json!([ed, ec, rsa]), None),
         (json!([oct, key(Algorithm::HS512, "oct2")]), None),
-        (
-            json!([bare(Algorithm::EdDSA), bare(Algorithm::ES256)]),
-            None,
-        ),
+        (json!([bare(Algorithm::EdDSA), bare(Algorithm::ES256)]), None),
         (json!([ed, with(&ec, json!({"kid": "Ed"}))]), None),
         (json!([ed, ed]), Some(twice)),
-        (
-            json!([ed, rsa, with(&ec, json!({"kid": "ed"}))]),
-            Some(twice),
-        ),
+        (json!([ed, rsa, with(&ec, json!({"kid": "ed"}))]), Some(twice)),
         // A key that is passed over has its id all the same.
         (json!([ed, encryption]), Some(twice)),
         (json!([encryption, ed]), Some(twice)),
         (json!([ed, oct]), Some(mixed)),
         (json!([oct, rsa]), Some(mixed)),
         (json!([oct, ec, rsa, ed]), Some(mixed)),
-        (
-            json!([bare(Algorithm::HS256), bare(Algorithm::RS256)]),
-            Some(mixed),
-        ),
+        (json!([bare(Algorithm::HS256), bare(Algorithm::RS256)]), Some(mixed)),
         // So does a key that is passed over for its weakness.
         (json!([ed, {"kty": "oct", "k": "c2hvcnQ"}]), Some(mixed)),
         (json!([oct, null, {"kty": 1}]), None),
@@ -645,10 +489,8 @@ fn a_set_is_of_one_kind_and_names_each_key_once() {
             Some(words) => drop(refused(&text, &text, KeySet::parse(&text), "22023", words)),
         }
     }
-    let escaped = format!(
-        r#"{{"keys":[{ed},{}]}}"#,
-        ec.to_string().replace("\"ec\"", r#""\u0065d""#)
-    );
+    let escaped =
+        format!(r#"{{"keys":[{ed},{}]}}"#, ec.to_string().replace("\"ec\"", r#""\u0065d""#));
     refused("escaped", &escaped, KeySet::parse(&escaped), "22023", twice);
 }
 
@@ -695,48 +537,16 @@ fn a_key_document_is_a_jwk_or_a_jwk_set() {
         ("single quotes", jwk.replace('"', "'"), json),
         ("cut off", jwk[..jwk.len() - 1].to_owned(), json),
         ("too deep", deep, "32 levels"),
-        (
-            "PEM",
-            "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----".to_owned(),
-            json,
-        ),
+        ("PEM", "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----".to_owned(), json),
         ("a URL", "https://issuer.example/jwks.json".to_owned(), json),
-        (
-            "a member twice",
-            format!(r#"{{{inner},{inner}}}"#),
-            "stands twice",
-        ),
-        (
-            "kty twice",
-            format!(r#"{{"kty":"oct",{inner}}}"#),
-            "stands twice",
-        ),
-        (
-            "kty twice, escaped",
-            format!(r#"{{"\u006bty":"oct",{inner}}}"#),
-            "stands twice",
-        ),
-        (
-            "x twice within a set",
-            format!(r#"{{"keys":[{{{inner},"x":"AA"}}]}}"#),
-            "stands twice",
-        ),
-        (
-            "keys twice",
-            format!(r#"{{"keys":[{jwk}],"keys":[{jwk}]}}"#),
-            "stands twice",
-        ),
-        (
-            "a key and a set",
-            format!(r#"{{{inner},"keys":[{jwk}]}}"#),
-            "both",
-        ),
+        ("a member twice", format!(r#"{{{inner},{inner}}}"#), "stands twice"),
+        ("kty twice", format!(r#"{{"kty":"oct",{inner}}}"#), "stands twice"),
+        ("kty twice, escaped", format!(r#"{{"\u006bty":"oct",{inner}}}"#), "stands twice"),
+        ("x twice within a set", format!(r#"{{"keys":[{{{inner},"x":"AA"}}]}}"#), "stands twice"),
+        ("keys twice", format!(r#"{{"keys":[{jwk}],"keys":[{jwk}]}}"#), "stands twice"),
+        ("a key and a set", format!(r#"{{{inner},"keys":[{jwk}]}}"#), "both"),
         ("an array of keys", format!("[{jwk}]"), neither),
-        (
-            "a string",
-            serde_json::Value::from(jwk.as_str()).to_string(),
-            neither,
-        ),
+        ("a string", serde_json::Value::from(jwk.as_str()).to_string(), neither),
         ("a number", "1".to_owned(), neither),
         ("null", "null".to_owned(), neither),
         ("true", "true".to_owned(), neither),
@@ -774,9 +584,5 @@ fn debug_forms_show_no_key() {
     }
     let document = json!({"secret": SECRET}).to_string();
     let providers = Provider::parse_all(&document).unwrap();
-    keeps_secret(
-        "Provider",
-        &document,
-        &format!("{providers:?} {providers:#?}"),
-    );
+    keeps_secret("Provider", &document, &format!("{providers:?} {providers:#?}"));
 }

@@ -52,43 +52,29 @@ static BASES: LazyLock<Vec<Base>> = LazyLock::new(|| {
 });
 
 fn base(algorithm: Algorithm) -> &'static Base {
-    BASES
-        .iter()
-        .find(|base| base.algorithm == algorithm)
-        .unwrap()
+    BASES.iter().find(|base| base.algorithm == algorithm).unwrap()
 }
 
 /// The same pair, signing with another algorithm of its type.
 fn with_algorithm(key: &Key, algorithm: Algorithm) -> Key {
-    Key::from_private_jwk(&key.private_jwk().unwrap())
-        .unwrap()
-        .with_algorithm(algorithm)
+    Key::from_private_jwk(&key.private_jwk().unwrap()).unwrap().with_algorithm(algorithm)
 }
 
 impl Base {
     fn new(algorithm: Algorithm, key: Key) -> Self {
         let keys = || KeySet::parse(&key.public_jwk().to_string()).unwrap();
         let verifier = Verifier::new(vec![Provider::with_default_policy("p", keys())]).unwrap();
-        Self {
-            algorithm,
-            keys: keys(),
-            verifier,
-            key,
-        }
+        Self { algorithm, keys: keys(), verifier, key }
     }
 
     /// The header that the base's tokens have.
     fn header(&self) -> String {
-        format!(
-            r#"{{"alg":"{}","kid":"k1","typ":"JWT"}}"#,
-            self.algorithm.name()
-        )
+        format!(r#"{{"alg":"{}","kid":"k1","typ":"JWT"}}"#, self.algorithm.name())
     }
 
     /// A token with these claims.
     fn claims(&self, claims: &str) -> String {
-        self.key
-            .sign_raw(self.header().as_bytes(), claims.as_bytes())
+        self.key.sign_raw(self.header().as_bytes(), claims.as_bytes())
     }
 
     /// A token with this header, signed by the key whatever the header says.
@@ -104,10 +90,7 @@ impl Base {
     /// A token whose first two parts are these texts, base64url or not.
     fn sign_parts(&self, header: &str, payload: &str) -> String {
         let input = format!("{header}.{payload}");
-        format!(
-            "{input}.{}",
-            encode(self.key.signature(input.as_bytes()).unwrap())
-        )
+        format!("{input}.{}", encode(self.key.signature(input.as_bytes()).unwrap()))
     }
 
     /// The token is accepted on both ways in.
@@ -156,14 +139,8 @@ fn parts(token: &str) -> [&str; 3] {
 /// A verifier for one provider: the key of `base`, and these members.
 fn provider(base: &Base, members: &Value) -> Verifier {
     let mut document = json!({"name": "p", "jwks": base.key.public_jwk()});
-    document
-        .as_object_mut()
-        .unwrap()
-        .extend(members.as_object().unwrap().clone());
-    accepted(
-        "provider",
-        Verifier::new(Provider::parse_all(&document.to_string()).unwrap()),
-    )
+    document.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    accepted("provider", Verifier::new(Provider::parse_all(&document.to_string()).unwrap()))
 }
 
 #[track_caller]
@@ -194,12 +171,8 @@ fn refused<T: Debug>(
 
 /// Everything that a refusal says.
 fn said(refusal: &Rejection) -> String {
-    [
-        refusal.message(),
-        refusal.detail().unwrap_or_default(),
-        refusal.hint().unwrap_or_default(),
-    ]
-    .join(" / ")
+    [refusal.message(), refusal.detail().unwrap_or_default(), refusal.hint().unwrap_or_default()]
+        .join(" / ")
 }
 
 /// A text shows no part of a token, no key material and not the secret.
@@ -215,10 +188,7 @@ fn keeps_secret(name: &str, input: &str, text: &str) {
     }
     for secret in secrets.iter().chain(&material) {
         let bytes = secret.as_bytes();
-        for window in bytes
-            .windows(TELLING)
-            .filter_map(|window| std::str::from_utf8(window).ok())
-        {
+        for window in bytes.windows(TELLING).filter_map(|window| std::str::from_utf8(window).ok()) {
             assert!(!text.contains(window), "{name}: {window:?} is in {text:?}");
         }
     }
@@ -242,6 +212,4 @@ fn collect_material(value: &Value, out: &mut Vec<String>) {
     }
 }
 
-const MATERIAL: [&str; 12] = [
-    "k", "n", "e", "x", "y", "d", "p", "q", "dp", "dq", "qi", "secret",
-];
+const MATERIAL: [&str; 12] = ["k", "n", "e", "x", "y", "d", "p", "q", "dp", "dq", "qi", "secret"];

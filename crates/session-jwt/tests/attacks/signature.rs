@@ -47,21 +47,13 @@ fn a_signature_is_whole() {
             ("all zeros", vec![0; signature.len()]),
             ("all ones", vec![0xff; signature.len()]),
             ("backwards", signature.iter().rev().copied().collect()),
-            (
-                "the halves exchanged",
-                [&signature[half..], &signature[..half]].concat(),
-            ),
+            ("the halves exchanged", [&signature[half..], &signature[..half]].concat()),
             ("the first bit", changed(0, 7)),
             ("a bit in the middle", changed(half, 0)),
             ("the last bit", changed(last, 0)),
         ] {
             let token = with_signature(&token, &bytes);
-            base.refuses(
-                &format!("{name}, {defect}"),
-                &token,
-                "28J03",
-                "does not verify",
-            );
+            base.refuses(&format!("{name}, {defect}"), &token, "28J03", "does not verify");
         }
     }
 }
@@ -76,14 +68,8 @@ fn a_signature_covers_header_and_payload() {
         let token = base.token();
         let [first, second, signature] = parts(&token);
         for (defect, token) in [
-            (
-                "another payload",
-                format!("{first}.{}.{signature}", encode(&other_claims)),
-            ),
-            (
-                "another header",
-                format!("{}.{second}.{signature}", encode(&other_header)),
-            ),
+            ("another payload", format!("{first}.{}.{signature}", encode(&other_claims))),
+            ("another header", format!("{}.{second}.{signature}", encode(&other_header))),
             ("of another token", {
                 let other = base.claims(&other_claims);
                 format!("{first}.{second}.{}", parts(&other)[2])
@@ -96,12 +82,7 @@ fn a_signature_covers_header_and_payload() {
                 with_signature(&token, &base.key.signature(text.as_bytes()).unwrap())
             }),
         ] {
-            base.refuses(
-                &format!("{name}, {defect}"),
-                &token,
-                "28J03",
-                "does not verify",
-            );
+            base.refuses(&format!("{name}, {defect}"), &token, "28J03", "does not verify");
         }
         for other in [base.with_header(&other_header), base.claims(&other_claims)] {
             base.accepts("signed like that", &other);
@@ -139,12 +120,7 @@ fn a_larger_rsa_key_verifies() {
 #[test]
 fn a_secret_is_its_bytes() {
     let spaced = format!(" {SECRET}\n");
-    for secret in [
-        SECRET,
-        &spaced,
-        &encode(SECRET),
-        "caf\u{e9} 0123456789abcdef0123456789abcdef",
-    ] {
+    for secret in [SECRET, &spaced, &encode(SECRET), "caf\u{e9} 0123456789abcdef0123456789abcdef"] {
         let jwk = json!({"kty": "oct", "k": encode(secret)});
         for document in [json!({"secret": secret}), json!({"jwks": jwk})] {
             let providers = Provider::parse_all(&document.to_string()).unwrap();
@@ -153,10 +129,7 @@ fn a_secret_is_its_bytes() {
                 Key::from_secret(Algorithm::HS256, secret)
                     .sign_raw(br#"{"alg":"HS256"}"#, CLAIMS.as_bytes())
             };
-            accepted(
-                "the secret",
-                verifier.verify(&token(secret.as_bytes()), NOW),
-            );
+            accepted("the secret", verifier.verify(&token(secret.as_bytes()), NOW));
             for other in [
                 encode(secret).into_bytes(),
                 secret.trim().into(),
@@ -203,12 +176,7 @@ fn ecdsa_signatures_are_not_der() {
         .unwrap();
 
     base.accepts("side by side", &token);
-    base.refuses(
-        "DER",
-        &with_signature(&token, &der),
-        "28J03",
-        "does not verify",
-    );
+    base.refuses("DER", &with_signature(&token, &der), "28J03", "does not verify");
 }
 
 /// The group orders of P-256 and P-384 (SP 800-186 section 3.2.1), big-endian.
@@ -218,10 +186,7 @@ const P384_ORDER: &str = "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d
 
 #[test]
 fn ecdsa_numbers_are_within_the_group_order() {
-    for (algorithm, order) in [
-        (Algorithm::ES256, P256_ORDER),
-        (Algorithm::ES384, P384_ORDER),
-    ] {
+    for (algorithm, order) in [(Algorithm::ES256, P256_ORDER), (Algorithm::ES384, P384_ORDER)] {
         let base = base(algorithm);
         let token = base.token();
         base.accepts("as it should be", &token);
@@ -265,24 +230,11 @@ fn ed25519_s_is_canonical() {
     for times in 1..=4 {
         sum = add(&sum, &hex(ED25519_ORDER));
         let token = with_signature(&token, &[r, &sum].concat());
-        base.refuses(
-            &format!("S + {times} L"),
-            &token,
-            "28J03",
-            "does not verify",
-        );
+        base.refuses(&format!("S + {times} L"), &token, "28J03", "does not verify");
     }
     let zero = [0; 32];
-    for (name, bytes) in [
-        ("S = 0", [r, &zero].concat()),
-        ("R = 0", [&zero, s].concat()),
-    ] {
-        base.refuses(
-            name,
-            &with_signature(&token, &bytes),
-            "28J03",
-            "does not verify",
-        );
+    for (name, bytes) in [("S = 0", [r, &zero].concat()), ("R = 0", [&zero, s].concat())] {
+        base.refuses(name, &with_signature(&token, &bytes), "28J03", "does not verify");
     }
 }
 
