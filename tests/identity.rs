@@ -412,3 +412,33 @@ fn create_extension() {
     owner.batch_execute(planted).unwrap();
     assert_eq!(sqlstate(owner.batch_execute("CREATE EXTENSION pg_session_jwt")), "42723");
 }
+
+#[test]
+fn the_reference_lists_the_settings() {
+    let cluster = Cluster::start(Preload::Shared, &[]);
+    let rows = cluster
+        .admin()
+        .query(
+            "SELECT name, coalesce(boot_val, 'none') FROM pg_settings
+             WHERE name LIKE 'pg\\_session\\_jwt.%' ORDER BY name",
+            &[],
+        )
+        .unwrap();
+    let mut settings: Vec<(String, String)> =
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    // The one that is never shown.
+    settings.push(("pg_session_jwt.jwt".to_owned(), "none".to_owned()));
+    settings.sort();
+    let reference = include_str!("../docs/reference.md");
+    let mut documented: Vec<(String, String)> = reference
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `pg_session_jwt."))
+        .map(|line| {
+            let mut cells = line.split(" | ").map(|cell| cell.trim_matches('`').to_owned());
+            let name = format!("pg_session_jwt.{}", cells.next().unwrap());
+            (name, cells.next().unwrap())
+        })
+        .collect();
+    documented.sort();
+    assert_eq!(documented, settings);
+}
