@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
@@ -128,6 +129,9 @@ struct State {
     edition: u64,
     /// The last `request.jwt.claims` that was read, and what it said.
     trusted: Option<(Box<[u8]>, Rc<Identity>)>,
+    /// The `request.jwt.claims` that were there when a token was refused: they are no longer
+    /// believed, for a refused token leaves nobody.
+    revoked_claims: Option<Box<[u8]>>,
     /// The last `jti` that each provider with `monotonic_jti` has presented here.
     last_jti: HashMap<String, i64>,
     warned_of_request_claims: bool,
@@ -135,11 +139,12 @@ struct State {
 
 static STATE: BackendLocal<RefCell<Option<State>>> = BackendLocal::new(RefCell::new(None));
 
+/// What PostgREST and its like set for each request.
+const REQUEST_CLAIMS: &CStr = c"request.jwt.claims";
+
 /// Counts the values given to the token setting.
 static GENERATION: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
 static LOADING: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
-/// Whether the last token that was presented was refused.
-static LAST_REFUSED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 static LOADED_LATE: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
 fn with_state<T>(body: impl FnOnce(&mut State) -> T) -> T {
@@ -217,7 +222,6 @@ pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection>
     let generation = GENERATION.get() + 1;
     GENERATION.set(generation);
     if token.is_empty() {
-        LAST_REFUSED.set(false);
         return Ok(Passed { generation, mark: None });
     }
     match source {
@@ -252,7 +256,6 @@ pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection>
             let identity = identity.inspect_err(audit::refused)?;
             audit::accepted(&identity.claims);
             accepted.set(true);
-            LAST_REFUSED.set(false);
             Ok(Passed { generation, mark: Some(Standing::Admitted) })
         }
     }
@@ -260,8 +263,12 @@ pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection>
 
 /// Takes away every identity that the session was given until now.
 fn revoke() {
-    LAST_REFUSED.set(true);
     JWT.revoke_below(GENERATION.get());
+    // Longer ones are never believed.
+    let claims = guc::foreign(REQUEST_CLAIMS, |value| {
+        (value.len() <= MAX_TOKEN_BYTES).then(|| value.into())
+    });
+    with_state(|state| state.revoked_claims = claims.flatten());
     forget();
 }
 
@@ -385,16 +392,14 @@ fn resolve() -> Result<(), Rejection> {
 }
 
 fn resolve_without_token() -> Result<(), Rejection> {
-    let name = c"request.jwt.claims";
     let trust = TRUST_REQUEST_CLAIMS.get() && !TRUST_REQUEST_CLAIMS.is_lost();
-    // Not where a token was refused: that leaves nobody.
-    if trust && !LAST_REFUSED.get() {
-        let claims = guc::foreign(name, |value| match value.len() {
+    if trust {
+        let claims = guc::foreign(REQUEST_CLAIMS, |value| match value.len() {
             0..=MAX_TOKEN_BYTES => Ok(value.to_vec()),
             _ => Err(too_long("request.jwt.claims is too long")),
         });
         let identity = match claims.transpose()? {
-            Some(claims) if !claims.is_empty() => Some(trusted(&claims)?),
+            Some(claims) if !claims.is_empty() && !are_revoked(&claims) => Some(trusted(&claims)?),
             _ => None,
         };
         if let Some(identity) = &identity {
@@ -404,7 +409,8 @@ fn resolve_without_token() -> Result<(), Rejection> {
         install(identity, STALE);
         return Ok(());
     }
-    let ignored = !trust && guc::foreign(name, |value| !value.is_empty()).unwrap_or(false);
+    let ignored =
+        !trust && guc::foreign(REQUEST_CLAIMS, |value| !value.is_empty()).unwrap_or(false);
     if ignored
         && !pg::is_parallel_worker()
         && !with_state(|state| std::mem::replace(&mut state.warned_of_request_claims, true))
@@ -417,6 +423,10 @@ fn resolve_without_token() -> Result<(), Rejection> {
     }
     install(None, Timestamp::MAX);
     Ok(())
+}
+
+fn are_revoked(claims: &[u8]) -> bool {
+    with_state(|state| state.revoked_claims.as_deref() == Some(claims))
 }
 
 fn trusted(text: &[u8]) -> Result<Rc<Identity>, Rejection> {
