@@ -169,6 +169,11 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     }
 }
 
+/// Whether settings are being registered.
+pub(crate) fn is_loading() -> bool {
+    LOADING.get()
+}
+
 /// Whether the client could run statements before the library was loaded.
 pub(crate) fn loaded_late() -> bool {
     LOADED_LATE.get()
@@ -403,7 +408,8 @@ fn resolve_without_token() -> Result<(), Rejection> {
             _ => None,
         };
         if let Some(identity) = &identity {
-            identity.claims.check_expiry(pg::to_unix(pg::statement_start()))?;
+            let now = pg::to_unix(pg::statement_start());
+            identity.claims.check_expiry(now).map_err(of_request_claims)?;
         }
         // The setting is not ours, so nobody tells when it changes: every read looks at it.
         install(identity, STALE);
@@ -425,6 +431,13 @@ fn resolve_without_token() -> Result<(), Rejection> {
     Ok(())
 }
 
+/// A refusal that speaks of a token, though nobody has presented one.
+fn of_request_claims(rejection: Rejection) -> Rejection {
+    let (message, detail) = (rejection.message(), rejection.detail().unwrap_or_default());
+    Rejection::new(rejection.code(), "request.jwt.claims is refused")
+        .with_detail(format!("As for a token: {message}. {detail}"))
+}
+
 fn are_revoked(claims: &[u8]) -> bool {
     with_state(|state| state.revoked_claims.as_deref() == Some(claims))
 }
@@ -441,7 +454,8 @@ fn trusted(text: &[u8]) -> Result<Rc<Identity>, Rejection> {
         Rejection::new(Code::Malformed, "request.jwt.claims is malformed")
             .with_detail("It cannot be converted to UTF-8.")
     })?;
-    let identity = Identity::new(Claims::trusted(&json)?)?;
+    let claims = Claims::trusted(&json).map_err(of_request_claims)?;
+    let identity = Identity::new(claims)?;
     with_state(|state| state.trusted = Some((text.into(), Rc::clone(&identity))));
     Ok(identity)
 }

@@ -85,7 +85,8 @@ pub(crate) struct Document {
     text: TextVariable,
     /// Reads a value; tells whether there is a secret in it.
     parse: fn(&str) -> Result<bool, Rejection>,
-    /// Why the last value was refused, where it came from a place that Postgres only warns about.
+    /// Why the value that was there when the library was loaded was refused: Postgres only warns
+    /// then. It stands until another is assigned.
     refused: BackendLocal<RefCell<Option<Rejection>>>,
     /// Whether a value was there and has not been taken over.
     lost: BackendLocal<Cell<bool>>,
@@ -114,9 +115,14 @@ impl Document {
         if self.lost.get() {
             return Err(self.lost());
         }
-        self.text.with(|value| match value {
+        let outcome = self.text.with(|value| match value {
             b"" => self.refused.borrow().as_ref().map_or(Ok(None), |refused| Err(refused.clone())),
             _ => body(text(value)?).map(Some),
+        });
+        outcome.map_err(|rejection| {
+            let detail = rejection.detail().unwrap_or_default();
+            let detail = format!("In {}: {detail}", self.name.to_string_lossy());
+            rejection.with_detail(detail)
         })
     }
 
@@ -156,15 +162,15 @@ impl Document {
             b"" => Ok(false),
             _ => text(value).and_then(self.parse),
         };
-        match (source, &outcome) {
-            (Source::Test, Ok(true)) => error::warn(
+        if session::is_loading() {
+            self.refused.replace(outcome.as_ref().err().cloned());
+        } else if source == Source::Test && outcome.as_ref().is_ok_and(|has_secret| *has_secret) {
+            error::warn(
                 "every role can read the secret in this setting",
                 "What is stored for a database or a role stands in pg_db_role_setting, which all \
                  may read. Put it into postgresql.conf, and pg_session_jwt into \
                  shared_preload_libraries.",
-            ),
-            (Source::Test, _) => {}
-            _ => drop(self.refused.replace(outcome.as_ref().err().cloned())),
+            );
         }
         outcome.map(drop)
     }
@@ -176,6 +182,7 @@ impl Document {
         if pg::restoring_worker() {
             self.lost.set(to_null && (self.lost.get() || !self.text.is_null()));
         }
+        self.refused.take();
         keyring::forget();
     }
 }

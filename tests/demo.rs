@@ -103,5 +103,5 @@ fn shortened(mut document: Value) -> String {
         }
     }
     shorten(&mut document);
-    format!("{document:#}")
+    document.to_string()
 }

@@ -1,4 +1,4 @@
-//! Throwaway clusters with the extension in them, for tests, demos and benchmarks.
+//! Throwaway clusters with the extension in them, for tests and demos.
 //!
 //! A cluster lives in a temporary folder of its own, together with a copy of Postgres' programs:
 //! they look for their files relative to where they are, so the extension can be put beside them

@@ -65,7 +65,10 @@ fn token(private: &str, claims: &str) -> Result<String> {
 
 fn read(argument: &str) -> Result<Value> {
     Ok(match argument.strip_prefix('@') {
-        Some(path) => serde_json::from_str(&std::fs::read_to_string(path)?)?,
+        Some(path) => {
+            let text = std::fs::read_to_string(path);
+            serde_json::from_str(&text.map_err(|error| format!("{path}: {error}"))?)?
+        }
         None => serde_json::from_str(argument)?,
     })
 }

@@ -257,6 +257,9 @@ pub const CLAIM_CHECKS: [ClaimCheck; 9] = [
                 _ => None,
             };
             if provider.monotonic_jti {
+                if claims.get("jti").is_none() {
+                    return Err(missing("jti"));
+                }
                 let sequence = match claims.get("jti") {
                     Some(Json::Number(number)) => number.as_i64(),
                     _ => None,
@@ -276,14 +279,13 @@ pub const CLAIM_CHECKS: [ClaimCheck; 9] = [
         code: Code::Claim,
         rule: "present and not null",
         check: |claims, provider, _| {
-            let missing = provider
+            let absent = provider
                 .required_claims
                 .iter()
                 .find(|name| matches!(claims.get(name), None | Some(Json::Null)));
-            match missing {
+            match absent {
                 None => Ok(()),
-                Some(name) => Err(reject(Code::Claim, "required claim is missing")
-                    .with_detail(format!("The token has no claim {}.", quoted(name)))),
+                Some(name) => Err(missing(name)),
             }
         },
     },
@@ -307,11 +309,13 @@ pub const CLAIM_CHECKS: [ClaimCheck; 9] = [
     ClaimCheck {
         claim: "the provider's `role_claim`",
         code: Code::Claim,
-        rule: "a string, where the provider names it; among its `allowed_roles`, where it has them",
+        rule: "a string, where the provider names it or has `allowed_roles`, among which it must then be; \
+               it may be missing",
         check: |claims, provider, out| {
             let found = provider.role_claim.find(claims);
             out.role = found.and_then(Json::as_str).map(str::to_owned);
-            if let (Some(other), None, true) = (found, &out.role, provider.names_role_claim)
+            let strict = provider.names_role_claim || provider.allowed_roles.is_some();
+            if let (Some(other), None, true) = (found, &out.role, strict)
                 && *other != Json::Null
             {
                 return Err(wrong_type(provider.role_claim.text(), other, "a string"));
@@ -383,6 +387,11 @@ pub(crate) fn wrong_issuer(found: Option<&str>, expected: Option<&str>) -> Rejec
         found.map_or_else(|| "missing".to_owned(), quoted),
         quoted_list(expected)
     ))
+}
+
+fn missing(name: &str) -> Rejection {
+    reject(Code::Claim, "required claim is missing")
+        .with_detail(format!("The token has no claim {}.", quoted(name)))
 }
 
 fn wrong_type(name: &str, found: &Json<'_>, expected: &str) -> Rejection {

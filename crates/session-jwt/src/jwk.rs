@@ -80,7 +80,11 @@ impl KeySet {
             (Some(_), Some(_)) => Err(wrong("key set is not a JWK or a JWK set")
                 .with_detail("It has both \"keys\" and \"kty\".")),
             (None, None) => Err(wrong("key set is not a JWK or a JWK set")
-                .with_detail("It has neither \"keys\" nor \"kty\".")),
+                .with_detail("It has neither \"keys\" nor \"kty\".")
+                .with_hint(
+                    "A JWK is an object with a \"kty\", a JWK set one with an array of them as \
+                     \"keys\".",
+                )),
             (Some(keys), None) => match keys.as_array() {
                 Some(entries) => Self::from_entries(entries),
                 None => Err(wrong("key set is not a JWK or a JWK set")

@@ -83,6 +83,10 @@ fn decode(part: &str, name: &str) -> Result<Vec<u8>, Rejection> {
         reject(Code::Malformed, "token is not base64url").with_detail(format!(
             "The {name} is not base64url without padding, as RFC 7515 section 2 requires."
         ))
+        .with_hint(
+            "A token is letters, digits, \"-\", \"_\" and two dots. Leave out spaces, line ends and \
+             quotes around it.",
+        )
     })
 }
 

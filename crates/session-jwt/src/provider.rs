@@ -215,12 +215,15 @@ impl Provider {
         let mut draft = Draft::default();
         for (name, value) in object.iter() {
             let Some(member) = PROVIDER_MEMBERS.iter().find(|member| member.name == name) else {
+                let known = PROVIDER_MEMBERS.map(|member| member.name).join(", ");
                 return Err(wrong("provider has an unknown member")
                     .with_detail(format!("{label} has the member {}.", quoted(name)))
-                    .with_hint(format!(
-                        "Known are {}.",
-                        PROVIDER_MEMBERS.map(|member| member.name).join(", ")
-                    )));
+                    .with_hint(match name {
+                        "keys" | "kty" => {
+                            format!("A JWK or a JWK set goes into \"jwks\". Known are {known}.")
+                        }
+                        _ => format!("Known are {known}."),
+                    }));
             };
             (member.read)(value, &mut draft).map_err(|problem| {
                 wrong("provider has a wrong member")

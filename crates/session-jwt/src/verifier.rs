@@ -71,8 +71,18 @@ impl Verifier {
         let Some(unverified) = payload.as_object() else {
             return Err(reject(Code::Malformed, "token payload is malformed"));
         };
-        let provider = self.provider(&jws, claims::string(unverified, "iss")?)?;
-        verify_signature(&jws, &provider.keys)?;
+        let issuer = claims::string(unverified, "iss")?;
+        let provider = self.provider(&jws, issuer)?;
+        verify_signature(&jws, &provider.keys).map_err(|rejection| {
+            let detail = rejection.detail().unwrap_or_default();
+            let served = match (issuer, &provider.issuer) {
+                (Some(issuer), None) => format!(" for its iss {} is no other's", quoted(issuer)),
+                _ => String::new(),
+            };
+            let name = quoted(&provider.name);
+            let detail = format!("{detail} The provider is {name}{served}.");
+            rejection.with_detail(detail)
+        })?;
         let json = String::from_utf8_lossy(&jws.payload).into_owned();
         Claims::check(unverified, json, jws.header.kid, provider)
     }

@@ -105,7 +105,9 @@ impl Base {
     fn refuses(&self, name: &str, token: &str, code: &str, words: &str) {
         let refusal = refused(name, token, self.verifier.verify(token, NOW), code, words);
         let below = refused(name, token, verify_jws(token, &self.keys), code, words);
-        assert_eq!(refusal, below, "{name}");
+        // The layer above adds which provider it was.
+        let gist = |refusal: &Rejection| (refusal.code(), refusal.message());
+        assert_eq!(gist(&refusal), gist(&below), "{name}");
     }
 
     /// The token is refused as a JWT although it is a JWS with a good signature.
