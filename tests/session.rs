@@ -414,6 +414,31 @@ fn changed_keys_are_not_logged() {
     assert!(!log.contains("not-for-the-log"), "{log}");
 }
 
+/// What never came into force is not held against anybody.
+#[test]
+fn a_refused_document_changes_nothing() {
+    let key = Key::generate(Algorithm::ES256);
+    let jwk = key.public_jwk().to_string();
+    let cluster = Cluster::start(Preload::Shared, &[("pg_session_jwt.jwk", &jwk)]);
+    let token = key.sign(&json!({"sub": "alice", "exp": now() + 60}));
+    let mut admin = cluster.admin();
+    let wrong = "ALTER SYSTEM SET pg_session_jwt.providers = '{'";
+    assert_eq!(sqlstate(admin.batch_execute(wrong)), "22023");
+    assert_eq!(present(&mut admin, &token), "00000");
+    cluster.append_configuration(&[("pg_session_jwt.providers", "{")]);
+    cluster.reload();
+    run(&mut admin, "SELECT auth.init()");
+    assert_eq!(user(&mut admin).as_deref(), Some("alice"));
+    assert_eq!(present(&mut cluster.as_role("app").client(), &token), "00000");
+    // At a start there is nothing before it that could stay in force.
+    cluster.restart();
+    let mut client = cluster.as_role("app").client();
+    assert_eq!(present(&mut client, &token), "22023");
+    let error = client.query("SELECT auth.init()", &[]).unwrap_err();
+    let detail = error.as_db_error().and_then(|error| error.detail()).unwrap_or_default();
+    assert!(detail.contains("pg_session_jwt.providers"), "{error:?}");
+}
+
 #[test]
 fn identities_change_within_a_statement() {
     for size in ["0", "1", "128"] {
