@@ -29,13 +29,16 @@ pub(crate) fn forget() {
 
 /// The verifier for the settings as they are, and the number of its edition.
 pub(crate) fn verifier() -> Result<(Rc<Verifier>, u64), Rejection> {
-    if STALE.replace(false) {
+    if STALE.get() {
         let loaded = load().map(Rc::new);
-        if loaded.as_ref().is_ok_and(|verifier| readable_secret(verifier)) {
-            audit::warn_of_readable_secret();
-        }
+        let warn = loaded.as_ref().is_ok_and(|verifier| readable_secret(verifier));
         LOADED.replace(Some(loaded));
         EDITION.set(EDITION.get() + 1);
+        // Only now: had anything above failed, the keys before would have stayed in force.
+        STALE.set(false);
+        if warn {
+            audit::warn_of_readable_secret();
+        }
     }
     match &*LOADED.borrow() {
         Some(Ok(verifier)) => Ok((Rc::clone(verifier), EDITION.get())),
@@ -60,7 +63,5 @@ fn load() -> Result<Verifier, Rejection> {
 /// Whether a secret is among the settings although this session's client could read them: before
 /// the library is there to hide them, settings of extensions are visible to everybody.
 fn readable_secret(verifier: &Verifier) -> bool {
-    session::loaded_late()
-        && verifier.providers().iter().any(|provider| provider.keys().is_symmetric())
-        && !pg::is_parallel_worker()
+    session::loaded_late() && verifier.has_secret() && !pg::is_parallel_worker()
 }

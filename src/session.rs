@@ -415,8 +415,7 @@ fn resolve_without_token() -> Result<(), Rejection> {
         install(identity, STALE);
         return Ok(());
     }
-    let ignored =
-        !trust && guc::foreign(REQUEST_CLAIMS, |value| !value.is_empty()).unwrap_or(false);
+    let ignored = guc::foreign(REQUEST_CLAIMS, |value| !value.is_empty()).unwrap_or(false);
     if ignored
         && !pg::is_parallel_worker()
         && !with_state(|state| std::mem::replace(&mut state.warned_of_request_claims, true))
