@@ -17,7 +17,9 @@ use session_jwt::{Claims, Code, MAX_TOKEN_BYTES, Rejection};
 use crate::pg::datum::{Unrepresentable, Varlena, from_server_encoding, parse_uuid};
 use crate::pg::guc::{self, Passed, Source, Standing};
 use crate::pg::{self, BackendLocal, Timestamp, error};
-use crate::settings::{JWT, TOKEN_CACHE_SIZE, TRUST_REQUEST_CLAIMS};
+use crate::settings::{
+    IDENTITY_SCOPE, JWT, JWT_NAME, TOKEN_CACHE_SIZE, TRANSACTION_SCOPE, TRUST_REQUEST_CLAIMS,
+};
 use crate::{audit, keyring};
 use pgrx::pg_sys::Datum;
 
@@ -124,14 +126,17 @@ struct State {
     current: Option<Rc<Identity>>,
     /// Identities whose values may still be referred to by the running transaction.
     retired: Vec<Rc<Identity>>,
-    /// Tokens verified under the keyring's edition `edition`.
+    /// Whose each value of the token setting is, by its number, so that a value that comes back
+    /// into force is not verified again. The numbers rise; some are of values that are gone.
+    presented: Vec<(u64, Rc<Identity>)>,
+    /// How many there may be before those of values that are gone are dropped.
+    presented_limit: usize,
+    /// Tokens verified before.
     cache: Option<LruCache<Box<[u8]>, Rc<Identity>>>,
+    /// The edition of the keyring under which all these were verified.
     edition: u64,
     /// The last `request.jwt.claims` that was read, and what it said.
     trusted: Option<(Box<[u8]>, Rc<Identity>)>,
-    /// The `request.jwt.claims` that were there when a token was refused: they are no longer
-    /// believed, for a refused token leaves nobody.
-    revoked_claims: Option<Box<[u8]>>,
     /// The last `jti` that each provider with `monotonic_jti` has presented here.
     last_jti: HashMap<String, i64>,
     warned_of_request_claims: bool,
@@ -144,6 +149,11 @@ const REQUEST_CLAIMS: &CStr = c"request.jwt.claims";
 
 /// Counts the values given to the token setting.
 static GENERATION: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
+/// The count when the last transaction ended.
+static ENDED: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
+/// Whether a token was taken away that nobody had looked at, as that of the startup packet is
+/// where identities end with their transaction.
+static UNUSED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 static LOADING: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 static LOADED_LATE: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
@@ -158,6 +168,11 @@ pub(crate) fn while_loading(register: impl FnOnce()) {
     LOADING.set(true);
     let _loaded = OnDrop(|| LOADING.set(false));
     register();
+    // The value that was set in the transaction that loads the library belongs to it, but not what
+    // lies beneath.
+    let current = u64::from(guc::is_set_in_transaction(JWT_NAME));
+    ENDED.set(GENERATION.get().saturating_sub(current));
+    scope_changed(IDENTITY_SCOPE.get());
 }
 
 /// Does something at the end of a block, however it ends.
@@ -193,9 +208,44 @@ pub(crate) fn token_changed(cleared: bool) {
     }
 }
 
-/// A transaction has ended: what it could refer to may go, unless a procedure that has just
-/// committed still holds values. Without a token, the next transaction looks around anew.
+/// The assign hook of the setting that says how long identities last, told the new value.
+pub(crate) fn scope_changed(scope: i32) {
+    if ends_with_transaction(scope) {
+        end_identities(!guc::is_set_in_transaction(REQUEST_CLAIMS));
+    }
+}
+
+fn ends_with_transaction(scope: i32) -> bool {
+    scope == TRANSACTION_SCOPE || IDENTITY_SCOPE.is_lost()
+}
+
+/// Takes away what was presented before the end of the last transaction, and believed claims where
+/// they are of that time too. It cannot fail.
+fn end_identities(claims_too: bool) {
+    // A worker has what its leader has.
+    if pg::is_parallel_worker() {
+        return;
+    }
+    let ended = ENDED.get();
+    let unused = JWT.with(|token| !token.is_empty()) && JWT.standing() == Standing::Pending;
+    if unused && JWT.generation() <= ended {
+        UNUSED.set(true);
+    }
+    JWT.revoke_below(ended + 1);
+    if claims_too && is_trusting() {
+        guc::wipe_foreign(REQUEST_CLAIMS);
+    }
+    forget();
+}
+
+/// A transaction has ended, but settings are still as they were within it. What it could refer to
+/// may go, unless a procedure that has just committed still holds values. Without a token, the
+/// next transaction looks around anew.
 pub(crate) fn end_transaction() {
+    ENDED.set(GENERATION.get());
+    if ends_with_transaction(IDENTITY_SCOPE.get()) {
+        end_identities(true);
+    }
     if let Ok(mut state) = STATE.try_borrow_mut()
         && let Some(state) = state.as_mut()
     {
@@ -254,7 +304,7 @@ pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection>
                     revoke();
                 }
             });
-            let identity = verified(token).and_then(|identity| {
+            let identity = verified(token, generation).and_then(|identity| {
                 admit(&identity.claims)?;
                 Ok(identity)
             });
@@ -269,11 +319,9 @@ pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection>
 /// Takes away every identity that the session was given until now.
 fn revoke() {
     JWT.revoke_below(GENERATION.get());
-    // Longer ones are never believed.
-    let claims = guc::foreign(REQUEST_CLAIMS, |value| {
-        (value.len() <= MAX_TOKEN_BYTES).then(|| value.into())
-    });
-    with_state(|state| state.revoked_claims = claims.flatten());
+    if is_trusting() {
+        guc::wipe_foreign(REQUEST_CLAIMS);
+    }
     forget();
 }
 
@@ -316,20 +364,14 @@ fn check_times(claims: &Claims) -> Result<(), Rejection> {
     claims.check_expiry(now)
 }
 
-/// Everything about a token but its times, remembered from an earlier time where possible.
-fn verified(token: &[u8]) -> Result<Rc<Identity>, Rejection> {
+/// Everything about the token with that number but its times, remembered from an earlier time where
+/// possible.
+fn verified(token: &[u8], generation: u64) -> Result<Rc<Identity>, Rejection> {
     let (verifier, edition) = keyring::verifier()?;
     if token.len() > MAX_TOKEN_BYTES {
         return Err(too_long("token is too long"));
     }
-    let known = with_state(|state| {
-        if state.edition != edition {
-            state.edition = edition;
-            state.cache = None;
-        }
-        state.cache.as_mut().and_then(|cache| cache.get(token).cloned())
-    });
-    if let Some(identity) = known {
+    if let Some(identity) = with_state(|state| state.known(token, generation, edition)) {
         return Ok(identity);
     }
     let text = std::str::from_utf8(token).map_err(|_| {
@@ -337,7 +379,11 @@ fn verified(token: &[u8]) -> Result<Rc<Identity>, Rejection> {
             .with_detail("It has a byte that is not ASCII.")
     })?;
     let identity = Identity::new(verifier.authenticate(text)?)?;
-    with_state(|state| state.remember(token, &identity));
+    error::debug("token signature verified");
+    with_state(|state| {
+        state.remember(token, &identity);
+        state.hold(generation, &identity);
+    });
     Ok(identity)
 }
 
@@ -348,6 +394,33 @@ fn too_long(message: &'static str) -> Rejection {
 }
 
 impl State {
+    /// Whose the token is, if it was verified before under the same keys.
+    fn known(&mut self, token: &[u8], generation: u64, edition: u64) -> Option<Rc<Identity>> {
+        if self.edition != edition {
+            self.edition = edition;
+            self.cache = None;
+            self.presented.clear();
+        }
+        let presented = self.presented.iter().rev().find(|(number, _)| *number == generation);
+        if let Some((_, identity)) = presented {
+            return Some(Rc::clone(identity));
+        }
+        let identity = Rc::clone(self.cache.as_mut()?.get(token)?);
+        self.hold(generation, &identity);
+        Some(identity)
+    }
+
+    /// Keeps the identity for as long as its value may be in force.
+    fn hold(&mut self, generation: u64, identity: &Rc<Identity>) {
+        const FEW: usize = 16;
+        if self.presented.len() >= self.presented_limit.max(FEW) {
+            let live = JWT.live_generations(JWT_NAME);
+            self.presented.retain(|(number, _)| live.contains(number));
+            self.presented_limit = 2 * self.presented.len();
+        }
+        self.presented.push((generation, Rc::clone(identity)));
+    }
+
     fn remember(&mut self, token: &[u8], identity: &Rc<Identity>) {
         match NonZeroUsize::new(TOKEN_CACHE_SIZE.get()) {
             None => self.cache = None,
@@ -370,7 +443,7 @@ fn resolve() -> Result<(), Rejection> {
         return resolve_without_token();
     }
     let standing = JWT.standing();
-    let outcome = verified(&token).and_then(|identity| {
+    let outcome = verified(&token, JWT.generation()).and_then(|identity| {
         match standing {
             Standing::Admitted => {}
             _ if pg::is_parallel_worker() => admit_in_worker(&identity.claims)?,
@@ -396,15 +469,25 @@ fn resolve() -> Result<(), Rejection> {
     Ok(())
 }
 
+/// Whether `request.jwt.claims` are believed where there is no token.
+fn is_trusting() -> bool {
+    TRUST_REQUEST_CLAIMS.get() && !TRUST_REQUEST_CLAIMS.is_lost()
+}
+
 fn resolve_without_token() -> Result<(), Rejection> {
-    let trust = TRUST_REQUEST_CLAIMS.get() && !TRUST_REQUEST_CLAIMS.is_lost();
-    if trust {
+    if UNUSED.take() {
+        error::warn(
+            "the token in the startup packet is not used",
+            "pg_session_jwt.identity_scope is transaction: present a token in each transaction.",
+        );
+    }
+    if is_trusting() {
         let claims = guc::foreign(REQUEST_CLAIMS, |value| match value.len() {
             0..=MAX_TOKEN_BYTES => Ok(value.to_vec()),
             _ => Err(too_long("request.jwt.claims is too long")),
         });
         let identity = match claims.transpose()? {
-            Some(claims) if !claims.is_empty() && !are_revoked(&claims) => Some(trusted(&claims)?),
+            Some(claims) if !claims.is_empty() => Some(trusted(&claims)?),
             _ => None,
         };
         if let Some(identity) = &identity {
@@ -435,10 +518,6 @@ fn of_request_claims(rejection: Rejection) -> Rejection {
     let (message, detail) = (rejection.message(), rejection.detail().unwrap_or_default());
     Rejection::new(rejection.code(), "request.jwt.claims is refused")
         .with_detail(format!("As for a token: {message}. {detail}"))
-}
-
-fn are_revoked(claims: &[u8]) -> bool {
-    with_state(|state| state.revoked_claims.as_deref() == Some(claims))
 }
 
 fn trusted(text: &[u8]) -> Result<Rc<Identity>, Rejection> {

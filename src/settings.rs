@@ -11,7 +11,7 @@ use std::ffi::CStr;
 use session_jwt::{Code, KeySet, Provider, Rejection, Verifier};
 
 use crate::pg::guc::{
-    self, BoolVariable, IntVariable, Privilege, Source, TextVariable, TokenVariable,
+    self, BoolVariable, EnumVariable, IntVariable, Privilege, Source, TextVariable, TokenVariable,
 };
 use crate::pg::{self, BackendLocal, error};
 use crate::{keyring, session};
@@ -38,6 +38,14 @@ pub(crate) static TRUST_REQUEST_CLAIMS: BoolVariable = BoolVariable::new(false);
 /// Whether to write a log line when a token is accepted, refused or cleared.
 pub(crate) static AUDIT_LOG: BoolVariable = BoolVariable::new(false);
 
+/// How long identities last at most. With `transaction`, none outlives the transaction in which it
+/// was presented, whatever carried it: where connections are shared, what one client forgot does
+/// not become the next one's identity. A lost value counts as `transaction`.
+pub(crate) static IDENTITY_SCOPE: EnumVariable = EnumVariable::new(&[c"session", c"transaction"]);
+
+/// The place of `transaction` among the words of [`IDENTITY_SCOPE`].
+pub(crate) const TRANSACTION_SCOPE: i32 = 1;
+
 /// How many verified tokens the backend remembers; 0 for none.
 pub(crate) static TOKEN_CACHE_SIZE: IntVariable = IntVariable::new(128);
 
@@ -56,13 +64,19 @@ pub(crate) fn register() {
             c"pg_session_jwt.trust_request_claims",
             c"Believes request.jwt.claims where the session has no token.",
             Privilege::Superuser,
-            guc::bool_assign_hook!(TRUST_REQUEST_CLAIMS, session::forget),
+            guc::assign_hook!(TRUST_REQUEST_CLAIMS, bool, |_| session::forget()),
         );
         AUDIT_LOG.define(
             c"pg_session_jwt.audit_log",
             c"Logs when a token is accepted, refused or cleared.",
             Privilege::Superuser,
-            guc::bool_assign_hook!(AUDIT_LOG, || ()),
+            guc::assign_hook!(AUDIT_LOG, bool, |_| ()),
+        );
+        IDENTITY_SCOPE.define(
+            c"pg_session_jwt.identity_scope",
+            c"How long an identity lasts at most: the session or the transaction.",
+            Privilege::Superuser,
+            guc::assign_hook!(IDENTITY_SCOPE, i32, session::scope_changed),
         );
         TOKEN_CACHE_SIZE.define(
             c"pg_session_jwt.token_cache_size",

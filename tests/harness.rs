@@ -18,6 +18,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use postgres::{Client, NoTls};
 
+mod wire;
+
+pub use wire::{Answer, Fields, Rows, Wire};
+
 /// Whether and how the server loads the library before it is first called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preload {
@@ -275,19 +279,34 @@ impl Connection {
         let mut configuration = postgres::Config::new();
         configuration.host("127.0.0.1").port(self.port);
         configuration.user(&self.user).dbname(&self.database);
-        let options: Vec<String> = self
-            .options
-            .iter()
-            .map(|(name, value)| {
-                // Within the option string, backslashes keep spaces and backslashes.
-                let value = value.replace('\\', "\\\\").replace(' ', "\\ ");
-                format!("-c {name}={value}")
-            })
-            .collect();
-        if !options.is_empty() {
-            configuration.options(&options.join(" "));
+        if !self.options.is_empty() {
+            configuration.options(&self.option_string());
         }
         configuration
+    }
+
+    /// The port on the loopback address.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The parameters of the startup packet.
+    fn parameters(&self) -> Vec<(&str, String)> {
+        let mut parameters = vec![("user", self.user.clone()), ("database", self.database.clone())];
+        if !self.options.is_empty() {
+            parameters.push(("options", self.option_string()));
+        }
+        parameters
+    }
+
+    /// The settings as Postgres' command line has them, which the startup packet carries.
+    fn option_string(&self) -> String {
+        let options = self.options.iter().map(|(name, value)| {
+            // Within the option string, backslashes keep spaces and backslashes.
+            let value = value.replace('\\', "\\\\").replace(' ', "\\ ");
+            format!("-c {name}={value}")
+        });
+        options.collect::<Vec<String>>().join(" ")
     }
 }
 

@@ -174,49 +174,6 @@ fn each_refusal_leaves_nobody() {
 }
 
 #[test]
-fn local_identities_end_with_their_transaction() {
-    let fixture = Fixture::new(&[]);
-    let mut client = fixture.client();
-    let (alice, bob) = (fixture.token("alice"), fixture.token("bob"));
-    for outer in [None, Some("alice")] {
-        let token = outer.map(|_| alice.as_str()).unwrap_or_default();
-        for end in ["COMMIT", "ROLLBACK"] {
-            assert_eq!(present(&mut client, token), "00000");
-            run(&mut client, "BEGIN");
-            assert_eq!(present_locally(&mut client, &bob), "00000");
-            assert_eq!(user(&mut client).as_deref(), Some("bob"));
-            run(&mut client, end);
-            assert_eq!(user(&mut client).as_deref(), outer, "{end}");
-
-            run(&mut client, &format!("BEGIN; SET LOCAL pg_session_jwt.jwt = '{bob}'"));
-            assert_eq!(user(&mut client).as_deref(), Some("bob"));
-            run(&mut client, end);
-            assert_eq!(user(&mut client).as_deref(), outer, "{end}");
-        }
-    }
-    // Without a transaction block, the statement is the transaction.
-    assert_eq!(present(&mut client, ""), "00000");
-    assert_eq!(present_locally(&mut client, &bob), "00000");
-    assert_eq!(user(&mut client), None);
-
-    // A session's identity that is presented in a transaction follows the transaction.
-    run(&mut client, "BEGIN");
-    assert_eq!(present(&mut client, &bob), "00000");
-    run(&mut client, "ROLLBACK");
-    assert_eq!(user(&mut client), None);
-
-    run(&mut client, "BEGIN");
-    assert_eq!(present(&mut client, &alice), "00000");
-    run(&mut client, "SAVEPOINT s");
-    assert_eq!(present_locally(&mut client, &bob), "00000");
-    assert_eq!(user(&mut client).as_deref(), Some("bob"));
-    run(&mut client, "ROLLBACK TO s");
-    assert_eq!(user(&mut client).as_deref(), Some("alice"));
-    run(&mut client, "COMMIT");
-    assert_eq!(user(&mut client).as_deref(), Some("alice"));
-}
-
-#[test]
 fn expiry_is_checked_at_every_read() {
     let fixture = Fixture::new(&[]);
     let mut client = fixture.client();

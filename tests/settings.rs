@@ -754,14 +754,15 @@ fn what_a_database_had_is_not_replaced_by_what_the_server_has() {
 // The other settings
 
 /// The settings that an ordinary role must not touch, with a value that is not the configured one.
-const SUPERUSER_SETTINGS: [(&str, &str); 3] = [
+const SUPERUSER_SETTINGS: [(&str, &str); 4] = [
     ("pg_session_jwt.trust_request_claims", "on"),
     ("pg_session_jwt.audit_log", "on"),
     ("pg_session_jwt.token_cache_size", "7"),
+    ("pg_session_jwt.identity_scope", "transaction"),
 ];
 
-/// What `SHOW` says of the three.
-fn superuser_settings(client: &mut Client) -> [String; 3] {
+/// What `SHOW` says of them.
+fn superuser_settings(client: &mut Client) -> [String; 4] {
     SUPERUSER_SETTINGS.map(|(name, _)| text(client, &format!("SHOW {name}")).unwrap())
 }
 
@@ -769,7 +770,7 @@ fn ordinary_roles_set_none_of_the_superusers_settings(site: &Site) {
     let claims = "SELECT set_config('request.jwt.claims', '{\"sub\": \"rita\"}', false)";
     site.admin("CREATE ROLE plain LOGIN");
     site.admin("CREATE DATABASE plain OWNER plain");
-    let defaults = ["off", "off", "128"];
+    let defaults = ["off", "off", "128", "session"];
     for (setting, value) in SUPERUSER_SETTINGS {
         for role in ["plain", "proxy"] {
             let mut client = site.session(role);

@@ -114,6 +114,19 @@ pub(crate) fn warn(message: &str, hint: &str) {
     .send();
 }
 
+/// Says something to whoever debugs: `client_min_messages = debug1`, or the log with
+/// `log_min_messages`.
+pub(crate) fn debug(message: &str) {
+    Report {
+        level: pg_sys::DEBUG1 as c_int,
+        sqlstate: 0,
+        message: palloced(message),
+        detail: std::ptr::null_mut(),
+        hint: std::ptr::null_mut(),
+    }
+    .send();
+}
+
 /// Writes a line to the server's log and nowhere else, without the statement.
 pub(crate) fn log(message: &str) {
     Report {

@@ -60,9 +60,46 @@ impl Privilege {
 /// The memory of a boolean setting.
 pub(crate) struct BoolVariable {
     value: BackendLocal<Cell<bool>>,
+    loss: Loss,
+}
+
+/// The memory of a setting that is one of several words.
+pub(crate) struct EnumVariable {
+    value: BackendLocal<Cell<c_int>>,
+    words: &'static [&'static CStr],
+    loss: Loss,
+}
+
+/// Whether a value was there before the library was loaded, and was not taken over: by naming the
+/// setting in its startup options, a client can put its own in place of the configured one, and
+/// Postgres then takes neither. What is lost stays lost: a reload would bring what the server has,
+/// not what the database or the role has.
+struct Loss {
     /// How often Postgres has assigned a value.
     assigned: BackendLocal<Cell<u32>>,
     lost: BackendLocal<Cell<bool>>,
+}
+
+impl Loss {
+    const fn new() -> Self {
+        Self {
+            assigned: BackendLocal::new(Cell::new(0)),
+            lost: BackendLocal::new(Cell::new(false)),
+        }
+    }
+
+    /// What the setting's assign hook does.
+    fn assign(&self) {
+        self.assigned.set(self.assigned.get().saturating_add(1));
+    }
+
+    /// Runs the setting's definition.
+    fn watch(&self, name: &CStr, define: impl FnOnce()) {
+        let was_set = foreign(name, |_| ()).is_some();
+        define();
+        // The first value that is assigned is the built-in default.
+        self.lost.set(was_set && self.assigned.get() < 2);
+    }
 }
 
 /// The memory of an integer setting.
@@ -73,28 +110,21 @@ pub(crate) struct TextVariable(BackendLocal<Cell<*mut c_char>>);
 
 impl BoolVariable {
     pub(crate) const fn new(value: bool) -> Self {
-        Self {
-            value: BackendLocal::new(Cell::new(value)),
-            assigned: BackendLocal::new(Cell::new(0)),
-            lost: BackendLocal::new(Cell::new(false)),
-        }
+        Self { value: BackendLocal::new(Cell::new(value)), loss: Loss::new() }
     }
 
     pub(crate) fn get(&self) -> bool {
         self.value.get()
     }
 
-    /// Whether a value was there before the library was loaded, and was not taken over: by naming
-    /// the setting in its startup options, a client can put its own in place of the configured
-    /// one, and Postgres then takes neither.
+    /// Whether the configured value was lost.
     pub(crate) fn is_lost(&self) -> bool {
-        self.lost.get()
+        self.loss.lost.get()
     }
 
-    /// What the assign hook does. What is lost stays lost: a reload would bring what the server
-    /// has, not what the database or the role has.
+    /// What the assign hook does.
     pub(crate) fn assign(&self) {
-        self.assigned.set(self.assigned.get().saturating_add(1));
+        self.loss.assign();
     }
 
     pub(crate) fn define(
@@ -104,24 +134,83 @@ impl BoolVariable {
         privilege: Privilege,
         assign: pg_sys::GucBoolAssignHook,
     ) {
-        let was_set = foreign(name, |_| ()).is_some();
-        // SAFETY: the variable is static; name and description are static C strings.
-        unsafe {
-            pg_sys::DefineCustomBoolVariable(
-                name.as_ptr(),
-                description.as_ptr(),
-                std::ptr::null(),
-                self.value.as_ptr(),
-                self.value.get(),
-                pg_sys::GucContext::PGC_SUSET,
-                privilege.flags(),
-                None,
-                assign,
-                None,
-            );
-        }
-        // The first one is the built-in default.
-        self.lost.set(was_set && self.assigned.get() < 2);
+        self.loss.watch(name, || {
+            // SAFETY: the variable is static; name and description are static C strings.
+            unsafe {
+                pg_sys::DefineCustomBoolVariable(
+                    name.as_ptr(),
+                    description.as_ptr(),
+                    std::ptr::null(),
+                    self.value.as_ptr(),
+                    self.value.get(),
+                    pg_sys::GucContext::PGC_SUSET,
+                    privilege.flags(),
+                    None,
+                    assign,
+                    None,
+                );
+            }
+        });
+    }
+}
+
+impl EnumVariable {
+    /// The first word is the default.
+    pub(crate) const fn new(words: &'static [&'static CStr]) -> Self {
+        Self { value: BackendLocal::new(Cell::new(0)), words, loss: Loss::new() }
+    }
+
+    /// Which word it is.
+    pub(crate) fn get(&self) -> c_int {
+        self.value.get()
+    }
+
+    /// Whether the configured value was lost.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.loss.lost.get()
+    }
+
+    /// What the assign hook does.
+    pub(crate) fn assign(&self) {
+        self.loss.assign();
+    }
+
+    pub(crate) fn define(
+        &'static self,
+        name: &'static CStr,
+        description: &'static CStr,
+        privilege: Privilege,
+        assign: pg_sys::GucEnumAssignHook,
+    ) {
+        let words = (0..).zip(self.words);
+        let mut entries: Vec<_> = words
+            .map(|(val, word)| pg_sys::config_enum_entry {
+                name: word.as_ptr(),
+                val,
+                hidden: false,
+            })
+            .collect();
+        entries.push(pg_sys::config_enum_entry::default());
+        // Postgres reads it for as long as the process lives.
+        let entries: &'static [_] = entries.leak();
+        self.loss.watch(name, || {
+            // SAFETY: as for a boolean; the entries are static, and end with one without a name.
+            unsafe {
+                pg_sys::DefineCustomEnumVariable(
+                    name.as_ptr(),
+                    description.as_ptr(),
+                    std::ptr::null(),
+                    self.value.as_ptr(),
+                    self.value.get(),
+                    entries.as_ptr(),
+                    pg_sys::GucContext::PGC_SUSET,
+                    privilege.flags(),
+                    None,
+                    assign,
+                    None,
+                );
+            }
+        });
     }
 }
 
@@ -185,12 +274,6 @@ impl TextVariable {
         self.0.get().is_null()
     }
 
-    /// Overwrites the value with the empty text, in place: also for whatever shares its memory,
-    /// such as the value that a `RESET` would bring back.
-    fn wipe(&self) {
-        wipe(self.0.get());
-    }
-
     pub(crate) fn define_document(
         &'static self,
         name: &'static CStr,
@@ -216,12 +299,65 @@ impl TextVariable {
     }
 }
 
-/// Overwrites a setting's text with the empty one.
+/// Overwrites a setting's text with the empty one, in place: also for whatever shares its memory,
+/// such as the value that a `RESET` would bring back.
 fn wipe(value: *mut c_char) {
     if !value.is_null() {
-        // SAFETY: values of settings without a built-in default are heap copies of Postgres',
-        // which it frees but never reads past the NUL.
+        // SAFETY: the values of text settings are heap copies of Postgres', which it frees but
+        // never reads past the NUL.
         unsafe { value.write(0) };
+    }
+}
+
+/// What Postgres itself keeps of a text setting; None where there is none of that name.
+fn record(name: &CStr) -> Option<&'static pg_sys::config_string> {
+    let folded = |name: &CStr| name.to_bytes().to_ascii_lowercase();
+    // SAFETY: Postgres keeps an array of pointers to records with names, sorted by the names in
+    // lower case. A record of type PGC_STRING is a config_string. It lives until the setting is
+    // defined anew; callers keep no reference.
+    unsafe {
+        let count = usize::try_from(pg_sys::GetNumConfigOptions()).unwrap_or(0);
+        let records = std::slice::from_raw_parts(pg_sys::get_guc_variables(), count);
+        let sought = folded(name);
+        let place = records
+            .binary_search_by(|record| folded(CStr::from_ptr((**record).name)).cmp(&sought))
+            .ok()?;
+        let record = *records.get(place)?;
+        ((*record).vartype == pg_sys::config_type::PGC_STRING)
+            .then(|| &*record.cast::<pg_sys::config_string>())
+    }
+}
+
+/// Visits every value that a text setting has or may come to have again without being given one:
+/// the current one, the one of `RESET`, those that ends of (sub)transactions bring back. Each with
+/// what a check hook has left.
+fn visit_values(record: &pg_sys::config_string, mut visit: impl FnMut(*mut c_char, *mut c_void)) {
+    // SAFETY: the record is Postgres', and so is its stack; a text setting's values are pointers
+    // to text. `masked` is a value in one state of the stack only.
+    unsafe {
+        visit(record.variable.read(), record.gen_.extra);
+        visit(record.reset_val, record.reset_extra);
+        let mut level = record.gen_.stack;
+        while let Some(entry) = level.as_ref() {
+            visit(entry.prior.val.stringval, entry.prior.extra);
+            if entry.state == pg_sys::GucStackState::GUC_SET_LOCAL {
+                visit(entry.masked.val.stringval, entry.masked.extra);
+            }
+            level = entry.prev;
+        }
+    }
+}
+
+/// Whether a text setting was given its value within the current transaction.
+pub(crate) fn is_set_in_transaction(name: &CStr) -> bool {
+    record(name).is_some_and(|record| !record.gen_.stack.is_null())
+}
+
+/// Takes away the value of a text setting that is not ours, and all that it could come to have
+/// again, for parallel workers too.
+pub(crate) fn wipe_foreign(name: &CStr) {
+    if let Some(record) = record(name) {
+        visit_values(record, |value, _| wipe(value));
     }
 }
 
@@ -326,25 +462,40 @@ impl TokenVariable {
         if self.text.with(<[u8]>::is_empty) {
             return;
         }
-        // SAFETY: the text has a first byte, and is a heap copy of Postgres' (see `wipe`). The
-        // memory of the presentation is Postgres' as long as the value is the current one.
-        unsafe {
-            self.text.0.get().write(standing as c_char);
-            if standing == Standing::Refused
-                && let Some(presentation) = self.presentation.get().as_ref()
-            {
-                let below = self.revoked_below.get().max(presentation.generation);
-                self.revoked_below.set(below);
-            }
+        // SAFETY: the text has a first byte, and is a heap copy of Postgres' (see `wipe`).
+        unsafe { self.text.0.get().write(standing as c_char) };
+        if standing == Standing::Refused {
+            self.revoke_below(self.generation());
         }
     }
 
-    /// Takes away every value up to `generation`, the current one and those that a rollback or a
+    /// Takes away every value before `generation`, the current one and those that a rollback or a
     /// `RESET` would bring back: each is emptied in place, so that parallel workers, which get
     /// the text and nothing else, see it gone too.
     pub(crate) fn revoke_below(&self, generation: u64) {
-        self.revoked_below.set(generation);
-        self.text.wipe();
+        self.revoked_below.set(self.revoked_below.get().max(generation));
+        if self.generation() < generation {
+            wipe(self.text.0.get());
+        }
+    }
+
+    /// The number of the current value.
+    pub(crate) fn generation(&self) -> u64 {
+        // SAFETY: it is null or what `keep` made, and lasts as long as the value is the current one.
+        unsafe { self.presentation.get().as_ref() }.map_or(0, |current| current.generation)
+    }
+
+    /// The numbers of the values that are or may come into force without being presented again.
+    pub(crate) fn live_generations(&self, name: &CStr) -> Vec<u64> {
+        let mut live = Vec::new();
+        if let Some(record) = record(name) {
+            visit_values(record, |_, presentation| {
+                // SAFETY: as for the current one; Postgres keeps it with the value.
+                let presentation = unsafe { presentation.cast::<Presentation>().as_ref() };
+                live.extend(presentation.map(|presentation| presentation.generation));
+            });
+        }
+        live
     }
 
     /// What the assign hook does. It may run during a rollback and must not fail. Returns whether
@@ -449,17 +600,18 @@ macro_rules! token_hooks {
 }
 pub(crate) use token_hooks;
 
-/// The assign hook of the boolean setting `$variable`; `$assign` cannot fail.
-macro_rules! bool_assign_hook {
-    ($variable:expr, $assign:expr) => {{
-        extern "C-unwind" fn assign(_: bool, _: *mut std::ffi::c_void) {
+/// The assign hook of the setting `$variable`, whose values are of the type `$type`; `$assign`,
+/// which is told the new value before the variable has it, cannot fail.
+macro_rules! assign_hook {
+    ($variable:expr, $type:ty, $assign:expr) => {{
+        extern "C-unwind" fn assign(value: $type, _: *mut std::ffi::c_void) {
             $variable.assign();
-            $assign();
+            $assign(value);
         }
         Some(assign as _)
     }};
 }
-pub(crate) use bool_assign_hook;
+pub(crate) use assign_hook;
 
 /// Leaves with Postgres what a check hook has to say of a value: the mark before the token, and the
 /// value's number. False, with a message, where there is no memory.
