@@ -14,6 +14,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use postgres::{Client, NoTls};
@@ -48,7 +49,7 @@ pub struct Cluster {
 /// A running PgBouncer in front of a cluster. Dropping it stops it.
 pub struct Pooler<'c> {
     cluster: &'c Cluster,
-    process: Child,
+    process: Mutex<Child>,
     port: u16,
 }
 
@@ -193,14 +194,7 @@ impl Cluster {
         }
         fs::write(home.join(format!("{name}.ini")), configuration).unwrap();
         fs::write(home.join(format!("{name}.users")), "\"app\" \"\"\n").unwrap();
-        let log = fs::File::create(home.join(format!("{name}.log"))).unwrap();
-        let process = as_owner(Path::new("pgbouncer"), &home)
-            .arg(format!("{name}.ini"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot run pgbouncer: {error}"));
+        let process = Mutex::new(pgbouncer(&home, port));
         let pooler = Pooler { cluster: self, process, port };
         wait_for("PgBouncer to answer", || pooler.as_role("app").try_client().is_ok());
         pooler
@@ -242,12 +236,44 @@ impl Pooler<'_> {
     pub fn as_role(&self, user: &str) -> Connection {
         Connection { port: self.port, ..self.cluster.as_role(user) }
     }
+
+    /// Starts PgBouncer again if it has died, as a service manager would; whether it had. 1.18.0,
+    /// which Debian 12 has, exits now and then when it is to cancel a statement
+    /// (<https://github.com/pgbouncer/pgbouncer/issues/822>).
+    pub fn revive(&self) -> bool {
+        let mut process = self.process.lock().unwrap();
+        let died = process.try_wait().is_ok_and(|status| status.is_some());
+        if died {
+            *process = pgbouncer(&self.cluster.folder.join("home"), self.port);
+        }
+        died
+    }
+}
+
+/// Runs the PgBouncer that is configured for that port.
+fn pgbouncer(home: &Path, port: u16) -> Child {
+    let log = home.join(format!("pgbouncer.{port}.log"));
+    let log = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+    as_owner(Path::new("pgbouncer"), home)
+        .arg(format!("pgbouncer.{port}.ini"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run pgbouncer: {error}"))
 }
 
 impl Drop for Pooler<'_> {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let process = self.process.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _ = process.kill();
+        let ended = process.wait();
+        if std::thread::panicking() {
+            let log = self.cluster.folder.join(format!("home/pgbouncer.{}.log", self.port));
+            let log = fs::read(log).unwrap_or_default();
+            let log = tail(&String::from_utf8_lossy(&log));
+            eprintln!("--- the end of PgBouncer's log; it ended with {ended:?} ---\n{log}");
+        }
     }
 }
 
