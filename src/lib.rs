@@ -21,7 +21,7 @@ pg::module_entry!(on_load);
 fn on_load() {
     // Not to be left half done by a cancelled statement.
     pg::hold_interrupts(|| {
-        pg::error::guard_log();
+        pg::secrets::guard();
         settings::register();
         pg::on_transaction_end(session::end_transaction);
     });

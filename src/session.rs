@@ -16,7 +16,7 @@ use session_jwt::{Claims, Code, MAX_TOKEN_BYTES, Rejection};
 
 use crate::pg::datum::{Unrepresentable, Varlena, from_server_encoding, parse_uuid};
 use crate::pg::guc::{self, Passed, Source, Standing};
-use crate::pg::{self, BackendLocal, Timestamp, error};
+use crate::pg::{self, BackendLocal, Timestamp, error, secrets};
 use crate::settings::{
     IDENTITY_SCOPE, JWT, JWT_NAME, TOKEN_CACHE_SIZE, TRANSACTION_SCOPE, TRUST_REQUEST_CLAIMS,
 };
@@ -298,6 +298,7 @@ pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection>
             Ok(Passed { generation, mark: Some(Standing::Pending) })
         }
         Source::Session => {
+            secrets::conceal_statement();
             let accepted = Cell::new(false);
             let _otherwise = OnDrop(|| {
                 if !accepted.get() {
@@ -558,6 +559,7 @@ fn install(identity: Option<Rc<Identity>>, until: Timestamp) {
 
 /// Verifies a token, its times included, and returns its claims as jsonb; installs nothing.
 pub(crate) fn claims_of(token: &[u8]) -> Result<Varlena, Rejection> {
+    secrets::conceal_statement();
     if token.len() > MAX_TOKEN_BYTES {
         return Err(too_long("token is too long"));
     }

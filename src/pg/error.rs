@@ -1,13 +1,12 @@
 //! Errors, warnings and log lines, with SQLSTATEs that Postgres itself does not know.
 
-use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_char, c_int};
 
 use pgrx::pg_sys;
 use session_jwt::{Code, Rejection};
 
-use super::BackendLocal;
 use super::function::guarded;
+use super::secrets;
 
 // Declared by hand because `pgrx` leaves out variadic functions, and because an error raised
 // through its guard would be raised again with one of Postgres' own SQLSTATEs instead of ours.
@@ -23,7 +22,7 @@ unsafe extern "C-unwind" {
 }
 
 /// An SQLSTATE as Postgres stores it: six bits a character (`MAKE_SQLSTATE`).
-fn packed(sqlstate: &str) -> c_int {
+pub(super) fn packed(sqlstate: &str) -> c_int {
     sqlstate.bytes().enumerate().fold(0, |sum, (place, byte)| {
         sum | (c_int::from(byte.wrapping_sub(b'0')) & 0x3f) << (6 * place)
     })
@@ -147,7 +146,7 @@ pub(crate) fn refuse_token(rejection: &Rejection) {
 /// Tells Postgres why a check hook is about to return false. `message` takes the place of the
 /// usual one, which quotes the value.
 fn refuse_value(message: &str, code: Code, detail: Option<&str>, hint: Option<&str>) {
-    REFUSED.replace(CString::new(message).ok());
+    secrets::expect_refusal(message);
     // SAFETY: these are what the macros GUC_check_errmsg and its siblings set; Postgres reads
     // them when the hook returns, and their memory lasts until then.
     unsafe {
@@ -155,83 +154,6 @@ fn refuse_value(message: &str, code: Code, detail: Option<&str>, hint: Option<&s
         pg_sys::GUC_check_errmsg_string = palloced(message);
         pg_sys::GUC_check_errdetail_string = detail.map_or(std::ptr::null_mut(), palloced);
         pg_sys::GUC_check_errhint_string = hint.map_or(std::ptr::null_mut(), palloced);
-    }
-}
-
-/// The message of the last value that a check hook refused, until it has been logged. Postgres
-/// raises it, so it cannot be told there that the statement is to stay out of the log.
-static REFUSED: BackendLocal<RefCell<Option<CString>>> = BackendLocal::new(RefCell::new(None));
-
-static NEXT_LOG_HOOK: BackendLocal<Cell<pg_sys::emit_log_hook_type>> =
-    BackendLocal::new(Cell::new(None));
-
-/// Keeps tokens and keys out of the server's log: the statement and the context where a value is
-/// refused, for a statement may hold it as a literal; and the new value of a setting, which
-/// Postgres logs when its configuration changes.
-pub(crate) fn guard_log() {
-    unsafe extern "C-unwind" fn at_log(report: *mut pg_sys::ErrorData) {
-        // SAFETY: Postgres hands over the report that it is about to write.
-        unsafe {
-            if let Some(report) = report.as_mut()
-                && !report.message.is_null()
-            {
-                if is_refusal(report) {
-                    report.hide_stmt = true;
-                    report.hide_ctx = true;
-                } else {
-                    drop_value(report);
-                }
-            }
-            if let Some(next) = NEXT_LOG_HOOK.get() {
-                next(report);
-            }
-        }
-    }
-    // SAFETY: hooks are installed while the library is loaded, once, and call the one before.
-    unsafe {
-        NEXT_LOG_HOOK.set(pg_sys::emit_log_hook);
-        pg_sys::emit_log_hook = Some(at_log);
-    }
-}
-
-/// Whether a report tells of a refusal: by its SQLSTATE, which a parallel worker's error keeps when
-/// the leader raises it anew, or by the message of the value that was refused last.
-///
-/// # Safety
-/// The report is Postgres', with a message.
-unsafe fn is_refusal(report: &pg_sys::ErrorData) -> bool {
-    const SUBCLASS: c_int = (1 << 18) - 1;
-    if report.sqlerrcode & SUBCLASS == packed("28J00") & SUBCLASS {
-        return true;
-    }
-    // SAFETY: the message is a C string.
-    let message = unsafe { CStr::from_ptr(report.message) };
-    REFUSED.borrow_mut().take_if(|refused| refused.as_c_str() == message).is_some()
-}
-
-/// Where a report is Postgres' line about the new value of one of our settings, ends it after the
-/// name.
-///
-/// # Safety
-/// The report is Postgres', with a message.
-unsafe fn drop_value(report: &pg_sys::ErrorData) {
-    const CHANGED: &CStr = c"parameter \"%s\" changed to \"%s\"";
-    const PREFIX: &[u8] = b"pg_session_jwt.";
-    const END: &[u8] = b"\" changed\0";
-    // SAFETY: the format and the message are C strings; the latter is this report's own copy, and
-    // what is written stays within it.
-    unsafe {
-        if report.message_id.is_null() || CStr::from_ptr(report.message_id) != CHANGED {
-            return;
-        }
-        let message = CStr::from_ptr(report.message).to_bytes();
-        let Some(name) = message.windows(PREFIX.len()).position(|part| part == PREFIX) else {
-            return;
-        };
-        let is_name = |byte: &&u8| byte.is_ascii_lowercase() || b"._".contains(*byte);
-        let end = name + message.iter().skip(name).take_while(is_name).count();
-        let tail = if end + END.len() <= message.len() { END } else { b"\0" };
-        report.message.add(end).cast::<u8>().copy_from_nonoverlapping(tail.as_ptr(), tail.len());
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod algorithm;
 mod claims;
+mod conceal;
 mod json;
 mod jwk;
 mod jws;
@@ -13,6 +14,7 @@ mod verifier;
 
 pub use algorithm::{Algorithm, AlgorithmSet};
 pub use claims::{CLAIM_CHECKS, ClaimCheck, Claims};
+pub use conceal::{conceal, may_conceal};
 pub use jwk::{KeySet, UnusableKey};
 pub use jws::MAX_TOKEN_BYTES;
 pub use path::{ClaimPath, array_index};

@@ -1,0 +1,197 @@
+//! Tokens and keys in what Postgres itself writes about statements and settings: the server's log,
+//! `pg_stat_activity`, `pg_stat_statements`.
+//!
+//! Whoever sends a token as a parameter has little to fear; this is for those who send it as a
+//! literal. What looks like a token or a secret is overwritten in every line of the log, and in
+//! the statement that Postgres shows.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::{CStr, CString, c_char, c_int};
+
+use pgrx::pg_sys;
+
+use super::BackendLocal;
+use super::error::packed;
+use super::function::guarded;
+
+/// The message of the last value that a check hook refused, until it has been logged. Postgres
+/// raises it, so it cannot be told there that the statement is to stay out of the log.
+static REFUSED: BackendLocal<RefCell<Option<CString>>> = BackendLocal::new(RefCell::new(None));
+
+static NEXT_LOG_HOOK: BackendLocal<Cell<pg_sys::emit_log_hook_type>> =
+    BackendLocal::new(Cell::new(None));
+
+static NEXT_UTILITY_HOOK: BackendLocal<Cell<pg_sys::ProcessUtility_hook_type>> =
+    BackendLocal::new(Cell::new(None));
+
+/// Takes note of the message with which Postgres is going to refuse a value.
+pub(super) fn expect_refusal(message: &str) {
+    REFUSED.replace(CString::new(message).ok());
+}
+
+/// Puts itself between Postgres and what it writes.
+pub(crate) fn guard() {
+    // SAFETY: hooks are installed while the library is loaded, once, and call the one before.
+    unsafe {
+        NEXT_LOG_HOOK.set(pg_sys::emit_log_hook);
+        pg_sys::emit_log_hook = Some(at_log);
+        NEXT_UTILITY_HOOK.set(pg_sys::ProcessUtility_hook);
+        pg_sys::ProcessUtility_hook = Some(at_utility);
+    }
+}
+
+/// Overwrites tokens and secrets in what is shown of the client's statement while it runs and
+/// until the next one. Returns whether there are any.
+pub(crate) fn conceal_statement() -> bool {
+    // SAFETY: the statement is null, as where none is running, or a C string. Postgres copies what
+    // is reported, and cannot raise over it.
+    unsafe {
+        let statement = pg_sys::debug_query_string;
+        if statement.is_null() {
+            return false;
+        }
+        let Some(concealed) = concealed(CStr::from_ptr(statement)) else {
+            return false;
+        };
+        let state = pg_sys::BackendState::STATE_RUNNING;
+        pg_sys::pgstat_report_activity(state, concealed.as_ptr());
+        true
+    }
+}
+
+/// The text with tokens and secrets overwritten; None where it has none.
+fn concealed(text: &CStr) -> Option<CString> {
+    // A look comes before a copy: texts may be as long as clients like.
+    if !session_jwt::may_conceal(text.to_bytes()) {
+        return None;
+    }
+    let mut bytes = text.to_bytes().to_vec();
+    session_jwt::conceal(&mut bytes).then(|| CString::new(bytes).unwrap_or_default())
+}
+
+/// Sees each report before it is written to the log, and sent to the client.
+unsafe extern "C-unwind" fn at_log(report: *mut pg_sys::ErrorData) {
+    // SAFETY: Postgres hands over the report that it is about to write. Its texts are C strings
+    // in memory of its own.
+    unsafe {
+        if let Some(report) = report.as_mut()
+            && !report.message.is_null()
+        {
+            if is_refusal(report) {
+                report.hide_stmt = true;
+                report.hide_ctx = true;
+            } else {
+                drop_value(report);
+            }
+            for text in [
+                report.message,
+                report.detail,
+                report.detail_log,
+                report.hint,
+                report.context,
+                report.internalquery,
+            ] {
+                if !text.is_null() {
+                    let length = CStr::from_ptr(text).count_bytes();
+                    session_jwt::conceal(std::slice::from_raw_parts_mut(text.cast(), length));
+                }
+            }
+            report.hide_stmt |= conceal_statement();
+        }
+        if let Some(next) = NEXT_LOG_HOOK.get() {
+            next(report);
+        }
+    }
+}
+
+unsafe extern "C-unwind" {
+    // By hand, without `pgrx`'s guard, which would replace the SQLSTATE of an error of ours.
+    fn standard_ProcessUtility(
+        statement: *mut pg_sys::PlannedStmt,
+        text: *const c_char,
+        read_only_tree: bool,
+        context: pg_sys::ProcessUtilityContext::Type,
+        parameters: pg_sys::ParamListInfo,
+        environment: *mut pg_sys::QueryEnvironment,
+        destination: *mut pg_sys::DestReceiver,
+        completion: *mut pg_sys::QueryCompletion,
+    );
+}
+
+/// Runs a utility statement, such as `SET` and `DO`, with its text as others may see it: those that
+/// keep statements, and come after us. What is done is in the parse tree, and places in the text
+/// stay where they are.
+unsafe extern "C-unwind" fn at_utility(
+    statement: *mut pg_sys::PlannedStmt,
+    text: *const c_char,
+    read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    parameters: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    destination: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: the text is a C string; a copy in the current memory context lives as long as the
+    // statement. This frame owns nothing, for errors pass through it.
+    unsafe {
+        let text = guarded(|| match concealed(CStr::from_ptr(text)) {
+            None => text,
+            Some(concealed) => {
+                conceal_statement();
+                pg_sys::pstrdup(concealed.as_ptr()).cast_const()
+            }
+        });
+        let next = NEXT_UTILITY_HOOK.get().unwrap_or(standard_ProcessUtility);
+        next(
+            statement,
+            text,
+            read_only_tree,
+            context,
+            parameters,
+            environment,
+            destination,
+            completion,
+        );
+    }
+}
+
+/// Whether a report tells of a refusal: by its SQLSTATE, which a parallel worker's error keeps when
+/// the leader raises it anew, or by the message of the value that was refused last.
+///
+/// # Safety
+/// The report is Postgres', with a message.
+unsafe fn is_refusal(report: &pg_sys::ErrorData) -> bool {
+    const SUBCLASS: c_int = (1 << 18) - 1;
+    if report.sqlerrcode & SUBCLASS == packed("28J00") & SUBCLASS {
+        return true;
+    }
+    // SAFETY: the message is a C string.
+    let message = unsafe { CStr::from_ptr(report.message) };
+    REFUSED.borrow_mut().take_if(|refused| refused.as_c_str() == message).is_some()
+}
+
+/// Where a report is Postgres' line about the new value of one of our settings, ends it after the
+/// name.
+///
+/// # Safety
+/// The report is Postgres', with a message.
+unsafe fn drop_value(report: &pg_sys::ErrorData) {
+    const CHANGED: &CStr = c"parameter \"%s\" changed to \"%s\"";
+    const PREFIX: &[u8] = b"pg_session_jwt.";
+    const END: &[u8] = b"\" changed\0";
+    // SAFETY: the format and the message are C strings; the latter is this report's own copy, and
+    // what is written stays within it.
+    unsafe {
+        if report.message_id.is_null() || CStr::from_ptr(report.message_id) != CHANGED {
+            return;
+        }
+        let message = CStr::from_ptr(report.message).to_bytes();
+        let Some(name) = message.windows(PREFIX.len()).position(|part| part == PREFIX) else {
+            return;
+        };
+        let is_name = |byte: &&u8| byte.is_ascii_lowercase() || b"._".contains(*byte);
+        let end = name + message.iter().skip(name).take_while(is_name).count();
+        let tail = if end + END.len() <= message.len() { END } else { b"\0" };
+        report.message.add(end).cast::<u8>().copy_from_nonoverlapping(tail.as_ptr(), tail.len());
+    }
+}

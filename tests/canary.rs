@@ -1,0 +1,231 @@
+//! No token and no secret in anything that others can read, with everything logged that can be.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use harness::{Cluster, Preload, Wire, now, wait_for};
+use mint::{Algorithm, Key};
+use serde_json::json;
+
+/// What must be found nowhere: tokens and secrets.
+#[derive(Default)]
+struct Canaries(Vec<String>);
+
+/// Where something may stand must not be decided by how a text is cut or wrapped.
+const CHUNK: usize = 12;
+
+impl Canaries {
+    /// A token that is like no other, in each of its parts.
+    fn token(&mut self, key: &Key, lifetime: i64) -> String {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let header = json!({"alg": "ES256", "canary": format!("canary {count}")});
+        let claims =
+            json!({"sub": format!("user {count}"), "exp": now() + lifetime, "canary": count});
+        let token = key.sign_raw(header.to_string().as_bytes(), claims.to_string().as_bytes());
+        self.0.push(token.clone());
+        token
+    }
+
+    fn secret(&mut self, name: &str) -> String {
+        let secret = format!("canary-secret-{name}-0123456789-0123456789-0123456789");
+        self.0.push(secret.clone());
+        secret
+    }
+
+    /// No part of any of them is in the text.
+    fn assert_absent(&self, text: &str, place: &str) {
+        let chunks: HashSet<&[u8]> =
+            self.0.iter().flat_map(|canary| canary.as_bytes().chunks_exact(CHUNK)).collect();
+        if let Some(found) =
+            text.as_bytes().windows(CHUNK).position(|window| chunks.contains(window))
+        {
+            let start = text[..found].rfind('\n').map_or(0, |end| end + 1);
+            let line = text[start..].lines().next().unwrap_or_default();
+            panic!("{} is in {place}: {line}", &text[found..found + CHUNK]);
+        }
+    }
+}
+
+/// Statements with a token in place of `{}`, by ordinary roles.
+const LITERALS: [&str; 22] = [
+    "SELECT auth.jwt_session_init('{}')",
+    "SELECT auth.jwt_session_init('{}', true)",
+    "SELECT auth.jwt_session_init(E'{}')",
+    "SET pg_session_jwt.jwt = '{}'",
+    "BEGIN; SET LOCAL pg_session_jwt.jwt = '{}'; COMMIT",
+    "BEGIN; SET LOCAL pg_session_jwt.jwt = '{}'; SELECT 1/0; COMMIT",
+    "SELECT set_config('pg_session_jwt.jwt', '{}', false)",
+    "SELECT auth.jwt_session_init('{}'), 1 / (random()::int * 0)",
+    "SELECT auth.jwt_verify('{}') IS NULL",
+    "DO $$ BEGIN PERFORM auth.jwt_session_init('{}'); END $$",
+    "DO $$ BEGIN EXECUTE 'SET LOCAL pg_session_jwt.jwt = ''{}'''; END $$",
+    "DO $$ BEGIN RAISE EXCEPTION 'with {}'; END $$",
+    "PREPARE p AS SELECT auth.jwt_session_init('{}')",
+    "PREPARE q AS SELECT auth.jwt_session_init($1); EXECUTE q('{}'); DEALLOCATE q",
+    "EXPLAIN SELECT auth.jwt_session_init('{}')",
+    "EXPLAIN ANALYZE SELECT auth.user_id(), auth.jwt_session_init('{}')",
+    "COPY (SELECT auth.jwt_session_init('{}')) TO STDOUT",
+    "DECLARE c CURSOR WITH HOLD FOR SELECT auth.jwt_session_init('{}')",
+    "SELECT '{}'::int",
+    "SELECT nonsense('{}')",
+    "CREATE FUNCTION pg_temp.f() RETURNS text LANGUAGE sql SET pg_session_jwt.jwt = '{}' AS 'SELECT 1'",
+    "ALTER ROLE app SET pg_session_jwt.jwt = '{}'",
+];
+
+/// Statements with a token as their parameter.
+const PARAMETERS: [&str; 6] = [
+    "SELECT auth.jwt_session_init($1)",
+    "SELECT auth.jwt_session_init($1, true)",
+    "SELECT set_config('pg_session_jwt.jwt', $1, false)",
+    "SELECT auth.jwt_verify($1) IS NULL",
+    "SELECT auth.jwt_session_init($1), 1 / (random()::int * 0)",
+    "SELECT $1::int",
+];
+
+/// Where an administrator may look, in an order that shows everything.
+const PLACES: [&str; 6] = [
+    "SELECT query FROM pg_stat_activity",
+    "SELECT query FROM pg_stat_statements",
+    "SELECT s::text FROM pg_settings s",
+    "SELECT s::text FROM pg_prepared_statements s",
+    "SELECT s::text FROM pg_cursors s",
+    "SELECT s::text FROM pg_db_role_setting s",
+];
+
+#[test]
+fn nothing_is_found() {
+    let key = Key::generate(Algorithm::ES256);
+    let stranger = Key::generate(Algorithm::ES256);
+    let mut canaries = Canaries::default();
+    let providers = |secret: &str| {
+        json!([
+            {"name": "public", "jwks": key.public_jwk()},
+            {"name": "shared", "issuer": "shared", "secret": secret},
+        ])
+        .to_string()
+    };
+    let configured = providers(&canaries.secret("configured"));
+    let cluster = Cluster::start(
+        Preload::Shared,
+        &[
+            // The one that is to see nothing comes first.
+            ("shared_preload_libraries", "pg_stat_statements, pg_session_jwt"),
+            ("pg_session_jwt.providers", &configured),
+            ("pg_session_jwt.audit_log", "on"),
+            ("pg_stat_statements.track", "all"),
+            ("pg_stat_statements.track_utility", "on"),
+            ("log_statement", "all"),
+            ("log_min_duration_statement", "0"),
+            ("log_min_messages", "debug1"),
+            ("log_parameter_max_length_on_error", "-1"),
+            ("log_error_verbosity", "verbose"),
+            ("track_activity_query_size", "16384"),
+        ],
+    );
+    cluster.admin().batch_execute("CREATE EXTENSION pg_stat_statements").unwrap();
+    let app = cluster.as_role("app");
+    // Kept open, so that their last statements stay in view.
+    let mut clients = Vec::new();
+
+    for statement in LITERALS {
+        for (key, lifetime) in [(&key, 600), (&key, -600), (&stranger, 600)] {
+            let mut client = Wire::connect(&app).unwrap();
+            client.record();
+            let token = canaries.token(key, lifetime);
+            client.query(&statement.replace("{}", &token)).unwrap();
+            clients.push((client, statement));
+        }
+    }
+    for statement in PARAMETERS {
+        for (key, lifetime) in [(&key, 600), (&key, -600), (&stranger, 600)] {
+            let mut client = Wire::connect(&app).unwrap();
+            client.record();
+            let token = canaries.token(key, lifetime);
+            let _ = client.ask(statement, &[&token]).unwrap();
+            clients.push((client, statement));
+        }
+    }
+    for (key, lifetime) in [(&key, 600), (&key, -600), (&stranger, 600)] {
+        let token = canaries.token(key, lifetime);
+        let connection = cluster.as_role("app").option("pg_session_jwt.jwt", &token);
+        let mut client = Wire::connect(&connection).unwrap();
+        client.record();
+        for statement in ["SELECT auth.user_id()", "SHOW ALL", "SHOW pg_session_jwt.jwt"] {
+            client.query(statement).unwrap();
+        }
+        clients.push((client, "the startup packet"));
+    }
+
+    // Secrets: set, refused, stored, reloaded.
+    let mut admin = Wire::connect(&cluster.as_role("postgres")).unwrap();
+    let (good, bad) = (canaries.secret("good"), canaries.secret("bad"));
+    for document in [
+        providers(&good),
+        providers(&bad).replace("public", "shared"),
+        format!("{{\"secret\": \"{bad}"),
+    ] {
+        for statement in [
+            "ALTER SYSTEM SET pg_session_jwt.providers = '{}'",
+            "ALTER ROLE app SET pg_session_jwt.providers = '{}'; ALTER ROLE app RESET ALL",
+            "SET pg_session_jwt.providers = '{}'",
+            "SELECT set_config('pg_session_jwt.providers', '{}', false)",
+        ] {
+            admin.record();
+            admin.query(&statement.replace("{}", &document)).unwrap();
+            let received = String::from_utf8_lossy(&admin.record()).into_owned();
+            canaries.assert_absent(&received, statement);
+        }
+    }
+    admin.query("ALTER SYSTEM RESET pg_session_jwt.providers").unwrap();
+    for document in [providers(&good), format!("{{\"secret\": \"{bad}")] {
+        cluster.append_configuration(&[("pg_session_jwt.providers", &document)]);
+        cluster.reload();
+    }
+    wait_for("the refusal to be logged", || cluster.log().contains("invalid value for parameter"));
+
+    for (client, statement) in &mut clients {
+        let received = String::from_utf8_lossy(&client.record()).into_owned();
+        canaries.assert_absent(&received, &format!("the answers to {statement}"));
+        for place in PLACES {
+            // As the client itself, who sees its own session's.
+            for answer in client.query(place).unwrap() {
+                let text: Vec<_> = answer.into_iter().flatten().flatten().flatten().collect();
+                canaries.assert_absent(&text.join("\n"), place);
+            }
+        }
+    }
+    drop(clients);
+    // Those that superusers alone see; what stands in the configuration is theirs.
+    let mut configured = Canaries(Vec::new());
+    std::mem::swap(&mut configured.0, &mut canaries.0);
+    let (secrets, tokens) = configured.0.into_iter().partition(|text| text.starts_with("canary"));
+    let (secrets, tokens) = (Canaries(secrets), Canaries(tokens));
+    for place in PLACES {
+        let mut text = String::new();
+        for answer in admin.query(place).unwrap() {
+            text.extend(answer.unwrap().into_iter().flatten().flatten().map(|cell| cell + "\n"));
+        }
+        assert!(text.len() > 10 || !place.contains("pg_s"), "{place} shows nothing");
+        tokens.assert_absent(&text, place);
+        if !place.contains("pg_settings") {
+            secrets.assert_absent(&text, place);
+        }
+    }
+    let log = cluster.log();
+    tokens.assert_absent(&log, "the log");
+    secrets.assert_absent(&log, "the log");
+    // They were there, and are not: each way of presenting, and of setting, has left its lines.
+    for line in [
+        "jwt_session_init('****",
+        "SET pg_session_jwt.jwt = '****",
+        "parameters: $1 = '****",
+        "invalid input syntax for type integer: \"****",
+        "\"secret\":\"****",
+        "token accepted: ",
+        "token refused: ",
+        "parameter \"pg_session_jwt.providers\" changed",
+    ] {
+        assert!(log.contains(line), "{line} is not in the log");
+    }
+}
