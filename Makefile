@@ -7,13 +7,15 @@ DESTDIR   ?=
 CARGO_DENY = 0.20.2
 PACKAGES   = gcc libc6-dev libclang-14-dev pgbouncer postgresql-$(PG) \
              postgresql-server-dev-$(PG)
+TEST       = cargo test --locked --package tests
 
 # What pgrx and the test harness read.
 export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
 export PG_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help demo psql test setup build install lint test-core test-integration fmt deny clean
+.PHONY: help demo psql test setup build install lint test-core test-integration soak valgrind fmt \
+        deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | column -t -s '|'
@@ -45,7 +47,14 @@ test-core: setup ## Test the crates that know nothing of Postgres
 	cargo test --locked --package session-jwt --package mint
 
 test-integration: build ## Test the extension in real clusters
-	cargo test --locked --package tests
+	$(TEST)
+
+soak: build ## Send a million transactions through PgBouncer, with faults
+	$(TEST) --test pooler soak -- --ignored --nocapture
+
+valgrind: build ## Change identities within statements, in a server under Valgrind
+	@tools/setup valgrind
+	VALGRIND=1 $(TEST) --test changes
 
 fmt: ## Format the code
 	cargo fmt --all

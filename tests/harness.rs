@@ -205,13 +205,41 @@ impl Cluster {
     }
 
     fn start_server(&self) {
+        if is_under_valgrind() {
+            self.wrap_server();
+        }
         let mut command = self.program("pg_ctl");
-        command.args(["-w", "-s", "-t", "60", "-l", "log", "-D"]).arg(self.data());
+        command.args(["-w", "-s", "-t", "300", "-l", "log", "-D"]).arg(self.data());
         command.args(["-o", &format!("-p {}", self.port), "start"]);
         let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
         if !status.is_ok_and(|status| status.success()) {
             panic!("the server did not start:\n{}", tail(&self.log()));
         }
+    }
+
+    /// Puts Valgrind between the server's program and whoever starts it.
+    fn wrap_server(&self) {
+        let (server, wrapped) = (self.programs.join("postgres"), self.programs.join("wrapped"));
+        if !wrapped.exists() {
+            fs::rename(&server, &wrapped).unwrap();
+            let script = format!(
+                "#!/bin/sh\nexec valgrind --quiet --leak-check=no --undef-value-errors=no \
+                 --log-file={}/valgrind.%p {} \"$@\"\n",
+                self.folder.join("home").display(),
+                wrapped.display(),
+            );
+            fs::write(&server, script).unwrap();
+            fs::set_permissions(&server, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+
+    /// What Valgrind has found in any of the server's processes.
+    fn faults(&self) -> String {
+        let files = fs::read_dir(self.folder.join("home")).into_iter().flatten().flatten();
+        files
+            .filter(|file| file.file_name().to_string_lossy().starts_with("valgrind."))
+            .map(|file| fs::read_to_string(file.path()).unwrap_or_default())
+            .collect()
     }
 
     fn stop_server(&self) {
@@ -224,10 +252,14 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.stop_server();
+        let faults = self.faults();
         if std::thread::panicking() {
             eprintln!("--- the end of the server's log ---\n{}", tail(&self.log()));
         }
         let _ = fs::remove_dir_all(&self.folder);
+        if !faults.is_empty() && !std::thread::panicking() {
+            panic!("Valgrind found:\n{faults}");
+        }
     }
 }
 
@@ -380,6 +412,12 @@ pub fn free_port() -> u16 {
             return port;
         }
     }
+}
+
+/// Whether servers are to run under Valgrind, which looks for memory that is used after it was
+/// freed.
+fn is_under_valgrind() -> bool {
+    std::env::var_os("VALGRIND").is_some()
 }
 
 fn is_root() -> bool {

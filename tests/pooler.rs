@@ -287,7 +287,7 @@ impl Guest<'_> {
             self.client.query("SAVEPOINT s")?;
         }
         let init = self.init();
-        self.client.ask(init, &[&token])?;
+        let _ = self.client.ask(init, &[&token])?;
         let answer = self.client.ask("SELECT auth.user_id()", &[])?;
         self.check(&answer);
         if local && answer.is_ok() {
@@ -300,7 +300,7 @@ impl Guest<'_> {
                 _ => false,
             };
             assert!(back, "{name}: {answer:?}");
-            self.client.ask(init, &[&token])?;
+            let _ = self.client.ask(init, &[&token])?;
         }
         let answer = self.client.ask("SELECT owner FROM notes", &[])?;
         self.check(&answer);

@@ -393,69 +393,6 @@ fn a_refused_document_changes_nothing() {
     assert!(detail.contains("pg_session_jwt.providers"), "{error:?}");
 }
 
-#[test]
-fn identities_change_within_a_statement() {
-    for size in ["0", "1", "128"] {
-        let fixture = Fixture::new(&[("pg_session_jwt.token_cache_size", size)]);
-        let mut client = fixture.client();
-        let mut admin = fixture.cluster.admin();
-        run(&mut admin, "CREATE TABLE tokens (n int, token text); GRANT ALL ON tokens TO app");
-        for n in 0..300 {
-            let token = fixture.token(&format!("user {n} {}", "x".repeat(n as usize)));
-            admin.execute("INSERT INTO tokens VALUES ($1, $2)", &[&n, &token]).unwrap();
-        }
-        // What was handed out for a row stays what it was until the row is sent.
-        let name = |n: usize| format!("user {n} {}", "x".repeat(n));
-        let rows = client
-            .query(
-                "SELECT auth.user_id(), auth.claim('sub'), auth.jwt_session_init(token)::text,
-                        auth.user_id(), auth.session() ->> 'sub', auth.claim('/sub')
-                 FROM (SELECT token FROM tokens ORDER BY n) t",
-                &[],
-            )
-            .unwrap();
-        assert_eq!(rows.len(), 300);
-        for (place, row) in rows.iter().enumerate() {
-            for column in [0, 1] {
-                assert_eq!(row.get::<_, Option<String>>(column), place.checked_sub(1).map(name));
-            }
-            for column in [3, 4, 5] {
-                assert_eq!(row.get::<_, String>(column), name(place));
-            }
-        }
-        assert_eq!(user(&mut client), Some(name(299)));
-    }
-}
-
-/// A procedure's argument may be a value that a reader handed out, and outlives the transaction.
-#[test]
-fn values_outlive_a_commit_within_a_procedure() {
-    let fixture = Fixture::new(&[("pg_session_jwt.token_cache_size", "1")]);
-    let mut admin = fixture.cluster.admin();
-    run(
-        &mut admin,
-        "CREATE PROCEDURE change(who text, claims jsonb, tokens text[]) LANGUAGE plpgsql AS $$
-         DECLARE token text;
-         BEGIN
-           FOREACH token IN ARRAY tokens LOOP
-             PERFORM auth.jwt_session_init(token);
-             PERFORM auth.user_id();
-             COMMIT;
-           END LOOP;
-           IF who <> 'alice' OR claims ->> 'sub' <> 'alice' THEN
-             RAISE 'who is %, claims are %', who, claims;
-           END IF;
-         END $$",
-    );
-    let mut client = fixture.client();
-    let tokens: Vec<String> = (0..50).map(|n| fixture.token(&format!("user{n}"))).collect();
-    for _ in 0..20 {
-        assert_eq!(present(&mut client, &fixture.token("alice")), "00000");
-        client.execute("CALL change(auth.user_id(), auth.session(), $1)", &[&tokens]).unwrap();
-        assert_eq!(user(&mut client).as_deref(), Some("user49"));
-    }
-}
-
 /// Code that Postgres runs with restrictions, for it may be somebody else's, presents nothing.
 #[test]
 fn security_restricted_operations_present_nothing() {
