@@ -75,19 +75,7 @@ impl Cluster {
 
     /// The same without extension and role.
     pub fn start_bare(preload: Preload, settings: &[(&str, &str)]) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("pg_session_jwt.{}.{count}.{}", std::process::id(), now());
-        let folder = std::env::temp_dir().join(name);
-        fs::create_dir(&folder).expect("a temporary folder");
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-        let programs = stage(&folder);
-        let cluster = Self { folder, programs, port: free_port() };
-        let home = cluster.folder.join("home");
-        fs::create_dir(&home).unwrap();
-        if is_root() {
-            run(Command::new("chown").arg("postgres:").arg(&home));
-        }
+        let cluster = Self::without_data();
         run(cluster
             .program("initdb")
             .args(["--no-sync", "--no-instructions", "-U", "postgres"])
@@ -113,6 +101,36 @@ impl Cluster {
         configuration.extend_from_slice(settings);
         cluster.append_configuration(&configuration);
         cluster.start_server();
+        cluster
+    }
+
+    /// Starts a hot standby that streams from this cluster, with a copy of its `postgresql.conf`.
+    pub fn standby(&self) -> Self {
+        let standby = Self::without_data();
+        run(standby
+            .program("pg_basebackup")
+            .args(["--no-sync", "--checkpoint=fast", "--write-recovery-conf", "-U", "postgres"])
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-D"])
+            .arg(standby.data()));
+        standby.start_server();
+        standby
+    }
+
+    /// A folder with Postgres' programs, and a home for the owner to put data in.
+    fn without_data() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("pg_session_jwt.{}.{count}.{}", std::process::id(), now());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir(&folder).expect("a temporary folder");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        let programs = stage(&folder);
+        let cluster = Self { folder, programs, port: free_port() };
+        let home = cluster.folder.join("home");
+        fs::create_dir(&home).unwrap();
+        if is_root() {
+            run(Command::new("chown").arg("postgres:").arg(&home));
+        }
         cluster
     }
 
@@ -168,8 +186,28 @@ impl Cluster {
 
     /// Stops the server and starts it again.
     pub fn restart(&self) {
-        self.stop_server();
+        self.restart_in_mode("immediate");
+    }
+
+    /// The same with this mode of `pg_ctl stop`.
+    pub fn restart_in_mode(&self, mode: &str) {
+        self.stop_server(mode);
         self.start_server();
+    }
+
+    /// Waits until this standby has replayed all that `primary` has written until now.
+    pub fn catch_up(&self, primary: &Cluster) {
+        let written = text(&mut primary.admin(), "SELECT pg_current_wal_lsn()::text").unwrap();
+        let replayed = format!("SELECT (pg_last_wal_replay_lsn() >= '{written}')::text");
+        let mut admin = self.admin();
+        wait_for("the standby to catch up", || {
+            text(&mut admin, &replayed).as_deref() == Some("true")
+        });
+    }
+
+    /// Makes this standby a primary.
+    pub fn promote(&self) {
+        run(self.program("pg_ctl").args(["-w", "-s", "promote", "-D"]).arg(self.data()));
     }
 
     /// The server's log since the cluster was made.
@@ -242,16 +280,16 @@ impl Cluster {
             .collect()
     }
 
-    fn stop_server(&self) {
+    fn stop_server(&self, mode: &str) {
         let mut command = self.program("pg_ctl");
-        command.args(["-w", "-s", "-m", "immediate", "stop", "-D"]).arg(self.data());
+        command.args(["-w", "-s", "-m", mode, "stop", "-D"]).arg(self.data());
         let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        self.stop_server();
+        self.stop_server("immediate");
         let faults = self.faults();
         if std::thread::panicking() {
             eprintln!("--- the end of the server's log ---\n{}", tail(&self.log()));
@@ -267,6 +305,11 @@ impl Pooler<'_> {
     /// A connection through the pooler, to the database `postgres`.
     pub fn as_role(&self, user: &str) -> Connection {
         Connection { port: self.port, ..self.cluster.as_role(user) }
+    }
+
+    /// The port on the loopback address.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Starts PgBouncer again if it has died, as a service manager would; whether it had. 1.18.0,

@@ -1,0 +1,272 @@
+//! Identities on a hot standby, whose transactions can only read, and beyond its promotion.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use harness::{Cluster, Preload, now, sqlstate, text, wait_for};
+use mint::{Algorithm, Key};
+use postgres::Client;
+use serde_json::json;
+
+/// A primary and its standby, with a row of Alice's, two of Bob's, and many of Zoe's.
+struct Fixture {
+    // Dropped in this order: the standby first.
+    standby: Cluster,
+    primary: Cluster,
+    key: Key,
+}
+
+impl Fixture {
+    fn new(settings: &[(&str, &str)]) -> Self {
+        let key = Key::generate(Algorithm::ES256);
+        let providers = providers(&[&key]);
+        let mut all = vec![("pg_session_jwt.providers", providers.as_str())];
+        all.extend_from_slice(settings);
+        let primary = Cluster::start(Preload::Shared, &all);
+        run(
+            &mut primary.admin(),
+            "CREATE TABLE notes (owner text DEFAULT auth.user_id(), note text);
+             INSERT INTO notes VALUES ('alice', 'a'), ('bob', 'b'), ('bob', 'c');
+             INSERT INTO notes SELECT 'zoe', n::text FROM generate_series(1, 20000) n;
+             ANALYZE notes; ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY p ON notes USING (owner = auth.user_id());
+             GRANT SELECT, INSERT, UPDATE, DELETE ON notes TO app",
+        );
+        let standby = primary.standby();
+        standby.catch_up(&primary);
+        Self { standby, primary, key }
+    }
+
+    /// A client of the standby.
+    fn client(&self) -> Client {
+        self.standby.as_role("app").client()
+    }
+
+    fn token(&self, sub: &str) -> String {
+        token(&self.key, sub)
+    }
+}
+
+fn token(key: &Key, sub: &str) -> String {
+    key.sign(&json!({"sub": sub, "exp": now() + 600}))
+}
+
+fn providers(keys: &[&Key]) -> String {
+    let keys: Vec<_> = keys.iter().map(|key| key.bare_public_jwk()).collect();
+    json!({"jwks": {"keys": keys}, "leeway": 0}).to_string()
+}
+
+fn present(client: &mut Client, token: &str) -> String {
+    sqlstate(client.execute("SELECT auth.jwt_session_init($1)", &[&token]))
+}
+
+fn present_locally(client: &mut Client, token: &str) -> String {
+    sqlstate(client.execute("SELECT auth.jwt_session_init($1, true)", &[&token]))
+}
+
+fn user(client: &mut Client) -> Option<String> {
+    text(client, "SELECT auth.user_id()")
+}
+
+fn rows(client: &mut Client) -> i64 {
+    client.query_one("SELECT count(*) FROM notes", &[]).unwrap().get(0)
+}
+
+fn run(client: &mut Client, sql: &str) {
+    client.batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+}
+
+#[test]
+fn a_standby_verifies_and_only_reads() {
+    let fixture = Fixture::new(&[]);
+    let (alice, bob) = (fixture.token("alice"), fixture.token("bob"));
+    let forged = token(&Key::generate(Algorithm::ES256), "bob");
+    let expired = fixture.key.sign(&json!({"sub": "bob", "exp": now() - 1}));
+    let mut client = fixture.client();
+    assert_eq!(text(&mut client, "SHOW transaction_read_only").as_deref(), Some("on"));
+    run(&mut client, "SELECT auth.init()");
+    let verify = "SELECT auth.jwt_verify($1) ->> 'sub'";
+    let sub: String = client.query_one(verify, &[&bob]).unwrap().get(0);
+    assert_eq!(sub, "bob");
+    assert_eq!(sqlstate(client.query_one(verify, &[&forged])), "28J03");
+    assert_eq!((user(&mut client), rows(&mut client)), (None, 0));
+
+    // For the session, for the transaction, in savepoints.
+    assert_eq!(present(&mut client, &alice), "00000");
+    assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("alice"), 1));
+    for end in ["COMMIT", "ROLLBACK"] {
+        run(&mut client, "BEGIN READ ONLY");
+        assert_eq!(present_locally(&mut client, &bob), "00000");
+        assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("bob"), 2));
+        run(&mut client, &format!("SAVEPOINT s; SET LOCAL pg_session_jwt.jwt = '{alice}'"));
+        assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("alice"), 1));
+        run(&mut client, "ROLLBACK TO s");
+        assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("bob"), 2));
+        run(&mut client, &format!("SET LOCAL pg_session_jwt.jwt = '{alice}'; RELEASE s"));
+        assert_eq!(rows(&mut client), 1);
+        assert_eq!(present_locally(&mut client, ""), "00000");
+        assert_eq!((user(&mut client), rows(&mut client)), (None, 0));
+        run(&mut client, end);
+        assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("alice"), 1), "{end}");
+    }
+
+    // What is refused leaves nobody, whatever is rolled back.
+    for (refused, code) in [(forged.as_str(), "28J03"), (&expired, "28J04"), ("x", "28J01")] {
+        for way in [present, present_locally] {
+            assert_eq!(present(&mut client, &alice), "00000");
+            assert_eq!(way(&mut client, refused), code);
+            assert_eq!((user(&mut client), rows(&mut client)), (None, 0));
+
+            assert_eq!(present(&mut client, &alice), "00000");
+            run(&mut client, "BEGIN");
+            assert_eq!(present_locally(&mut client, &bob), "00000");
+            run(&mut client, "SAVEPOINT s");
+            assert_eq!(way(&mut client, refused), code);
+            run(&mut client, "ROLLBACK TO s");
+            assert_eq!((user(&mut client), rows(&mut client)), (None, 0));
+            run(&mut client, "ROLLBACK");
+            assert_eq!((user(&mut client), rows(&mut client)), (None, 0));
+        }
+    }
+
+    // No identity writes.
+    assert_eq!(present(&mut client, &alice), "00000");
+    for write in [
+        "INSERT INTO notes (note) VALUES ('n')",
+        "UPDATE notes SET note = 'n'",
+        "DELETE FROM notes",
+        "SELECT FROM notes FOR UPDATE",
+    ] {
+        assert_eq!(sqlstate(client.batch_execute(write)), "25006", "{write}");
+        assert_eq!(user(&mut client).as_deref(), Some("alice"));
+    }
+
+    // From the startup packet.
+    let started =
+        |token: &str| fixture.standby.as_role("app").option("pg_session_jwt.jwt", token).client();
+    let mut client = started(&bob);
+    assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("bob"), 2));
+    let mut client = started(&forged);
+    assert_eq!(sqlstate(client.query("SELECT count(*) FROM notes", &[])), "28J03");
+
+    // In parallel workers.
+    let mut client = fixture.client();
+    run(
+        &mut client,
+        "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0;
+         SET min_parallel_table_scan_size = 0; SET parallel_leader_participation = off",
+    );
+    let plan = client.query("EXPLAIN (COSTS OFF) SELECT count(*) FROM notes", &[]).unwrap();
+    assert!(plan.iter().any(|row| row.get::<_, &str>(0).contains("Parallel Seq Scan")), "{plan:?}");
+    assert_eq!(rows(&mut client), 0);
+    assert_eq!(present(&mut client, &fixture.token("zoe")), "00000");
+    assert_eq!(rows(&mut client), 20_000);
+    assert_eq!(present(&mut client, "x"), "28J01");
+    assert_eq!(rows(&mut client), 0);
+
+    // A token expires by the standby's clock.
+    let short = fixture.key.sign(&json!({"sub": "alice", "exp": now() + 3}));
+    assert_eq!(present(&mut client, &short), "00000");
+    assert_eq!(user(&mut client).as_deref(), Some("alice"));
+    sleep(Duration::from_secs(3));
+    assert_eq!(sqlstate(client.query("SELECT count(*) FROM notes", &[])), "28J04");
+}
+
+#[test]
+fn each_server_has_keys_of_its_own() {
+    let fixture = Fixture::new(&[]);
+    let (first, second) = (&fixture.key, Key::generate(Algorithm::ES256));
+    let third = Key::generate(Algorithm::ES256);
+    let setting = "pg_session_jwt.providers";
+    let mut client = fixture.client();
+    assert_eq!(present(&mut client, &token(first, "alice")), "00000");
+
+    // The primary's new key is not the standby's, neither by file nor by `ALTER SYSTEM`.
+    fixture.primary.append_configuration(&[(setting, &providers(&[&second]))]);
+    fixture.primary.reload();
+    let mut writer = fixture.primary.as_role("app").client();
+    assert_eq!(present(&mut writer, &token(first, "alice")), "28J03");
+    let alter = format!("ALTER SYSTEM SET {setting} = '{}'", providers(&[&second]));
+    run(&mut fixture.primary.admin(), &alter);
+    fixture.primary.reload();
+    fixture.standby.catch_up(&fixture.primary);
+    fixture.standby.reload();
+    assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("alice"), 1));
+    assert_eq!(present(&mut fixture.client(), &token(&second, "bob")), "28J03");
+
+    // The standby's own new key reaches the session that is under way.
+    fixture.standby.append_configuration(&[(setting, &providers(&[&third]))]);
+    fixture.standby.reload();
+    wait_for("the live session to notice", || client.query("SELECT auth.user_id()", &[]).is_err());
+    assert_eq!(sqlstate(client.query("SELECT count(*) FROM notes", &[])), "28J03");
+    assert_eq!(present(&mut client, &token(first, "alice")), "28J03");
+    assert_eq!(present(&mut client, &token(&third, "bob")), "00000");
+    assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("bob"), 2));
+
+    // What is stored for the database stands in a catalog, which the standby shares.
+    let alter = format!("ALTER DATABASE postgres SET {setting} = '{}'", providers(&[&second]));
+    run(&mut fixture.primary.admin(), &alter);
+    fixture.standby.catch_up(&fixture.primary);
+    let mut later = fixture.client();
+    assert_eq!(present(&mut later, &token(&third, "bob")), "28J03");
+    assert_eq!(present(&mut later, &token(&second, "bob")), "00000");
+    assert_eq!(user(&mut client).as_deref(), Some("bob"), "sessions under way keep what they had");
+}
+
+#[test]
+fn identities_outlast_conflicts_and_promotion() {
+    // No conflicts but ours.
+    let fixture = Fixture::new(&[("max_standby_streaming_delay", "0"), ("autovacuum", "off")]);
+    let (alice, bob) = (fixture.token("alice"), fixture.token("bob"));
+
+    // What the primary does takes precedence over the standby's statements: the one that is
+    // cancelled has presented nothing.
+    let mut client = fixture.client();
+    assert_eq!(present(&mut client, &alice), "00000");
+    let pid = text(&mut client, "SELECT pg_backend_pid()::text").unwrap();
+    let waiting = std::thread::spawn({
+        let bob = bob.clone();
+        move || {
+            let wait = "SELECT auth.jwt_session_init($1), pg_sleep(60) FROM notes LIMIT 1";
+            run(&mut client, "BEGIN; SELECT FROM notes");
+            let code = sqlstate(client.query(wait, &[&bob]));
+            run(&mut client, "ROLLBACK");
+            (client, code)
+        }
+    });
+    let mut admin = fixture.standby.admin();
+    let asleep = format!("SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}");
+    wait_for("the statement to sleep", || text(&mut admin, &asleep).as_deref() == Some("PgSleep"));
+    run(&mut fixture.primary.admin(), "BEGIN; LOCK TABLE notes; COMMIT");
+    let (mut client, code) = waiting.join().unwrap();
+    assert_eq!(code, "40001");
+    assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("alice"), 1));
+
+    let mut within = fixture.client();
+    run(&mut within, "BEGIN");
+    assert_eq!(present_locally(&mut within, &bob), "00000");
+    fixture.standby.promote();
+
+    // A transaction that began in recovery goes on to its end as it began.
+    assert_eq!((user(&mut within).as_deref(), rows(&mut within)), (Some("bob"), 2));
+    let write = "INSERT INTO notes (note) VALUES ('n')";
+    run(&mut within, "SAVEPOINT s");
+    assert_eq!(sqlstate(within.batch_execute(write)), "25006");
+    run(&mut within, "ROLLBACK TO s");
+    assert_eq!(user(&mut within).as_deref(), Some("bob"));
+    run(&mut within, "COMMIT");
+    assert_eq!(user(&mut within), None);
+    assert_eq!(sqlstate(within.batch_execute(write)), "42501");
+
+    // The session's identity is still there, and writes what is its own.
+    assert_eq!(user(&mut client).as_deref(), Some("alice"));
+    assert_eq!(client.execute(write, &[]).unwrap(), 1);
+    assert_eq!(rows(&mut client), 2);
+    assert_eq!(client.execute("UPDATE notes SET note = 'm'", &[]).unwrap(), 2);
+    for write in ["INSERT INTO notes VALUES ('bob', 'n')", "UPDATE notes SET owner = 'bob'"] {
+        assert_eq!(sqlstate(client.batch_execute(write)), "42501", "{write}");
+    }
+    assert_eq!(client.execute("DELETE FROM notes", &[]).unwrap(), 2);
+    assert_eq!(present(&mut client, &bob), "00000");
+    assert_eq!(rows(&mut client), 2);
+}
