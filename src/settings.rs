@@ -41,9 +41,11 @@ pub(crate) static AUDIT_LOG: BoolVariable = BoolVariable::new(false);
 /// How long identities last at most. With `transaction`, none outlives the transaction in which it
 /// was presented, whatever carried it: where connections are shared, what one client forgot does
 /// not become the next one's identity. A lost value counts as `transaction`.
-pub(crate) static IDENTITY_SCOPE: EnumVariable = EnumVariable::new(&[c"session", c"transaction"]);
+pub(crate) static IDENTITY_SCOPE: EnumVariable = EnumVariable::new(0);
 
-/// The place of `transaction` among the words of [`IDENTITY_SCOPE`].
+const SCOPES: [&CStr; 2] = [c"session", c"transaction"];
+
+/// The place of `transaction` among them.
 pub(crate) const TRANSACTION_SCOPE: i32 = 1;
 
 /// How many verified tokens the backend remembers; 0 for none.
@@ -75,6 +77,7 @@ pub(crate) fn register() {
         IDENTITY_SCOPE.define(
             c"pg_session_jwt.identity_scope",
             c"How long an identity lasts at most: the session or the transaction.",
+            &SCOPES,
             Privilege::Superuser,
             guc::assign_hook!(IDENTITY_SCOPE, i32, session::scope_changed),
         );

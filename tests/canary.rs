@@ -93,6 +93,33 @@ const PLACES: [&str; 6] = [
     "SELECT s::text FROM pg_db_role_setting s",
 ];
 
+/// With a log that has only what must be, so that nothing but the statement itself draws attention
+/// to the token.
+#[test]
+fn nothing_is_shown() {
+    let key = Key::generate(Algorithm::ES256);
+    let stranger = Key::generate(Algorithm::ES256);
+    let mut canaries = Canaries::default();
+    let jwk = key.public_jwk().to_string();
+    let cluster = Cluster::start(
+        Preload::Shared,
+        &[("pg_session_jwt.jwk", &jwk), ("log_min_messages", "panic")],
+    );
+    let mut admin = Wire::connect(&cluster.as_role("postgres")).unwrap();
+    let ours = |statement: &&&str| statement.contains("jwt") || statement.starts_with("DO");
+    for statement in LITERALS.iter().filter(ours) {
+        for (key, lifetime) in [(&key, 600), (&key, -600), (&stranger, 600)] {
+            let mut client = Wire::connect(&cluster.as_role("app")).unwrap();
+            client.query(&statement.replace("{}", &canaries.token(key, lifetime))).unwrap();
+            let shown = "SELECT query FROM pg_stat_activity WHERE usename = 'app'";
+            let queries: Vec<_> =
+                admin.ask(shown, &[]).unwrap().unwrap().into_iter().flatten().flatten().collect();
+            assert!(queries.concat().contains("****"), "{statement}: {queries:?}");
+            canaries.assert_absent(&queries.join("\n"), statement);
+        }
+    }
+}
+
 #[test]
 fn nothing_is_found() {
     let key = Key::generate(Algorithm::ES256);

@@ -3,7 +3,7 @@
 //! Values are pointers into identities, which a cache of one entry throws out at each change.
 //! `make valgrind` runs this file with a server that reports any use of memory after it was freed.
 
-use harness::{Cluster, Preload, now, sqlstate, text};
+use harness::{Cluster, Preload, now, run, sqlstate, text, user};
 use mint::{Algorithm, Key};
 use postgres::Client;
 use serde_json::json;
@@ -58,14 +58,6 @@ impl Site {
 /// Names of many lengths, so that memory is not given out again for the same purpose.
 fn name(n: usize) -> String {
     format!("user {n} {}", "y".repeat(n % 200))
-}
-
-fn user(client: &mut Client) -> Option<String> {
-    text(client, "SELECT auth.user_id()")
-}
-
-fn run(client: &mut Client, sql: &str) {
-    client.batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
 
 /// Every reader before and after the change, row by row.

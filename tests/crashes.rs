@@ -8,7 +8,10 @@ use std::sync::mpsc;
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use harness::{Cluster, Pooler, Preload, now, sqlstate, text, wait_for};
+use fastrand::Rng;
+use harness::{
+    Cluster, Pooler, Preload, now, present, present_locally, run, sqlstate, text, user, wait_for,
+};
 use mint::{Algorithm, Key};
 use postgres::Client;
 use serde_json::json;
@@ -38,28 +41,12 @@ fn token(key: &Key, sub: &str) -> String {
     key.sign(&json!({"sub": sub, "exp": now() + 600}))
 }
 
-fn present(client: &mut Client, token: &str) -> String {
-    sqlstate(client.execute("SELECT auth.jwt_session_init($1)", &[&token]))
-}
-
-fn present_locally(client: &mut Client, token: &str) -> String {
-    sqlstate(client.execute("SELECT auth.jwt_session_init($1, true)", &[&token]))
-}
-
-fn user(client: &mut Client) -> Option<String> {
-    text(client, "SELECT auth.user_id()")
-}
-
 fn rows(client: &mut Client) -> i64 {
     client.query_one("SELECT count(*) FROM notes", &[]).unwrap().get(0)
 }
 
 fn server(client: &mut Client) -> String {
     text(client, "SELECT pg_backend_pid()::text").unwrap()
-}
-
-fn run(client: &mut Client, sql: &str) {
-    client.batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
 
 /// Waits until the backend is within this wait event.
@@ -322,22 +309,6 @@ fn statements_that_are_ended_present_nothing() {
     }
 }
 
-/// Numbers that look random, and are the same in each run (Marsaglia's xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % limit
-    }
-
-    fn one_of<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len() as u64) as usize]
-    }
-}
-
 #[test]
 fn cancels_at_random_moments() {
     // Tokens do not say which key they were signed with, so all are tried in turn.
@@ -379,18 +350,18 @@ fn cancels_at_random_moments() {
         }
     });
 
-    let mut dice = Dice(0x5eed);
+    let mut random = Rng::with_seed(0x5eed);
     let mut outcomes: HashMap<String, u32> = HashMap::new();
     let mut session = Some("alice");
     for round in 0..2000 {
-        let (token, code, name) = dice.one_of(&tokens);
-        let is_local = dice.below(3) == 0;
+        let (token, code, name) = random.choice(&tokens).unwrap();
+        let is_local = random.u64(..3) == 0;
         let outcome;
-        if dice.below(2) == 0 {
+        if random.u64(..2) == 0 {
             // On its own, ended by a timeout or by somebody else.
-            if dice.below(3) == 0 {
+            if random.u64(..3) == 0 {
                 run(&mut client, "SET statement_timeout = '1ms'");
-                outcome = if dice.below(2) == 0 {
+                outcome = if random.u64(..2) == 0 {
                     sqlstate(client.execute(&init, &[token, &is_local]))
                 } else {
                     let scope = if is_local { "LOCAL" } else { "SESSION" };
@@ -399,7 +370,7 @@ fn cancels_at_random_moments() {
                 };
                 end_timeouts(&mut client);
             } else {
-                order.send(dice.below(span + span / 2)).unwrap();
+                order.send(random.u64(..span + span / 2)).unwrap();
                 outcome = sqlstate(client.execute(&init, &[token, &is_local]));
                 // Later than this, it could end another statement.
                 reports.recv().unwrap();
@@ -413,12 +384,12 @@ fn cancels_at_random_moments() {
             // In a savepoint, with somebody from before it.
             run(&mut client, "BEGIN");
             let mut current = session;
-            if let (token, "00000", name) = dice.one_of(&tokens) {
+            if let (token, "00000", name) = random.choice(&tokens).unwrap() {
                 assert_eq!(present_locally(&mut client, token), "00000");
                 current = *name;
             }
             run(&mut client, "SAVEPOINT s");
-            order.send(dice.below(span + span / 2)).unwrap();
+            order.send(random.u64(..span + span / 2)).unwrap();
             outcome = sqlstate(client.execute(&init, &[token, &is_local]));
             reports.recv().unwrap();
             if outcome != "00000" {
@@ -430,7 +401,7 @@ fn cancels_at_random_moments() {
                 _ => (current, session) = (None, None),
             }
             assert_eq!(user(&mut client).as_deref(), current, "{round}: {outcome}, {is_local}");
-            let end = *dice.one_of(&["COMMIT", "ROLLBACK"]);
+            let end = *random.choice(&["COMMIT", "ROLLBACK"]).unwrap();
             run(&mut client, end);
             if outcome == "00000" && !is_local && end == "COMMIT" {
                 session = *name;

@@ -17,7 +17,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use mint::{Algorithm, Key};
 use postgres::{Client, NoTls};
+use serde_json::json;
 
 mod wire;
 
@@ -44,6 +46,16 @@ pub struct Cluster {
     folder: PathBuf,
     programs: PathBuf,
     port: u16,
+}
+
+/// A cluster that trusts two providers: one without leeway, and one whose `jti` must rise.
+pub struct Site {
+    /// The cluster, with the extension and the role `app`.
+    pub cluster: Cluster,
+    /// The key of the first provider, which has no issuer.
+    pub key: Key,
+    /// The key of the second, whose issuer is `counting`.
+    pub counting: Key,
 }
 
 /// A running PgBouncer in front of a cluster. Dropping it stops it.
@@ -76,11 +88,13 @@ impl Cluster {
     /// The same without extension and role.
     pub fn start_bare(preload: Preload, settings: &[(&str, &str)]) -> Self {
         let cluster = Self::without_data();
-        run(cluster
-            .program("initdb")
-            .args(["--no-sync", "--no-instructions", "-U", "postgres"])
-            .args(["-A", "trust", "-E", "UTF8", "--locale=C", "-D"])
-            .arg(cluster.data()));
+        complete(
+            cluster
+                .program("initdb")
+                .args(["--no-sync", "--no-instructions", "-U", "postgres"])
+                .args(["-A", "trust", "-E", "UTF8", "--locale=C", "-D"])
+                .arg(cluster.data()),
+        );
         let library = match preload {
             Preload::Shared => "shared_preload_libraries",
             Preload::Session => "session_preload_libraries",
@@ -107,11 +121,13 @@ impl Cluster {
     /// Starts a hot standby that streams from this cluster, with a copy of its `postgresql.conf`.
     pub fn standby(&self) -> Self {
         let standby = Self::without_data();
-        run(standby
-            .program("pg_basebackup")
-            .args(["--no-sync", "--checkpoint=fast", "--write-recovery-conf", "-U", "postgres"])
-            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-D"])
-            .arg(standby.data()));
+        complete(
+            standby
+                .program("pg_basebackup")
+                .args(["--no-sync", "--checkpoint=fast", "--write-recovery-conf", "-U", "postgres"])
+                .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-D"])
+                .arg(standby.data()),
+        );
         standby.start_server();
         standby
     }
@@ -129,7 +145,7 @@ impl Cluster {
         let home = cluster.folder.join("home");
         fs::create_dir(&home).unwrap();
         if is_root() {
-            run(Command::new("chown").arg("postgres:").arg(&home));
+            complete(Command::new("chown").arg("postgres:").arg(&home));
         }
         cluster
     }
@@ -207,7 +223,7 @@ impl Cluster {
 
     /// Makes this standby a primary.
     pub fn promote(&self) {
-        run(self.program("pg_ctl").args(["-w", "-s", "promote", "-D"]).arg(self.data()));
+        complete(self.program("pg_ctl").args(["-w", "-s", "promote", "-D"]).arg(self.data()));
     }
 
     /// The server's log since the cluster was made.
@@ -298,6 +314,50 @@ impl Drop for Cluster {
         if !faults.is_empty() && !std::thread::panicking() {
             panic!("Valgrind found:\n{faults}");
         }
+    }
+}
+
+impl Site {
+    /// Starts the cluster.
+    pub fn start(preload: Preload, settings: &[(&str, &str)]) -> Self {
+        let key = Key::generate(Algorithm::ES256);
+        let counting = Key::generate(Algorithm::EdDSA);
+        let providers = json!([
+            {"name": "plain", "jwks": key.public_jwk(), "leeway": 0},
+            {"name": "counting", "issuer": "counting", "jwks": counting.public_jwk(),
+             "monotonic_jti": true},
+        ]);
+        let providers = providers.to_string();
+        let mut all = vec![("pg_session_jwt.providers", providers.as_str())];
+        all.extend_from_slice(settings);
+        Self { cluster: Cluster::start(preload, &all), key, counting }
+    }
+
+    /// A connection as `app`.
+    pub fn app(&self) -> Connection {
+        self.cluster.as_role("app")
+    }
+
+    /// A client as `app`.
+    pub fn client(&self) -> Client {
+        self.app().client()
+    }
+
+    /// The first provider's token for this user, for ten minutes.
+    pub fn token(&self, sub: &str) -> String {
+        self.token_until(sub, now() + 600)
+    }
+
+    /// The same, until then.
+    pub fn token_until(&self, sub: &str, exp: i64) -> String {
+        self.key.sign(&json!({"sub": sub, "exp": exp}))
+    }
+
+    /// The second provider's token with this `jti`, whose user is called like it.
+    pub fn counted(&self, jti: i64) -> String {
+        let claims =
+            json!({"iss": "counting", "sub": jti.to_string(), "jti": jti, "exp": now() + 600});
+        self.counting.sign(&claims)
     }
 }
 
@@ -422,6 +482,26 @@ pub fn sqlstate<T>(outcome: Result<T, postgres::Error>) -> String {
     }
 }
 
+/// Presents a token for the session; the SQLSTATE.
+pub fn present(client: &mut Client, token: &str) -> String {
+    sqlstate(client.execute("SELECT auth.jwt_session_init($1)", &[&token]))
+}
+
+/// Presents a token for the transaction; the SQLSTATE.
+pub fn present_locally(client: &mut Client, token: &str) -> String {
+    sqlstate(client.execute("SELECT auth.jwt_session_init($1, true)", &[&token]))
+}
+
+/// Who the session is.
+pub fn user(client: &mut Client) -> Option<String> {
+    text(client, "SELECT auth.user_id()")
+}
+
+/// Runs statements that must succeed.
+pub fn run(client: &mut Client, sql: &str) {
+    client.batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+}
+
 /// What one query of one row and one column returns; the type must be text.
 pub fn text(client: &mut Client, query: &str) -> Option<String> {
     client.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
@@ -489,7 +569,7 @@ fn as_owner(program: &Path, folder: &Path) -> Command {
     command
 }
 
-fn run(command: &mut Command) {
+fn complete(command: &mut Command) {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| {
         panic!("cannot run {command:?}: {error}");
     });

@@ -1,7 +1,7 @@
 //! The main job: a session presents a token, readers return what it says, and row-level security
 //! obeys it. All as a role that is neither superuser nor owner.
 
-use harness::{Cluster, Preload, now, sqlstate, text};
+use harness::{Cluster, Preload, now, present, sqlstate, text};
 use mint::{Algorithm, Key};
 use postgres::Client;
 use serde_json::{Value, json};
@@ -9,10 +9,6 @@ use serde_json::{Value, json};
 /// A cluster that trusts one key by `pg_session_jwt.jwk`.
 fn cluster_with(key: &Key) -> Cluster {
     Cluster::start(Preload::Shared, &[("pg_session_jwt.jwk", &key.public_jwk().to_string())])
-}
-
-fn present(client: &mut Client, token: &str) -> String {
-    sqlstate(client.execute("SELECT auth.jwt_session_init($1)", &[&token]))
 }
 
 /// A payload as written, digits and all.

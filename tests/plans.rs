@@ -2,51 +2,37 @@
 //! and parallel workers. All as a role that is neither superuser nor owner.
 
 use std::io::Read;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::thread::{scope, sleep};
 use std::time::Duration;
 
-use harness::{Cluster, Connection, Preload, now, sqlstate};
-use mint::{Algorithm, Key};
+use harness::{Preload, Site, now, present, run, sqlstate};
 use postgres::{Client, SimpleQueryMessage, Statement};
 use serde_json::{Value, json};
 
-/// A cluster with one provider without leeway, and one whose `jti` must rise. The role `app` may
-/// become others, but is not subject to their policies until it does.
+/// A site whose role `app` may become others, but is not subject to their policies until it does.
 struct Fixture {
-    cluster: Cluster,
-    key: Key,
-    counting: Key,
+    site: Site,
     exp: i64,
+}
+
+impl Deref for Fixture {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
+    }
 }
 
 impl Fixture {
     fn new(settings: &[(&str, &str)], schema: &str) -> Self {
-        let key = Key::generate(Algorithm::ES256);
-        let counting = Key::generate(Algorithm::EdDSA);
-        let providers = json!([
-            {"name": "plain", "jwks": key.public_jwk(), "leeway": 0},
-            {"name": "counting", "issuer": "counting", "jwks": counting.public_jwk(),
-             "monotonic_jti": true},
-        ]);
-        let providers = providers.to_string();
-        let mut all = vec![("pg_session_jwt.providers", providers.as_str())];
-        all.extend_from_slice(settings);
-        let cluster = Cluster::start(Preload::Shared, &all);
-        let mut admin = cluster.admin();
+        let site = Site::start(Preload::Shared, settings);
+        let mut admin = site.cluster.admin();
         let roles = "ALTER ROLE app NOINHERIT; CREATE ROLE keeper; CREATE ROLE editor;
                      GRANT keeper, editor TO app;";
         run(&mut admin, roles);
         run(&mut admin, schema);
-        Self { cluster, key, counting, exp: now() + 600 }
-    }
-
-    fn client(&self) -> Client {
-        self.app().client()
-    }
-
-    fn app(&self) -> Connection {
-        self.cluster.as_role("app")
+        Self { site, exp: now() + 600 }
     }
 
     fn claims(&self, who: &str) -> Value {
@@ -57,16 +43,6 @@ impl Fixture {
 
     fn token(&self, who: &str) -> String {
         self.key.sign(&self.claims(who))
-    }
-
-    fn token_until(&self, who: &str, exp: i64) -> String {
-        self.key.sign(&json!({"sub": who, "exp": exp}))
-    }
-
-    fn counted(&self, jti: i64) -> String {
-        let claims =
-            json!({"iss": "counting", "sub": jti.to_string(), "jti": jti, "exp": now() + 600});
-        self.counting.sign(&claims)
     }
 
     /// Gives the session an identity, or none.
@@ -93,14 +69,6 @@ impl Fixture {
             answer
         })
     }
-}
-
-fn present(client: &mut Client, token: &str) -> String {
-    sqlstate(client.execute("SELECT auth.jwt_session_init($1)", &[&token]))
-}
-
-fn run(client: &mut Client, sql: &str) {
-    client.batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
 
 /// What a statement answers: its rows; how many it touched where it returns none; an SQLSTATE.

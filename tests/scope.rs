@@ -4,76 +4,37 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use harness::{Cluster, Connection, Preload, Wire, now, wait_for};
+use harness::{Preload, Site, Wire, now, wait_for};
 use mint::{Algorithm, Key};
 use serde_json::json;
-
-/// A cluster with a provider without leeway, one whose `jti` must rise, and rows with owners.
-struct Site {
-    cluster: Cluster,
-    key: Key,
-    counting: Key,
-}
 
 const NOBODY: &str = "nobody";
 const DONE: &str = "00000";
 
-impl Site {
-    fn new(preload: Preload, settings: &[(&str, &str)]) -> Self {
-        let key = Key::generate(Algorithm::ES256);
-        let counting = Key::generate(Algorithm::EdDSA);
-        let providers = json!([
-            {"name": "plain", "jwks": key.public_jwk(), "leeway": 0},
-            {"name": "counting", "issuer": "counting", "jwks": counting.public_jwk(),
-             "monotonic_jti": true},
-        ]);
-        let providers = providers.to_string();
-        let mut all = vec![
-            ("pg_session_jwt.providers", providers.as_str()),
-            ("max_prepared_transactions", "9"),
-        ];
-        all.extend_from_slice(settings);
-        let cluster = Cluster::start(preload, &all);
-        cluster
-            .admin()
-            .batch_execute(
-                "CREATE TABLE notes (owner text NOT NULL DEFAULT auth.user_id());
-                 INSERT INTO notes VALUES ('alice'), ('bob'), ('bob');
-                 ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
-                 CREATE POLICY own ON notes USING (owner = auth.user_id());
-                 GRANT SELECT, INSERT ON notes TO app;
-                 CREATE FUNCTION who() RETURNS text LANGUAGE sql
-                     AS $$ SELECT coalesce(auth.user_id(), 'nobody') $$",
-            )
-            .unwrap();
-        Self { cluster, key, counting }
-    }
+/// A site with rows that have owners.
+fn start(preload: Preload, settings: &[(&str, &str)]) -> Site {
+    let site = Site::start(preload, &[settings, &[("max_prepared_transactions", "9")]].concat());
+    site.cluster
+        .admin()
+        .batch_execute(
+            "CREATE TABLE notes (owner text NOT NULL DEFAULT auth.user_id());
+             INSERT INTO notes VALUES ('alice'), ('bob'), ('bob');
+             ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY own ON notes USING (owner = auth.user_id());
+             GRANT SELECT, INSERT ON notes TO app;
+             CREATE FUNCTION who() RETURNS text LANGUAGE sql
+                 AS $$ SELECT coalesce(auth.user_id(), 'nobody') $$",
+        )
+        .unwrap();
+    site
+}
 
-    fn app(&self) -> Connection {
-        self.cluster.as_role("app")
-    }
+fn connect(site: &Site) -> Wire {
+    Wire::connect(&site.app()).unwrap()
+}
 
-    fn client(&self) -> Wire {
-        Wire::connect(&self.app()).unwrap()
-    }
-
-    fn token(&self, sub: &str) -> String {
-        self.token_until(sub, now() + 600)
-    }
-
-    fn token_until(&self, sub: &str, exp: i64) -> String {
-        self.key.sign(&json!({"sub": sub, "exp": exp}))
-    }
-
-    fn counted(&self, jti: i64) -> String {
-        let claims =
-            json!({"iss": "counting", "sub": jti.to_string(), "jti": jti, "exp": now() + 600});
-        self.counting.sign(&claims)
-    }
-
-    fn forged(&self) -> String {
-        Key::generate(Algorithm::ES256).sign(&json!({"sub": "mallory", "exp": now() + 600}))
-    }
+fn forged() -> String {
+    Key::generate(Algorithm::ES256).sign(&json!({"sub": "mallory", "exp": now() + 600}))
 }
 
 /// What one statement of one column came to: its rows, with nobody for NULL, or the SQLSTATE.
@@ -114,8 +75,8 @@ fn notes(client: &mut Wire) -> Vec<String> {
 
 #[test]
 fn local_identities_end_with_their_transaction() {
-    let site = Site::new(Preload::Shared, &[]);
-    let mut client = site.client();
+    let site = start(Preload::Shared, &[]);
+    let mut client = connect(&site);
     let (alice, bob) = (site.token("alice"), site.token("bob"));
     let ends = ["COMMIT", "ROLLBACK", "PREPARE TRANSACTION 'p'", "COMMIT AND CHAIN; COMMIT"];
     for outer in ["", &alice] {
@@ -165,7 +126,7 @@ fn local_identities_end_with_their_transaction() {
 /// Every step, with who the session is after it.
 #[test]
 fn savepoints() {
-    let site = Site::new(Preload::Shared, &[]);
+    let site = start(Preload::Shared, &[]);
     let (alice, bob) = (site.token("alice"), site.token("bob"));
     let local = |token: &str| format!("SELECT auth.jwt_session_init('{token}', true)");
     let session = |token: &str| format!("SELECT auth.jwt_session_init('{token}')");
@@ -211,7 +172,7 @@ fn savepoints() {
         ],
     ];
     for steps in steps {
-        let mut client = site.client();
+        let mut client = connect(&site);
         for (statement, expected) in *steps {
             assert_eq!(run(&mut client, statement), DONE, "{statement}");
             assert_eq!(who(&mut client), *expected, "{statement}");
@@ -223,8 +184,8 @@ fn savepoints() {
 /// not even a cache of no size makes it verified twice, nor is its `jti` judged again.
 #[test]
 fn an_outer_identity_comes_back_unverified() {
-    let site = Site::new(Preload::Shared, &[("pg_session_jwt.token_cache_size", "0")]);
-    let mut client = site.client();
+    let site = start(Preload::Shared, &[("pg_session_jwt.token_cache_size", "0")]);
+    let mut client = connect(&site);
     run(
         &mut client,
         "SET client_min_messages = debug1;
@@ -263,10 +224,10 @@ fn an_outer_identity_comes_back_unverified() {
 
 #[test]
 fn session_identities_last() {
-    let site = Site::new(Preload::Shared, &[]);
+    let site = start(Preload::Shared, &[]);
     let alice = site.token("alice");
     for end in ["RESET pg_session_jwt.jwt", "RESET ALL", "DISCARD ALL"] {
-        let mut client = site.client();
+        let mut client = connect(&site);
         assert_eq!(init(&mut client, &alice, false), DONE);
         for statement in [
             "BEGIN; COMMIT",
@@ -289,15 +250,15 @@ fn session_identities_last() {
         // The connection's end is the identity's.
         assert_eq!(init(&mut client, &alice, false), DONE);
         drop(client);
-        assert_eq!(who(&mut site.client()), NOBODY);
+        assert_eq!(who(&mut connect(&site)), NOBODY);
     }
 }
 
 /// What is sent before one `Sync`, or in one message of the simple protocol, is one transaction.
 #[test]
 fn pipelines() {
-    let site = Site::new(Preload::Shared, &[]);
-    let mut client = site.client();
+    let site = start(Preload::Shared, &[]);
+    let mut client = connect(&site);
     let (alice, bob) = (site.token("alice"), site.token("bob"));
     let local = "SELECT auth.jwt_session_init($1, true)";
     let owners = "SELECT owner FROM notes";
@@ -338,7 +299,7 @@ fn pipelines() {
     for earlier in ["SELECT auth.jwt_session_init($1)", local] {
         assert_eq!(init(&mut client, &bob, false), DONE);
         client.statement(earlier, &[&alice]);
-        client.statement(local, &[&site.forged()]);
+        client.statement(local, &[&forged()]);
         client.statement(owners, &[]);
         let answers: Vec<_> = client.sync().unwrap().into_iter().map(outcome).collect();
         assert_eq!(answers.len(), 2);
@@ -359,7 +320,7 @@ fn pipelines() {
 
 #[test]
 fn procedures_that_commit() {
-    let site = Site::new(Preload::Shared, &[]);
+    let site = start(Preload::Shared, &[]);
     site.cluster
         .admin()
         .batch_execute(
@@ -386,7 +347,7 @@ fn procedures_that_commit() {
              END $$",
         )
         .unwrap();
-    let mut client = site.client();
+    let mut client = connect(&site);
     let (alice, bob) = (site.token("alice"), site.token("bob"));
     for (outer, is_local, seen) in [
         ("", "true", "{alice,nobody,0,nobody}"),
@@ -399,7 +360,7 @@ fn procedures_that_commit() {
         assert_eq!(outcome(called), [seen], "{is_local}");
     }
     assert_eq!(init(&mut client, &bob, false), DONE);
-    let called = client.ask("CALL hopeful($1, '{}')", &[&site.forged()]).unwrap();
+    let called = client.ask("CALL hopeful($1, '{}')", &[&forged()]).unwrap();
     assert_eq!(outcome(called), ["{28J03,nobody,nobody}"]);
     assert_eq!(who(&mut client), NOBODY);
 }
@@ -408,7 +369,7 @@ fn procedures_that_commit() {
 /// the rules for any setting.
 #[test]
 fn set_clauses_of_functions() {
-    let site = Site::new(Preload::Shared, &[]);
+    let site = start(Preload::Shared, &[]);
     site.cluster
         .admin()
         .batch_execute(
@@ -432,9 +393,9 @@ fn set_clauses_of_functions() {
              END $$",
         )
         .unwrap();
-    let mut client = site.client();
+    let mut client = connect(&site);
     let (alice, bob) = (site.token("alice"), site.token("bob"));
-    let forged = site.forged();
+    let forged = forged();
     // The function, its arguments; what it sees, who is there afterwards in the transaction, and
     // after its commit.
     for (function, token, is_local, seen, then, after) in [
@@ -463,8 +424,8 @@ fn set_clauses_of_functions() {
 /// A held cursor is what was read by whoever committed it: data, not an identity.
 #[test]
 fn cursors_held_over_a_commit() {
-    let site = Site::new(Preload::Shared, &[]);
-    let mut client = site.client();
+    let site = start(Preload::Shared, &[]);
+    let mut client = connect(&site);
     let held = "DECLARE c CURSOR WITH HOLD FOR SELECT owner FROM notes";
     run(&mut client, "BEGIN");
     assert_eq!(init(&mut client, &site.token("alice"), true), DONE);
@@ -501,13 +462,13 @@ const CARRIERS: [&str; 6] = [
 fn identity_scope_transaction() {
     let scope = ("pg_session_jwt.identity_scope", "transaction");
     for preload in Preload::ALL {
-        let site = Site::new(preload, &[scope]);
+        let site = start(preload, &[scope]);
         let alice = site.token("alice");
         for carrier in CARRIERS {
             let carrier = carrier.replace("{}", &alice);
             let context = format!("{preload:?}: {carrier}");
             // The first statement of a connection may be what loads the library.
-            for mut client in [site.client(), site.client()] {
+            for mut client in [connect(&site), connect(&site)] {
                 assert_eq!(run(&mut client, &carrier), DONE, "{context}");
                 assert_eq!(who(&mut client), NOBODY, "{context}");
                 for end in ["COMMIT", "ROLLBACK", "PREPARE TRANSACTION 'p'"] {
@@ -531,13 +492,13 @@ fn identity_scope_transaction() {
                 run(&mut client, "BEGIN");
                 assert_eq!(run(&mut client, &carrier), DONE);
                 run(&mut client, "SAVEPOINT a");
-                assert_eq!(init(&mut client, &site.forged(), true), "28J03");
+                assert_eq!(init(&mut client, &forged(), true), "28J03");
                 run(&mut client, "ROLLBACK TO a");
                 assert_eq!(who(&mut client), NOBODY, "{context}");
                 run(&mut client, "COMMIT");
             }
             // A transaction that sets it first and loads the library later.
-            let mut client = site.client();
+            let mut client = connect(&site);
             run(&mut client, "BEGIN");
             assert_eq!(run(&mut client, &carrier), DONE);
             assert_eq!(notes(&mut client), ["alice"], "{context}");
@@ -546,7 +507,7 @@ fn identity_scope_transaction() {
         }
 
         // What is set in the background of the first transaction is from before it.
-        let mut client = site.client();
+        let mut client = connect(&site);
         run(&mut client, &format!("SET pg_session_jwt.jwt = '{alice}'"));
         run(&mut client, &format!("BEGIN; SET LOCAL pg_session_jwt.jwt = '{}'", site.token("bob")));
         assert_eq!(who(&mut client), "bob");
@@ -567,7 +528,7 @@ fn identity_scope_transaction() {
 
 #[test]
 fn identity_scope_in_procedures_workers_and_pipelines() {
-    let site = Site::new(
+    let site = start(
         Preload::Shared,
         &[
             ("pg_session_jwt.identity_scope", "transaction"),
@@ -590,7 +551,7 @@ fn identity_scope_in_procedures_workers_and_pipelines() {
              INSERT INTO notes SELECT 'carol' FROM generate_series(1, 20000); ANALYZE notes",
         )
         .unwrap();
-    let mut client = site.client();
+    let mut client = connect(&site);
     let called = client.ask("CALL steps($1, '{}')", &[&site.token("alice")]).unwrap();
     assert_eq!(outcome(called), ["{alice,nobody}"]);
 
@@ -614,8 +575,8 @@ fn identity_scope_in_procedures_workers_and_pipelines() {
 fn identity_scope_is_for_superusers() {
     const SCOPE: &str = "pg_session_jwt.identity_scope";
     for preload in Preload::ALL {
-        let site = Site::new(preload, &[(SCOPE, "transaction")]);
-        let mut client = site.client();
+        let site = start(preload, &[(SCOPE, "transaction")]);
+        let mut client = connect(&site);
         who(&mut client);
         assert_eq!(run(&mut client, &format!("SET {SCOPE} = session")), "42501");
         // A client that names it at its start loses what is configured, and gains nothing.
@@ -633,8 +594,8 @@ fn identity_scope_is_for_superusers() {
         }
     }
 
-    let site = Site::new(Preload::Shared, &[]);
-    let mut client = site.client();
+    let site = start(Preload::Shared, &[]);
+    let mut client = connect(&site);
     assert_eq!(init(&mut client, &site.token("alice"), false), DONE);
     site.cluster.append_configuration(&[(SCOPE, "transaction")]);
     site.cluster.reload();
@@ -672,15 +633,15 @@ fn believed_claims_end_like_tokens() {
     let local = "SET LOCAL request.jwt.claims = '{\"sub\": \"bob\"}'";
 
     // A refused token takes them away, from parallel workers too, and whatever is beneath them.
-    let site = Site::new(Preload::Shared, &[&workers[..], &[trust]].concat());
-    let mut client = site.client();
+    let site = start(Preload::Shared, &[&workers[..], &[trust]].concat());
+    let mut client = connect(&site);
     run(&mut client, claims);
     assert_eq!(notes(&mut client), ["alice"]);
     run(&mut client, "BEGIN");
     run(&mut client, local);
     assert_eq!(notes(&mut client), ["bob", "bob"]);
     run(&mut client, "SAVEPOINT a");
-    assert_eq!(init(&mut client, &site.forged(), true), "28J03");
+    assert_eq!(init(&mut client, &forged(), true), "28J03");
     for step in ["ROLLBACK TO a", "COMMIT", "RESET request.jwt.claims"] {
         run(&mut client, step);
         assert_eq!(who(&mut client), NOBODY, "{step}");
@@ -691,8 +652,8 @@ fn believed_claims_end_like_tokens() {
 
     let scope = ("pg_session_jwt.identity_scope", "transaction");
     for preload in Preload::ALL {
-        let site = Site::new(preload, &[&workers[..], &[trust, scope]].concat());
-        let mut client = site.client();
+        let site = start(preload, &[&workers[..], &[trust, scope]].concat());
+        let mut client = connect(&site);
         run(&mut client, claims);
         assert!(notes(&mut client).is_empty(), "{preload:?}");
         run(&mut client, "BEGIN");
@@ -703,7 +664,7 @@ fn believed_claims_end_like_tokens() {
         run(&mut client, "COMMIT");
         assert!(notes(&mut client).is_empty(), "{preload:?}");
         assert_eq!(who(&mut client), NOBODY, "{preload:?}");
-        let mut client = site.client();
+        let mut client = connect(&site);
         run(&mut client, "BEGIN");
         run(&mut client, local);
         assert_eq!(notes(&mut client), ["bob", "bob"], "{preload:?}");

@@ -1,74 +1,14 @@
 //! Whose identity a session has, when: scope, revocation, expiry, changes of key.
 
-use harness::{Cluster, Connection, Preload, now, sqlstate, text, wait_for};
+use harness::{
+    Cluster, Preload, Site, now, present, present_locally, run, sqlstate, text, user, wait_for,
+};
 use mint::{Algorithm, Key};
-use postgres::Client;
 use serde_json::json;
-
-/// A cluster with one provider without leeway, and one whose `jti` must rise.
-struct Fixture {
-    cluster: Cluster,
-    key: Key,
-    counting: Key,
-}
-
-impl Fixture {
-    fn new(settings: &[(&str, &str)]) -> Self {
-        let key = Key::generate(Algorithm::ES256);
-        let counting = Key::generate(Algorithm::EdDSA);
-        let providers = json!([
-            {"name": "plain", "jwks": key.public_jwk(), "leeway": 0},
-            {"name": "counting", "issuer": "counting", "jwks": counting.public_jwk(),
-             "monotonic_jti": true},
-        ]);
-        let providers = providers.to_string();
-        let mut all = vec![("pg_session_jwt.providers", providers.as_str())];
-        all.extend_from_slice(settings);
-        Self { cluster: Cluster::start(Preload::Shared, &all), key, counting }
-    }
-
-    fn client(&self) -> Client {
-        self.app().client()
-    }
-
-    fn app(&self) -> Connection {
-        self.cluster.as_role("app")
-    }
-
-    fn token(&self, sub: &str) -> String {
-        self.token_until(sub, now() + 600)
-    }
-
-    fn token_until(&self, sub: &str, exp: i64) -> String {
-        self.key.sign(&json!({"sub": sub, "exp": exp}))
-    }
-
-    fn counted(&self, jti: i64) -> String {
-        let claims =
-            json!({"iss": "counting", "sub": jti.to_string(), "jti": jti, "exp": now() + 600});
-        self.counting.sign(&claims)
-    }
-}
-
-fn present(client: &mut Client, token: &str) -> String {
-    sqlstate(client.execute("SELECT auth.jwt_session_init($1)", &[&token]))
-}
-
-fn present_locally(client: &mut Client, token: &str) -> String {
-    sqlstate(client.execute("SELECT auth.jwt_session_init($1, true)", &[&token]))
-}
-
-fn user(client: &mut Client) -> Option<String> {
-    text(client, "SELECT auth.user_id()")
-}
-
-fn run(client: &mut Client, sql: &str) {
-    client.batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
-}
 
 #[test]
 fn a_refused_token_leaves_nobody() {
-    let fixture = Fixture::new(&[]);
+    let fixture = Site::start(Preload::Shared, &[]);
     let good = fixture.token("alice");
     let bad = Key::generate(Algorithm::ES256).sign(&json!({"sub": "bob", "exp": now() + 600}));
     let init = format!("SELECT auth.jwt_session_init('{bad}')");
@@ -138,7 +78,7 @@ fn a_refused_token_leaves_nobody() {
 
 #[test]
 fn each_refusal_leaves_nobody() {
-    let fixture = Fixture::new(&[]);
+    let fixture = Site::start(Preload::Shared, &[]);
     let mut client = fixture.client();
     let good = fixture.token("alice");
     let claims = json!({"sub": "bob", "exp": now() + 600});
@@ -172,7 +112,7 @@ fn each_refusal_leaves_nobody() {
 
 #[test]
 fn expiry_is_checked_at_every_read() {
-    let fixture = Fixture::new(&[]);
+    let fixture = Site::start(Preload::Shared, &[]);
     let mut client = fixture.client();
     let exp = now() + 4;
     assert_eq!(present(&mut client, &fixture.token_until("alice", exp)), "00000");
@@ -216,7 +156,7 @@ fn leeway_and_not_before() {
 
 #[test]
 fn jti_must_rise_within_the_session() {
-    let fixture = Fixture::new(&[]);
+    let fixture = Site::start(Preload::Shared, &[]);
     let mut client = fixture.client();
     assert_eq!(present(&mut client, &fixture.counted(5)), "00000");
     assert_eq!(present(&mut client, &fixture.counted(5)), "28J08");
@@ -248,7 +188,7 @@ fn jti_must_rise_within_the_session() {
 
 #[test]
 fn the_startup_packet_carries_a_token() {
-    let fixture = Fixture::new(&[]);
+    let fixture = Site::start(Preload::Shared, &[]);
     let mut client = fixture.app().option("pg_session_jwt.jwt", &fixture.token("alice")).client();
     assert_eq!(user(&mut client).as_deref(), Some("alice"));
     run(&mut client, "DISCARD ALL");
@@ -285,7 +225,7 @@ fn the_startup_packet_carries_a_token() {
 
 #[test]
 fn changed_keys_void_what_was_verified() {
-    let fixture = Fixture::new(&[]);
+    let fixture = Site::start(Preload::Shared, &[]);
     let mut client = fixture.client();
     let (alice, bob) = (fixture.token("alice"), fixture.token("bob"));
     assert_eq!(present(&mut client, &alice), "00000");
@@ -329,7 +269,7 @@ fn changed_keys_void_what_was_verified() {
 /// What a client may make as long as it likes is refused before it is copied.
 #[test]
 fn long_values_are_refused() {
-    let fixture = Fixture::new(&[]);
+    let fixture = Site::start(Preload::Shared, &[]);
     let mut client = fixture.client();
     let long = "x".repeat(40 << 20);
     assert_eq!(present(&mut client, &long), "28J01");
@@ -355,7 +295,7 @@ fn long_values_are_refused() {
 /// Postgres logs the new value of a setting when its configuration changes.
 #[test]
 fn changed_keys_are_not_logged() {
-    let fixture = Fixture::new(&[]);
+    let fixture = Site::start(Preload::Shared, &[]);
     let secret = "not-for-the-log-not-for-the-log-not-for-the-log";
     let document = json!({"secret": secret}).to_string();
     fixture.cluster.append_configuration(&[("pg_session_jwt.providers", &document)]);
@@ -396,7 +336,7 @@ fn a_refused_document_changes_nothing() {
 /// Code that Postgres runs with restrictions, for it may be somebody else's, presents nothing.
 #[test]
 fn security_restricted_operations_present_nothing() {
-    let fixture = Fixture::new(&[]);
+    let fixture = Site::start(Preload::Shared, &[]);
     let mut admin = fixture.cluster.admin();
     let token = fixture.token("mallory");
     run(&mut admin, "CREATE SCHEMA app AUTHORIZATION app");
@@ -423,7 +363,7 @@ fn security_restricted_operations_present_nothing() {
 
 #[test]
 fn security_definer_functions_present_and_clear() {
-    let fixture = Fixture::new(&[]);
+    let fixture = Site::start(Preload::Shared, &[]);
     let mut admin = fixture.cluster.admin();
     run(
         &mut admin,

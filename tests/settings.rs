@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
-use harness::{Cluster, Connection, Preload, now, sqlstate, text};
+use harness::{Cluster, Connection, Preload, now, sqlstate, text, user};
 use mint::{Algorithm, Key};
 use postgres::error::DbError;
 use postgres::{Client, NoTls, SimpleQueryMessage};
@@ -295,11 +295,6 @@ fn presented(client: &mut Client, token: &str) -> String {
 fn assert_refused(code: &str, context: &str) {
     let refused = code.len() == 5 && (code.starts_with("28J") || code == "22023");
     assert!(refused, "{context}: {code}");
-}
-
-/// Who the session is.
-fn user(client: &mut Client) -> Option<String> {
-    text(client, "SELECT auth.user_id()")
 }
 
 /// The messages that a client is sent besides results and errors.

@@ -3,7 +3,9 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use harness::{Cluster, Preload, now, sqlstate, text, wait_for};
+use harness::{
+    Cluster, Preload, now, present, present_locally, run, sqlstate, text, user, wait_for,
+};
 use mint::{Algorithm, Key};
 use postgres::Client;
 use serde_json::json;
@@ -56,24 +58,8 @@ fn providers(keys: &[&Key]) -> String {
     json!({"jwks": {"keys": keys}, "leeway": 0}).to_string()
 }
 
-fn present(client: &mut Client, token: &str) -> String {
-    sqlstate(client.execute("SELECT auth.jwt_session_init($1)", &[&token]))
-}
-
-fn present_locally(client: &mut Client, token: &str) -> String {
-    sqlstate(client.execute("SELECT auth.jwt_session_init($1, true)", &[&token]))
-}
-
-fn user(client: &mut Client) -> Option<String> {
-    text(client, "SELECT auth.user_id()")
-}
-
 fn rows(client: &mut Client) -> i64 {
     client.query_one("SELECT count(*) FROM notes", &[]).unwrap().get(0)
-}
-
-fn run(client: &mut Client, sql: &str) {
-    client.batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
 
 #[test]

@@ -57,18 +57,17 @@ impl Privilege {
     }
 }
 
-/// The memory of a boolean setting.
-pub(crate) struct BoolVariable {
-    value: BackendLocal<Cell<bool>>,
+/// The memory of a setting whose configured value a client must not get rid of.
+pub(crate) struct Variable<T> {
+    value: BackendLocal<Cell<T>>,
     loss: Loss,
 }
 
-/// The memory of a setting that is one of several words.
-pub(crate) struct EnumVariable {
-    value: BackendLocal<Cell<c_int>>,
-    words: &'static [&'static CStr],
-    loss: Loss,
-}
+/// The memory of a boolean setting.
+pub(crate) type BoolVariable = Variable<bool>;
+
+/// The memory of a setting that is one of several words: the place of the word among them.
+pub(crate) type EnumVariable = Variable<c_int>;
 
 /// Whether a value was there before the library was loaded, and was not taken over: by naming the
 /// setting in its startup options, a client can put its own in place of the configured one, and
@@ -108,12 +107,12 @@ pub(crate) struct IntVariable(BackendLocal<Cell<c_int>>);
 /// The memory of a text setting.
 pub(crate) struct TextVariable(BackendLocal<Cell<*mut c_char>>);
 
-impl BoolVariable {
-    pub(crate) const fn new(value: bool) -> Self {
+impl<T: Copy> Variable<T> {
+    pub(crate) const fn new(value: T) -> Self {
         Self { value: BackendLocal::new(Cell::new(value)), loss: Loss::new() }
     }
 
-    pub(crate) fn get(&self) -> bool {
+    pub(crate) fn get(&self) -> T {
         self.value.get()
     }
 
@@ -126,7 +125,9 @@ impl BoolVariable {
     pub(crate) fn assign(&self) {
         self.loss.assign();
     }
+}
 
+impl BoolVariable {
     pub(crate) fn define(
         &'static self,
         name: &'static CStr,
@@ -155,35 +156,16 @@ impl BoolVariable {
 }
 
 impl EnumVariable {
-    /// The first word is the default.
-    pub(crate) const fn new(words: &'static [&'static CStr]) -> Self {
-        Self { value: BackendLocal::new(Cell::new(0)), words, loss: Loss::new() }
-    }
-
-    /// Which word it is.
-    pub(crate) fn get(&self) -> c_int {
-        self.value.get()
-    }
-
-    /// Whether the configured value was lost.
-    pub(crate) fn is_lost(&self) -> bool {
-        self.loss.lost.get()
-    }
-
-    /// What the assign hook does.
-    pub(crate) fn assign(&self) {
-        self.loss.assign();
-    }
-
     pub(crate) fn define(
         &'static self,
         name: &'static CStr,
         description: &'static CStr,
+        words: &[&'static CStr],
         privilege: Privilege,
         assign: pg_sys::GucEnumAssignHook,
     ) {
-        let words = (0..).zip(self.words);
-        let mut entries: Vec<_> = words
+        let mut entries: Vec<_> = (0..)
+            .zip(words)
             .map(|(val, word)| pg_sys::config_enum_entry {
                 name: word.as_ptr(),
                 val,
