@@ -35,10 +35,15 @@ fn conceal_tokens(text: &mut [u8]) -> bool {
     while let Some(start) = find(rest, TOKEN_START) {
         let (_, candidate) = rest.split_at_mut(start);
         let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_+/=".contains(byte);
+        let header = candidate.iter().take_while(|byte| is_part(byte)).count();
+        if header < SHORTEST_PART {
+            // What comes after it may be one.
+            (_, rest) = candidate.split_at_mut(header);
+            continue;
+        }
         let length = candidate.iter().take_while(|byte| is_part(byte) || **byte == b'.').count();
         let (run, after) = candidate.split_at_mut(length);
-        let header = run.iter().take_while(|byte| is_part(byte)).count();
-        if header >= SHORTEST_PART && length > header + SHORTEST_PART {
+        if length > header + SHORTEST_PART {
             run.fill(b'*');
             found = true;
         }
@@ -95,9 +100,21 @@ mod tests {
             let expected = (true, template.replace("{}", &stars));
             assert_eq!(concealed(&template.replace("{}", TOKEN)), expected, "{template}");
         }
+        // Behind something that begins like one.
+        assert_eq!(concealed(&format!("keyJ.{TOKEN}")), (true, format!("keyJ.{stars}")));
         // Cut off, as long values in the log are, or without a signature.
         for cut in 31..TOKEN.len() {
             assert_eq!(concealed(&TOKEN[..cut]), (true, "*".repeat(cut)), "{cut}");
+        }
+    }
+
+    /// However the text repeats itself, each byte is looked at a few times only.
+    #[test]
+    fn long_texts_take_no_longer_than_they_must() {
+        for piece in
+            ["eyJ.", "eyJ", "eyJhbGciOiJFUzI1NiJ9.x ", "\"k\":\"", "\"k\": pg_session_jwt."]
+        {
+            concealed(&piece.repeat(1 << 20));
         }
     }
 
