@@ -154,6 +154,8 @@ static ENDED: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
 /// Whether a token was taken away that nobody had looked at, as that of the startup packet is
 /// where identities end with their transaction.
 static UNUSED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+/// Whether `request.jwt.claims` have been believed at any time in this session.
+static TRUSTED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 static LOADING: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 static LOADED_LATE: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
@@ -211,7 +213,16 @@ pub(crate) fn token_changed(cleared: bool) {
 /// The assign hook of the setting that says how long identities last, told the new value.
 pub(crate) fn scope_changed(scope: i32) {
     if ends_with_transaction(scope) {
-        end_identities(!guc::is_set_in_transaction(REQUEST_CLAIMS));
+        end_identities(pg::in_transaction());
+    }
+}
+
+/// The assign hook of the setting that says whether claims are believed, told the new value.
+pub(crate) fn trust_changed(trust: bool) {
+    forget();
+    if trust {
+        TRUSTED.set(true);
+        scope_changed(IDENTITY_SCOPE.get());
     }
 }
 
@@ -219,9 +230,9 @@ fn ends_with_transaction(scope: i32) -> bool {
     scope == TRANSACTION_SCOPE || IDENTITY_SCOPE.is_lost()
 }
 
-/// Takes away what was presented before the end of the last transaction, and believed claims where
-/// they are of that time too. It cannot fail.
-fn end_identities(claims_too: bool) {
+/// Takes away the tokens that were presented before the end of the last transaction, and claims:
+/// all, or those of `earlier_only`. It cannot fail.
+fn end_identities(earlier_only: bool) {
     // A worker has what its leader has.
     if pg::is_parallel_worker() {
         return;
@@ -232,8 +243,8 @@ fn end_identities(claims_too: bool) {
         UNUSED.set(true);
     }
     JWT.revoke_below(ended + 1);
-    if claims_too && is_trusting() {
-        guc::wipe_foreign(REQUEST_CLAIMS);
+    if TRUSTED.get() {
+        guc::wipe_foreign(REQUEST_CLAIMS, earlier_only);
     }
     forget();
 }
@@ -244,7 +255,7 @@ fn end_identities(claims_too: bool) {
 pub(crate) fn end_transaction() {
     ENDED.set(GENERATION.get());
     if ends_with_transaction(IDENTITY_SCOPE.get()) {
-        end_identities(true);
+        end_identities(false);
     }
     if let Ok(mut state) = STATE.try_borrow_mut()
         && let Some(state) = state.as_mut()
@@ -320,8 +331,8 @@ pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection>
 /// Takes away every identity that the session was given until now.
 fn revoke() {
     JWT.revoke_below(GENERATION.get());
-    if is_trusting() {
-        guc::wipe_foreign(REQUEST_CLAIMS);
+    if TRUSTED.get() {
+        guc::wipe_foreign(REQUEST_CLAIMS, false);
     }
     forget();
 }

@@ -66,7 +66,7 @@ pub(crate) fn register() {
             c"pg_session_jwt.trust_request_claims",
             c"Believes request.jwt.claims where the session has no token.",
             Privilege::Superuser,
-            guc::assign_hook!(TRUST_REQUEST_CLAIMS, bool, |_| session::forget()),
+            guc::assign_hook!(TRUST_REQUEST_CLAIMS, bool, session::trust_changed),
         );
         AUDIT_LOG.define(
             c"pg_session_jwt.audit_log",

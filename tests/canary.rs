@@ -48,7 +48,7 @@ impl Canaries {
 }
 
 /// Statements with a token in place of `{}`, by ordinary roles.
-const LITERALS: [&str; 22] = [
+const LITERALS: [&str; 23] = [
     "SELECT auth.jwt_session_init('{}')",
     "SELECT auth.jwt_session_init('{}', true)",
     "SELECT auth.jwt_session_init(E'{}')",
@@ -71,6 +71,7 @@ const LITERALS: [&str; 22] = [
     "SELECT nonsense('{}')",
     "CREATE FUNCTION pg_temp.f() RETURNS text LANGUAGE sql SET pg_session_jwt.jwt = '{}' AS 'SELECT 1'",
     "ALTER ROLE app SET pg_session_jwt.jwt = '{}'",
+    "SET Pg_Session_Jwt.JWT = '{}'",
 ];
 
 /// Statements with a token as their parameter.
@@ -118,6 +119,32 @@ fn nothing_is_shown() {
             canaries.assert_absent(&queries.join("\n"), statement);
         }
     }
+
+    // Parallel workers show the whole message of their leader's.
+    let settings = "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; \
+                    SET min_parallel_table_scan_size = 0; SET parallel_leader_participation = off";
+    let mut client = Wire::connect(&cluster.as_role("app")).unwrap();
+    admin
+        .query("CREATE TABLE t AS SELECT generate_series(1, 3) n; GRANT SELECT ON t TO app")
+        .unwrap();
+    client.query(settings).unwrap();
+    let message = format!(
+        "SET pg_session_jwt.jwt = '{}'; SELECT count(*) FROM t WHERE auth.user_id() || n <> '' \
+         AND pg_sleep(0.3) IS NOT NULL",
+        canaries.token(&key, 600)
+    );
+    let waiting = std::thread::spawn(move || client.query(&message).unwrap());
+    let workers = "SELECT query FROM pg_stat_activity \
+                   WHERE backend_type = 'parallel worker' AND wait_event = 'PgSleep'";
+    let mut queries = Vec::new();
+    wait_for("a worker that waits", || {
+        let rows = admin.ask(workers, &[]).unwrap().unwrap();
+        queries = rows.into_iter().flatten().flatten().collect();
+        !queries.is_empty()
+    });
+    assert!(queries.concat().contains("****"), "{queries:?}");
+    canaries.assert_absent(&queries.join("\n"), "a parallel worker's statement");
+    waiting.join().unwrap();
 }
 
 #[test]
@@ -197,6 +224,8 @@ fn nothing_is_found() {
             "ALTER ROLE app SET pg_session_jwt.providers = '{}'; ALTER ROLE app RESET ALL",
             "SET pg_session_jwt.providers = '{}'",
             "SELECT set_config('pg_session_jwt.providers', '{}', false)",
+            "ALTER SYSTEM SET PG_SESSION_JWT.Providers = '{}'",
+            "ALTER SYSTEM SET \"pg_session_jwt\" . \"providers\" = '{}'",
         ] {
             admin.record();
             admin.query(&statement.replace("{}", &document)).unwrap();
@@ -205,8 +234,8 @@ fn nothing_is_found() {
         }
     }
     admin.query("ALTER SYSTEM RESET pg_session_jwt.providers").unwrap();
-    for document in [providers(&good), format!("{{\"secret\": \"{bad}")] {
-        cluster.append_configuration(&[("pg_session_jwt.providers", &document)]);
+    for document in [providers(&good), format!("{{\"secret\": \"{bad}"), configured.clone()] {
+        cluster.append_configuration(&[("Pg_Session_JWT.Providers", &document)]);
         cluster.reload();
     }
     wait_for("the refusal to be logged", || cluster.log().contains("invalid value for parameter"));
@@ -251,7 +280,7 @@ fn nothing_is_found() {
         "\"secret\":\"****",
         "token accepted: ",
         "token refused: ",
-        "parameter \"pg_session_jwt.providers\" changed",
+        "parameter \"Pg_Session_JWT.Providers\" changed",
     ] {
         assert!(log.contains(line), "{line} is not in the log");
     }

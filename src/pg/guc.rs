@@ -293,18 +293,19 @@ fn wipe(value: *mut c_char) {
 
 /// What Postgres itself keeps of a text setting; None where there is none of that name.
 fn record(name: &CStr) -> Option<&'static pg_sys::config_string> {
-    let folded = |name: &CStr| name.to_bytes().to_ascii_lowercase();
-    // SAFETY: Postgres keeps an array of pointers to records with names, sorted by the names in
-    // lower case. A record of type PGC_STRING is a config_string. It lives until the setting is
-    // defined anew; callers keep no reference.
+    // SAFETY: Postgres keeps an array of pointers to records with names. A record of type
+    // PGC_STRING is a config_string. It lives until the setting is defined anew; callers keep no
+    // reference.
     unsafe {
         let count = usize::try_from(pg_sys::GetNumConfigOptions()).unwrap_or(0);
         let records = std::slice::from_raw_parts(pg_sys::get_guc_variables(), count);
-        let sought = folded(name);
-        let place = records
-            .binary_search_by(|record| folded(CStr::from_ptr((**record).name)).cmp(&sought))
-            .ok()?;
-        let record = *records.get(place)?;
+        // One after the other: clients add names, and what order Postgres keeps them in depends on
+        // the signedness of its characters.
+        let is_sought = |record: &&*mut pg_sys::config_generic| {
+            let found = CStr::from_ptr((***record).name).to_bytes();
+            found.eq_ignore_ascii_case(name.to_bytes())
+        };
+        let record = *records.iter().find(is_sought)?;
         ((*record).vartype == pg_sys::config_type::PGC_STRING)
             .then(|| &*record.cast::<pg_sys::config_string>())
     }
@@ -336,10 +337,25 @@ pub(crate) fn is_set_in_transaction(name: &CStr) -> bool {
 }
 
 /// Takes away the value of a text setting that is not ours, and all that it could come to have
-/// again, for parallel workers too.
-pub(crate) fn wipe_foreign(name: &CStr) {
-    if let Some(record) = record(name) {
-        visit_values(record, |value, _| wipe(value));
+/// again, for parallel workers too. Within a transaction, `earlier_only` spares what was set in it.
+pub(crate) fn wipe_foreign(name: &CStr, earlier_only: bool) {
+    let Some(record) = record(name) else {
+        return;
+    };
+    if !earlier_only || record.gen_.stack.is_null() {
+        return visit_values(record, |value, _| wipe(value));
+    }
+    wipe(record.reset_val);
+    // SAFETY: as for `visit_values`. The last entry is the transaction's first, and what it holds
+    // as the prior value is from before it.
+    unsafe {
+        let mut level = record.gen_.stack;
+        while let Some(entry) = level.as_ref() {
+            if entry.prev.is_null() {
+                wipe(entry.prior.val.stringval);
+            }
+            level = entry.prev;
+        }
     }
 }
 

@@ -24,6 +24,9 @@ static NEXT_LOG_HOOK: BackendLocal<Cell<pg_sys::emit_log_hook_type>> =
 static NEXT_UTILITY_HOOK: BackendLocal<Cell<pg_sys::ProcessUtility_hook_type>> =
     BackendLocal::new(Cell::new(None));
 
+static NEXT_EXECUTOR_HOOK: BackendLocal<Cell<pg_sys::ExecutorStart_hook_type>> =
+    BackendLocal::new(Cell::new(None));
+
 /// Takes note of the message with which Postgres is going to refuse a value.
 pub(super) fn expect_refusal(message: &str) {
     REFUSED.replace(CString::new(message).ok());
@@ -37,6 +40,8 @@ pub(crate) fn guard() {
         pg_sys::emit_log_hook = Some(at_log);
         NEXT_UTILITY_HOOK.set(pg_sys::ProcessUtility_hook);
         pg_sys::ProcessUtility_hook = Some(at_utility);
+        NEXT_EXECUTOR_HOOK.set(pg_sys::ExecutorStart_hook);
+        pg_sys::ExecutorStart_hook = Some(at_start);
     }
 }
 
@@ -47,26 +52,31 @@ pub(crate) fn conceal_statement() -> bool {
     // is reported, and cannot raise over it.
     unsafe {
         let statement = pg_sys::debug_query_string;
-        if statement.is_null() {
+        if statement.is_null() || !has_secrets(statement) {
             return false;
         }
-        let Some(concealed) = concealed(CStr::from_ptr(statement)) else {
-            return false;
-        };
+        // No more than is shown: clients make statements as long as they like.
+        let shown = usize::try_from(pg_sys::pgstat_track_activity_query_size).unwrap_or(0);
+        let text = CStr::from_ptr(statement).to_bytes();
+        let mut text = text.get(..shown).unwrap_or(text).to_vec();
+        session_jwt::conceal(&mut text);
+        let text = CString::new(text).unwrap_or_default();
+        let query_id = pg_sys::pgstat_get_my_query_id();
         let state = pg_sys::BackendState::STATE_RUNNING;
-        pg_sys::pgstat_report_activity(state, concealed.as_ptr());
+        pg_sys::pgstat_report_activity(state, text.as_ptr());
+        // That has reset it.
+        pg_sys::pgstat_report_query_id(query_id, true);
         true
     }
 }
 
-/// The text with tokens and secrets overwritten; None where it has none.
-fn concealed(text: &CStr) -> Option<CString> {
-    // A look comes before a copy: texts may be as long as clients like.
-    if !session_jwt::may_conceal(text.to_bytes()) {
-        return None;
-    }
-    let mut bytes = text.to_bytes().to_vec();
-    session_jwt::conceal(&mut bytes).then(|| CString::new(bytes).unwrap_or_default())
+/// Whether there are tokens or secrets in a text.
+///
+/// # Safety
+/// It is a C string.
+unsafe fn has_secrets(text: *const c_char) -> bool {
+    // SAFETY: the caller's.
+    session_jwt::has_secrets(unsafe { CStr::from_ptr(text) }.to_bytes())
 }
 
 /// Sees each report before it is written to the log, and sent to the client.
@@ -106,6 +116,7 @@ unsafe extern "C-unwind" fn at_log(report: *mut pg_sys::ErrorData) {
 
 unsafe extern "C-unwind" {
     // By hand, without `pgrx`'s guard, which would replace the SQLSTATE of an error of ours.
+    fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
     fn standard_ProcessUtility(
         statement: *mut pg_sys::PlannedStmt,
         text: *const c_char,
@@ -116,6 +127,15 @@ unsafe extern "C-unwind" {
         destination: *mut pg_sys::DestReceiver,
         completion: *mut pg_sys::QueryCompletion,
     );
+}
+
+/// Begins a plan. A parallel worker has just shown its leader's statement as the client sent it.
+unsafe extern "C-unwind" fn at_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
+    if super::is_parallel_worker() {
+        guarded(conceal_statement);
+    }
+    // SAFETY: the arguments are Postgres' own. This frame owns nothing, for errors pass through it.
+    unsafe { NEXT_EXECUTOR_HOOK.get().unwrap_or(standard_ExecutorStart)(query, flags) }
 }
 
 /// Runs a utility statement, such as `SET` and `DO`, with its text as others may see it: those that
@@ -134,12 +154,17 @@ unsafe extern "C-unwind" fn at_utility(
     // SAFETY: the text is a C string; a copy in the current memory context lives as long as the
     // statement. This frame owns nothing, for errors pass through it.
     unsafe {
-        let text = guarded(|| match concealed(CStr::from_ptr(text)) {
-            None => text,
-            Some(concealed) => {
-                conceal_statement();
-                pg_sys::pstrdup(concealed.as_ptr()).cast_const()
+        let text = guarded(|| {
+            if !has_secrets(text) {
+                return text;
             }
+            conceal_statement();
+            // In Postgres' memory, which says so where there is none left.
+            let size = CStr::from_ptr(text).to_bytes_with_nul().len();
+            let copy = pg_sys::MemoryContextAllocHuge(pg_sys::CurrentMemoryContext, size);
+            copy.copy_from_nonoverlapping(text.cast(), size);
+            session_jwt::conceal(std::slice::from_raw_parts_mut(copy.cast(), size - 1));
+            copy.cast_const().cast()
         });
         let next = NEXT_UTILITY_HOOK.get().unwrap_or(standard_ProcessUtility);
         next(
@@ -186,10 +211,12 @@ unsafe fn drop_value(report: &pg_sys::ErrorData) {
             return;
         }
         let message = CStr::from_ptr(report.message).to_bytes();
-        let Some(name) = message.windows(PREFIX.len()).position(|part| part == PREFIX) else {
+        // The name is spelled as in the file.
+        let is_prefix = |part: &[u8]| part.eq_ignore_ascii_case(PREFIX);
+        let Some(name) = message.windows(PREFIX.len()).position(is_prefix) else {
             return;
         };
-        let is_name = |byte: &&u8| byte.is_ascii_lowercase() || b"._".contains(*byte);
+        let is_name = |byte: &&u8| byte.is_ascii_alphabetic() || b"._".contains(*byte);
         let end = name + message.iter().skip(name).take_while(is_name).count();
         let tail = if end + END.len() <= message.len() { END } else { b"\0" };
         report.message.add(end).cast::<u8>().copy_from_nonoverlapping(tail.as_ptr(), tail.len());

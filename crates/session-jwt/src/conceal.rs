@@ -1,93 +1,139 @@
 //! Tokens and secrets in text that others will read: statements and log lines.
 
-use memchr::memmem::find;
+use std::ops::Range;
 
-/// What a compact serialization begins with: the base64url of a header's `{"`.
-const TOKEN_START: &[u8] = b"eyJ";
+use memchr::{memchr, memchr2};
 
-/// What a document that may hold a secret is a value of.
-const SETTING: &[u8] = b"pg_session_jwt.";
+/// What a document that may hold a secret is a value of; names of settings are in any case.
+const SETTING: &[u8] = b"pg_session_jwt";
 
-/// The members of documents that hold a secret: a provider's, and a symmetric JWK's (RFC 7518
-/// section 6.4.1).
-const SECRET_MEMBERS: [&[u8]; 2] = [b"\"secret\"", b"\"k\""];
+/// The members of documents that hold a secret, up to the closing quote: a provider's, and a
+/// symmetric JWK's (RFC 7518 section 6.4.1).
+const SECRET_MEMBERS: [&[u8]; 2] = [b"\"secret", b"\"k"];
 
 /// A header or a payload is longer.
 const SHORTEST_PART: usize = 10;
 
-/// Whether a text may have anything that [`conceal`] would overwrite: a quick look.
-pub fn may_conceal(text: &[u8]) -> bool {
-    find(text, TOKEN_START).is_some() || find(text, SETTING).is_some()
-}
-
 /// Overwrites with asterisks whatever looks like a token (RFC 7515 section 7.1), and secrets in
-/// documents where one of our settings is spoken of. Returns whether there was anything. The
-/// length stays the same, and so does everything else.
-pub fn conceal(text: &mut [u8]) -> bool {
-    let tokens = conceal_tokens(text);
-    let secrets = find(text, SETTING).is_some() && conceal_secrets(text);
-    tokens || secrets
-}
-
-fn conceal_tokens(text: &mut [u8]) -> bool {
-    let mut found = false;
-    let mut rest = text;
-    while let Some(start) = find(rest, TOKEN_START) {
-        let (_, candidate) = rest.split_at_mut(start);
-        let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_+/=".contains(byte);
-        let header = candidate.iter().take_while(|byte| is_part(byte)).count();
-        if header < SHORTEST_PART {
-            // What comes after it may be one.
-            (_, rest) = candidate.split_at_mut(header);
-            continue;
-        }
-        let length = candidate.iter().take_while(|byte| is_part(byte) || **byte == b'.').count();
-        let (run, after) = candidate.split_at_mut(length);
-        if length > header + SHORTEST_PART {
-            run.fill(b'*');
-            found = true;
-        }
-        rest = after;
+/// documents where one of our settings is spoken of. The length stays the same, and so does
+/// everything else.
+pub fn conceal(text: &mut [u8]) {
+    let mut from = 0;
+    while let Some(found) = token(text, from) {
+        from = found.end;
+        text[found].fill(b'*');
     }
-    found
-}
-
-fn conceal_secrets(text: &mut [u8]) -> bool {
-    let mut found = false;
-    for member in SECRET_MEMBERS {
-        let mut rest = &mut *text;
-        while let Some(start) = find(rest, member) {
-            (_, rest) = rest.split_at_mut(start + member.len());
-            let is_between = |byte: &&u8| byte.is_ascii_whitespace() || **byte == b':';
-            let between = rest.iter().take_while(is_between).count();
-            if rest.iter().take(between).any(|byte| *byte == b':')
-                && rest.get(between) == Some(&b'"')
-            {
-                (_, rest) = rest.split_at_mut(between + 1);
-                let mut escaped = false;
-                for byte in rest.iter_mut() {
-                    if *byte == b'"' && !escaped {
-                        break;
-                    }
-                    escaped = *byte == b'\\' && !escaped;
-                    *byte = b'*';
-                    found = true;
-                }
+    if speaks_of_settings(text) {
+        for member in SECRET_MEMBERS {
+            let mut from = 0;
+            while let Some(found) = secret(text, member, from) {
+                from = found.end;
+                text[found].fill(b'*');
             }
         }
     }
-    found
+}
+
+/// Whether a text has anything that [`conceal`] would overwrite.
+pub fn has_secrets(text: &[u8]) -> bool {
+    let in_settings =
+        |text: &[u8]| SECRET_MEMBERS.iter().any(|member| secret(text, member, 0).is_some());
+    token(text, 0).is_some() || speaks_of_settings(text) && in_settings(text)
+}
+
+/// The next token from there on: what begins like the base64url of a JSON object, and has a dot.
+fn token(text: &[u8], mut from: usize) -> Option<Range<usize>> {
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_+/=".contains(byte);
+    loop {
+        let start = from + memchr(b'e', text.get(from..)?)?;
+        let rest = text.get(start..)?;
+        // `{"`, `{ `, and `{` before a line's end or a tab.
+        if !matches!(rest, [b'e', b'y', b'J' | b'A', ..] | [b'e', b'w', b'o' | b'0' | b'k', ..]) {
+            from = start + 1;
+            continue;
+        }
+        let header = rest.iter().take_while(|byte| is_part(byte)).count();
+        from = start + header;
+        if header < SHORTEST_PART {
+            // What comes after it may be one.
+            continue;
+        }
+        let length = rest.iter().take_while(|byte| is_part(byte) || **byte == b'.').count();
+        from = start + length;
+        if length > header + SHORTEST_PART {
+            return Some(start..from);
+        }
+    }
+}
+
+fn speaks_of_settings(text: &[u8]) -> bool {
+    let mut from = 0;
+    while let Some(found) = text.get(from..).and_then(|rest| memchr2(b'p', b'P', rest)) {
+        let start = from + found;
+        let name = text.get(start..start + SETTING.len());
+        if name.is_some_and(|name| name.eq_ignore_ascii_case(SETTING)) {
+            return true;
+        }
+        from = start + 1;
+    }
+    false
+}
+
+/// The next value of that member from there on, between its quotes. Where the document stands in
+/// a string with escapes, each quote has a backslash before it.
+fn secret(text: &[u8], member: &[u8], mut from: usize) -> Option<Range<usize>> {
+    loop {
+        let found = memchr::memmem::find(text.get(from..)?, member)?;
+        let mut place = from + found + member.len();
+        from = place;
+        let at = |place: usize| text.get(place).copied();
+        let skip = |place: usize, bytes: &[u8]| {
+            let rest = text.get(place..).unwrap_or_default();
+            place + rest.iter().take_while(|byte| bytes.contains(byte)).count()
+        };
+        place = skip(place, b"\\");
+        if at(place) != Some(b'"') {
+            continue;
+        }
+        let colon = skip(place + 1, b" \t\r\n\\");
+        if at(colon) != Some(b':') {
+            continue;
+        }
+        place = skip(colon + 1, b" \t\r\n");
+        let is_escaped = at(place) == Some(b'\\');
+        place += usize::from(is_escaped);
+        if at(place) != Some(b'"') {
+            continue;
+        }
+        let start = place + 1;
+        // One level of escapes doubles backslashes, and two double them twice.
+        let (period, closing) = if is_escaped { (4, 1) } else { (2, 0) };
+        let mut backslashes = 0;
+        let mut end = start;
+        while let Some(byte) = at(end) {
+            match byte {
+                b'"' if backslashes % period == closing => break,
+                b'\\' => backslashes += 1,
+                _ => backslashes = 0,
+            }
+            end += 1;
+        }
+        from = end;
+        if end > start {
+            return Some(start..end);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::conceal;
+    use super::{conceal, has_secrets};
 
     fn concealed(text: &str) -> (bool, String) {
         let mut bytes = text.as_bytes().to_vec();
-        let found = conceal(&mut bytes);
-        assert_eq!(bytes.len(), text.len());
-        assert!(super::may_conceal(text.as_bytes()) || !found);
+        conceal(&mut bytes);
+        let found = bytes != text.as_bytes();
+        assert_eq!(has_secrets(text.as_bytes()), found, "{text}");
         (found, String::from_utf8(bytes).expect("only ASCII is overwritten"))
     }
 
@@ -142,5 +188,24 @@ mod tests {
         let expected = "ALTER SYSTEM SET pg_session_jwt.providers = '[{\"secret\" : \"******\", \
                         \"name\":\"n\"}, {\"jwks\": {\"k\":\"*\", \"kid\": \"d\"}}, {\"secret\":\"**";
         assert_eq!(concealed(set), (true, expected.to_owned()));
+    }
+
+    #[test]
+    fn settings_are_spelled_in_many_ways() {
+        for name in ["PG_SESSION_JWT.jwk", "\"pg_session_jwt\".\"jwk\"", "pg_session_jwt . jwk"] {
+            let set = format!("ALTER SYSTEM SET {name} = '{{\"k\":\"abc\"}}'");
+            assert_eq!(concealed(&set), (true, set.replace("abc", "***")));
+        }
+        let escaped = r#"SET pg_session_jwt.jwk = E'{\"k\": \"a\\\"b\", \"kid\": \"c\"}'"#;
+        let expected = r#"SET pg_session_jwt.jwk = E'{\"k\": \"*******", \"kid\": \"c\"}'"#;
+        assert_eq!(concealed(escaped), (true, expected.to_owned()));
+    }
+
+    #[test]
+    fn headers_begin_in_many_ways() {
+        for start in ["eyA", "ewo", "ew0", "ewk"] {
+            let token = TOKEN.replacen("eyJ", start, 1);
+            assert_eq!(concealed(&token), (true, "*".repeat(token.len())));
+        }
     }
 }

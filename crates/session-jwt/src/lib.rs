@@ -14,7 +14,7 @@ mod verifier;
 
 pub use algorithm::{Algorithm, AlgorithmSet};
 pub use claims::{CLAIM_CHECKS, ClaimCheck, Claims};
-pub use conceal::{conceal, may_conceal};
+pub use conceal::{conceal, has_secrets};
 pub use jwk::{KeySet, UnusableKey};
 pub use jws::MAX_TOKEN_BYTES;
 pub use path::{ClaimPath, array_index};
