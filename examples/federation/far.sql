@@ -1,5 +1,8 @@
 -- The far server: it has the rows and their policies, and verifies tokens itself, with keys of its
--- own in pg_session_jwt.providers. near.sql is the other half.
+-- own in pg_session_jwt.providers. near.sql is the other half. As a superuser, far.sql first:
+--
+--     psql -v ON_ERROR_STOP=1 -f far.sql            on the far server
+--     psql -v ON_ERROR_STOP=1 -v far_host=… -v far_port=… -f near.sql
 --
 -- Where engines shard, somebody has to bring the token to the server that has the rows.
 -- postgres_fdw passes no settings along, so here it arrives as a row that is inserted into a view.

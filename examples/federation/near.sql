@@ -3,6 +3,8 @@
 --
 --     BEGIN; SELECT present($1); SELECT * FROM todos; COMMIT;
 --
+-- Without BEGIN, present() is a transaction of its own, and over when the query comes.
+--
 -- postgres_fdw keeps one connection, and on it one transaction for each of ours, with savepoints
 -- like ours. So the far identity lives exactly as long as the near one, and both sides are nobody
 -- in between. SET LOCAL pg_session_jwt.jwt, or a token presented without present(), stays near.
