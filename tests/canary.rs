@@ -271,6 +271,7 @@ fn nothing_is_found() {
     let log = cluster.log();
     tokens.assert_absent(&log, "the log");
     secrets.assert_absent(&log, "the log");
+    assert!(!log.contains("changed to \"[{"), "a document is in the log");
     // They were there, and are not: each way of presenting, and of setting, has left its lines.
     for line in [
         "jwt_session_init('****",
