@@ -1,5 +1,6 @@
 -- The far server: it has the rows and their policies, and verifies tokens itself, with keys of its
--- own in pg_session_jwt.providers. near.sql is the other half. To try it, take two servers that have none of it yet, as a superuser:
+-- own in pg_session_jwt.providers. near.sql is the other half. To try it, take two servers that have
+-- none of it yet, as a superuser:
 --
 --     psql -v ON_ERROR_STOP=1 -f far.sql            on the far server
 --     psql -v ON_ERROR_STOP=1 -v far_host=… -v far_port=… -f near.sql
