@@ -1,4 +1,4 @@
-//! Whose identity a session has, when: scope, revocation, expiry, changes of key.
+//! Whose identity a session has, when: revocation, expiry, changes of key.
 
 use harness::{
     Cluster, Preload, Site, now, present, present_locally, run, sqlstate, text, user, wait_for,

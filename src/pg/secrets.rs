@@ -151,8 +151,9 @@ unsafe extern "C-unwind" fn at_utility(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    // SAFETY: the text is a C string; a copy in the current memory context lives as long as the
-    // statement. This frame owns nothing, for errors pass through it.
+    // SAFETY: the text is a C string; a copy in the current memory context, which is the portal's,
+    // lives as long as the statement, and what outlives that has always had to copy its text. This
+    // frame owns nothing, for errors pass through it.
     unsafe {
         let text = guarded(|| {
             if !has_secrets(text) {
