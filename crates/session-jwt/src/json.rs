@@ -1,16 +1,20 @@
 //! JSON as strict as a token needs it (RFC 8259, RFC 7515 section 4): valid UTF-8, no byte order
 //! mark, no duplicate member names at any depth, bounded nesting, numbers kept as they were
-//! written. Lexing is `json_event_parser`'s; the rules on top of it are ours.
+//! written. Lexing is `hifijson`'s; the rules on top of it are ours.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use json_event_parser::{JsonEvent, SliceJsonParser};
+use hifijson::num::LexWrite;
+use hifijson::str::LexAlloc;
+use hifijson::token::Lex;
+use hifijson::{Expect, SliceLexer};
 
 /// How deep arrays and objects may nest.
 pub(crate) const MAX_DEPTH: usize = 32;
 
-/// Up to this many members, names are compared with each other; above, through a hash set.
+/// Up to this many members, names are compared with each other; above, through a hash set. Room for
+/// as many is made at once.
 const FEW_MEMBERS: usize = 16;
 
 /// A JSON value that borrows from its text wherever no escape was undone.
@@ -31,7 +35,7 @@ pub(crate) struct Object<'a>(Vec<(Cow<'a, str>, Json<'a>)>);
 /// Why a text is not acceptable JSON. Positions are byte offsets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum JsonError {
-    Syntax { offset: u64 },
+    Syntax { offset: usize },
     DuplicateName(String),
     TooDeep,
 }
@@ -51,16 +55,15 @@ impl std::fmt::Display for JsonError {
 impl<'a> Json<'a> {
     /// Reads the one JSON value that `text` consists of.
     pub(crate) fn parse(text: &'a [u8]) -> Result<Self, JsonError> {
-        if text.starts_with(b"\xEF\xBB\xBF") {
-            return Err(JsonError::Syntax { offset: 0 });
-        }
-        let mut events = Events(SliceJsonParser::new(text));
-        let first = events.next()?;
-        let value = events.value(first, 0)?;
-        match events.next()? {
-            JsonEvent::Eof => Ok(value),
-            _ => Err(JsonError::Syntax { offset: text.len() as u64 }),
-        }
+        let mut lexer = SliceLexer::new(text);
+        lexer.exactly_one(Lex::ws_peek, |next, lexer| value(next, lexer, 0)).map_err(|problem| {
+            match problem {
+                Problem::Syntax => {
+                    JsonError::Syntax { offset: text.len() - lexer.as_slice().len() }
+                }
+                Problem::Rule(error) => error,
+            }
+        })
     }
 
     pub(crate) fn as_str(&self) -> Option<&str> {
@@ -146,58 +149,60 @@ impl<'a> Object<'a> {
     }
 }
 
-struct Events<'a>(SliceJsonParser<'a>);
+/// Why parsing has stopped: where the lexer stands, or for a reason of its own.
+enum Problem {
+    Syntax,
+    Rule(JsonError),
+}
 
-impl<'a> Events<'a> {
-    fn next(&mut self) -> Result<JsonEvent<'a>, JsonError> {
-        self.0
-            .parse_next()
-            .map_err(|error| JsonError::Syntax { offset: error.location().start.offset })
+impl From<Expect> for Problem {
+    fn from(_: Expect) -> Self {
+        Problem::Syntax
     }
+}
 
-    /// The value that `first` begins; `depth` containers are open around it.
-    fn value(&mut self, first: JsonEvent<'a>, depth: usize) -> Result<Json<'a>, JsonError> {
-        Ok(match first {
-            JsonEvent::Null => Json::Null,
-            JsonEvent::Boolean(value) => Json::Bool(value),
-            JsonEvent::Number(text) => Json::Number(Number(text)),
-            JsonEvent::String(text) => Json::String(text),
-            JsonEvent::StartArray | JsonEvent::StartObject if depth == MAX_DEPTH => {
-                return Err(JsonError::TooDeep);
-            }
-            JsonEvent::StartArray => {
-                let mut items = Vec::new();
-                loop {
-                    match self.next()? {
-                        JsonEvent::EndArray => break Json::Array(items),
-                        event => items.push(self.value(event, depth + 1)?),
-                    }
-                }
-            }
-            JsonEvent::StartObject => {
-                let mut members = Vec::new();
-                loop {
-                    match self.next()? {
-                        JsonEvent::EndObject => break,
-                        JsonEvent::ObjectKey(name) => {
-                            let event = self.next()?;
-                            members.push((name, self.value(event, depth + 1)?));
-                        }
-                        // The lexer gives nothing else inside an object.
-                        _ => return Err(JsonError::Syntax { offset: 0 }),
-                    }
-                }
-                let object = Object(members);
-                object.check_names()?;
-                Json::Object(object)
-            }
-            // The lexer begins no value with these.
-            JsonEvent::EndArray
-            | JsonEvent::EndObject
-            | JsonEvent::ObjectKey(_)
-            | JsonEvent::Eof => return Err(JsonError::Syntax { offset: 0 }),
-        })
+/// The value that begins with the byte `next`; `depth` containers are open around it.
+fn value<'a>(next: u8, lexer: &mut SliceLexer<'a>, depth: usize) -> Result<Json<'a>, Problem> {
+    match next {
+        b'a'..=b'z' => match lexer.null_or_bool().ok_or(Problem::Syntax)? {
+            Some(value) => Ok(Json::Bool(value)),
+            None => Ok(Json::Null),
+        },
+        b'-' | b'0'..=b'9' => {
+            let (text, _) = lexer.num_string().validated().map_err(|_| Problem::Syntax)?;
+            Ok(Json::Number(Number(Cow::Borrowed(text))))
+        }
+        b'"' => Ok(Json::String(string(next, lexer)?)),
+        b'[' | b'{' if depth == MAX_DEPTH => Err(Problem::Rule(JsonError::TooDeep)),
+        b'[' => {
+            let mut items = Vec::new();
+            lexer.discarded().seq(b']', Lex::ws_peek, |next, lexer| {
+                items.push(value(next, lexer, depth + 1)?);
+                Ok::<_, Problem>(())
+            })?;
+            Ok(Json::Array(items))
+        }
+        b'{' => {
+            let mut members = Vec::with_capacity(FEW_MEMBERS);
+            lexer.discarded().seq(b'}', Lex::ws_peek, |next, lexer| {
+                let name = string(next, lexer)?;
+                lexer.expect(Lex::ws_peek, b':').ok_or(Problem::Syntax)?;
+                let next = lexer.ws_peek().ok_or(Problem::Syntax)?;
+                members.push((name, value(next, lexer, depth + 1)?));
+                Ok::<_, Problem>(())
+            })?;
+            let object = Object(members);
+            object.check_names().map_err(Problem::Rule)?;
+            Ok(Json::Object(object))
+        }
+        _ => Err(Problem::Syntax),
     }
+}
+
+/// The string that begins with the byte `next`.
+fn string<'a>(next: u8, lexer: &mut SliceLexer<'a>) -> Result<Cow<'a, str>, Problem> {
+    lexer.expect(|_| Some(next), b'"').ok_or(Problem::Syntax)?;
+    lexer.str_string().map_err(|_| Problem::Syntax)
 }
 
 /// A JSON number as it was written; every question about it is answered exactly.
@@ -232,12 +237,18 @@ impl Number<'_> {
 
     /// The largest integer not above the number, where `i64` holds it.
     pub(crate) fn floor(&self) -> Option<i64> {
+        if let Some(integer) = self.as_i64() {
+            return Some(integer);
+        }
         let (truncated, exact, negative) = self.truncate()?;
         if negative && !exact { truncated.checked_sub(1) } else { Some(truncated) }
     }
 
     /// The smallest integer not below the number, where `i64` holds it.
     pub(crate) fn ceil(&self) -> Option<i64> {
+        if let Some(integer) = self.as_i64() {
+            return Some(integer);
+        }
         let (truncated, exact, negative) = self.truncate()?;
         if negative || exact { Some(truncated) } else { truncated.checked_add(1) }
     }
@@ -245,9 +256,10 @@ impl Number<'_> {
     /// Whether Postgres' `numeric` holds it: at most 131,072 digits before the decimal point and
     /// 16,383 after it (`NUMERIC_WEIGHT_MAX`, `NUMERIC_DSCALE_MAX`).
     pub(crate) fn fits_numeric(&self) -> bool {
-        self.decimal().is_some_and(|decimal| {
-            decimal.scale <= 16_383 && (decimal.digits.is_empty() || decimal.point <= 131_072)
-        })
+        self.as_i64().is_some()
+            || self.decimal().is_some_and(|decimal| {
+                decimal.scale <= 16_383 && (decimal.digits.is_empty() || decimal.point <= 131_072)
+            })
     }
 
     /// The integer part, whether that is the whole number, and whether it is below zero.

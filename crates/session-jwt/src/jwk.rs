@@ -1,6 +1,8 @@
 //! JSON Web Keys and sets of them (RFC 7517, RFC 7518 section 6, RFC 8037), read entry by entry:
 //! what a key may be used for is decided here, once, when it is loaded.
 
+use std::collections::{HashMap, HashSet};
+
 use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,6 +24,10 @@ const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "pri
 /// Its `Debug` form names no key material.
 pub struct KeySet {
     keys: Vec<Key>,
+    /// Where in `keys` each key id is.
+    by_kid: HashMap<String, usize>,
+    /// A bare secret has no key id to match, so a token's kid does not matter.
+    any_kid: bool,
     unusable: Vec<UnusableKey>,
 }
 
@@ -31,8 +37,6 @@ pub(crate) struct Key {
     key_type: KeyType,
     /// Whether the JWK itself names its algorithm, which then is the only one.
     bound: bool,
-    /// A bare secret has no key id to match, so a token's kid does not matter.
-    any_kid: bool,
     /// Nought but for HMAC keys.
     secret_bytes: usize,
     material: DecodingKey,
@@ -96,16 +100,21 @@ impl KeySet {
 
     /// No keys, so that nothing verifies.
     pub(crate) fn none() -> Self {
-        Self { keys: Vec::new(), unusable: Vec::new() }
+        Self::new(Vec::new(), Vec::new())
+    }
+
+    fn new(keys: Vec<Key>, unusable: Vec<UnusableKey>) -> Self {
+        let with_place = |(place, key): (usize, &Key)| Some((key.kid.clone()?, place));
+        let by_kid = keys.iter().enumerate().filter_map(with_place).collect();
+        Self { keys, by_kid, any_kid: false, unusable }
     }
 
     /// A bare HMAC secret, its bytes being those of the text in UTF-8. It verifies HS256 and the
     /// token's kid, which nothing here could match, is not considered.
     pub(crate) fn from_secret(secret: &str) -> Result<Self, Rejection> {
-        let mut key = Key::hmac(secret.as_bytes(), None)
+        let key = Key::hmac(secret.as_bytes(), None)
             .map_err(|reason| wrong("secret cannot be used").with_detail(reason))?;
-        key.any_kid = true;
-        Ok(Self { keys: vec![key], unusable: Vec::new() })
+        Ok(Self { any_kid: true, ..Self::new(vec![key], Vec::new()) })
     }
 
     fn from_entries(entries: &[Json<'_>]) -> Result<Self, Rejection> {
@@ -117,7 +126,7 @@ impl KeySet {
                 types.len()
             )));
         }
-        let mut kids = std::collections::HashSet::new();
+        let mut kids = HashSet::new();
         let (mut keys, mut unusable) = (Vec::new(), Vec::new());
         for (index, entry) in entries.iter().enumerate() {
             let object = entry.as_object();
@@ -156,7 +165,7 @@ impl KeySet {
             };
             return Err(wrong("key set has no key that can be used").with_detail(detail));
         }
-        Ok(Self { keys, unusable })
+        Ok(Self::new(keys, unusable))
     }
 
     /// The same keys, for these algorithms only: a key that names its algorithm keeps it where
@@ -202,7 +211,7 @@ impl KeySet {
 
     /// All algorithms that some key may be used with.
     pub fn algorithms(&self) -> AlgorithmSet {
-        self.keys.iter().fold(AlgorithmSet::default(), |set, key| set.union(key.algorithms))
+        algorithms(&self.keys)
     }
 
     /// The keys that a token with this header may have been signed with: the one with its kid,
@@ -212,16 +221,17 @@ impl KeySet {
         algorithm: Algorithm,
         kid: Option<&str>,
     ) -> Result<impl Iterator<Item = &Key>, Rejection> {
-        let named = move |key: &&Key| kid.is_none() || key.any_kid || key.kid.as_deref() == kid;
-        let mut allowed = AlgorithmSet::default();
-        let mut found = false;
-        for key in self.keys.iter().filter(named) {
-            found = true;
-            allowed = allowed.union(key.algorithms);
-        }
-        if !found {
+        let named = match kid {
+            Some(kid) if !self.any_kid => {
+                let place = self.by_kid.get(kid).and_then(|place| self.keys.get(*place));
+                place.map_or(&[][..], std::slice::from_ref)
+            }
+            _ => &self.keys,
+        };
+        if named.is_empty() {
             return Err(self.no_key(algorithm, kid));
         }
+        let allowed = algorithms(named);
         if !allowed.contains(algorithm) {
             return Err(reject(Code::Algorithm, "token algorithm is not allowed").with_detail(
                 format!(
@@ -232,7 +242,7 @@ impl KeySet {
                 ),
             ));
         }
-        Ok(self.keys.iter().filter(named).filter(move |key| key.algorithms.contains(algorithm)))
+        Ok(named.iter().filter(move |key| key.algorithms.contains(algorithm)))
     }
 
     fn no_key(&self, algorithm: Algorithm, kid: Option<&str>) -> Rejection {
@@ -323,7 +333,6 @@ impl Key {
             kid: None,
             key_type,
             bound: false,
-            any_kid: false,
             secret_bytes: 0,
             material,
             algorithms: [key_type.default_algorithm()].into_iter().collect(),
@@ -410,6 +419,10 @@ impl Key {
         }
         Ok(Self::new(KeyType::Ed25519, DecodingKey::from_ed_der(x)))
     }
+}
+
+fn algorithms(keys: &[Key]) -> AlgorithmSet {
+    keys.iter().fold(AlgorithmSet::default(), |set, key| set.union(key.algorithms))
 }
 
 fn wrong(message: &'static str) -> Rejection {

@@ -1,6 +1,8 @@
 //! From a token's text to its verified claims: parse, choose the provider by issuer, choose the
 //! key, verify the signature, check the claims. Each step only hands on to the next.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::claims::{self, Claims};
 use crate::jwk::KeySet;
 use crate::jws::Jws;
@@ -11,6 +13,10 @@ use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 #[derive(Debug, Default)]
 pub struct Verifier {
     providers: Vec<Provider>,
+    /// Where in `providers` each issuer's is.
+    by_issuer: HashMap<String, usize>,
+    /// Where the one is that names no issuer.
+    without_issuer: Option<usize>,
 }
 
 impl Verifier {
@@ -20,27 +26,31 @@ impl Verifier {
     /// [`Code::Configuration`] where two have one name or one issuer, or where two have no
     /// issuer: which provider a token belongs to must never be a matter of trying.
     pub fn new(providers: Vec<Provider>) -> Result<Self, Rejection> {
-        for (index, provider) in providers.iter().enumerate() {
-            for earlier in &providers[..index] {
-                if earlier.issuer == provider.issuer {
-                    return Err(reject(Code::Configuration, "two providers serve one issuer")
-                        .with_detail(format!(
-                            "The providers {} and {} {}.",
-                            quoted(&earlier.name),
-                            quoted(&provider.name),
-                            match &provider.issuer {
-                                Some(issuer) => format!("both have the issuer {}", quoted(issuer)),
-                                None => "both have no issuer".to_owned(),
-                            }
-                        )));
-                }
-                if earlier.name == provider.name {
-                    return Err(reject(Code::Configuration, "two providers have one name")
-                        .with_detail(format!("The name is {}.", quoted(&provider.name))));
-                }
+        let (mut by_issuer, mut without_issuer) = (HashMap::new(), None);
+        let mut names = HashSet::new();
+        for (place, provider) in providers.iter().enumerate() {
+            let earlier = match &provider.issuer {
+                Some(issuer) => by_issuer.insert(issuer.clone(), place),
+                None => without_issuer.replace(place),
+            };
+            if let Some(earlier) = earlier {
+                return Err(reject(Code::Configuration, "two providers serve one issuer")
+                    .with_detail(format!(
+                        "The providers {} and {} {}.",
+                        quoted(&providers[earlier].name),
+                        quoted(&provider.name),
+                        match &provider.issuer {
+                            Some(issuer) => format!("both have the issuer {}", quoted(issuer)),
+                            None => "both have no issuer".to_owned(),
+                        }
+                    )));
+            }
+            if !names.insert(&provider.name) {
+                return Err(reject(Code::Configuration, "two providers have one name")
+                    .with_detail(format!("The name is {}.", quoted(&provider.name))));
             }
         }
-        Ok(Self { providers })
+        Ok(Self { providers, by_issuer, without_issuer })
     }
 
     /// The providers, in the order in which they were given.
@@ -89,11 +99,9 @@ impl Verifier {
 
     /// The provider of an issuer; for an issuer that is nobody's, the one that names none.
     fn provider(&self, jws: &Jws<'_>, issuer: Option<&str>) -> Result<&Provider, Rejection> {
-        let serves = |wanted: Option<&str>| {
-            self.providers.iter().find(move |provider| provider.issuer.as_deref() == wanted)
-        };
-        if let Some(provider) = serves(issuer).or_else(|| serves(None)) {
-            return Ok(provider);
+        let place = issuer.and_then(|issuer| self.by_issuer.get(issuer).copied());
+        if let Some(place) = place.or(self.without_issuer) {
+            return Ok(&self.providers[place]);
         }
         let issuers = || self.providers.iter().filter_map(|provider| provider.issuer.as_deref());
         if self.providers.is_empty() {
