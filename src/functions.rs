@@ -1,8 +1,5 @@
 //! The SQL functions. `sql/` declares them; each is one line here.
 
-use session_jwt::{ClaimPath, Code, Rejection};
-
-use crate::pg::datum::{from_server_encoding, jsonb_text};
 use crate::pg::error;
 use crate::pg::function::{self, Arguments, Outcome, SettingChange, sql_function};
 use crate::session::{self, Value};
@@ -22,7 +19,15 @@ reader!(pg_session_jwt_session, pg_finfo_pg_session_jwt_session, Value::Claims);
 reader!(pg_session_jwt_role, pg_finfo_pg_session_jwt_role, Value::Role);
 reader!(pg_session_jwt_email, pg_finfo_pg_session_jwt_email, Value::Email);
 
-sql_function!(pg_session_jwt_claim, pg_finfo_pg_session_jwt_claim, call, claim);
+// `auth.claim(path text)`
+sql_function!(
+    pg_session_jwt_claim,
+    pg_finfo_pg_session_jwt_claim,
+    read_of,
+    session::owner,
+    session::claim
+);
+
 sql_function!(pg_session_jwt_init, pg_finfo_pg_session_jwt_init, call, init);
 sql_function!(pg_session_jwt_verify, pg_finfo_pg_session_jwt_verify, call, verify);
 sql_function!(
@@ -67,19 +72,4 @@ fn session_init(arguments: &Arguments) -> SettingChange<'_> {
 fn verify(arguments: &Arguments) -> Outcome {
     let token = arguments.text(0).unwrap_or_default();
     Ok(Some(function::copied(&session::claims_of(token)?)))
-}
-
-/// `auth.claim(path text)`
-fn claim(arguments: &Arguments) -> Outcome {
-    let claims = match session::ready(Value::Claims) {
-        Some(claims) => claims,
-        None => session::resolved(Value::Claims)?,
-    };
-    let (Some(claims), Some(path)) = (claims, arguments.text(0)) else {
-        return Ok(None);
-    };
-    let path = from_server_encoding(path).ok_or_else(|| {
-        Rejection::new(Code::Configuration, "claim path cannot be converted to UTF-8")
-    })?;
-    Ok(jsonb_text(claims, ClaimPath::parse(&path)?.steps()))
 }

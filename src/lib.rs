@@ -2,12 +2,13 @@
 //! itself. `ARCHITECTURE.md` is the map.
 //!
 //! [`settings`] says what may be configured and by whom; [`keyring`] turns it into a verifier;
-//! [`session`] keeps the identity; [`functions`] are what SQL calls; [`audit`] writes the log;
+//! [`session`] keeps the identity, [`cache`] the tokens verified before; [`functions`] are what SQL calls; [`audit`] writes the log;
 //! [`pg`] is the only module that touches Postgres itself.
 
 #![deny(unsafe_code)]
 
 mod audit;
+mod cache;
 mod functions;
 mod keyring;
 #[allow(unsafe_code)]

@@ -8,13 +8,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CStr;
-use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use lru::LruCache;
-use session_jwt::{Claims, Code, MAX_TOKEN_BYTES, Rejection};
+use session_jwt::{ClaimPath, Claims, Code, MAX_TOKEN_BYTES, Rejection};
 
-use crate::pg::datum::{Unrepresentable, Varlena, from_server_encoding, parse_uuid};
+use crate::cache::TokenCache;
+use crate::pg::datum::{Unrepresentable, Varlena, from_server_encoding, jsonb_text, parse_uuid};
+use crate::pg::function::Answer;
 use crate::pg::guc::{self, Passed, Source, Standing};
 use crate::pg::{self, BackendLocal, Timestamp, error, secrets};
 use crate::settings::{
@@ -45,13 +45,30 @@ impl Value {
 /// Someone whose claims are believed, with the values that readers return. It never moves and is
 /// kept until nothing that Postgres does can still refer to its values.
 struct Identity {
+    /// No other identity has it or has had it.
+    number: u64,
     claims: Claims,
     user_id: Option<Varlena>,
     uid: Option<[u8; 16]>,
     jsonb: Varlena,
     role: Option<Varlena>,
     email: Option<Varlena>,
+    found: RefCell<Found>,
 }
+
+/// What `auth.claim()` has found in an identity's claims, by path in the database's encoding. All
+/// together it takes hardly more memory than the claims themselves.
+#[derive(Default)]
+struct Found {
+    by_path: HashMap<Box<[u8]>, Option<Varlena>>,
+    size: usize,
+}
+
+/// The number of nobody.
+const NOBODY: u64 = 0;
+
+/// The number that was given last.
+static LAST_NUMBER: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(NOBODY));
 
 impl Identity {
     fn new(claims: Claims) -> Result<Rc<Self>, Rejection> {
@@ -66,7 +83,20 @@ impl Identity {
         };
         let (user_id, jsonb, role, email) = build().map_err(|Unrepresentable| unrepresentable())?;
         let uid = claims.user_id().and_then(parse_uuid);
-        Ok(Rc::new(Self { claims, user_id, uid, jsonb, role, email }))
+        let number = LAST_NUMBER.get() + 1;
+        LAST_NUMBER.set(number);
+        let found = RefCell::default();
+        Ok(Rc::new(Self { number, claims, user_id, uid, jsonb, role, email, found }))
+    }
+
+    /// The most memory that what `auth.claim()` has found may take, in bytes.
+    fn most_found(&self) -> usize {
+        512 + self.claims.json().len()
+    }
+
+    /// The memory that it takes at most, roughly, in bytes.
+    fn size(&self) -> usize {
+        1024 + self.claims.json().len() + self.jsonb.size() + self.most_found()
     }
 
     fn value(&self, value: Value) -> Option<Datum> {
@@ -79,6 +109,29 @@ impl Identity {
         }
     }
 
+    /// The claim at that path, as `auth.claim()` has it. It lasts as the other values do where
+    /// there is room to remember it, and else belongs to the current memory context.
+    fn claim(&self, path: &[u8]) -> Result<Answer, Rejection> {
+        let answer = |value, lasting| Answer { owner: self.number, value, lasting };
+        if let Some(value) = self.found.borrow().by_path.get(path) {
+            return Ok(answer(value.as_ref().map(Varlena::datum), true));
+        }
+        let text = from_server_encoding(path).ok_or_else(|| {
+            Rejection::new(Code::Configuration, "claim path cannot be converted to UTF-8")
+        })?;
+        let value = jsonb_text(self.jsonb.datum(), ClaimPath::parse(&text)?.steps());
+        let kept = value.map(Varlena::copy_of);
+        let size = path.len() + kept.as_ref().map_or(0, Varlena::size) + size_of::<[usize; 8]>();
+        let mut found = self.found.borrow_mut();
+        if found.size + size > self.most_found() {
+            return Ok(answer(value, false));
+        }
+        found.size += size;
+        let value = kept.as_ref().map(Varlena::datum);
+        found.by_path.insert(path.into(), kept);
+        Ok(answer(value, true))
+    }
+
     /// The first moment at which it is no longer valid.
     fn expires_at(&self) -> Timestamp {
         self.claims.valid_until().map_or(Timestamp::MAX, pg::from_unix)
@@ -88,6 +141,8 @@ impl Identity {
 /// What readers look at: valid for statements that begin before `ready_until`.
 struct Ready {
     ready_until: Cell<Timestamp>,
+    /// The number of the identity.
+    owner: Cell<u64>,
     user_id: Cell<Option<Datum>>,
     uid: Cell<Option<Datum>>,
     claims: Cell<Option<Datum>>,
@@ -113,6 +168,7 @@ const STALE: Timestamp = Timestamp::MIN;
 
 static READY: BackendLocal<Ready> = BackendLocal::new(Ready {
     ready_until: Cell::new(STALE),
+    owner: Cell::new(NOBODY),
     user_id: Cell::new(None),
     uid: Cell::new(None),
     claims: Cell::new(None),
@@ -132,7 +188,7 @@ struct State {
     /// How many there may be before those of values that are gone are dropped.
     presented_limit: usize,
     /// Tokens verified before.
-    cache: Option<LruCache<Box<[u8]>, Rc<Identity>>>,
+    cache: TokenCache<Identity>,
     /// The edition of the keyring under which all these were verified.
     edition: u64,
     /// The last `request.jwt.claims` that was read, and what it said.
@@ -269,10 +325,32 @@ pub(crate) fn end_transaction() {
     }
 }
 
+#[inline(always)]
+fn is_ready() -> bool {
+    pg::statement_start() < READY.ready_until.get()
+}
+
 /// A reader's value, where it is known without further ado.
 #[inline(always)]
 pub(crate) fn ready(value: Value) -> Option<Option<Datum>> {
-    (pg::statement_start() < READY.ready_until.get()).then(|| READY.slot(value).get())
+    is_ready().then(|| READY.slot(value).get())
+}
+
+/// The number of the session's identity, where it is known without further ado.
+#[inline(always)]
+pub(crate) fn owner() -> Option<u64> {
+    is_ready().then(|| READY.owner.get())
+}
+
+/// The claim at that path, which is in the database's encoding.
+pub(crate) fn claim(path: &[u8]) -> Result<Answer, Rejection> {
+    if !is_ready() {
+        resolve()?;
+    }
+    match with_state(|state| state.current.clone()) {
+        Some(identity) => identity.claim(path),
+        None => Ok(Answer { owner: NOBODY, value: None, lasting: true }),
+    }
 }
 
 /// A reader's value, found out.
@@ -393,7 +471,7 @@ fn verified(token: &[u8], generation: u64) -> Result<Rc<Identity>, Rejection> {
     let identity = Identity::new(verifier.authenticate(text)?)?;
     error::debug("token signature verified");
     with_state(|state| {
-        state.remember(token, &identity);
+        state.cache.put(token, &identity, identity.size(), TOKEN_CACHE_SIZE.get());
         state.hold(generation, &identity);
     });
     Ok(identity)
@@ -410,14 +488,14 @@ impl State {
     fn known(&mut self, token: &[u8], generation: u64, edition: u64) -> Option<Rc<Identity>> {
         if self.edition != edition {
             self.edition = edition;
-            self.cache = None;
+            self.cache.clear();
             self.presented.clear();
         }
         let presented = self.presented.iter().rev().find(|(number, _)| *number == generation);
         if let Some((_, identity)) = presented {
             return Some(Rc::clone(identity));
         }
-        let identity = Rc::clone(self.cache.as_mut()?.get(token)?);
+        let identity = self.cache.get(token)?;
         self.hold(generation, &identity);
         Some(identity)
     }
@@ -431,19 +509,6 @@ impl State {
             self.presented_limit = 2 * self.presented.len();
         }
         self.presented.push((generation, Rc::clone(identity)));
-    }
-
-    fn remember(&mut self, token: &[u8], identity: &Rc<Identity>) {
-        match NonZeroUsize::new(TOKEN_CACHE_SIZE.get()) {
-            None => self.cache = None,
-            Some(size) => {
-                let cache = self.cache.get_or_insert_with(LruCache::unbounded);
-                cache.put(token.into(), Rc::clone(identity));
-                while cache.len() > size.get() {
-                    cache.pop_lru();
-                }
-            }
-        }
     }
 }
 
@@ -494,6 +559,7 @@ fn resolve_without_token() -> Result<(), Rejection> {
         );
     }
     if is_trusting() {
+        let watched = guc::watch_foreign(REQUEST_CLAIMS, forget);
         let claims = guc::foreign(REQUEST_CLAIMS, |value| match value.len() {
             0..=MAX_TOKEN_BYTES => Ok(value.to_vec()),
             _ => Err(too_long("request.jwt.claims is too long")),
@@ -506,8 +572,9 @@ fn resolve_without_token() -> Result<(), Rejection> {
             let now = pg::to_unix(pg::statement_start());
             identity.claims.check_expiry(now).map_err(of_request_claims)?;
         }
-        // The setting is not ours, so nobody tells when it changes: every read looks at it.
-        install(identity, STALE);
+        // Where nobody tells when the setting changes, every read looks at it; otherwise, every
+        // statement, for it is not ours, and another library may have defined it anew.
+        install(identity, if watched { pg::statement_start() + 1 } else { STALE });
         return Ok(());
     }
     let ignored = guc::foreign(REQUEST_CLAIMS, |value| !value.is_empty()).unwrap_or(false);
@@ -556,6 +623,7 @@ fn install(identity: Option<Rc<Identity>>, until: Timestamp) {
         let datum = identity.as_ref().and_then(|identity| identity.value(value));
         READY.slot(value).set(datum);
     }
+    READY.owner.set(identity.as_ref().map_or(NOBODY, |identity| identity.number));
     READY.ready_until.set(until);
     with_state(|state| {
         let same = match (&state.current, &identity) {

@@ -37,19 +37,49 @@ impl Varlena {
                     pg_sys::jsonb_in,
                     &[Some(Datum::from(json.as_ptr()))],
                 );
-                let source = datum.map_or(std::ptr::null(), |datum| datum.cast_mut_ptr::<u8>());
-                let size = pgrx::varlena::varsize_any(source.cast());
-                let mut words = vec![0u64; size.div_ceil(8)].into_boxed_slice();
-                words.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(source, size);
-                pg_sys::pfree(source.cast_mut().cast());
-                Self(words)
+                let datum = datum.unwrap_or(Datum::null());
+                let value = Self::copy_of(datum);
+                pg_sys::pfree(datum.cast_mut_ptr());
+                value
             }
         })
+    }
+
+    /// A copy of a plain varlena, such as a `text` that a function has just returned.
+    pub(crate) fn copy_of(datum: Datum) -> Self {
+        let source = datum.cast_mut_ptr::<u8>();
+        // SAFETY: it is a valid varlena, which says itself how long it is; the words hold as much.
+        unsafe {
+            let size = pgrx::varlena::varsize_any(source.cast());
+            let mut words = vec![0u64; size.div_ceil(8)].into_boxed_slice();
+            words.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(source, size);
+            Self(words)
+        }
+    }
+
+    /// The memory that it takes, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        size_of_val(&*self.0)
     }
 
     /// The value, valid as long as `self`.
     pub(crate) fn datum(&self) -> Datum {
         Datum::from(self.0.as_ptr())
+    }
+}
+
+/// The bytes of a `text` that is neither compressed nor stored elsewhere.
+///
+/// # Safety
+/// The datum is a valid `text`, which must outlive the slice.
+#[inline(always)]
+pub(crate) unsafe fn plain_text<'t>(datum: Datum) -> Option<&'t [u8]> {
+    use pgrx::varlena::{varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u, varlena_to_byte_slice};
+    let text = datum.cast_mut_ptr::<pg_sys::varlena>().cast_const();
+    // SAFETY: the caller's.
+    unsafe {
+        let plain = varatt_is_4b_u(text) || (varatt_is_1b(text) && !varatt_is_1b_e(text));
+        plain.then(|| varlena_to_byte_slice(text))
     }
 }
 

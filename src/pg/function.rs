@@ -5,7 +5,7 @@ use std::ffi::c_char;
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Pg_finfo_record};
 use session_jwt::Rejection;
 
-use super::datum::Varlena;
+use super::datum::{Varlena, plain_text};
 use super::error;
 
 /// Runs safe code that Postgres called: a panic, or an error that Postgres raised below it,
@@ -115,6 +115,118 @@ pub(crate) unsafe fn read(
     };
     // SAFETY: the caller's.
     unsafe { answer(fcinfo, value) }
+}
+
+/// What a reader with an argument answers.
+pub(crate) struct Answer {
+    /// Whose value it is.
+    pub(crate) owner: u64,
+    pub(crate) value: Option<Datum>,
+    /// Whether the value lasts for as long as the owner is the current one.
+    pub(crate) lasting: bool,
+}
+
+/// What a reader with an argument keeps at its place in a plan (`fn_extra`): what it was asked and
+/// has answered there the last time.
+#[derive(Clone, Copy)]
+struct CallSite {
+    owner: u64,
+    value: Option<Datum>,
+    argument: [u8; CallSite::LONGEST],
+    length: usize,
+}
+
+impl CallSite {
+    /// How long an argument may be that is kept, in bytes.
+    const LONGEST: usize = 64;
+
+    /// Whose answer there is to the argument of this call, if any.
+    ///
+    /// # Safety
+    /// As for [`call`]; the argument is a `text`.
+    #[inline(always)]
+    unsafe fn recall(fcinfo: FunctionCallInfo, owner: u64) -> Option<Option<Datum>> {
+        // SAFETY: Postgres passes a call's own struct, whose `flinfo`, where it has one, is the call
+        // site's; `fn_extra` is null or what `remember` left there.
+        let (site, argument) = unsafe {
+            let function = (*fcinfo).flinfo.as_ref()?;
+            let site = function.fn_extra.cast::<Self>().as_ref()?;
+            let argument = (*fcinfo).args.as_slice(1).first()?;
+            if argument.isnull {
+                return None;
+            }
+            (site, plain_text(argument.value)?)
+        };
+        (site.owner == owner && site.argument.get(..site.length)? == argument).then_some(site.value)
+    }
+
+    /// Keeps an answer where there is room for its argument.
+    ///
+    /// # Safety
+    /// As for [`call`].
+    unsafe fn remember(fcinfo: FunctionCallInfo, argument: &[u8], answer: &Answer) {
+        let mut site = Self {
+            owner: answer.owner,
+            value: answer.value,
+            argument: [0; _],
+            length: argument.len(),
+        };
+        let Some(place) = site.argument.get_mut(..argument.len()) else {
+            return;
+        };
+        place.copy_from_slice(argument);
+        // SAFETY: as above; memory of `fn_mcxt` lives as long as the call site.
+        unsafe {
+            let Some(function) = (*fcinfo).flinfo.as_mut() else {
+                return;
+            };
+            if function.fn_extra.is_null() {
+                function.fn_extra = pg_sys::MemoryContextAlloc(function.fn_mcxt, size_of::<Self>());
+            }
+            function.fn_extra.cast::<Self>().write(site);
+        }
+    }
+}
+
+/// Runs a reader with a `text` argument: where its call site has kept the answer to the same
+/// argument, and it belongs to the current `owner`, nothing else is done.
+///
+/// # Safety
+/// As for [`call`].
+#[inline(always)]
+pub(crate) unsafe fn read_of(
+    fcinfo: FunctionCallInfo,
+    owner: impl FnOnce() -> Option<u64>,
+    resolve: fn(&[u8]) -> Result<Answer, Rejection>,
+) -> Datum {
+    #[cold]
+    #[inline(never)]
+    fn slow(
+        fcinfo: FunctionCallInfo,
+        resolve: fn(&[u8]) -> Result<Answer, Rejection>,
+    ) -> Option<Datum> {
+        guarded_result(|| {
+            let arguments = Arguments(fcinfo);
+            let Some(argument) = arguments.text(0) else {
+                return Ok(None);
+            };
+            let answer = resolve(argument)?;
+            if answer.lasting {
+                // SAFETY: the caller's.
+                unsafe { CallSite::remember(fcinfo, argument, &answer) };
+            }
+            Ok(answer.value)
+        })
+    }
+    // SAFETY: the caller's.
+    unsafe {
+        let known = owner().and_then(|owner| CallSite::recall(fcinfo, owner));
+        let value = match known {
+            Some(value) => value,
+            None => slow(fcinfo, resolve),
+        };
+        answer(fcinfo, value)
+    }
 }
 
 /// # Safety

@@ -292,22 +292,29 @@ fn wipe(value: *mut c_char) {
 }
 
 /// What Postgres itself keeps of a text setting; None where there is none of that name.
-fn record(name: &CStr) -> Option<&'static pg_sys::config_string> {
+fn record(name: &CStr) -> Option<&'static mut pg_sys::config_string> {
+    /// Where the last one was.
+    static PLACE: BackendLocal<Cell<usize>> = BackendLocal::new(Cell::new(0));
     // SAFETY: Postgres keeps an array of pointers to records with names. A record of type
     // PGC_STRING is a config_string. It lives until the setting is defined anew; callers keep no
-    // reference.
+    // reference, and nothing else has one meanwhile.
     unsafe {
         let count = usize::try_from(pg_sys::GetNumConfigOptions()).unwrap_or(0);
         let records = std::slice::from_raw_parts(pg_sys::get_guc_variables(), count);
-        // One after the other: clients add names, and what order Postgres keeps them in depends on
-        // the signedness of its characters.
         let is_sought = |record: &&*mut pg_sys::config_generic| {
             let found = CStr::from_ptr((***record).name).to_bytes();
             found.eq_ignore_ascii_case(name.to_bytes())
         };
-        let record = *records.iter().find(is_sought)?;
+        // One after the other: clients add names, and what order Postgres keeps them in depends on
+        // the signedness of its characters.
+        let place = match records.get(PLACE.get()).filter(is_sought) {
+            Some(_) => PLACE.get(),
+            None => records.iter().position(|record| is_sought(&record))?,
+        };
+        PLACE.set(place);
+        let record = *records.get(place)?;
         ((*record).vartype == pg_sys::config_type::PGC_STRING)
-            .then(|| &*record.cast::<pg_sys::config_string>())
+            .then(|| &mut *record.cast::<pg_sys::config_string>())
     }
 }
 
@@ -357,6 +364,29 @@ pub(crate) fn wipe_foreign(name: &CStr, earlier_only: bool) {
             level = entry.prev;
         }
     }
+}
+
+/// Has `changed` called, which cannot fail, whenever a text setting that is not ours is given
+/// another value; whether that is possible. It is where the setting is a placeholder of Postgres',
+/// whose record has room for an assign hook. A library that defines the setting replaces the
+/// record, and nothing is called any more.
+pub(crate) fn watch_foreign(name: &CStr, changed: fn()) -> bool {
+    static CHANGED: BackendLocal<Cell<Option<fn()>>> = BackendLocal::new(Cell::new(None));
+    unsafe extern "C-unwind" fn assign(_: *const c_char, _: *mut c_void) {
+        if let Some(changed) = CHANGED.get() {
+            changed();
+        }
+    }
+    let Some(record) = record(name) else {
+        return false;
+    };
+    if record.gen_.flags as u32 & pg_sys::GUC_CUSTOM_PLACEHOLDER == 0 {
+        return false;
+    }
+    CHANGED.set(Some(changed));
+    // Nobody else gives a placeholder a hook.
+    record.assign_hook = Some(assign);
+    true
 }
 
 /// Reserves a prefix: from here on nobody can make up settings under it.

@@ -1,0 +1,145 @@
+//! `make bench`: measures what the extension costs beside what else could stand in its place, in
+//! one run on one machine; prints the table and writes it to `docs/`.
+
+mod measure;
+mod report;
+mod rows;
+mod sessions;
+mod tokens;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use harness::{Preload, Site, now};
+use serde_json::{Value, json};
+
+use report::{Growth, Table};
+use sessions::Load;
+
+/// Claims as identity providers issue them, of somebody who finds rows.
+fn claims() -> Value {
+    json!({
+        "iss": "https://issuer.example", "aud": "todos", "sub": rows::USER, "iat": now(),
+        "exp": now() + 86_400, "role": rows::USER, "email": rows::USER, "org": {"name": rows::USER},
+        "sub_id": rows::USER_UUID, "session_id": "9f1c6d3e-6f5e-4a57-9a0c-0d6f3f3f7a11",
+    })
+}
+
+fn main() {
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the checkout");
+    let folder = std::env::temp_dir().join(format!("pg_session_jwt.bench.{}", std::process::id()));
+    let control = compile_control(checkout, &folder);
+
+    step("Verifying without Postgres");
+    let mut tables = vec![tokens::verification()];
+    step("Presenting tokens");
+    tables.push(tokens::presenting());
+
+    step("Filling tables, the largest of 10,000,000 rows");
+    let settings = [("shared_buffers", "1GB"), ("max_wal_size", "4GB"), ("autovacuum", "off")];
+    let site = Site::start(Preload::Shared, &settings);
+    rows::prepare(&site.cluster, &control);
+    step("Scanning, joining, looking up");
+    tables.extend(rows::tables(&site));
+    step("Scanning growing tables");
+    let mut growths = vec![rows::growth(&site)];
+    step("Presenting growing tokens");
+    growths.push(tokens::token_size(&site));
+    step("Sending transactions through PgBouncer");
+    let load = Load::prepare(&site, &folder);
+    tables.push(load.rates());
+    growths.push(load.growth());
+    drop(load);
+    step("Weighing backends");
+    tables.push(sessions::backend_memory(&site));
+    drop(site);
+
+    step("Connecting");
+    tables.push(sessions::connections());
+    step("Presenting tokens to many keys and providers");
+    growths.extend(tokens::keys_and_providers());
+    let _ = fs::remove_dir_all(&folder);
+
+    let text = markdown(checkout, &tables, &growths);
+    println!("{text}");
+    let docs = checkout.join("docs");
+    fs::write(docs.join("benchmarks.md"), text).expect("docs/ can be written");
+    let bars = tables.iter().find(|table| table.title == rows::PER_ROW).expect("the table");
+    report::draw(&docs.join("benchmarks.svg"), bars, &growths).expect("the plot can be drawn");
+    eprintln!("Written to docs/benchmarks.md and docs/benchmarks.svg.");
+}
+
+/// Says what comes next.
+fn step(what: &str) {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let elapsed = START.get_or_init(Instant::now).elapsed().as_secs();
+    eprintln!("[{elapsed:3} s] {what}");
+}
+
+/// Compiles the functions that do nothing; the path of the library.
+fn compile_control(checkout: &Path, folder: &Path) -> String {
+    fs::create_dir_all(folder).unwrap();
+    let library = folder.join("control.so");
+    let include = output(&pg_config(), &["--includedir-server"]);
+    let status = Command::new("gcc")
+        .args(["-O2", "-shared", "-fPIC", "-I", &include, "-o"])
+        .arg(&library)
+        .arg(checkout.join("benches/control.c"))
+        .status();
+    assert!(status.is_ok_and(|status| status.success()), "gcc cannot compile benches/control.c");
+    library.to_str().expect("a path in UTF-8").to_owned()
+}
+
+fn pg_config() -> String {
+    std::env::var("PG_CONFIG").unwrap_or_else(|_| "pg_config".to_owned())
+}
+
+/// What a program prints.
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn markdown(checkout: &Path, tables: &[Table], growths: &[Growth]) -> String {
+    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let processor =
+        processor.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let library = fs::metadata(checkout.join("target/release/libpg_session_jwt.so")).unwrap().len();
+    let pgbouncer = output("sh", &["-c", "PATH=$PATH:/usr/sbin pgbouncer --version | head -1"]);
+    let mut out = format!(
+        "# Benchmarks\n\n\
+         Written by `make bench`; [performance.md](performance.md) says what the figures mean. Each \
+         figure stands beside a control of the same run: only their ratio carries over to another \
+         machine. Budgets are for ratios.\n\n\
+         ![Cost per row, and how costs grow](benchmarks.svg)\n\n\
+         | | |\n|---|---|\n\
+         | date | {} |\n\
+         | processor | {}, {processors} of them |\n\
+         | kernel | Linux {} |\n\
+         | Postgres | {} |\n\
+         | PgBouncer | {pgbouncer} |\n\
+         | Rust | {} |\n\
+         | library | {} KiB |\n",
+        output("date", &["--utc", "+%Y-%m-%d"]),
+        processor.unwrap_or("unknown"),
+        output("uname", &["-r"]),
+        output(&pg_config(), &["--version"]),
+        output("rustc", &["--version"]),
+        library / 1024,
+    );
+    for table in tables {
+        out.push('\n');
+        out.push_str(&table.markdown());
+    }
+    out.push_str("\n# Growth\n");
+    for growth in growths {
+        out.push('\n');
+        out.push_str(&growth.markdown());
+    }
+    out
+}

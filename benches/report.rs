@@ -1,0 +1,214 @@
+//! The figures: on the screen, as Markdown, and as a plot.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use plotters::prelude::*;
+
+/// What a ratio must be.
+#[derive(Clone, Copy)]
+pub enum Budget {
+    /// At most this.
+    Most(f64),
+    /// At least this.
+    Least(f64),
+    /// There is none; the line is for reading.
+    None,
+}
+
+/// One line of a table: a figure, its control, and what their ratio must be.
+pub struct Line {
+    pub what: String,
+    pub this: f64,
+    pub control: f64,
+    pub control_name: String,
+    pub budget: Budget,
+}
+
+/// A table of figures of one unit.
+pub struct Table {
+    pub title: &'static str,
+    pub explanation: String,
+    pub unit: &'static str,
+    pub lines: Vec<Line>,
+}
+
+/// How something grows: one series a line of the plot, its points by the same places.
+pub struct Growth {
+    pub title: &'static str,
+    /// What grows.
+    pub axis: &'static str,
+    pub unit: &'static str,
+    pub series: Vec<(&'static str, Vec<(f64, f64)>)>,
+}
+
+impl Line {
+    fn ratio(&self) -> f64 {
+        self.this / self.control
+    }
+
+    fn verdict(&self) -> (String, &'static str) {
+        let met = |met| if met { "yes" } else { "**no**" };
+        match self.budget {
+            Budget::Most(most) => (format!("≤ {most}"), met(self.ratio() <= most)),
+            Budget::Least(least) => (format!("≥ {least}"), met(self.ratio() >= least)),
+            Budget::None => (String::new(), ""),
+        }
+    }
+}
+
+impl Table {
+    pub fn markdown(&self) -> String {
+        let mut out = format!("## {}\n\n{}\n\n", self.title, self.explanation);
+        let _ = writeln!(
+            out,
+            "| | this, {0} | control, {0} | control | ratio | budget | met |\n\
+             |---|--:|--:|---|--:|--:|---|",
+            self.unit
+        );
+        for line in &self.lines {
+            let (budget, met) = line.verdict();
+            let _ = writeln!(
+                out,
+                "| {} | {} | {} | {} | {} | {budget} | {met} |",
+                line.what,
+                figure(line.this),
+                figure(line.control),
+                line.control_name,
+                figure(line.ratio())
+            );
+        }
+        out
+    }
+}
+
+impl Growth {
+    pub fn markdown(&self) -> String {
+        let mut out = format!("## {}\n\n| {} |", self.title, self.axis);
+        for (name, _) in &self.series {
+            let _ = write!(out, " {name}, {} |", self.unit);
+        }
+        let _ = writeln!(out, "\n|--:|{}", "--:|".repeat(self.series.len()));
+        for place in 0..self.series[0].1.len() {
+            let _ = write!(out, "| {} |", figure(self.series[0].1[place].0));
+            for (_, points) in &self.series {
+                let _ = write!(out, " {} |", figure(points[place].1));
+            }
+            out.push('\n');
+        }
+        out
+    }
+}
+
+/// Three significant digits.
+fn figure(value: f64) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return value.to_string();
+    }
+    let digits = 2 - value.abs().log10().floor() as i32;
+    if digits > 0 {
+        format!("{value:.*}", digits as usize)
+    } else {
+        let unit = 10f64.powi(-digits);
+        format!("{}", (value / unit).round() * unit)
+    }
+}
+
+/// Draws a table's figures as bars and the growths as lines, all on logarithmic scales.
+pub fn draw(
+    path: &Path,
+    table: &Table,
+    growths: &[Growth],
+) -> Result<(), Box<dyn std::error::Error>> {
+    let rows = growths.len().div_ceil(2);
+    let bars = 60 + 26 * table.lines.len() as u32;
+    let root = SVGBackend::new(path, (1000, bars + 330 * rows as u32)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let (top, bottom) = root.split_vertically(bars);
+    draw_bars(&top, table)?;
+    for (growth, area) in growths.iter().zip(bottom.split_evenly((rows, 2))) {
+        draw_lines(&area, growth)?;
+    }
+    root.present()?;
+    Ok(())
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+type Drawn = Result<(), Box<dyn std::error::Error>>;
+
+fn draw_bars(area: &Area<'_>, table: &Table) -> Drawn {
+    // A logarithmic axis has no nought: what is below is not to be told from it.
+    const LEAST: f64 = 0.5;
+    let most = table.lines.iter().map(|line| line.this).fold(LEAST, f64::max) * 4.0;
+    let count = table.lines.len();
+    let mut chart = ChartBuilder::on(area)
+        .caption(format!("{} ({})", table.title, table.unit), ("sans-serif", 18))
+        .margin(10)
+        .margin_right(30)
+        .x_label_area_size(30)
+        .y_label_area_size(380)
+        .build_cartesian_2d((LEAST..most).log_scale(), 0f64..count as f64)?;
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .y_labels(0)
+        .x_label_formatter(&|value| figure(*value))
+        .draw()?;
+    for (place, line) in table.lines.iter().enumerate() {
+        let y = (count - place) as f64;
+        let bar = Rectangle::new(
+            [(LEAST, y - 0.8), (line.this.max(LEAST), y - 0.2)],
+            BLUE.mix(0.6).filled(),
+        );
+        chart.draw_series([bar])?;
+        let style = ("sans-serif", 13).into_font().color(&BLACK);
+        let (x, middle) = chart.backend_coord(&(line.this.max(LEAST), y - 0.5));
+        let (left, _) = chart.backend_coord(&(LEAST, y - 0.5));
+        let (dx, dy) = area.get_base_pixel();
+        area.draw(&Text::new(figure(line.this), (x - dx + 5, middle - dy - 6), style.clone()))?;
+        let right = style.pos(plotters::style::text_anchor::Pos::new(
+            plotters::style::text_anchor::HPos::Right,
+            plotters::style::text_anchor::VPos::Top,
+        ));
+        let name = line.what.replace(['`', '*'], "");
+        area.draw(&Text::new(name, (left - dx - 8, middle - dy - 6), right))?;
+    }
+    Ok(())
+}
+
+fn draw_lines(area: &Area<'_>, growth: &Growth) -> Drawn {
+    let points = || growth.series.iter().flat_map(|(_, points)| points.iter());
+    let bounds = |value: fn(&(f64, f64)) -> f64| {
+        let least = points().map(value).fold(f64::INFINITY, f64::min);
+        let most = points().map(value).fold(0.0, f64::max);
+        (least / 1.5..most * 1.5).log_scale()
+    };
+    let mut chart = ChartBuilder::on(area)
+        .caption(format!("{} ({})", growth.title, growth.unit), ("sans-serif", 16))
+        .margin(10)
+        .x_label_area_size(40)
+        .y_label_area_size(60)
+        .build_cartesian_2d(bounds(|point| point.0), bounds(|point| point.1))?;
+    chart
+        .configure_mesh()
+        .x_desc(growth.axis)
+        .x_label_formatter(&|value| figure(*value))
+        .y_label_formatter(&|value| figure(*value))
+        .draw()?;
+    for (place, (name, points)) in growth.series.iter().enumerate() {
+        let color = Palette99::pick(place).to_rgba();
+        chart
+            .draw_series(
+                LineSeries::new(points.iter().copied(), color.stroke_width(2)).point_size(3),
+            )?
+            .label(*name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 15, y)], color.stroke_width(2)));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK.mix(0.3))
+        .draw()?;
+    Ok(())
+}

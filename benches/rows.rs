@@ -1,0 +1,386 @@
+//! What a policy costs: for each row of a scan, in joins, in parallel, through an index.
+
+use std::time::Duration;
+
+use harness::{Cluster, Site, run};
+use postgres::Client;
+
+use crate::measure::{Runner, latency, shortest};
+use crate::report::{Budget, Growth, Line, Table};
+
+/// Rows of the table that is scanned.
+const ROWS: usize = 1_000_000;
+
+/// Rows of the tables that grow.
+const GROWING: [usize; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
+
+/// Whose rows are sought: those of one in a thousand.
+pub const USER: &str = "user-0000007";
+pub const USER_UUID: &str = "00000000-0000-0000-0000-000000000007";
+
+/// The table of costs per row.
+pub const PER_ROW: &str = "Cost per row";
+
+/// A role with a policy of its own on every table.
+struct Policy {
+    role: &'static str,
+    what: &'static str,
+    /// The condition, on the columns `owner` and `owner_id`.
+    using: &'static str,
+    /// Which other's condition it is compared with: the same with something constant.
+    base: &'static str,
+    /// Which other's time per row it may cost, and how many times that.
+    control: &'static str,
+    budget: Budget,
+    /// Whether it takes so long that a few rounds must do.
+    is_slow: bool,
+}
+
+const fn policy(role: &'static str, what: &'static str, using: &'static str) -> Policy {
+    Policy {
+        role,
+        what,
+        using,
+        base: "literal",
+        control: "control",
+        budget: Budget::None,
+        is_slow: false,
+    }
+}
+
+const POLICIES: &[Policy] = &[
+    policy("literal", "a literal", "owner = 'user-0000007'"),
+    policy("literal_uuid", "a literal uuid", "owner_id = '00000000-0000-0000-0000-000000000007'"),
+    policy("literal_jsonb", "a literal jsonb", "num_nulls(owner, '{}'::jsonb) = 1"),
+    policy("control", "C function, preset text", "owner = control_text()"),
+    policy("control_until", "C function, preset text with expiry", "owner = control_text_until()"),
+    Policy {
+        base: "literal_uuid",
+        ..policy("control_uuid", "C function, preset uuid", "owner_id = control_uuid()")
+    },
+    Policy {
+        base: "literal_jsonb",
+        ..policy(
+            "control_any",
+            "C function, any preset value",
+            "num_nulls(owner, control_text()) = 1",
+        )
+    },
+    Policy {
+        budget: Budget::Most(2.0),
+        ..policy("user_id", "`auth.user_id()`", "owner = auth.user_id()")
+    },
+    Policy {
+        budget: Budget::Most(2.0),
+        base: "literal_uuid",
+        control: "control_uuid",
+        ..policy("uid", "`auth.uid()`", "owner_id = auth.uid()")
+    },
+    Policy {
+        budget: Budget::Most(2.0),
+        base: "literal_jsonb",
+        control: "control_any",
+        ..policy("session", "`auth.session()`", "num_nulls(owner, auth.session()) = 1")
+    },
+    Policy {
+        budget: Budget::Most(2.0),
+        base: "literal_jsonb",
+        control: "control_any",
+        ..policy("jwt", "`auth.jwt()`", "num_nulls(owner, auth.jwt()) = 1")
+    },
+    Policy { budget: Budget::Most(2.0), ..policy("role", "`auth.role()`", "owner = auth.role()") },
+    Policy {
+        budget: Budget::Most(2.0),
+        ..policy("email", "`auth.email()`", "owner = auth.email()")
+    },
+    Policy {
+        budget: Budget::Most(5.0),
+        ..policy("claim", "`auth.claim('sub')`", "owner = auth.claim('sub')")
+    },
+    Policy {
+        budget: Budget::Most(5.0),
+        ..policy("pointer", "`auth.claim('/org/name')`", "owner = auth.claim('/org/name')")
+    },
+    Policy {
+        budget: Budget::Most(2.0),
+        ..policy("trusting", "`auth.user_id()`, of `request.jwt.claims`", "owner = auth.user_id()")
+    },
+    policy(
+        "current_setting",
+        "`current_setting('bench.owner')`",
+        "owner = current_setting('bench.owner')",
+    ),
+    Policy {
+        is_slow: true,
+        ..policy(
+            "claims_setting",
+            "`current_setting('request.jwt.claims')::jsonb ->> 'sub'`",
+            "owner = current_setting('request.jwt.claims')::jsonb ->> 'sub'",
+        )
+    },
+    Policy {
+        is_slow: true,
+        base: "literal_uuid",
+        control: "control_uuid",
+        ..policy("sql_uid", "`uid()` in SQL over `request.jwt.claims`", "owner_id = by_sql.uid()")
+    },
+    Policy {
+        base: "literal_uuid",
+        control: "control_uuid",
+        ..policy("sql_uid_once", "`(SELECT uid())` of the same", "owner_id = (SELECT by_sql.uid())")
+    },
+    policy("user_id_once", "`(SELECT auth.user_id())`", "owner = (SELECT auth.user_id())"),
+];
+
+/// What sets a session up as the role expects it.
+fn client(site: &Site, role: &str) -> Client {
+    let mut client = site.cluster.as_role(role).client();
+    let mut claims = crate::claims();
+    if role == "uid" {
+        claims["sub"] = USER_UUID.into();
+    }
+    run(&mut client, &format!("SET bench.owner = '{USER}'"));
+    match role {
+        "claims_setting" | "sql_uid" | "sql_uid_once" | "trusting" => {
+            let claims = claims.to_string().replace('\'', "''");
+            run(&mut client, &format!("SET request.jwt.claims = '{claims}'"));
+        }
+        _ => assert_eq!(harness::present(&mut client, &site.key.sign(&claims)), "00000"),
+    }
+    client
+}
+
+/// Makes the tables, and for each role its policies.
+pub fn prepare(cluster: &Cluster, control: &str) {
+    let admin = &mut cluster.admin();
+    for (name, returns) in [("text", "text"), ("text_until", "text"), ("uuid", "uuid")] {
+        run(
+            admin,
+            &format!(
+                "CREATE FUNCTION control_{name}() RETURNS {returns} LANGUAGE c STABLE PARALLEL SAFE \
+             COST 1 AS '{control}', 'control_{name}'"
+            ),
+        );
+    }
+    // As hosted platforms define it.
+    run(
+        admin,
+        "CREATE SCHEMA by_sql; GRANT USAGE ON SCHEMA by_sql TO PUBLIC; \
+        CREATE FUNCTION by_sql.uid() RETURNS uuid LANGUAGE sql STABLE AS $$ \
+        SELECT (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub_id')::uuid $$",
+    );
+    let mut tables = vec![("docs".to_owned(), ROWS), ("folders".to_owned(), ROWS / 10)];
+    tables.extend(GROWING.map(|rows| (format!("docs_{rows}"), rows)));
+    for (table, rows) in &tables {
+        run(
+            admin,
+            &format!(
+                "CREATE UNLOGGED TABLE {table} (id int, folder int, owner text, owner_id uuid); \
+             INSERT INTO {table} SELECT n, n % 1000, 'user-' || lpad((n % 1000)::text, 7, '0'), \
+             lpad((n % 1000)::text, 32, '0')::uuid FROM generate_series(1, {rows}) n; \
+             ALTER TABLE {table} ENABLE ROW LEVEL SECURITY; GRANT SELECT ON {table} TO PUBLIC"
+            ),
+        );
+        run(admin, &format!("VACUUM (FREEZE, ANALYZE) {table}"));
+    }
+    run(
+        admin,
+        "CREATE UNLOGGED TABLE indexed AS TABLE docs; CREATE INDEX ON indexed (owner); \
+        CREATE INDEX ON indexed (owner_id); ALTER TABLE indexed ENABLE ROW LEVEL SECURITY; \
+        GRANT SELECT ON indexed TO PUBLIC; ANALYZE indexed",
+    );
+    tables.push(("indexed".to_owned(), ROWS));
+    for policy in POLICIES {
+        run(admin, &format!("CREATE ROLE {} LOGIN", policy.role));
+        for (table, _) in &tables {
+            run(
+                admin,
+                &format!(
+                    "CREATE POLICY {0} ON {table} TO {0} USING ({1})",
+                    policy.role, policy.using
+                ),
+            );
+        }
+    }
+    run(admin, "ALTER ROLE trusting SET pg_session_jwt.trust_request_claims = on");
+}
+
+/// The shortest times in seconds of a query under each of these policies, by role.
+fn times(
+    site: &Site,
+    query: &str,
+    policies: &[&'static Policy],
+    setup: &str,
+    rounds: usize,
+) -> Vec<(&'static str, f64)> {
+    let mut clients: Vec<Client> =
+        policies.iter().map(|policy| client(site, policy.role)).collect();
+    clients.iter_mut().for_each(|client| run(client, setup));
+    let mut runners: Vec<Runner<'_>> = Vec::new();
+    for client in &mut clients {
+        let statement = client.prepare(query).unwrap();
+        runners.push(Box::new(move || {
+            client.query_one(&statement, &[]).unwrap();
+        }));
+    }
+    let times = shortest(rounds, &mut runners);
+    policies.iter().map(|policy| policy.role).zip(times).collect()
+}
+
+fn of(times: &[(&'static str, f64)], role: &str) -> f64 {
+    times.iter().find(|(name, _)| *name == role).unwrap().1
+}
+
+fn named(roles: &[&str]) -> Vec<&'static Policy> {
+    let find = |role: &&str| POLICIES.iter().find(|policy| policy.role == *role).unwrap();
+    roles.iter().map(find).collect()
+}
+
+const ALONE: &str = "SET max_parallel_workers_per_gather = 0; SET jit = off";
+
+/// The table of costs per row, and the one of whole queries.
+pub fn tables(site: &Site) -> Vec<Table> {
+    let (slow, fast): (Vec<_>, Vec<_>) = POLICIES.iter().partition(|policy| policy.is_slow);
+    let query = "SELECT count(*) FROM docs";
+    let mut all = times(site, query, &fast, ALONE, 25);
+    all.extend(times(site, query, &slow, ALONE, 2));
+    let extra =
+        |policy: &Policy| (of(&all, policy.role) - of(&all, policy.base)) / ROWS as f64 * 1e9;
+    let by_role = |role: &str| POLICIES.iter().find(|policy| policy.role == role).unwrap();
+    let mut lines: Vec<Line> = POLICIES
+        .iter()
+        .filter(|policy| !policy.role.starts_with("literal"))
+        .map(|policy| Line {
+            what: policy.what.to_owned(),
+            this: extra(policy),
+            control: extra(by_role(policy.control)),
+            control_name: by_role(policy.control).what.to_owned(),
+            budget: policy.budget,
+        })
+        .collect();
+    let user_id = extra(by_role("user_id"));
+    for (role, budget) in
+        [("current_setting", Budget::Most(0.1)), ("claims_setting", Budget::Most(0.01))]
+    {
+        lines.push(Line {
+            what: "`auth.user_id()`".to_owned(),
+            this: user_id,
+            control: extra(by_role(role)),
+            control_name: by_role(role).what.to_owned(),
+            budget,
+        });
+    }
+    let per_row = Table {
+        title: PER_ROW,
+        explanation: format!(
+            "What a policy adds to each row of a sequential scan of {ROWS} rows, above the same \
+             policy with a literal in the function's place."
+        ),
+        unit: "ns",
+        lines,
+    };
+    let milliseconds = |what: &str, this: f64, control: f64, budget| Line {
+        what: what.to_owned(),
+        this: this * 1e3,
+        control: control * 1e3,
+        control_name: "a literal".to_owned(),
+        budget,
+    };
+    let mut lines = Vec::new();
+    for policy in named(&["user_id", "role", "email", "uid", "session"]) {
+        let what = format!("scan of {ROWS} rows, {}", policy.what);
+        lines.push(milliseconds(
+            &what,
+            of(&all, policy.role),
+            of(&all, policy.base),
+            Budget::Most(1.15),
+        ));
+    }
+    let compared = named(&["literal", "user_id", "current_setting"]);
+    for (what, query, setup) in [
+        (
+            "join of two tables with policies",
+            "SELECT count(*) FROM docs JOIN folders ON folders.id = docs.id",
+            ALONE,
+        ),
+        (
+            "parallel scan of 10000000 rows, two workers",
+            "SELECT count(*) FROM docs_10000000",
+            "SET max_parallel_workers_per_gather = 2; SET jit = off; SET parallel_leader_participation = off",
+        ),
+    ] {
+        let times = times(site, query, &compared, setup, 8);
+        for policy in &compared[1..] {
+            lines.push(milliseconds(
+                &format!("{what}, {}", policy.what),
+                of(&times, policy.role),
+                of(&times, "literal"),
+                Budget::None,
+            ));
+        }
+    }
+    let whole = Table {
+        title: "Whole queries",
+        explanation:
+            "The same policies on whole queries, beside a literal in the function's place."
+                .to_owned(),
+        unit: "ms",
+        lines,
+    };
+    vec![per_row, whole, index(site)]
+}
+
+/// How long a query by index takes.
+fn index(site: &Site) -> Table {
+    let roles = ["literal", "user_id", "user_id_once", "claim", "claims_setting"];
+    let query = "SELECT count(*) FROM indexed";
+    let mut best = vec![f64::INFINITY; roles.len()];
+    let mut clients: Vec<Client> = roles.iter().map(|role| client(site, role)).collect();
+    for _ in 0..4 {
+        for (client, best) in clients.iter_mut().zip(&mut best) {
+            run(client, ALONE);
+            let statement = client.prepare(query).unwrap();
+            let time = latency(Duration::from_millis(400), || {
+                client.query_one(&statement, &[]).unwrap();
+            });
+            *best = best.min(time);
+        }
+    }
+    let lines = named(&roles[1..]).into_iter().zip(&best[1..]).map(|(policy, time)| Line {
+        what: policy.what.to_owned(),
+        this: time * 1e6,
+        control: best[0] * 1e6,
+        control_name: "a literal".to_owned(),
+        budget: Budget::None,
+    });
+    Table {
+        title: "Index scan",
+        explanation: format!(
+            "A prepared query that finds 1000 of {ROWS} rows through an index on the policy's \
+             column, as the client sees it."
+        ),
+        unit: "µs",
+        lines: lines.collect(),
+    }
+}
+
+/// The cost per row as tables grow.
+pub fn growth(site: &Site) -> Growth {
+    let policies = named(&["literal", "control", "user_id", "claim", "current_setting"]);
+    let mut series: Vec<(&'static str, Vec<(f64, f64)>)> = vec![
+        ("a literal", Vec::new()),
+        ("C function", Vec::new()),
+        ("auth.user_id()", Vec::new()),
+        ("auth.claim('sub')", Vec::new()),
+        ("current_setting()", Vec::new()),
+    ];
+    for rows in GROWING {
+        let rounds = if rows > 1_000_000 { 3 } else { 20 };
+        let times =
+            times(site, &format!("SELECT count(*) FROM docs_{rows}"), &policies, ALONE, rounds);
+        for ((_, points), (_, time)) in series.iter_mut().zip(times) {
+            points.push((rows as f64, time / rows as f64 * 1e9));
+        }
+    }
+    Growth { title: "Whole cost per row", axis: "rows", unit: "ns", series }
+}

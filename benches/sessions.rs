@@ -1,0 +1,272 @@
+//! What a session costs: connecting, memory, and transactions through a pooler.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Instant;
+
+use harness::{Cluster, Pooler, Preload, Site, run, text};
+use postgres::Client;
+
+use crate::measure::medians;
+use crate::report::{Budget, Growth, Line, Table};
+
+/// The time in seconds until a new session has answered a query.
+fn connection(cluster: &Cluster, query: &str) -> f64 {
+    let connection = cluster.as_role("app");
+    let start = Instant::now();
+    let mut client = connection.client();
+    client.simple_query(query).unwrap();
+    start.elapsed().as_secs_f64()
+}
+
+/// Connecting, with the library loaded at different times and without it.
+pub fn connections() -> Table {
+    const PLAIN: &str = "SELECT ''";
+    const CALL: &str = "SELECT auth.user_id()";
+    let without = Cluster::start_bare(Preload::Neither, &[]);
+    run(&mut without.admin(), "CREATE ROLE app LOGIN");
+    let shared = Cluster::start(Preload::Shared, &[]);
+    let session = Cluster::start(Preload::Session, &[]);
+    let late = Cluster::start(Preload::Neither, &[]);
+    let cases = [
+        (&without, PLAIN),
+        (&shared, PLAIN),
+        (&shared, CALL),
+        (&session, PLAIN),
+        (&session, CALL),
+        (&late, PLAIN),
+        (&late, CALL),
+    ];
+    let mut runners: Vec<Box<dyn FnMut() -> f64>> = Vec::new();
+    for (cluster, query) in cases {
+        runners.push(Box::new(move || connection(cluster, query)));
+    }
+    let times = medians(300, &mut runners);
+    let line = |what: &str, this: f64, budget| Line {
+        what: what.to_owned(),
+        this: this * 1e3,
+        control: times[0] * 1e3,
+        control_name: "a server without the extension".to_owned(),
+        budget,
+    };
+    let late_budget = Budget::Most((times[0] + 0.003) / times[0]);
+    Table {
+        title: "Connecting",
+        explanation:
+            "From connecting to the answer to `SELECT ''` or `SELECT auth.user_id()`; the \
+                      median of 300. The budget of what loads the library late is 3 ms."
+                .to_owned(),
+        unit: "ms",
+        lines: vec![
+            line("in `shared_preload_libraries`, not called", times[1], Budget::Most(1.05)),
+            line("in `shared_preload_libraries`, called", times[2], Budget::None),
+            line("in `session_preload_libraries`, not called", times[3], late_budget),
+            line("in `session_preload_libraries`, called", times[4], late_budget),
+            line("not preloaded, not called", times[5], Budget::None),
+            line("not preloaded, called", times[6], late_budget),
+        ],
+    }
+}
+
+/// The memory in KiB that is a backend's alone.
+fn memory(client: &mut Client) -> f64 {
+    let backend = text(client, "SELECT pg_backend_pid()::text").unwrap();
+    let rollup = fs::read_to_string(format!("/proc/{backend}/smaps_rollup")).unwrap();
+    let private = rollup.lines().filter(|line| line.starts_with("Private_"));
+    private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok()).sum()
+}
+
+/// Presents many tokens, reads the identity each time, and returns the memory after that.
+fn memory_after(mut client: Client, tokens: &[String]) -> f64 {
+    for token in tokens {
+        client.execute("SELECT auth.jwt_session_init($1)", &[token]).unwrap();
+        run(&mut client, "SELECT auth.user_id(), auth.claim('email')");
+    }
+    memory(&mut client)
+}
+
+/// The memory of a backend, with and without tokens.
+pub fn backend_memory(site: &Site) -> Table {
+    let without = Cluster::start_bare(Preload::Neither, &[]);
+    let late = Cluster::start(Preload::Neither, &[]);
+    run(&mut without.admin(), "CREATE ROLE app LOGIN");
+    let mut base = without.as_role("app").client();
+    // The same work in the catalogs and the parser, as far as there is the same.
+    for _ in 0..128 {
+        base.execute("SELECT set_config('bench.claims', $1, false)", &[&"x".repeat(700)]).unwrap();
+        run(&mut base, "SELECT current_setting('bench.claims'), current_setting('bench.claims')");
+    }
+    let base = memory(&mut base);
+    let tokens = |count: usize, padding: usize| -> Vec<String> {
+        let token = |n: usize| {
+            let mut claims = crate::claims();
+            claims["sub"] = format!("user-{n}").into();
+            claims["padding"] = "x".repeat(padding).into();
+            site.key.sign(&claims)
+        };
+        (0..count).map(token).collect()
+    };
+    let mut loaded_late = late.as_role("app").client();
+    run(&mut loaded_late, "SELECT auth.user_id()");
+    let lines = [
+        ("preloaded, not called".to_owned(), memory(&mut site.client()), Budget::None),
+        ("not preloaded, called".to_owned(), memory(&mut loaded_late), Budget::None),
+        ("one token".to_owned(), memory_after(site.client(), &tokens(1, 0)), Budget::None),
+        (
+            "128 tokens".to_owned(),
+            memory_after(site.client(), &tokens(128, 0)),
+            Budget::Most((base + 1024.0) / base),
+        ),
+        (
+            "1000 tokens".to_owned(),
+            memory_after(site.client(), &tokens(1000, 0)),
+            Budget::Most((base + 1024.0) / base),
+        ),
+        (
+            "1000 tokens of nearly 16 KiB".to_owned(),
+            memory_after(site.client(), &tokens(1000, 11_500)),
+            Budget::Most((base + 1024.0) / base),
+        ),
+    ];
+    Table {
+        title: "Memory of a backend",
+        explanation: "What is private to the process (`Private_Clean` and `Private_Dirty`), with \
+                      `token_cache_size` at its default of 128. The budget is 1 MiB."
+            .to_owned(),
+        unit: "KiB",
+        lines: lines
+            .into_iter()
+            .map(|(what, this, budget)| Line {
+                what,
+                this,
+                control: base,
+                control_name: "a server without the extension".to_owned(),
+                budget,
+            })
+            .collect(),
+    }
+}
+
+/// How a transaction says who it is for.
+#[derive(Clone, Copy, Debug)]
+enum Identity {
+    Token,
+    Claims,
+    Nobody,
+}
+
+const KINDS: [Identity; 3] = [Identity::Token, Identity::Claims, Identity::Nobody];
+
+/// PgBouncer in front of the cluster, and what `pgbench` sends through it.
+pub struct Load<'s> {
+    site: &'s Site,
+    pooler: Pooler<'s>,
+    /// Where the scripts are.
+    folder: &'s Path,
+}
+
+/// How many users take turns.
+const USERS: usize = 50;
+
+impl<'s> Load<'s> {
+    /// Writes the scripts and makes the table that they read.
+    pub fn prepare(site: &'s Site, folder: &'s Path) -> Self {
+        run(
+            &mut site.cluster.admin(),
+            "CREATE TABLE pooled (id int PRIMARY KEY); INSERT INTO pooled SELECT n FROM \
+             generate_series(1, 1000) n; GRANT SELECT ON pooled TO app",
+        );
+        for user in 0..USERS {
+            let mut claims = crate::claims();
+            claims["sub"] = format!("user-{user:07}").into();
+            let token = site.key.sign(&claims);
+            for kind in KINDS {
+                let identify = match kind {
+                    Identity::Token => format!("SELECT auth.jwt_session_init('{token}', true);\n"),
+                    Identity::Claims => {
+                        format!("SELECT set_config('request.jwt.claims', '{claims}', true);\n")
+                    }
+                    Identity::Nobody => String::new(),
+                };
+                let read = "SELECT count(*) FROM pooled WHERE id = 7;\n";
+                let script = format!("BEGIN;\n{identify}{read}COMMIT;\n");
+                fs::write(folder.join(file_name(kind, user)), script).unwrap();
+            }
+        }
+        let settings = [("default_pool_size", "4"), ("max_client_conn", "500")];
+        Self { site, pooler: site.cluster.pooler("transaction", &settings), folder }
+    }
+
+    /// Transactions per second.
+    fn rate(&self, kind: Identity, protocol: &str, clients: usize) -> f64 {
+        let mut command = self.site.cluster.program("pgbench");
+        command.args(["--no-vacuum", "--host=127.0.0.1", "--username=app", "--time=2"]);
+        command.arg(format!("--port={}", self.pooler.port()));
+        command.arg(format!("--protocol={protocol}"));
+        command.arg(format!("--client={clients}"));
+        for user in 0..USERS {
+            command.arg("--file").arg(self.folder.join(file_name(kind, user)));
+        }
+        let output = command.arg("postgres").stdin(Stdio::null()).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let rate = printed.lines().find_map(|line| line.strip_prefix("tps = "));
+        rate.and_then(|rate| rate.split(' ').next()?.parse().ok()).unwrap_or_else(|| {
+            panic!("pgbench: {printed}\n{}", String::from_utf8_lossy(&output.stderr))
+        })
+    }
+
+    /// Transactions with a token each, with claims each, and with neither.
+    pub fn rates(&self) -> Table {
+        let mut lines = Vec::new();
+        for protocol in ["simple", "extended"] {
+            let mut runners: Vec<Box<dyn FnMut() -> f64 + '_>> = Vec::new();
+            for kind in KINDS {
+                runners.push(Box::new(move || self.rate(kind, protocol, 8)));
+            }
+            let rates = medians(5, &mut runners);
+            for (control, name, budget) in [
+                (rates[1], "`set_config('request.jwt.claims', …, true)`", Budget::Least(0.9)),
+                (rates[2], "no identity at all", Budget::None),
+            ] {
+                lines.push(Line {
+                    what: format!("a token per transaction, {protocol} protocol"),
+                    this: rates[0],
+                    control,
+                    control_name: name.to_owned(),
+                    budget,
+                });
+            }
+        }
+        Table {
+            title: "Transactions through PgBouncer",
+            explanation: format!(
+                "`pgbench` with 8 clients through PgBouncer in transaction mode with 4 server \
+                 connections; {USERS} users in turn, with ES256 tokens. A transaction says who it \
+                 is for and reads one row. Clients, PgBouncer and server share the processors. The \
+                 median of five runs of 2 s."
+            ),
+            unit: "tps",
+            lines,
+        }
+    }
+
+    /// The same as clients grow.
+    pub fn growth(&self) -> Growth {
+        let mut series = vec![
+            ("a token each", Vec::new()),
+            ("set_config", Vec::new()),
+            ("no identity", Vec::new()),
+        ];
+        for clients in [1, 4, 16, 64, 256] {
+            for ((_, points), kind) in series.iter_mut().zip(KINDS) {
+                points.push((clients as f64, self.rate(kind, "simple", clients)));
+            }
+        }
+        Growth { title: "Transactions through PgBouncer", axis: "clients", unit: "tps", series }
+    }
+}
+
+fn file_name(kind: Identity, user: usize) -> String {
+    format!("{kind:?}.{user}.sql")
+}

@@ -1,0 +1,237 @@
+//! What a token costs: verified for the first time, and presented again.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use harness::{Cluster, Preload, Site, now, run};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{DecodingKey, Validation};
+use mint::{Algorithm, Key};
+use postgres::Client;
+use serde_json::{Value, json};
+use session_jwt::{Provider, Verifier};
+
+use crate::measure::{Runner, medians, shortest};
+use crate::report::{Budget, Growth, Line, Table};
+
+const ALGORITHMS: [Algorithm; 6] = [
+    Algorithm::HS256,
+    Algorithm::RS256,
+    Algorithm::PS256,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
+
+const ISSUER: &str = "https://issuer.example";
+
+fn provider(issuer: &str, keys: &[Value]) -> Value {
+    json!({"issuer": issuer, "audience": "todos", "jwks": {"keys": keys}})
+}
+
+/// A text of that many bytes among the claims.
+fn padded(bytes: usize) -> Value {
+    let mut claims = crate::claims();
+    if bytes > 0 {
+        claims["padding"] = "x".repeat(bytes).into();
+    }
+    claims
+}
+
+/// Verification in this process, against what a library does that checks less.
+pub fn verification() -> Table {
+    const TIMES: usize = 50;
+    let mut lines = Vec::new();
+    for algorithm in ALGORITHMS {
+        let key = Key::generate(algorithm).with_kid("k");
+        let token = key.sign(&padded(0));
+        let providers = provider(ISSUER, &[key.public_jwk()]).to_string();
+        let verifier = Verifier::new(Provider::parse_all(&providers).unwrap()).unwrap();
+        let jwk: Jwk = serde_json::from_value(key.public_jwk()).unwrap();
+        let material = DecodingKey::from_jwk(&jwk).unwrap();
+        let mut validation = Validation::new(algorithm.name().parse().unwrap());
+        validation.set_audience(&["todos"]);
+        validation.set_issuer(&[ISSUER]);
+        let now = now();
+        let mut runners: [Runner<'_>; 2] = [
+            Box::new(|| {
+                for _ in 0..TIMES {
+                    black_box(verifier.verify(black_box(&token), now).unwrap());
+                }
+            }),
+            Box::new(|| {
+                for _ in 0..TIMES {
+                    let token = black_box(&token);
+                    black_box(
+                        jsonwebtoken::decode::<Value>(token, &material, &validation).unwrap(),
+                    );
+                }
+            }),
+        ];
+        let times = shortest(150, &mut runners);
+        lines.push(Line {
+            what: algorithm.name(),
+            this: times[0] / TIMES as f64 * 1e6,
+            control: times[1] / TIMES as f64 * 1e6,
+            control_name: "`jsonwebtoken::decode::<Value>`".to_owned(),
+            budget: Budget::Most(1.15),
+        });
+    }
+    Table {
+        title: "First verification",
+        explanation: "One token, verified with all checks, in one process without Postgres."
+            .to_owned(),
+        unit: "µs",
+        lines,
+    }
+}
+
+/// A role whose sessions remember no token.
+fn add_forgetful_role(cluster: &Cluster) {
+    run(
+        &mut cluster.admin(),
+        "CREATE ROLE fresh LOGIN; ALTER ROLE fresh SET pg_session_jwt.token_cache_size = 0",
+    );
+}
+
+/// How often a function is called in one query.
+const CALLS: i32 = 200;
+
+/// The shortest time in seconds that one call of these takes within a query, with a text each.
+fn calls(cluster: &Cluster, calls: &[(&str, &str, &str)]) -> Vec<f64> {
+    let mut clients: Vec<Client> =
+        calls.iter().map(|(role, ..)| cluster.as_role(role).client()).collect();
+    let mut runners: Vec<Runner<'_>> = Vec::new();
+    for (client, (_, call, text)) in clients.iter_mut().zip(calls) {
+        let query = format!("SELECT count({call}::text) FROM generate_series(1, $2::int)");
+        let statement = client.prepare(&query).unwrap();
+        let text = (*text).to_owned();
+        runners.push(Box::new(move || {
+            client.query_one(&statement, &[&text, &CALLS]).unwrap();
+        }));
+    }
+    shortest(40, &mut runners).into_iter().map(|time| time / f64::from(CALLS)).collect()
+}
+
+const PRESENT: &str = "auth.jwt_session_init($1, true)";
+const SET_CONFIG: &str = "set_config('bench.claims', $1, true)";
+
+/// Presenting tokens of each algorithm, fresh and known.
+pub fn presenting() -> Table {
+    let keys = ALGORITHMS.map(|algorithm| (algorithm, Key::generate(algorithm).with_kid("k")));
+    let providers: Value = keys
+        .iter()
+        .map(|(algorithm, key)| provider(&algorithm.name(), &[key.public_jwk()]))
+        .collect();
+    let settings = [("pg_session_jwt.providers", &*providers.to_string())];
+    let cluster = &Cluster::start(Preload::Shared, &settings);
+    add_forgetful_role(cluster);
+    let mut lines = Vec::new();
+    for (algorithm, key) in &keys {
+        let mut claims = padded(0);
+        claims["iss"] = algorithm.name().into();
+        let token = key.sign(&claims);
+        let times = calls(
+            cluster,
+            &[("app", PRESENT, &token), ("fresh", PRESENT, &token), ("app", SET_CONFIG, &token)],
+        );
+        for (what, time, budget) in [
+            ("verified before", times[0], Budget::Most(5.0)),
+            ("for the first time", times[1], Budget::None),
+        ] {
+            lines.push(Line {
+                what: format!("`jwt_session_init`, {}, {what}", algorithm.name()),
+                this: time * 1e6,
+                control: times[2] * 1e6,
+                control_name: "`set_config('…', token, true)`".to_owned(),
+                budget,
+            });
+        }
+    }
+    Table {
+        title: "Presenting a token",
+        explanation: format!(
+            "A call within one query that makes {CALLS} of them; a token that is presented for the \
+             first time is one in a session that remembers none (`token_cache_size = 0`)."
+        ),
+        unit: "µs",
+        lines,
+    }
+}
+
+/// Presenting as tokens grow.
+pub fn token_size(site: &Site) -> Growth {
+    add_forgetful_role(&site.cluster);
+    let mut series: Vec<(&'static str, Vec<(f64, f64)>)> = vec![
+        ("first time", Vec::new()),
+        ("verified before", Vec::new()),
+        ("set_config", Vec::new()),
+    ];
+    for bytes in [0, 700, 2_200, 5_200, 11_200, 11_800] {
+        let token = site.key.sign(&padded(bytes));
+        let times = calls(
+            &site.cluster,
+            &[("fresh", PRESENT, &token), ("app", PRESENT, &token), ("app", SET_CONFIG, &token)],
+        );
+        for ((_, points), time) in series.iter_mut().zip(times) {
+            points.push((token.len() as f64, time * 1e6));
+        }
+    }
+    Growth { title: "Presenting a token", axis: "bytes of the token", unit: "µs", series }
+}
+
+/// A new session's first token as keys and providers grow, and one for the first time thereafter.
+pub fn keys_and_providers() -> Vec<Growth> {
+    let key = Key::generate(Algorithm::ES256).with_kid("mine");
+    let token = key.sign(&padded(0));
+    let mine = provider(ISSUER, &[key.public_jwk()]);
+    let other = Key::generate(Algorithm::ES256).public_jwk();
+    let many_keys = |count: usize| {
+        let with_kid = |n: usize| {
+            let mut jwk = other.clone();
+            jwk["kid"] = format!("other-{n}").into();
+            jwk
+        };
+        let mut keys: Vec<Value> = (1..count).map(with_kid).collect();
+        keys.push(key.public_jwk());
+        provider(ISSUER, &keys)
+    };
+    let many_providers = |count: usize| {
+        let issuers = (1..count).map(|n| format!("https://issuer-{n}.example"));
+        let mut all: Vec<Value> =
+            issuers.map(|issuer| provider(&issuer, std::slice::from_ref(&other))).collect();
+        all.push(mine.clone());
+        Value::from(all)
+    };
+    [
+        ("Keys of one provider", "keys", &many_keys as &dyn Fn(usize) -> Value),
+        ("Providers", "providers", &many_providers),
+    ]
+    .into_iter()
+    .map(|(title, axis, document)| {
+        let mut series: Vec<(&'static str, Vec<(f64, f64)>)> =
+            vec![("a session's first token", Vec::new()), ("further tokens", Vec::new())];
+        for count in [1, 10, 100, 1000] {
+            let document = document(count).to_string();
+            let settings = [("pg_session_jwt.providers", document.as_str())];
+            let cluster = Cluster::start(Preload::Shared, &settings);
+            add_forgetful_role(&cluster);
+            let first = medians(
+                15,
+                &mut [Box::new(|| {
+                    let mut client = cluster.as_role("app").client();
+                    let statement = client.prepare("SELECT auth.jwt_session_init($1)").unwrap();
+                    let start = Instant::now();
+                    client.query_one(&statement, &[&token]).unwrap();
+                    start.elapsed().as_secs_f64()
+                })],
+            );
+            let further = calls(&cluster, &[("fresh", PRESENT, &token)]);
+            for ((_, points), time) in series.iter_mut().zip([first[0], further[0]]) {
+                points.push((count as f64, time * 1e6));
+            }
+        }
+        Growth { title, axis, unit: "µs", series }
+    })
+    .collect()
+}
