@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use session_jwt::{Code, KeySet, Provider, Rejection, Verifier};
+use session_jwt::{Code, Provider, Rejection, Verifier};
 
 use crate::pg::{self, BackendLocal};
 use crate::settings::{JWK, PROVIDERS};
@@ -54,10 +54,11 @@ pub(crate) fn no_key() -> Rejection {
 }
 
 fn load() -> Result<Verifier, Rejection> {
-    let mut providers = PROVIDERS.with(Provider::parse_all)?.unwrap_or_default();
-    let jwk = JWK.with(KeySet::parse)?;
-    providers.extend(jwk.map(|keys| Provider::with_default_policy(JWK_PROVIDER, keys)));
-    Verifier::new(providers)
+    let verifier = PROVIDERS.read()?.unwrap_or_default();
+    match JWK.read()? {
+        None => Ok(verifier),
+        Some(keys) => verifier.with(Provider::with_default_policy(JWK_PROVIDER, keys)),
+    }
 }
 
 /// Whether a secret is among the settings although this session's client could read them: before

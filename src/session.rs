@@ -13,7 +13,9 @@ use std::rc::Rc;
 use session_jwt::{ClaimPath, Claims, Code, MAX_TOKEN_BYTES, Rejection};
 
 use crate::cache::TokenCache;
-use crate::pg::datum::{Unrepresentable, Varlena, from_server_encoding, jsonb_text, parse_uuid};
+use crate::pg::datum::{
+    Reference, Unrepresentable, Varlena, from_server_encoding, jsonb_text, parse_uuid,
+};
 use crate::pg::function::Answer;
 use crate::pg::guc::{self, Passed, Source, Standing};
 use crate::pg::{self, BackendLocal, Timestamp, error, secrets};
@@ -21,7 +23,6 @@ use crate::settings::{
     IDENTITY_SCOPE, JWT, JWT_NAME, TOKEN_CACHE_SIZE, TRANSACTION_SCOPE, TRUST_REQUEST_CLAIMS,
 };
 use crate::{audit, keyring};
-use pgrx::pg_sys::Datum;
 
 /// The values that readers return.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,6 +65,11 @@ struct Found {
     size: usize,
 }
 
+impl Found {
+    /// What an entry takes beside path and value, roughly, in bytes.
+    const OVERHEAD: usize = 64;
+}
+
 /// The number of nobody.
 const NOBODY: u64 = 0;
 
@@ -99,13 +105,13 @@ impl Identity {
         1024 + self.claims.json().len() + self.jsonb.size() + self.most_found()
     }
 
-    fn value(&self, value: Value) -> Option<Datum> {
+    fn value(&self, value: Value) -> Option<Reference> {
         match value {
-            Value::UserId => self.user_id.as_ref().map(Varlena::datum),
-            Value::Uid => self.uid.as_ref().map(|uid| Datum::from(uid.as_ptr())),
-            Value::Claims => Some(self.jsonb.datum()),
-            Value::Role => self.role.as_ref().map(Varlena::datum),
-            Value::Email => self.email.as_ref().map(Varlena::datum),
+            Value::UserId => self.user_id.as_ref().map(Varlena::reference),
+            Value::Uid => self.uid.as_ref().map(Reference::to),
+            Value::Claims => Some(self.jsonb.reference()),
+            Value::Role => self.role.as_ref().map(Varlena::reference),
+            Value::Email => self.email.as_ref().map(Varlena::reference),
         }
     }
 
@@ -114,21 +120,21 @@ impl Identity {
     fn claim(&self, path: &[u8]) -> Result<Answer, Rejection> {
         let answer = |value, lasting| Answer { owner: self.number, value, lasting };
         if let Some(value) = self.found.borrow().by_path.get(path) {
-            return Ok(answer(value.as_ref().map(Varlena::datum), true));
+            return Ok(answer(value.as_ref().map(Varlena::reference), true));
         }
         let text = from_server_encoding(path).ok_or_else(|| {
             Rejection::new(Code::Configuration, "claim path cannot be converted to UTF-8")
         })?;
-        let value = jsonb_text(self.jsonb.datum(), ClaimPath::parse(&text)?.steps());
-        let kept = value.map(Varlena::copy_of);
-        let size = path.len() + kept.as_ref().map_or(0, Varlena::size) + size_of::<[usize; 8]>();
+        let (value, copy) =
+            jsonb_text(self.jsonb.reference(), ClaimPath::parse(&text)?.steps()).unzip();
         let mut found = self.found.borrow_mut();
+        let size = path.len() + copy.as_ref().map_or(0, Varlena::size) + Found::OVERHEAD;
         if found.size + size > self.most_found() {
             return Ok(answer(value, false));
         }
         found.size += size;
-        let value = kept.as_ref().map(Varlena::datum);
-        found.by_path.insert(path.into(), kept);
+        let value = copy.as_ref().map(Varlena::reference);
+        found.by_path.insert(path.into(), copy);
         Ok(answer(value, true))
     }
 
@@ -143,16 +149,16 @@ struct Ready {
     ready_until: Cell<Timestamp>,
     /// The number of the identity.
     owner: Cell<u64>,
-    user_id: Cell<Option<Datum>>,
-    uid: Cell<Option<Datum>>,
-    claims: Cell<Option<Datum>>,
-    role: Cell<Option<Datum>>,
-    email: Cell<Option<Datum>>,
+    user_id: Cell<Option<Reference>>,
+    uid: Cell<Option<Reference>>,
+    claims: Cell<Option<Reference>>,
+    role: Cell<Option<Reference>>,
+    email: Cell<Option<Reference>>,
 }
 
 impl Ready {
     #[inline(always)]
-    const fn slot(&self, value: Value) -> &Cell<Option<Datum>> {
+    const fn slot(&self, value: Value) -> &Cell<Option<Reference>> {
         match value {
             Value::UserId => &self.user_id,
             Value::Uid => &self.uid,
@@ -332,7 +338,7 @@ fn is_ready() -> bool {
 
 /// A reader's value, where it is known without further ado.
 #[inline(always)]
-pub(crate) fn ready(value: Value) -> Option<Option<Datum>> {
+pub(crate) fn ready(value: Value) -> Option<Option<Reference>> {
     is_ready().then(|| READY.slot(value).get())
 }
 
@@ -354,7 +360,7 @@ pub(crate) fn claim(path: &[u8]) -> Result<Answer, Rejection> {
 }
 
 /// A reader's value, found out.
-pub(crate) fn resolved(value: Value) -> Result<Option<Datum>, Rejection> {
+pub(crate) fn resolved(value: Value) -> Result<Option<Reference>, Rejection> {
     resolve()?;
     Ok(READY.slot(value).get())
 }
@@ -620,8 +626,8 @@ fn trusted(text: &[u8]) -> Result<Rc<Identity>, Rejection> {
 /// Shows readers this identity, or nobody, and keeps the one before while it may be referred to.
 fn install(identity: Option<Rc<Identity>>, until: Timestamp) {
     for value in Value::ALL {
-        let datum = identity.as_ref().and_then(|identity| identity.value(value));
-        READY.slot(value).set(datum);
+        let reference = identity.as_ref().and_then(|identity| identity.value(value));
+        READY.slot(value).set(reference);
     }
     READY.owner.set(identity.as_ref().map_or(NOBODY, |identity| identity.number));
     READY.ready_until.set(until);

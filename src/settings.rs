@@ -20,13 +20,15 @@ use crate::{keyring, session};
 pub(crate) const JWT_NAME: &CStr = c"pg_session_jwt.jwt";
 
 /// A JWK or a JWK set that makes one provider of the default policy.
-pub(crate) static JWK: Document =
-    Document::new(c"pg_session_jwt.jwk", |text| Ok(KeySet::parse(text)?.is_symmetric()));
+pub(crate) static JWK: Document<KeySet> =
+    Document::new(c"pg_session_jwt.jwk", KeySet::parse, KeySet::is_symmetric);
 
 /// Providers as a JSON object or an array of them.
-pub(crate) static PROVIDERS: Document = Document::new(c"pg_session_jwt.providers", |text| {
-    Ok(Verifier::new(Provider::parse_all(text)?)?.has_secret())
-});
+pub(crate) static PROVIDERS: Document<Verifier> = Document::new(
+    c"pg_session_jwt.providers",
+    |text| Verifier::new(Provider::parse_all(text)?),
+    Verifier::has_secret,
+);
 
 /// The session's token.
 pub(crate) static JWT: TokenVariable = TokenVariable::new();
@@ -96,12 +98,15 @@ pub(crate) fn register() {
     });
 }
 
-/// A setting that decides whom to trust.
-pub(crate) struct Document {
+/// A setting that decides whom to trust, by a text that says a `T`.
+pub(crate) struct Document<T: 'static> {
     pub(crate) name: &'static CStr,
     text: TextVariable,
-    /// Reads a value; tells whether there is a secret in it.
-    parse: fn(&str) -> Result<bool, Rejection>,
+    parse: fn(&str) -> Result<T, Rejection>,
+    has_secret: fn(&T) -> bool,
+    /// What the check hook has read last, and from which text. The postmaster's is there in every
+    /// session, which then need not read the same again.
+    parsed: BackendLocal<RefCell<Option<(Box<[u8]>, T)>>>,
     /// Why the value that was there when the library was loaded was refused: Postgres only warns
     /// then. It stands until another is assigned.
     refused: BackendLocal<RefCell<Option<Rejection>>>,
@@ -109,38 +114,50 @@ pub(crate) struct Document {
     lost: BackendLocal<Cell<bool>>,
 }
 
-impl Document {
-    const fn new(name: &'static CStr, parse: fn(&str) -> Result<bool, Rejection>) -> Self {
+impl<T> Document<T> {
+    const fn new(
+        name: &'static CStr,
+        parse: fn(&str) -> Result<T, Rejection>,
+        has_secret: fn(&T) -> bool,
+    ) -> Self {
         Self {
             name,
             text: TextVariable::new(),
             parse,
+            has_secret,
+            parsed: BackendLocal::new(RefCell::new(None)),
             refused: BackendLocal::new(RefCell::new(None)),
             lost: BackendLocal::new(Cell::new(false)),
         }
     }
 
-    /// Lends the text in force; None where there is none.
+    /// What the text in force says; None where there is none.
     ///
     /// # Errors
     /// Where there should be one. A document that is lost does not leave the others in force: a
     /// provider without issuer would serve the tokens of all the issuers that are gone.
-    pub(crate) fn with<T>(
-        &self,
-        body: impl FnOnce(&str) -> Result<T, Rejection>,
-    ) -> Result<Option<T>, Rejection> {
+    pub(crate) fn read(&self) -> Result<Option<T>, Rejection> {
         if self.lost.get() {
             return Err(self.lost());
         }
         let outcome = self.text.with(|value| match value {
             b"" => self.refused.borrow().as_ref().map_or(Ok(None), |refused| Err(refused.clone())),
-            _ => body(text(value)?).map(Some),
+            _ => match self.parsed.borrow_mut().take_if(|(text, _)| **text == *value) {
+                Some((_, parsed)) => Ok(Some(parsed)),
+                None => self.parse(value).map(Some),
+            },
         });
         outcome.map_err(|rejection| {
             let detail = rejection.detail().unwrap_or_default();
             let detail = format!("In {}: {detail}", self.name.to_string_lossy());
             rejection.with_detail(detail)
         })
+    }
+
+    fn parse(&self, value: &[u8]) -> Result<T, Rejection> {
+        let text = std::str::from_utf8(value)
+            .map_err(|_| Rejection::new(Code::Configuration, "it is not valid UTF-8"))?;
+        (self.parse)(text)
     }
 
     fn lost(&self) -> Rejection {
@@ -176,12 +193,16 @@ impl Document {
                 ));
         }
         let outcome = match value {
-            b"" => Ok(false),
-            _ => text(value).and_then(self.parse),
+            b"" => Ok(None),
+            _ => self.parse(value).map(Some),
         };
         if session::is_loading() {
             self.refused.replace(outcome.as_ref().err().cloned());
-        } else if source == Source::Test && outcome.as_ref().is_ok_and(|has_secret| *has_secret) {
+        }
+        let parsed = outcome?;
+        if source != Source::Test {
+            self.parsed.replace(parsed.map(|parsed| (value.into(), parsed)));
+        } else if parsed.as_ref().is_some_and(self.has_secret) {
             error::warn(
                 "every role can read the secret in this setting",
                 "What is stored for a database or a role stands in pg_db_role_setting, which all \
@@ -189,7 +210,7 @@ impl Document {
                  shared_preload_libraries.",
             );
         }
-        outcome.map(drop)
+        Ok(())
     }
 
     /// The assign hook. What a session has lost at its start stays lost: a reload would bring what
@@ -202,10 +223,4 @@ impl Document {
         self.refused.take();
         keyring::forget();
     }
-}
-
-/// A document's bytes as text.
-fn text(value: &[u8]) -> Result<&str, Rejection> {
-    std::str::from_utf8(value)
-        .map_err(|_| Rejection::new(Code::Configuration, "it is not valid UTF-8"))
 }

@@ -1,12 +1,29 @@
 //! Ready-made values: memory of our own that SQL functions hand out by pointer.
 
 use std::ffi::{CString, c_int};
+use std::num::NonZeroUsize;
 
 use pgrx::pg_sys::{self, Datum};
 use session_jwt::array_index;
 
 /// A varlena in memory of ours, aligned as every Postgres type may ask.
 pub(crate) struct Varlena(Box<[u64]>);
+
+/// Where a value is that Postgres passes by reference.
+#[derive(Clone, Copy)]
+pub(crate) struct Reference(NonZeroUsize);
+
+impl Reference {
+    /// A reference to a value that is laid out as Postgres expects it.
+    pub(crate) fn to<T>(value: &T) -> Self {
+        Self(std::ptr::NonNull::from(value).addr())
+    }
+
+    #[inline(always)]
+    pub(crate) fn datum(self) -> Datum {
+        Datum::from(self.0.get())
+    }
+}
 
 /// Why a text cannot be a value in this database.
 pub(crate) struct Unrepresentable;
@@ -29,25 +46,25 @@ impl Varlena {
 
     /// A `jsonb`, read by Postgres itself from JSON in UTF-8.
     pub(crate) fn jsonb(json: &str) -> Result<Self, Unrepresentable> {
-        in_server_encoding(json, |bytes| {
+        let value = in_server_encoding(json, |bytes| {
             let json = CString::new(bytes).unwrap_or_default();
             // SAFETY: `jsonb_in` takes a C string and returns a plain varlena, which is copied.
             unsafe {
                 let datum = pgrx::direct_function_call_as_datum(
                     pg_sys::jsonb_in,
                     &[Some(Datum::from(json.as_ptr()))],
-                );
-                let datum = datum.unwrap_or(Datum::null());
-                let value = Self::copy_of(datum);
+                )?;
+                let value = Self::copy_of(Reference(NonZeroUsize::new(datum.value())?));
                 pg_sys::pfree(datum.cast_mut_ptr());
-                value
+                Some(value)
             }
-        })
+        })?;
+        value.ok_or(Unrepresentable)
     }
 
     /// A copy of a plain varlena, such as a `text` that a function has just returned.
-    pub(crate) fn copy_of(datum: Datum) -> Self {
-        let source = datum.cast_mut_ptr::<u8>();
+    fn copy_of(value: Reference) -> Self {
+        let source = value.datum().cast_mut_ptr::<u8>().cast_const();
         // SAFETY: it is a valid varlena, which says itself how long it is; the words hold as much.
         unsafe {
             let size = pgrx::varlena::varsize_any(source.cast());
@@ -62,9 +79,14 @@ impl Varlena {
         size_of_val(&*self.0)
     }
 
-    /// The value, valid as long as `self`.
+    /// Where the value is, valid as long as `self`.
+    pub(crate) fn reference(&self) -> Reference {
+        Reference(std::ptr::NonNull::from(&*self.0).addr())
+    }
+
+    /// The same as a Datum.
     pub(crate) fn datum(&self) -> Datum {
-        Datum::from(self.0.as_ptr())
+        self.reference().datum()
     }
 }
 
@@ -132,14 +154,19 @@ pub(crate) fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     rest.is_empty().then_some(uuid)
 }
 
-/// Steps into a `jsonb` value and returns what is there as text, as `->>` would.
-pub(crate) fn jsonb_text<'s>(value: Datum, steps: impl Iterator<Item = &'s str>) -> Option<Datum> {
+/// Steps into a `jsonb` value and returns what is there as text, as `->>` would: in the current
+/// memory context, and as a copy of our own.
+pub(crate) fn jsonb_text<'s>(
+    value: Reference,
+    steps: impl Iterator<Item = &'s str>,
+) -> Option<(Reference, Varlena)> {
     let mut steps = steps.peekable();
-    let mut value = value;
+    let mut value = value.datum();
     while let Some(step) = steps.next() {
         value = step_into(value, step, steps.peek().is_none())?;
     }
-    Some(value)
+    let text = Reference(NonZeroUsize::new(value.value())?);
+    Some((text, Varlena::copy_of(text)))
 }
 
 fn step_into(value: Datum, step: &str, last: bool) -> Option<Datum> {

@@ -5,7 +5,7 @@ use std::ffi::c_char;
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Pg_finfo_record};
 use session_jwt::Rejection;
 
-use super::datum::{Varlena, plain_text};
+use super::datum::{Reference, Varlena, plain_text};
 use super::error;
 
 /// Runs safe code that Postgres called: a panic, or an error that Postgres raised below it,
@@ -101,27 +101,33 @@ pub(crate) unsafe fn call_setting(
 #[inline(always)]
 pub(crate) unsafe fn read(
     fcinfo: FunctionCallInfo,
-    ready: impl FnOnce() -> Option<Option<Datum>>,
-    resolve: fn() -> Outcome,
+    ready: impl FnOnce() -> Option<Option<Reference>>,
+    resolve: fn() -> Result<Option<Reference>, Rejection>,
 ) -> Datum {
     #[cold]
     #[inline(never)]
-    fn slow(resolve: fn() -> Outcome) -> Option<Datum> {
-        guarded_result(resolve)
+    unsafe fn slow(
+        fcinfo: FunctionCallInfo,
+        resolve: fn() -> Result<Option<Reference>, Rejection>,
+    ) -> Datum {
+        let value = guarded_result(resolve);
+        // SAFETY: the caller's.
+        unsafe { answer(fcinfo, value.map(Reference::datum)) }
     }
-    let value = match ready() {
-        Some(value) => value,
-        None => slow(resolve),
-    };
     // SAFETY: the caller's.
-    unsafe { answer(fcinfo, value) }
+    unsafe {
+        match ready() {
+            Some(value) => answer(fcinfo, value.map(Reference::datum)),
+            None => slow(fcinfo, resolve),
+        }
+    }
 }
 
 /// What a reader with an argument answers.
 pub(crate) struct Answer {
     /// Whose value it is.
     pub(crate) owner: u64,
-    pub(crate) value: Option<Datum>,
+    pub(crate) value: Option<Reference>,
     /// Whether the value lasts for as long as the owner is the current one.
     pub(crate) lasting: bool,
 }
@@ -131,7 +137,7 @@ pub(crate) struct Answer {
 #[derive(Clone, Copy)]
 struct CallSite {
     owner: u64,
-    value: Option<Datum>,
+    value: Option<Reference>,
     argument: [u8; CallSite::LONGEST],
     length: usize,
 }
@@ -145,7 +151,7 @@ impl CallSite {
     /// # Safety
     /// As for [`call`]; the argument is a `text`.
     #[inline(always)]
-    unsafe fn recall(fcinfo: FunctionCallInfo, owner: u64) -> Option<Option<Datum>> {
+    unsafe fn recall(fcinfo: FunctionCallInfo, owner: u64) -> Option<Option<Reference>> {
         // SAFETY: Postgres passes a call's own struct, whose `flinfo`, where it has one, is the call
         // site's; `fn_extra` is null or what `remember` left there.
         let (site, argument) = unsafe {
@@ -201,11 +207,11 @@ pub(crate) unsafe fn read_of(
 ) -> Datum {
     #[cold]
     #[inline(never)]
-    fn slow(
+    unsafe fn slow(
         fcinfo: FunctionCallInfo,
         resolve: fn(&[u8]) -> Result<Answer, Rejection>,
-    ) -> Option<Datum> {
-        guarded_result(|| {
+    ) -> Datum {
+        let value = guarded_result(|| {
             let arguments = Arguments(fcinfo);
             let Some(argument) = arguments.text(0) else {
                 return Ok(None);
@@ -216,16 +222,16 @@ pub(crate) unsafe fn read_of(
                 unsafe { CallSite::remember(fcinfo, argument, &answer) };
             }
             Ok(answer.value)
-        })
+        });
+        // SAFETY: the caller's.
+        unsafe { answer(fcinfo, value.map(Reference::datum)) }
     }
     // SAFETY: the caller's.
     unsafe {
-        let known = owner().and_then(|owner| CallSite::recall(fcinfo, owner));
-        let value = match known {
-            Some(value) => value,
+        match owner().and_then(|owner| CallSite::recall(fcinfo, owner)) {
+            Some(value) => answer(fcinfo, value.map(Reference::datum)),
             None => slow(fcinfo, resolve),
-        };
-        answer(fcinfo, value)
+        }
     }
 }
 

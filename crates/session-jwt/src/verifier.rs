@@ -17,40 +17,48 @@ pub struct Verifier {
     by_issuer: HashMap<String, usize>,
     /// Where the one is that names no issuer.
     without_issuer: Option<usize>,
+    names: HashSet<String>,
 }
 
 impl Verifier {
     /// A verifier that trusts these providers.
     ///
     /// # Errors
+    /// As for [`Verifier::with`].
+    pub fn new(providers: Vec<Provider>) -> Result<Self, Rejection> {
+        providers.into_iter().try_fold(Self::default(), Self::with)
+    }
+
+    /// The same, trusting one more.
+    ///
+    /// # Errors
     /// [`Code::Configuration`] where two have one name or one issuer, or where two have no
     /// issuer: which provider a token belongs to must never be a matter of trying.
-    pub fn new(providers: Vec<Provider>) -> Result<Self, Rejection> {
-        let (mut by_issuer, mut without_issuer) = (HashMap::new(), None);
-        let mut names = HashSet::new();
-        for (place, provider) in providers.iter().enumerate() {
-            let earlier = match &provider.issuer {
-                Some(issuer) => by_issuer.insert(issuer.clone(), place),
-                None => without_issuer.replace(place),
-            };
-            if let Some(earlier) = earlier {
-                return Err(reject(Code::Configuration, "two providers serve one issuer")
-                    .with_detail(format!(
-                        "The providers {} and {} {}.",
-                        quoted(&providers[earlier].name),
-                        quoted(&provider.name),
-                        match &provider.issuer {
-                            Some(issuer) => format!("both have the issuer {}", quoted(issuer)),
-                            None => "both have no issuer".to_owned(),
-                        }
-                    )));
-            }
-            if !names.insert(&provider.name) {
-                return Err(reject(Code::Configuration, "two providers have one name")
-                    .with_detail(format!("The name is {}.", quoted(&provider.name))));
-            }
+    pub fn with(mut self, provider: Provider) -> Result<Self, Rejection> {
+        let place = self.providers.len();
+        let earlier = match &provider.issuer {
+            Some(issuer) => self.by_issuer.insert(issuer.clone(), place),
+            None => self.without_issuer.replace(place),
+        };
+        if let Some(earlier) = earlier {
+            return Err(reject(Code::Configuration, "two providers serve one issuer").with_detail(
+                format!(
+                    "The providers {} and {} {}.",
+                    quoted(&self.providers[earlier].name),
+                    quoted(&provider.name),
+                    match &provider.issuer {
+                        Some(issuer) => format!("both have the issuer {}", quoted(issuer)),
+                        None => "both have no issuer".to_owned(),
+                    }
+                ),
+            ));
         }
-        Ok(Self { providers, by_issuer, without_issuer })
+        if !self.names.insert(provider.name.clone()) {
+            return Err(reject(Code::Configuration, "two providers have one name")
+                .with_detail(format!("The name is {}.", quoted(&provider.name))));
+        }
+        self.providers.push(provider);
+        Ok(self)
     }
 
     /// The providers, in the order in which they were given.
