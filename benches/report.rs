@@ -5,13 +5,15 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
-/// What a ratio must be.
+/// What a ratio must be, or else a difference.
 #[derive(Clone, Copy)]
 pub enum Budget {
     /// At most this.
     Most(f64),
     /// At least this.
     Least(f64),
+    /// Nothing about the ratio, but the figure at most this much more than the control.
+    More(f64),
     /// There is none; the line is for reading.
     None,
 }
@@ -52,6 +54,7 @@ impl Line {
         match self.budget {
             Budget::Most(most) => (format!("≤ {most}"), met(self.ratio() <= most)),
             Budget::Least(least) => (format!("≥ {least}"), met(self.ratio() >= least)),
+            Budget::More(more) => (format!("≤ +{more}"), met(self.this - self.control <= more)),
             Budget::None => (String::new(), ""),
         }
     }
@@ -100,9 +103,9 @@ impl Growth {
     }
 }
 
-/// Three significant digits.
+/// Three significant digits; whole numbers as they are.
 fn figure(value: f64) -> String {
-    if value == 0.0 || !value.is_finite() {
+    if value.fract() == 0.0 || !value.is_finite() {
         return value.to_string();
     }
     let digits = 2 - value.abs().log10().floor() as i32;
@@ -137,10 +140,14 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 fn draw_bars(area: &Area<'_>, table: &Table) -> Drawn {
+    let mut lines: Vec<&Line> = table.lines.iter().collect();
+    lines.sort_by(|one, other| one.what.cmp(&other.what));
+    lines.dedup_by(|one, other| one.what == other.what);
+    lines.sort_by(|one, other| one.this.total_cmp(&other.this));
     // A logarithmic axis has no nought: what is below is not to be told from it.
     const LEAST: f64 = 0.5;
-    let most = table.lines.iter().map(|line| line.this).fold(LEAST, f64::max) * 4.0;
-    let count = table.lines.len();
+    let most = lines.iter().map(|line| line.this).fold(LEAST, f64::max) * 4.0;
+    let count = lines.len();
     let mut chart = ChartBuilder::on(area)
         .caption(format!("{} ({})", table.title, table.unit), ("sans-serif", 18))
         .margin(10)
@@ -154,7 +161,7 @@ fn draw_bars(area: &Area<'_>, table: &Table) -> Drawn {
         .y_labels(0)
         .x_label_formatter(&|value| figure(*value))
         .draw()?;
-    for (place, line) in table.lines.iter().enumerate() {
+    for (place, line) in lines.iter().enumerate() {
         let y = (count - place) as f64;
         let bar = Rectangle::new(
             [(LEAST, y - 0.8), (line.this.max(LEAST), y - 0.2)],
@@ -181,17 +188,23 @@ fn draw_lines(area: &Area<'_>, growth: &Growth) -> Drawn {
     let bounds = |value: fn(&(f64, f64)) -> f64| {
         let least = points().map(value).fold(f64::INFINITY, f64::min);
         let most = points().map(value).fold(0.0, f64::max);
-        (least / 1.5..most * 1.5).log_scale()
+        (least, most)
     };
+    let ((left, right), (bottom, top)) = (bounds(|point| point.0), bounds(|point| point.1));
     let mut chart = ChartBuilder::on(area)
         .caption(format!("{} ({})", growth.title, growth.unit), ("sans-serif", 16))
         .margin(10)
         .x_label_area_size(40)
         .y_label_area_size(60)
-        .build_cartesian_2d(bounds(|point| point.0), bounds(|point| point.1))?;
+        // Room at the top for the names.
+        .build_cartesian_2d(
+            (left / 1.5..right * 1.5).log_scale(),
+            (bottom / 1.5..top * (top / bottom).powf(0.5) * 2.0).log_scale(),
+        )?;
     chart
         .configure_mesh()
         .x_desc(growth.axis)
+        .x_labels(6)
         .x_label_formatter(&|value| figure(*value))
         .y_label_formatter(&|value| figure(*value))
         .draw()?;

@@ -67,6 +67,15 @@ const POLICIES: &[Policy] = &[
         )
     },
     Policy {
+        base: "literal_jsonb",
+        control: "control_any",
+        ..policy(
+            "control_any_until",
+            "C function, any preset value with expiry",
+            "num_nulls(owner, control_text_until()) = 1",
+        )
+    },
+    Policy {
         budget: Budget::Most(2.0),
         ..policy("user_id", "`auth.user_id()`", "owner = auth.user_id()")
     },

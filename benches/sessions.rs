@@ -42,7 +42,7 @@ pub fn connections() -> Table {
     for (cluster, query) in cases {
         runners.push(Box::new(move || connection(cluster, query)));
     }
-    let times = medians(300, &mut runners);
+    let times = medians(500, &mut runners);
     let line = |what: &str, this: f64, budget| Line {
         what: what.to_owned(),
         this: this * 1e3,
@@ -50,12 +50,12 @@ pub fn connections() -> Table {
         control_name: "a server without the extension".to_owned(),
         budget,
     };
-    let late_budget = Budget::Most((times[0] + 0.003) / times[0]);
+    let late_budget = Budget::More(3.0);
     Table {
         title: "Connecting",
         explanation:
             "From connecting to the answer to `SELECT ''` or `SELECT auth.user_id()`; the \
-                      median of 300. The budget of what loads the library late is 3 ms."
+                      median of 500."
                 .to_owned(),
         unit: "ms",
         lines: vec![
@@ -69,12 +69,26 @@ pub fn connections() -> Table {
     }
 }
 
-/// The memory in KiB that is a backend's alone.
+/// The memory in KiB that a backend has written to and that it shares with nobody: what it has
+/// read of files and in shared memory does not count.
 fn memory(client: &mut Client) -> f64 {
     let backend = text(client, "SELECT pg_backend_pid()::text").unwrap();
-    let rollup = fs::read_to_string(format!("/proc/{backend}/smaps_rollup")).unwrap();
-    let private = rollup.lines().filter(|line| line.starts_with("Private_"));
-    private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok()).sum()
+    let maps = fs::read_to_string(format!("/proc/{backend}/smaps")).unwrap();
+    let (mut is_private, mut sum) = (false, 0.0);
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        match (words.next(), words.next()) {
+            (Some("Private_Dirty:"), Some(size)) if is_private => {
+                sum += size.parse::<f64>().unwrap();
+            }
+            // The line that begins a mapping: its addresses and permissions.
+            (Some(addresses), Some(permissions)) if !addresses.ends_with(':') => {
+                is_private = permissions.ends_with('p');
+            }
+            _ => {}
+        }
+    }
+    sum
 }
 
 /// Presents many tokens, reads the identity each time, and returns the memory after that.
@@ -91,6 +105,10 @@ pub fn backend_memory(site: &Site) -> Table {
     let without = Cluster::start_bare(Preload::Neither, &[]);
     let late = Cluster::start(Preload::Neither, &[]);
     run(&mut without.admin(), "CREATE ROLE app LOGIN");
+    // A cluster's first session does work that is not done again.
+    for cluster in [&without, &late, &site.cluster] {
+        run(&mut cluster.as_role("app").client(), "SELECT 1");
+    }
     let mut base = without.as_role("app").client();
     // The same work in the catalogs and the parser, as far as there is the same.
     for _ in 0..128 {
@@ -116,24 +134,27 @@ pub fn backend_memory(site: &Site) -> Table {
         (
             "128 tokens".to_owned(),
             memory_after(site.client(), &tokens(128, 0)),
-            Budget::Most((base + 1024.0) / base),
+            Budget::More(1024.0),
         ),
         (
             "1000 tokens".to_owned(),
             memory_after(site.client(), &tokens(1000, 0)),
-            Budget::Most((base + 1024.0) / base),
+            Budget::More(1024.0),
         ),
         (
             "1000 tokens of nearly 16 KiB".to_owned(),
             memory_after(site.client(), &tokens(1000, 11_500)),
-            Budget::Most((base + 1024.0) / base),
+            Budget::More(1024.0),
         ),
     ];
     Table {
         title: "Memory of a backend",
-        explanation: "What is private to the process (`Private_Clean` and `Private_Dirty`), with \
-                      `token_cache_size` at its default of 128. The budget is 1 MiB."
-            .to_owned(),
+        explanation:
+            "What the process has written to and shares with no other (`Private_Dirty` of \
+                      private mappings), with `token_cache_size` at its default of 128. After each \
+                      token the session reads `auth.user_id()` and a claim; the control does the \
+                      same with a setting."
+                .to_owned(),
         unit: "KiB",
         lines: lines
             .into_iter()

@@ -619,6 +619,7 @@ fn trusted(text: &[u8]) -> Result<Rc<Identity>, Rejection> {
     })?;
     let claims = Claims::trusted(&json).map_err(of_request_claims)?;
     let identity = Identity::new(claims)?;
+    error::debug("request.jwt.claims have been read");
     with_state(|state| state.trusted = Some((text.into(), Rc::clone(&identity))));
     Ok(identity)
 }
