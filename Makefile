@@ -14,8 +14,8 @@ export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
 export PG_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help demo psql test setup build install lint test-core test-integration soak valgrind fmt \
-        deny clean
+.PHONY: help demo psql test setup build install lint test-core test-integration bench soak valgrind \
+        fmt deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | column -t -s '|'
@@ -48,6 +48,9 @@ test-core: setup ## Test the crates that know nothing of Postgres
 
 test-integration: build ## Test the extension in real clusters
 	$(TEST)
+
+bench: build ## Measure what everything costs, and write it to docs/benchmarks.md and .svg
+	cargo run --locked --release --quiet --package benches
 
 soak: build ## Send a million transactions through PgBouncer, with faults
 	$(TEST) --test pooler soak -- --ignored --nocapture

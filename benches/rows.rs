@@ -114,6 +114,7 @@ const POLICIES: &[Policy] = &[
         budget: Budget::Most(2.0),
         ..policy("trusting", "`auth.user_id()`, of `request.jwt.claims`", "owner = auth.user_id()")
     },
+    policy("jwt_member", "`auth.jwt() ->> 'sub'`", "owner = auth.jwt() ->> 'sub'"),
     policy(
         "current_setting",
         "`current_setting('bench.owner')`",

@@ -173,11 +173,14 @@ pub fn backend_memory(site: &Site) -> Table {
 #[derive(Clone, Copy, Debug)]
 enum Identity {
     Token,
+    /// The same, in one message with `BEGIN`.
+    TokenAtOnce,
     Claims,
     Nobody,
 }
 
-const KINDS: [Identity; 3] = [Identity::Token, Identity::Claims, Identity::Nobody];
+const KINDS: [Identity; 4] =
+    [Identity::Token, Identity::TokenAtOnce, Identity::Claims, Identity::Nobody];
 
 /// PgBouncer in front of the cluster, and what `pgbench` sends through it.
 pub struct Load<'s> {
@@ -203,15 +206,15 @@ impl<'s> Load<'s> {
             claims["sub"] = format!("user-{user:07}").into();
             let token = site.key.sign(&claims);
             for kind in KINDS {
-                let identify = match kind {
-                    Identity::Token => format!("SELECT auth.jwt_session_init('{token}', true);\n"),
-                    Identity::Claims => {
-                        format!("SELECT set_config('request.jwt.claims', '{claims}', true);\n")
-                    }
-                    Identity::Nobody => String::new(),
+                let present = format!("SELECT auth.jwt_session_init('{token}', true)");
+                let set = format!("SELECT set_config('request.jwt.claims', '{claims}', true)");
+                let begin = match kind {
+                    Identity::Token => format!("BEGIN;\n{present};\n"),
+                    Identity::TokenAtOnce => format!("BEGIN \\; {present};\n"),
+                    Identity::Claims => format!("BEGIN;\n{set};\n"),
+                    Identity::Nobody => "BEGIN;\n".to_owned(),
                 };
-                let read = "SELECT count(*) FROM pooled WHERE id = 7;\n";
-                let script = format!("BEGIN;\n{identify}{read}COMMIT;\n");
+                let script = format!("{begin}SELECT count(*) FROM pooled WHERE id = 7;\nCOMMIT;\n");
                 fs::write(folder.join(file_name(kind, user)), script).unwrap();
             }
         }
@@ -240,23 +243,33 @@ impl<'s> Load<'s> {
     /// Transactions with a token each, with claims each, and with neither.
     pub fn rates(&self) -> Table {
         let mut lines = Vec::new();
-        for protocol in ["simple", "extended"] {
+        // A message of several statements is one of the simple protocol.
+        for (protocol, kinds) in
+            [("simple", &KINDS[..]), ("extended", &[KINDS[0], KINDS[2], KINDS[3]])]
+        {
             let mut runners: Vec<Box<dyn FnMut() -> f64 + '_>> = Vec::new();
-            for kind in KINDS {
-                runners.push(Box::new(move || self.rate(kind, protocol, 8)));
+            for kind in kinds {
+                runners.push(Box::new(move || self.rate(*kind, protocol, 8)));
             }
             let rates = medians(5, &mut runners);
-            for (control, name, budget) in [
-                (rates[1], "`set_config('request.jwt.claims', …, true)`", Budget::Least(0.9)),
-                (rates[2], "no identity at all", Budget::None),
-            ] {
+            let mut line = |what: &str, this: f64, control: f64, name: &str, budget| {
                 lines.push(Line {
-                    what: format!("a token per transaction, {protocol} protocol"),
-                    this: rates[0],
+                    what: format!("{what}, {protocol} protocol"),
+                    this,
                     control,
                     control_name: name.to_owned(),
                     budget,
                 });
+            };
+            const EACH: &str = "a token per transaction";
+            if let [claims, nobody] = rates[rates.len() - 2..] {
+                const SET: &str = "`set_config('request.jwt.claims', …, true)`";
+                line(EACH, rates[0], claims, SET, Budget::Least(0.9));
+                line(EACH, rates[0], nobody, "no identity at all", Budget::None);
+                if kinds.len() == KINDS.len() {
+                    let what = "a token in one message with `BEGIN`";
+                    line(what, rates[1], nobody, "no identity at all", Budget::None);
+                }
             }
         }
         Table {
@@ -276,6 +289,7 @@ impl<'s> Load<'s> {
     pub fn growth(&self) -> Growth {
         let mut series = vec![
             ("a token each", Vec::new()),
+            ("a token with BEGIN", Vec::new()),
             ("set_config", Vec::new()),
             ("no identity", Vec::new()),
         ];

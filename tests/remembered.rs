@@ -186,6 +186,15 @@ fn claims_at_paths_that_change() {
     for _ in 0..3 {
         assert_eq!(ask(&mut client, wrong, &[]), "0");
     }
+    // There was no room for these, so they are found anew for each row.
+    for path in ["long", "claim299"] {
+        let rows = format!(
+            "SELECT count(DISTINCT md5(auth.claim('{path}'))), min(auth.claim('{path}') || n % 1)
+                 = auth.session() ->> '{path}' || 0, count(nullif(repeat('x', n), 'x'))
+             FROM generate_series(1, 3000) n"
+        );
+        assert_eq!(ask(&mut client, &rows, &[]), "1 t 2999", "{path}");
+    }
     // One and the same path, in each form in which a text can come.
     let same = "SELECT count(*) FROM (VALUES ('sub'), ('sub'), ('sub')) v (path)
                 WHERE auth.claim(path) = 'alice' AND auth.claim('sub') = 'alice'
