@@ -106,12 +106,18 @@ pub(crate) struct Document<T: 'static> {
     has_secret: fn(&T) -> bool,
     /// What the check hook has read last, and from which text. The postmaster's is there in every
     /// session, which then need not read the same again.
-    parsed: BackendLocal<RefCell<Option<(Box<[u8]>, T)>>>,
+    parsed: BackendLocal<RefCell<Option<Parsed<T>>>>,
     /// Why the value that was there when the library was loaded was refused: Postgres only warns
     /// then. It stands until another is assigned.
     refused: BackendLocal<RefCell<Option<Rejection>>>,
     /// Whether a value was there and has not been taken over.
     lost: BackendLocal<Cell<bool>>,
+}
+
+/// A text that has been read.
+struct Parsed<T> {
+    text: Box<[u8]>,
+    says: T,
 }
 
 impl<T> Document<T> {
@@ -142,8 +148,8 @@ impl<T> Document<T> {
         }
         let outcome = self.text.with(|value| match value {
             b"" => self.refused.borrow().as_ref().map_or(Ok(None), |refused| Err(refused.clone())),
-            _ => match self.parsed.borrow_mut().take_if(|(text, _)| **text == *value) {
-                Some((_, parsed)) => Ok(Some(parsed)),
+            _ => match self.parsed.borrow_mut().take_if(|parsed| *parsed.text == *value) {
+                Some(parsed) => Ok(Some(parsed.says)),
                 None => self.parse(value).map(Some),
             },
         });
@@ -201,7 +207,7 @@ impl<T> Document<T> {
         }
         let parsed = outcome?;
         if source != Source::Test {
-            self.parsed.replace(parsed.map(|parsed| (value.into(), parsed)));
+            self.parsed.replace(parsed.map(|says| Parsed { text: value.into(), says }));
         } else if parsed.as_ref().is_some_and(self.has_secret) {
             error::warn(
                 "every role can read the secret in this setting",

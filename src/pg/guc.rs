@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use pgrx::pg_sys;
 use session_jwt::{Code, Rejection};
 
-use super::{BackendLocal, error, function};
+use super::{BackendLocal, Callback, error, function};
 
 /// Where a new value comes from, as far as our hooks care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -370,8 +370,8 @@ pub(crate) fn wipe_foreign(name: &CStr, earlier_only: bool) {
 /// another value; whether that is possible. It is where the setting is a placeholder of Postgres',
 /// whose record has room for an assign hook. A library that defines the setting replaces the
 /// record, and nothing is called any more.
-pub(crate) fn watch_foreign(name: &CStr, changed: fn()) -> bool {
-    static CHANGED: BackendLocal<Cell<Option<fn()>>> = BackendLocal::new(Cell::new(None));
+pub(crate) fn watch_foreign(name: &CStr, changed: Callback) -> bool {
+    static CHANGED: BackendLocal<Cell<Option<Callback>>> = BackendLocal::new(Cell::new(None));
     unsafe extern "C-unwind" fn assign(_: *const c_char, _: *mut c_void) {
         if let Some(changed) = CHANGED.get() {
             changed();
