@@ -156,6 +156,41 @@ fn what_is_remembered_is_judged_again() {
     assert_eq!(count(&mut client, VERIFIED), 1);
 }
 
+/// What the server's configuration says has been read already, but is not what counts in a database
+/// that has its own, also when the server's changes before the session's first token.
+#[test]
+fn what_is_configured_is_read_where_it_counts() {
+    const JWK: &str = "pg_session_jwt.jwk";
+    let keys = [(); 3].map(|()| Key::generate(Algorithm::ES256));
+    let [server, database, later] = keys.each_ref().map(|key| key.public_jwk().to_string());
+    let cluster = Cluster::start(Preload::Shared, &[(JWK, &server)]);
+    let mut admin = cluster.admin();
+    admin.execute("CREATE DATABASE tenant", &[]).unwrap();
+    admin.execute(&format!("ALTER DATABASE tenant SET {JWK} = '{database}'"), &[]).unwrap();
+    let tenant = cluster.as_role("postgres").database("tenant");
+    tenant.client().execute("CREATE EXTENSION pg_session_jwt", &[]).unwrap();
+    let tokens = keys.map(|key| key.sign(&json!({"sub": "alice", "exp": now() + 600})));
+    let mut outcomes = |client: &mut Wire| tokens.each_ref().map(|token| init(client, token));
+    let connect_to =
+        |database: &str| Wire::connect(&cluster.as_role("app").database(database)).unwrap();
+    let mut sessions = ["tenant", "postgres"].map(connect_to);
+    assert_eq!(outcomes(&mut connect_to("tenant")), ["28J03", "", "28J03"]);
+    assert_eq!(outcomes(&mut connect_to("postgres")), ["", "28J03", "28J03"]);
+
+    cluster.append_configuration(&[(JWK, &later)]);
+    cluster.reload();
+    let expected = [["28J03", "", "28J03"], ["28J03", "28J03", ""]];
+    for (client, expected) in sessions.iter_mut().zip(expected) {
+        // The signal has been sent; the session heeds it between two statements.
+        sleep(Duration::from_millis(200));
+        assert_eq!(ask(client, "SELECT 1", &[]), "1");
+        assert_eq!(outcomes(client), expected);
+    }
+    for (database, expected) in ["tenant", "postgres"].into_iter().zip(expected) {
+        assert_eq!(outcomes(&mut connect_to(database)), expected);
+    }
+}
+
 // What auth.claim() has found
 
 /// The same place in a plan is asked for one claim after the other.
