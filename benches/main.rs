@@ -113,9 +113,11 @@ fn markdown(checkout: &Path, tables: &[Table], growths: &[Growth]) -> String {
     let pgbouncer = output("sh", &["-c", "PATH=$PATH:/usr/sbin pgbouncer --version | head -1"]);
     let mut out = format!(
         "# Benchmarks\n\n\
-         Written by `make bench`; [performance.md](performance.md) says what the figures mean. Each \
-         figure stands beside a control of the same run: only their ratio carries over to another \
-         machine. Budgets are for ratios.\n\n\
+         Written by `make bench`, which takes some six minutes, wants an otherwise idle machine and \
+         2 GB of disk, and writes this page and its plot anew. [performance.md](performance.md) \
+         says what the figures mean. Each stands beside a control of the same run: only their ratio \
+         carries over to another machine. Budgets are for the ratio, or, with a plus, for the \
+         difference. Differences of a tenth are noise where nothing else is said.\n\n\
          ![Cost per row, and how costs grow](benchmarks.svg)\n\n\
          | | |\n|---|---|\n\
          | date | {} |\n\

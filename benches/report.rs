@@ -149,7 +149,10 @@ fn draw_bars(area: &Area<'_>, table: &Table) -> Drawn {
     let most = lines.iter().map(|line| line.this).fold(LEAST, f64::max) * 4.0;
     let count = lines.len();
     let mut chart = ChartBuilder::on(area)
-        .caption(format!("{} ({})", table.title, table.unit), ("sans-serif", 18))
+        .caption(
+            format!("{} ({}, logarithmic; others' in grey)", table.title, table.unit),
+            ("sans-serif", 18),
+        )
         .margin(10)
         .margin_right(30)
         .x_label_area_size(30)
@@ -159,14 +162,14 @@ fn draw_bars(area: &Area<'_>, table: &Table) -> Drawn {
         .configure_mesh()
         .disable_y_mesh()
         .y_labels(0)
+        .x_labels(5)
         .x_label_formatter(&|value| figure(*value))
         .draw()?;
     for (place, line) in lines.iter().enumerate() {
         let y = (count - place) as f64;
-        let bar = Rectangle::new(
-            [(LEAST, y - 0.8), (line.this.max(LEAST), y - 0.2)],
-            BLUE.mix(0.6).filled(),
-        );
+        let color = if line.what.contains("auth.") { BLUE.mix(0.6) } else { BLACK.mix(0.3) };
+        let bar =
+            Rectangle::new([(LEAST, y - 0.8), (line.this.max(LEAST), y - 0.2)], color.filled());
         chart.draw_series([bar])?;
         let style = ("sans-serif", 13).into_font().color(&BLACK);
         let (x, middle) = chart.backend_coord(&(line.this.max(LEAST), y - 0.5));
@@ -204,7 +207,7 @@ fn draw_lines(area: &Area<'_>, growth: &Growth) -> Drawn {
     chart
         .configure_mesh()
         .x_desc(growth.axis)
-        .x_labels(6)
+        .x_labels(4)
         .x_label_formatter(&|value| figure(*value))
         .y_label_formatter(&|value| figure(*value))
         .draw()?;
