@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
-use harness::{Cluster, Connection, Preload, now, sqlstate, text, user};
+use harness::{Cluster, Connection, Preload, Wire, now, sqlstate, text, user};
 use mint::{Algorithm, Key};
 use postgres::error::DbError;
 use postgres::{Client, NoTls, SimpleQueryMessage};
@@ -742,6 +742,31 @@ fn what_a_database_had_is_not_replaced_by_what_the_server_has() {
                 assert_refused(&presented(client, &alice()), &context);
             }
             site.cluster.reload();
+        }
+    }
+}
+
+/// What is stored for a role or a database, all can read: whoever stores a secret there is told.
+#[test]
+fn stored_secrets_are_warned_of() {
+    let cluster = Cluster::start(Preload::Shared, &[]);
+    let mut admin = Wire::connect(&cluster.as_role("postgres")).unwrap();
+    let secret = json!({"kty": "oct", "alg": "HS256", "k": "c2VjcmV0".repeat(8)});
+    let public = KEYS.configured.public_jwk();
+    for (setting, value, warnings) in [
+        (JWK, &secret, 1),
+        (JWK, &public, 0),
+        (PROVIDERS, &json!({"jwks": secret}), 1),
+        (PROVIDERS, &json!({"secret": "s".repeat(32)}), 1),
+        (PROVIDERS, &json!({"jwks": public}), 0),
+    ] {
+        for target in ["ROLE app", "DATABASE postgres"] {
+            let alter = format!("ALTER {target} SET {setting} = '{value}'");
+            assert!(admin.query(&alter).unwrap().iter().all(Result::is_ok), "{alter}");
+            let message = "every role can read the secret in this setting";
+            let notices = admin.notices();
+            let told = notices.iter().filter(|notice| notice.get(b'M') == Some(message)).count();
+            assert_eq!(told, warnings, "{alter}");
         }
     }
 }
