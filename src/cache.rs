@@ -1,7 +1,7 @@
 //! Tokens that this backend has verified before, the least recently used going first.
 //!
-//! A token is found by its whole text: hashed with a key of this process' own, and compared where
-//! the hashes agree. The comparison stops at the first difference, which tells nobody anything:
+//! A token is found by its whole text: hashed with a random key, and compared where the hashes
+//! agree. The comparison stops at the first difference, which tells nobody anything:
 //! whoever could make a guess with the hash of a cached token, all 64 bits of it, would have to
 //! know the key. Comparisons whose time matters, those of HMACs, are the cryptographic library's.
 
@@ -31,8 +31,9 @@ impl<T> Default for TokenCache<T> {
 }
 
 impl<T> TokenCache<T> {
-    /// Whose the token is, where it is known.
-    pub(crate) fn get(&mut self, token: &[u8]) -> Option<Rc<T>> {
+    /// Whose the token is, where it is known and within the `limit`.
+    pub(crate) fn get(&mut self, token: &[u8], limit: usize) -> Option<Rc<T>> {
+        self.shrink(limit);
         self.tokens.get(token).map(|entry| Rc::clone(&entry.value))
     }
 
@@ -45,6 +46,10 @@ impl<T> TokenCache<T> {
         if let Some(before) = self.tokens.put(token.into(), entry) {
             self.weight -= before.weight;
         }
+        self.shrink(limit);
+    }
+
+    fn shrink(&mut self, limit: usize) {
         while self.weight > limit
             && let Some((_, oldest)) = self.tokens.pop_lru()
         {

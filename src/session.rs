@@ -7,7 +7,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ffi::CStr;
 use std::rc::Rc;
 
 use session_jwt::{ClaimPath, Claims, Code, MAX_TOKEN_BYTES, Rejection};
@@ -17,7 +16,7 @@ use crate::pg::datum::{
     Reference, Unrepresentable, Varlena, from_server_encoding, jsonb_text, parse_uuid,
 };
 use crate::pg::function::Answer;
-use crate::pg::guc::{self, Passed, Source, Standing};
+use crate::pg::guc::{self, ForeignAssignHook, ForeignVariable, Passed, Source, Standing};
 use crate::pg::{self, BackendLocal, Timestamp, error, secrets};
 use crate::settings::{
     IDENTITY_SCOPE, JWT, JWT_NAME, TOKEN_CACHE_SIZE, TRANSACTION_SCOPE, TRUST_REQUEST_CLAIMS,
@@ -144,9 +143,11 @@ impl Identity {
     }
 }
 
-/// What readers look at: valid for statements that begin before `ready_until`.
+/// What readers look at: valid for statements that begin before `ready_until`, and before
+/// `believed_until` for as long as changes of `request.jwt.claims` are told of.
 struct Ready {
     ready_until: Cell<Timestamp>,
+    believed_until: Cell<Timestamp>,
     /// The number of the identity.
     owner: Cell<u64>,
     user_id: Cell<Option<Reference>>,
@@ -174,6 +175,7 @@ const STALE: Timestamp = Timestamp::MIN;
 
 static READY: BackendLocal<Ready> = BackendLocal::new(Ready {
     ready_until: Cell::new(STALE),
+    believed_until: Cell::new(STALE),
     owner: Cell::new(NOBODY),
     user_id: Cell::new(None),
     uid: Cell::new(None),
@@ -207,7 +209,8 @@ struct State {
 static STATE: BackendLocal<RefCell<Option<State>>> = BackendLocal::new(RefCell::new(None));
 
 /// What PostgREST and its like set for each request.
-const REQUEST_CLAIMS: &CStr = c"request.jwt.claims";
+static REQUEST_CLAIMS: ForeignVariable = ForeignVariable::new(c"request.jwt.claims");
+const CLAIMS_CHANGED: ForeignAssignHook = guc::foreign_assign_hook!(forget);
 
 /// Counts the values given to the token setting.
 static GENERATION: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
@@ -261,6 +264,7 @@ pub(crate) fn loaded_late() -> bool {
 /// Marks what readers look at as stale. It may run during a rollback and cannot fail.
 pub(crate) fn forget() {
     READY.ready_until.set(STALE);
+    READY.believed_until.set(STALE);
 }
 
 /// The assign hook of the token setting. Rollbacks and ends of transactions are not told of: then
@@ -306,7 +310,7 @@ fn end_identities(earlier_only: bool) {
     }
     JWT.revoke_below(ended + 1);
     if TRUSTED.get() {
-        guc::wipe_foreign(REQUEST_CLAIMS, earlier_only);
+        REQUEST_CLAIMS.wipe(earlier_only);
     }
     forget();
 }
@@ -333,7 +337,14 @@ pub(crate) fn end_transaction() {
 
 #[inline(always)]
 fn is_ready() -> bool {
-    pg::statement_start() < READY.ready_until.get()
+    pg::statement_start() < READY.ready_until.get() || is_believed()
+}
+
+/// Whether believed claims are ready. It cannot fail.
+#[cold]
+#[inline(never)]
+fn is_believed() -> bool {
+    pg::statement_start() < READY.believed_until.get() && REQUEST_CLAIMS.is_watched(CLAIMS_CHANGED)
 }
 
 /// A reader's value, where it is known without further ado.
@@ -350,6 +361,12 @@ pub(crate) fn owner() -> Option<u64> {
 
 /// The claim at that path, which is in the database's encoding.
 pub(crate) fn claim(path: &[u8]) -> Result<Answer, Rejection> {
+    // No name in a token is as long, escaped as it may be. Said before anything is copied.
+    const LONGEST: usize = 2 * MAX_TOKEN_BYTES;
+    if path.len() > LONGEST {
+        return Err(Rejection::new(Code::Configuration, "claim path is too long")
+            .with_detail(format!("The limit is {LONGEST} bytes.")));
+    }
     if !is_ready() {
         resolve()?;
     }
@@ -416,7 +433,7 @@ pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection>
 fn revoke() {
     JWT.revoke_below(GENERATION.get());
     if TRUSTED.get() {
-        guc::wipe_foreign(REQUEST_CLAIMS, false);
+        REQUEST_CLAIMS.wipe(false);
     }
     forget();
 }
@@ -501,7 +518,7 @@ impl State {
         if let Some((_, identity)) = presented {
             return Some(Rc::clone(identity));
         }
-        let identity = self.cache.get(token)?;
+        let identity = self.cache.get(token, TOKEN_CACHE_SIZE.get())?;
         self.hold(generation, &identity);
         Some(identity)
     }
@@ -548,7 +565,8 @@ fn resolve() -> Result<(), Rejection> {
     let identity = outcome?;
     identity.claims.check_expiry(pg::to_unix(pg::statement_start()))?;
     let until = identity.expires_at();
-    install(Some(identity), until);
+    install(Some(identity));
+    READY.ready_until.set(until);
     Ok(())
 }
 
@@ -565,8 +583,8 @@ fn resolve_without_token() -> Result<(), Rejection> {
         );
     }
     if is_trusting() {
-        let watched = guc::watch_foreign(REQUEST_CLAIMS, forget);
-        let claims = guc::foreign(REQUEST_CLAIMS, |value| match value.len() {
+        let watched = REQUEST_CLAIMS.watch(CLAIMS_CHANGED);
+        let claims = REQUEST_CLAIMS.with(|value| match value.len() {
             0..=MAX_TOKEN_BYTES => Ok(value.to_vec()),
             _ => Err(too_long("request.jwt.claims is too long")),
         });
@@ -578,12 +596,15 @@ fn resolve_without_token() -> Result<(), Rejection> {
             let now = pg::to_unix(pg::statement_start());
             identity.claims.check_expiry(now).map_err(of_request_claims)?;
         }
-        // Where nobody tells when the setting changes, every read looks at it; otherwise, every
-        // statement, for it is not ours, and another library may have defined it anew.
-        install(identity, if watched { pg::statement_start() + 1 } else { STALE });
+        let until = identity.as_ref().map_or(Timestamp::MAX, |identity| identity.expires_at());
+        install(identity);
+        // Where nobody tells when the setting changes, every read looks at it.
+        if watched {
+            READY.believed_until.set(until);
+        }
         return Ok(());
     }
-    let ignored = guc::foreign(REQUEST_CLAIMS, |value| !value.is_empty()).unwrap_or(false);
+    let ignored = REQUEST_CLAIMS.with(|value| !value.is_empty()).unwrap_or(false);
     if ignored
         && !pg::is_parallel_worker()
         && !with_state(|state| std::mem::replace(&mut state.warned_of_request_claims, true))
@@ -594,7 +615,8 @@ fn resolve_without_token() -> Result<(), Rejection> {
              pg_session_jwt.trust_request_claims.",
         );
     }
-    install(None, Timestamp::MAX);
+    install(None);
+    READY.ready_until.set(Timestamp::MAX);
     Ok(())
 }
 
@@ -624,14 +646,14 @@ fn trusted(text: &[u8]) -> Result<Rc<Identity>, Rejection> {
     Ok(identity)
 }
 
-/// Shows readers this identity, or nobody, and keeps the one before while it may be referred to.
-fn install(identity: Option<Rc<Identity>>, until: Timestamp) {
+/// Shows readers this identity, or nobody, once the caller says until when, and keeps the one before
+/// while it may be referred to.
+fn install(identity: Option<Rc<Identity>>) {
     for value in Value::ALL {
         let reference = identity.as_ref().and_then(|identity| identity.value(value));
         READY.slot(value).set(reference);
     }
     READY.owner.set(identity.as_ref().map_or(NOBODY, |identity| identity.number));
-    READY.ready_until.set(until);
     with_state(|state| {
         let same = match (&state.current, &identity) {
             (Some(current), Some(identity)) => Rc::ptr_eq(current, identity),

@@ -154,6 +154,16 @@ fn what_is_remembered_is_judged_again() {
         wait_for("the session to notice", || init(&mut client, &long) == outcome);
     }
     assert_eq!(count(&mut client, VERIFIED), 1);
+
+    // Fewer are remembered from the moment at which the setting says so.
+    assert_eq!(init(&mut client, &long), "");
+    assert_eq!(count(&mut client, VERIFIED), 0);
+    cluster.append_configuration(&[("pg_session_jwt.token_cache_size", "0")]);
+    cluster.reload();
+    wait_for("the session to notice", || {
+        assert_eq!(init(&mut client, &long), "");
+        count(&mut client, VERIFIED) == 1
+    });
 }
 
 /// What the server's configuration says has been read already, but is not what counts in a database
@@ -212,7 +222,7 @@ fn claims_at_paths_that_change() {
                      FROM generate_series(0, 1999) n;
                  INSERT INTO paths VALUES (2000, repeat('n', 64)), (2001, repeat('n', 65)),
                      (2002, 'none'), (2003, NULL), (2004, 'nothing'), (2005, 'long'),
-                     (2006, 'sub'), (2007, repeat('z', 100000)), (2008, 'sub')";
+                     (2006, 'sub'), (2007, repeat('z', 32768)), (2008, 'sub')";
     client.query(setup).unwrap();
     let wrong = "SELECT count(*) FROM (SELECT n, auth.claim(path) AS found FROM paths ORDER BY n) p
                  WHERE found IS DISTINCT FROM CASE WHEN n < 2000 THEN 'value ' || n % 300
@@ -235,6 +245,9 @@ fn claims_at_paths_that_change() {
                 WHERE auth.claim(path) = 'alice' AND auth.claim('sub') = 'alice'
                     AND auth.claim('/sub') = 'alice' AND auth.claim($1) = 'alice'";
     assert_eq!(ask(&mut client, same, &["sub"]), "3");
+    // Longer than any name in a token.
+    let longer = "SELECT auth.claim(repeat('/', 32769))";
+    assert_eq!(ask(&mut client, longer, &[]), "22023");
     let malformed = "SELECT auth.claim(path) FROM (VALUES ('/sub'), ('/su~'), ('/sub')) v (path)";
     assert_eq!(ask(&mut client, malformed, &[]), "22023");
     // A place that lasts longer than a statement.
@@ -354,8 +367,8 @@ fn request_claims_change() {
     assert_eq!(who(&mut client), "28J04");
 }
 
-/// A library that defines the setting replaces what Postgres had: from the next statement on, that
-/// counts.
+/// A library that defines the setting replaces what Postgres had, and what it had counts no more: in
+/// the same message, statement and transaction.
 #[test]
 fn request_claims_that_a_library_defines() {
     let cluster = trusting();
@@ -394,5 +407,43 @@ fn request_claims_that_a_library_defines() {
     assert_eq!(after - before, 4, "the library's own hook is called");
     client.query("ROLLBACK").unwrap();
     assert_eq!(who(&mut client), "alice");
+
+    let set = |name: &str, is_local: bool| {
+        format!("set_config('request.jwt.claims', '{{\"sub\":\"{name}\"}}', {is_local})")
+    };
+    let one_message = format!(
+        "SELECT {}; SELECT auth.user_id(); SELECT assigned(); SELECT {};
+         SELECT auth.user_id() || auth.claim('sub')",
+        set("alice", false),
+        set("robin", false)
+    );
+    let mut answers = connect(&cluster).query(&one_message).unwrap();
+    assert_eq!(answers.pop().unwrap().unwrap()[0][0].as_deref(), Some("robinrobin"));
+
+    let one_statement = format!(
+        "SELECT left({}, 0), auth.user_id(), assigned() * 0, left({}, 0), auth.user_id()",
+        set("alice", false),
+        set("robin", true)
+    );
+    assert_eq!(ask(&mut connect(&cluster), &one_statement, &[]), " alice 0  robin");
+
+    let procedure = format!(
+        "DO $$
+         DECLARE alice text; robin text;
+         BEGIN
+             PERFORM {};
+             alice := auth.user_id();
+             PERFORM assigned(), {};
+             COMMIT;
+             robin := auth.user_id();
+             RESET request.jwt.claims;
+             COMMIT;
+             RAISE 'they were %, %, %', alice, robin, auth.user_id();
+         END $$",
+        set("alice", false),
+        set("robin", false)
+    );
+    let raised = connect(&cluster).query(&procedure).unwrap().pop().unwrap().unwrap_err();
+    assert_eq!(raised.get(b'M'), Some("they were alice, robin, <NULL>"));
     std::fs::remove_file(library).unwrap();
 }

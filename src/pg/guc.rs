@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use pgrx::pg_sys;
 use session_jwt::{Code, Rejection};
 
-use super::{BackendLocal, Callback, error, function};
+use super::{BackendLocal, error, function};
 
 /// Where a new value comes from, as far as our hooks care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -293,28 +293,26 @@ fn wipe(value: *mut c_char) {
 
 /// What Postgres itself keeps of a text setting; None where there is none of that name.
 fn record(name: &CStr) -> Option<&'static mut pg_sys::config_string> {
-    /// Where the last one was.
-    static PLACE: BackendLocal<Cell<usize>> = BackendLocal::new(Cell::new(0));
+    place_of(name).map(|(record, _)| record)
+}
+
+/// The same, and its place among all settings.
+fn place_of(name: &CStr) -> Option<(&'static mut pg_sys::config_string, usize)> {
     // SAFETY: Postgres keeps an array of pointers to records with names. A record of type
     // PGC_STRING is a config_string. It lives until the setting is defined anew; callers keep no
     // reference, and nothing else has one meanwhile.
     unsafe {
-        let count = usize::try_from(pg_sys::GetNumConfigOptions()).unwrap_or(0);
-        let records = std::slice::from_raw_parts(pg_sys::get_guc_variables(), count);
-        let is_sought = |record: &&*mut pg_sys::config_generic| {
-            let found = CStr::from_ptr((***record).name).to_bytes();
-            found.eq_ignore_ascii_case(name.to_bytes())
-        };
+        let count = usize::try_from(GetNumConfigOptions()).unwrap_or(0);
+        let records = std::slice::from_raw_parts(get_guc_variables(), count);
         // One after the other: clients add names, and what order Postgres keeps them in depends on
         // the signedness of its characters.
-        let place = match records.get(PLACE.get()).filter(is_sought) {
-            Some(_) => PLACE.get(),
-            None => records.iter().position(|record| is_sought(&record))?,
-        };
-        PLACE.set(place);
+        let place = records.iter().position(|record| {
+            let found = CStr::from_ptr((**record).name).to_bytes();
+            found.eq_ignore_ascii_case(name.to_bytes())
+        })?;
         let record = *records.get(place)?;
         ((*record).vartype == pg_sys::config_type::PGC_STRING)
-            .then(|| &mut *record.cast::<pg_sys::config_string>())
+            .then(|| (&mut *record.cast::<pg_sys::config_string>(), place))
     }
 }
 
@@ -343,51 +341,98 @@ pub(crate) fn is_set_in_transaction(name: &CStr) -> bool {
     record(name).is_some_and(|record| !record.gen_.stack.is_null())
 }
 
-/// Takes away the value of a text setting that is not ours, and all that it could come to have
-/// again, for parallel workers too. Within a transaction, `earlier_only` spares what was set in it.
-pub(crate) fn wipe_foreign(name: &CStr, earlier_only: bool) {
-    let Some(record) = record(name) else {
-        return;
-    };
-    if !earlier_only || record.gen_.stack.is_null() {
-        return visit_values(record, |value, _| wipe(value));
+unsafe extern "C-unwind" {
+    // By hand, without `pgrx`'s guard: they read static variables and cannot raise.
+    safe fn GetNumConfigOptions() -> c_int;
+    safe fn get_guc_variables() -> *const *mut pg_sys::config_generic;
+}
+
+/// The hook by which one is told that a setting has changed.
+pub(crate) type ForeignAssignHook = pg_sys::GucStringAssignHook;
+
+/// A text setting that is not ours, and whose changes are told of all the same.
+pub(crate) struct ForeignVariable {
+    name: &'static CStr,
+    /// Where its record is, and at which place among all.
+    record: BackendLocal<Cell<(*const pg_sys::config_string, usize)>>,
+}
+
+impl ForeignVariable {
+    pub(crate) const fn new(name: &'static CStr) -> Self {
+        Self { name, record: BackendLocal::new(Cell::new((std::ptr::null(), 0))) }
     }
-    wipe(record.reset_val);
-    // SAFETY: as for `visit_values`. The last entry is the transaction's first, and what it holds
-    // as the prior value is from before it.
-    unsafe {
-        let mut level = record.gen_.stack;
-        while let Some(entry) = level.as_ref() {
-            if entry.prev.is_null() {
-                wipe(entry.prior.val.stringval);
+
+    /// Has `assign` called whenever the setting is given another value; whether that is possible.
+    /// It is where the setting is a placeholder of Postgres', whose record has room for a hook.
+    pub(crate) fn watch(&self, assign: ForeignAssignHook) -> bool {
+        let Some((record, place)) = place_of(self.name) else {
+            return false;
+        };
+        if record.gen_.flags as u32 & pg_sys::GUC_CUSTOM_PLACEHOLDER == 0 {
+            return false;
+        }
+        // Nobody else gives a placeholder a hook.
+        record.assign_hook = assign;
+        self.record.set((record, place));
+        true
+    }
+
+    /// Whether `assign` is still called: a library that defines the setting replaces its record.
+    pub(crate) fn is_watched(&self, assign: ForeignAssignHook) -> bool {
+        let (record, place) = self.record.get();
+        if place >= usize::try_from(GetNumConfigOptions()).unwrap_or(0) {
+            return false;
+        }
+        // SAFETY: the place is one of the array's, whose pointers are to records. One of the type
+        // PGC_STRING is a config_string.
+        unsafe {
+            let found = get_guc_variables().add(place).read().cast_const();
+            found == record.cast()
+                && (*found).vartype == pg_sys::config_type::PGC_STRING
+                && (*record).assign_hook.map(|hook| hook as usize)
+                    == assign.map(|hook| hook as usize)
+        }
+    }
+
+    /// Lends the value, where there is one.
+    pub(crate) fn with<T>(&self, body: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        foreign(self.name, body)
+    }
+
+    /// Takes away the value, and all that the setting could come to have again, for parallel workers
+    /// too. Within a transaction, `earlier_only` spares what was set in it. Nobody is told.
+    pub(crate) fn wipe(&self, earlier_only: bool) {
+        let Some(record) = record(self.name) else {
+            return;
+        };
+        if !earlier_only || record.gen_.stack.is_null() {
+            return visit_values(record, |value, _| wipe(value));
+        }
+        wipe(record.reset_val);
+        // SAFETY: as for `visit_values`. The last entry is the transaction's first, and what it
+        // holds as the prior value is from before it.
+        unsafe {
+            let mut level = record.gen_.stack;
+            while let Some(entry) = level.as_ref() {
+                if entry.prev.is_null() {
+                    wipe(entry.prior.val.stringval);
+                }
+                level = entry.prev;
             }
-            level = entry.prev;
         }
     }
 }
 
-/// Has `changed` called, which cannot fail, whenever a text setting that is not ours is given
-/// another value; whether that is possible. It is where the setting is a placeholder of Postgres',
-/// whose record has room for an assign hook. A library that defines the setting replaces the
-/// record, and nothing is called any more.
-pub(crate) fn watch_foreign(name: &CStr, changed: Callback) -> bool {
-    static CHANGED: BackendLocal<Cell<Option<Callback>>> = BackendLocal::new(Cell::new(None));
-    unsafe extern "C-unwind" fn assign(_: *const c_char, _: *mut c_void) {
-        if let Some(changed) = CHANGED.get() {
-            changed();
+/// The assign hook by which a [`ForeignVariable`] tells `$changed`, which cannot fail.
+macro_rules! foreign_assign_hook {
+    ($changed:expr) => {{
+        extern "C-unwind" fn assign(_: *const std::ffi::c_char, _: *mut std::ffi::c_void) {
+            $changed();
         }
-    }
-    let Some(record) = record(name) else {
-        return false;
-    };
-    if record.gen_.flags as u32 & pg_sys::GUC_CUSTOM_PLACEHOLDER == 0 {
-        return false;
-    }
-    CHANGED.set(Some(changed));
-    // Nobody else gives a placeholder a hook.
-    record.assign_hook = Some(assign);
-    true
+        Some(assign as _)
+    }};
 }
+pub(crate) use foreign_assign_hook;
 
 /// Reserves a prefix: from here on nobody can make up settings under it.
 pub(crate) fn reserve_prefix(prefix: &'static CStr) {

@@ -138,12 +138,11 @@ pub(crate) fn within_statement() -> bool {
     unsafe { !pg_sys::debug_query_string.is_null() }
 }
 
-/// Code of ours that Postgres calls when something happens, and that must not fail.
-pub(crate) type Callback = fn();
+type Callback = fn();
 
 static TRANSACTION_END: BackendLocal<Cell<Option<Callback>>> = BackendLocal::new(Cell::new(None));
 
-/// Calls `callback` whenever a top-level transaction has ended.
+/// Calls `callback`, which must not fail, whenever a top-level transaction has ended.
 pub(crate) fn on_transaction_end(callback: Callback) {
     unsafe extern "C-unwind" fn at_event(
         event: pg_sys::XactEvent::Type,
