@@ -208,6 +208,7 @@ fn draw_lines(area: &Area<'_>, growth: &Growth) -> Drawn {
         .configure_mesh()
         .x_desc(growth.axis)
         .x_labels(4)
+        .y_labels(4)
         .x_label_formatter(&|value| figure(*value))
         .y_label_formatter(&|value| figure(*value))
         .draw()?;

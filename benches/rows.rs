@@ -21,129 +21,123 @@ pub const USER_UUID: &str = "00000000-0000-0000-0000-000000000007";
 /// The table of costs per row.
 pub const PER_ROW: &str = "Cost per row";
 
+/// How often a condition calls a function in the table of costs per call: so often that the noise of
+/// a scan does not matter.
+const CALLS: usize = 20;
+const CALLING_ROWS: usize = 50_000;
+
+/// How a policy's condition uses the value of a call.
+#[derive(Clone, Copy)]
+enum Use {
+    /// It is compared with the `text` column `owner`.
+    Owner,
+    /// It is compared with the `uuid` column `owner_id`.
+    OwnerId,
+    /// It is asked whether it is null.
+    Any,
+}
+
 /// A role with a policy of its own on every table.
 struct Policy {
     role: &'static str,
     what: &'static str,
-    /// The condition, on the columns `owner` and `owner_id`.
-    using: &'static str,
-    /// Which other's condition it is compared with: the same with something constant.
-    base: &'static str,
-    /// Which other's time per row it may cost, and how many times that.
-    control: &'static str,
+    call: &'static str,
+    used: Use,
+    /// How many times the cost of the control it may have.
     budget: Budget,
     /// Whether it takes so long that a few rounds must do.
     is_slow: bool,
 }
 
-const fn policy(role: &'static str, what: &'static str, using: &'static str) -> Policy {
-    Policy {
-        role,
-        what,
-        using,
-        base: "literal",
-        control: "control",
-        budget: Budget::None,
-        is_slow: false,
+impl Policy {
+    fn condition(&self) -> String {
+        match self.used {
+            Use::Owner => format!("owner = {}", self.call),
+            Use::OwnerId => format!("owner_id = {}", self.call),
+            Use::Any => format!("num_nulls(owner, {}) = 1", self.call),
+        }
+    }
+
+    /// The role whose condition has a literal in the call's place.
+    fn base(&self) -> &'static str {
+        match self.used {
+            Use::Owner => "literal",
+            Use::OwnerId => "literal_uuid",
+            Use::Any => "literal_any",
+        }
+    }
+
+    fn is_literal(&self) -> bool {
+        self.role.starts_with("literal")
+    }
+
+    /// Whether the function is called once for each row.
+    fn is_called(&self) -> bool {
+        !self.is_literal() && !self.call.starts_with('(')
     }
 }
 
+const fn policy(role: &'static str, what: &'static str, call: &'static str, used: Use) -> Policy {
+    Policy { role, what, call, used, budget: Budget::None, is_slow: false }
+}
+
+const fn limited(policy: Policy, most: f64) -> Policy {
+    Policy { budget: Budget::Most(most), ..policy }
+}
+
+const fn slow(policy: Policy) -> Policy {
+    Policy { is_slow: true, ..policy }
+}
+
+/// The role of the function that others are compared with.
+const CONTROL: &str = "control";
+
 const POLICIES: &[Policy] = &[
-    policy("literal", "a literal", "owner = 'user-0000007'"),
-    policy("literal_uuid", "a literal uuid", "owner_id = '00000000-0000-0000-0000-000000000007'"),
-    policy("literal_jsonb", "a literal jsonb", "num_nulls(owner, '{}'::jsonb) = 1"),
-    policy("control", "C function, preset text", "owner = control_text()"),
-    policy("control_until", "C function, preset text with expiry", "owner = control_text_until()"),
-    Policy {
-        base: "literal_uuid",
-        ..policy("control_uuid", "C function, preset uuid", "owner_id = control_uuid()")
-    },
-    Policy {
-        base: "literal_jsonb",
-        ..policy(
-            "control_any",
-            "C function, any preset value",
-            "num_nulls(owner, control_text()) = 1",
-        )
-    },
-    Policy {
-        base: "literal_jsonb",
-        control: "control_any",
-        ..policy(
-            "control_any_until",
-            "C function, any preset value with expiry",
-            "num_nulls(owner, control_text_until()) = 1",
-        )
-    },
-    Policy {
-        budget: Budget::Most(2.0),
-        ..policy("user_id", "`auth.user_id()`", "owner = auth.user_id()")
-    },
-    Policy {
-        budget: Budget::Most(2.0),
-        base: "literal_uuid",
-        control: "control_uuid",
-        ..policy("uid", "`auth.uid()`", "owner_id = auth.uid()")
-    },
-    Policy {
-        budget: Budget::Most(2.0),
-        base: "literal_jsonb",
-        control: "control_any",
-        ..policy("session", "`auth.session()`", "num_nulls(owner, auth.session()) = 1")
-    },
-    Policy {
-        budget: Budget::Most(2.0),
-        base: "literal_jsonb",
-        control: "control_any",
-        ..policy("jwt", "`auth.jwt()`", "num_nulls(owner, auth.jwt()) = 1")
-    },
-    Policy { budget: Budget::Most(2.0), ..policy("role", "`auth.role()`", "owner = auth.role()") },
-    Policy {
-        budget: Budget::Most(2.0),
-        ..policy("email", "`auth.email()`", "owner = auth.email()")
-    },
-    Policy {
-        budget: Budget::Most(5.0),
-        ..policy("claim", "`auth.claim('sub')`", "owner = auth.claim('sub')")
-    },
-    Policy {
-        budget: Budget::Most(5.0),
-        ..policy("pointer", "`auth.claim('/org/name')`", "owner = auth.claim('/org/name')")
-    },
-    Policy {
-        budget: Budget::Most(2.0),
-        ..policy("trusting", "`auth.user_id()`, of `request.jwt.claims`", "owner = auth.user_id()")
-    },
-    policy("jwt_member", "`auth.jwt() ->> 'sub'`", "owner = auth.jwt() ->> 'sub'"),
+    policy("literal", "a literal", "'user-0000007'", Use::Owner),
+    policy("literal_uuid", "a literal", "'00000000-0000-0000-0000-000000000007'", Use::OwnerId),
+    policy("literal_any", "a literal", "'{}'::jsonb", Use::Any),
+    policy(CONTROL, "C function, preset text", "control_text()", Use::Owner),
+    policy("until", "C function, preset text with expiry", "control_text_until()", Use::Owner),
+    policy("control_uuid", "C function, preset uuid", "control_uuid()", Use::OwnerId),
+    policy("control_any", "C function, preset text, asked for null", "control_text()", Use::Any),
+    limited(policy("user_id", "`auth.user_id()`", "auth.user_id()", Use::Owner), 2.0),
+    limited(policy("uid", "`auth.uid()`", "auth.uid()", Use::OwnerId), 2.0),
+    limited(policy("session", "`auth.session()`, asked for null", "auth.session()", Use::Any), 2.0),
+    limited(policy("jwt", "`auth.jwt()`, asked for null", "auth.jwt()", Use::Any), 2.0),
+    limited(policy("role", "`auth.role()`", "auth.role()", Use::Owner), 2.0),
+    limited(policy("email", "`auth.email()`", "auth.email()", Use::Owner), 2.0),
+    limited(policy("claim", "`auth.claim('sub')`", "auth.claim('sub')", Use::Owner), 5.0),
+    limited(
+        policy("pointer", "`auth.claim('/org/name')`", "auth.claim('/org/name')", Use::Owner),
+        5.0,
+    ),
+    policy("trusting", "`auth.user_id()` of `request.jwt.claims`", "auth.user_id()", Use::Owner),
+    policy("member", "`auth.jwt() ->> 'sub'`", "auth.jwt() ->> 'sub'", Use::Owner),
     policy(
         "current_setting",
         "`current_setting('bench.owner')`",
-        "owner = current_setting('bench.owner')",
+        "current_setting('bench.owner')",
+        Use::Owner,
     ),
-    Policy {
-        is_slow: true,
-        ..policy(
-            "claims_setting",
-            "`current_setting('request.jwt.claims')::jsonb ->> 'sub'`",
-            "owner = current_setting('request.jwt.claims')::jsonb ->> 'sub'",
-        )
-    },
-    Policy {
-        is_slow: true,
-        base: "literal_uuid",
-        control: "control_uuid",
-        ..policy("sql_uid", "`uid()` in SQL over `request.jwt.claims`", "owner_id = by_sql.uid()")
-    },
-    Policy {
-        base: "literal_uuid",
-        control: "control_uuid",
-        ..policy(
-            "sql_uid_once",
-            "`(SELECT uid())`, that function once",
-            "owner_id = (SELECT by_sql.uid())",
-        )
-    },
-    policy("user_id_once", "`(SELECT auth.user_id())`", "owner = (SELECT auth.user_id())"),
+    slow(policy(
+        "claims_setting",
+        "`current_setting('request.jwt.claims')::jsonb ->> 'sub'`",
+        "current_setting('request.jwt.claims')::jsonb ->> 'sub'",
+        Use::Owner,
+    )),
+    slow(policy(
+        "sql_uid",
+        "`uid()` in SQL over `request.jwt.claims`",
+        "by_sql.uid()",
+        Use::OwnerId,
+    )),
+    policy(
+        "sql_uid_once",
+        "`(SELECT uid())`, that function once",
+        "(SELECT by_sql.uid())",
+        Use::OwnerId,
+    ),
+    policy("user_id_once", "`(SELECT auth.user_id())`", "(SELECT auth.user_id())", Use::Owner),
 ];
 
 /// What sets a session up as the role expects it.
@@ -211,10 +205,25 @@ pub fn prepare(cluster: &Cluster, control: &str) {
                 admin,
                 &format!(
                     "CREATE POLICY {0} ON {table} TO {0} USING ({1})",
-                    policy.role, policy.using
+                    policy.role,
+                    policy.condition()
                 ),
             );
         }
+    }
+    // The same functions, many times a row.
+    run(
+        admin,
+        &format!(
+            "CREATE UNLOGGED TABLE calling AS SELECT * FROM docs LIMIT {CALLING_ROWS}; \
+             ALTER TABLE calling ENABLE ROW LEVEL SECURITY; GRANT SELECT ON calling TO PUBLIC"
+        ),
+    );
+    run(admin, "VACUUM (FREEZE, ANALYZE) calling");
+    for policy in POLICIES {
+        let (role, calls) = (policy.role, [policy.call; CALLS].join(", "));
+        let condition = format!("num_nulls(owner, {calls}) = 1");
+        run(admin, &format!("CREATE POLICY {role} ON calling TO {role} USING ({condition})"));
     }
     run(admin, "ALTER ROLE trusting SET pg_session_jwt.trust_request_claims = on");
 }
@@ -246,58 +255,87 @@ fn of(times: &[(&'static str, f64)], role: &str) -> f64 {
 }
 
 fn named(roles: &[&str]) -> Vec<&'static Policy> {
-    let find = |role: &&str| POLICIES.iter().find(|policy| policy.role == *role).unwrap();
-    roles.iter().map(find).collect()
+    roles.iter().map(|role| by_role(role)).collect()
 }
 
 const ALONE: &str = "SET max_parallel_workers_per_gather = 0; SET jit = off";
 
-/// The table of costs per row, and the one of whole queries.
+fn by_role(role: &str) -> &'static Policy {
+    POLICIES.iter().find(|policy| policy.role == role).unwrap()
+}
+
+/// The tables of costs per row and per call, of whole queries, and of queries by index.
 pub fn tables(site: &Site) -> Vec<Table> {
     let (slow, fast): (Vec<_>, Vec<_>) = POLICIES.iter().partition(|policy| policy.is_slow);
     let query = "SELECT count(*) FROM docs";
     let mut all = times(site, query, &fast, ALONE, 25);
     all.extend(times(site, query, &slow, ALONE, 2));
-    let extra =
-        |policy: &Policy| (of(&all, policy.role) - of(&all, policy.base)) / ROWS as f64 * 1e9;
-    let by_role = |role: &str| POLICIES.iter().find(|policy| policy.role == role).unwrap();
-    let mut lines: Vec<Line> = POLICIES
-        .iter()
-        .filter(|policy| !policy.role.starts_with("literal"))
+    let table = per_row(&all);
+    vec![table, per_call(site), whole(site, &all), index(site)]
+}
+
+/// A line for each of these policies, whose costs in nanoseconds are known by role.
+fn lines(
+    policies: impl Iterator<Item = &'static Policy>,
+    cost: impl Fn(&Policy) -> f64,
+) -> Vec<Line> {
+    policies
         .map(|policy| Line {
             what: policy.what.to_owned(),
-            this: extra(policy),
-            control: extra(by_role(policy.control)),
-            control_name: by_role(policy.control).what.to_owned(),
+            this: cost(policy),
+            control: cost(by_role(CONTROL)),
+            control_name: by_role(CONTROL).what.to_owned(),
             budget: policy.budget,
         })
-        .collect();
-    let user_id = extra(by_role("user_id"));
-    for (role, budget) in
-        [("current_setting", Budget::Most(0.1)), ("claims_setting", Budget::Most(0.01))]
-    {
+        .collect()
+}
+
+fn per_row(all: &[(&'static str, f64)]) -> Table {
+    let cost =
+        |policy: &Policy| (of(all, policy.role) - of(all, policy.base())) / ROWS as f64 * 1e9;
+    let mut lines = lines(POLICIES.iter().filter(|policy| !policy.is_literal()), cost);
+    for (role, most) in [("current_setting", 0.1), ("claims_setting", 0.01)] {
         lines.push(Line {
             what: "`auth.user_id()`".to_owned(),
-            this: user_id,
-            control: extra(by_role(role)),
+            this: cost(by_role("user_id")),
+            control: cost(by_role(role)),
             control_name: by_role(role).what.to_owned(),
-            budget,
+            budget: Budget::Most(most),
         });
     }
-    let per_row = Table {
+    Table {
         title: PER_ROW,
         explanation: format!(
             "What a policy adds to each row of a sequential scan of {ROWS} rows, above the same \
              policy with a literal in the function's place. The C functions were made for this \
-             table: they return a constant, a `text` or a `uuid`, or, with expiry, compare the \
-             statement's start with a number before. \"Any\" value is one that the policy asks \
-             `num_nulls()` about, as for `jsonb`, instead of comparing it with a column. `uid()` is \
-             a function in SQL over `request.jwt.claims`, as hosted platforms have it. Differences \
-             of 2 ns are noise."
+             table: they return a constant, or, with expiry, compare the statement's start with a \
+             number before. \"Asked for null\" is a policy that hands the value to `num_nulls()`, \
+             for comparing `jsonb` with a column takes far longer. `uid()` is a function in SQL \
+             over `request.jwt.claims`, as hosted platforms have it. Differences of 2 ns are noise."
         ),
         unit: "ns",
         lines,
-    };
+    }
+}
+
+fn per_call(site: &Site) -> Table {
+    let fast: Vec<_> =
+        POLICIES.iter().filter(|policy| !policy.is_slow && policy.role != "control_any").collect();
+    let all = times(site, "SELECT count(*) FROM calling", &fast, ALONE, 40);
+    let called = fast.into_iter().filter(|policy| policy.is_called());
+    let calls = (CALLING_ROWS * CALLS) as f64;
+    Table {
+        title: "Cost per call",
+        explanation: format!(
+            "The same functions in a policy that hands {CALLS} of their values to `num_nulls()` for \
+             each row, above as many literals: the cost of a call without the noise of a scan."
+        ),
+        unit: "ns",
+        lines: lines(called, |policy| (of(&all, policy.role) - of(&all, "literal")) / calls * 1e9),
+    }
+}
+
+fn whole(site: &Site, all: &[(&'static str, f64)]) -> Table {
     let milliseconds = |what: &str, this: f64, control: f64, budget| Line {
         what: what.to_owned(),
         this: this * 1e3,
@@ -310,8 +348,8 @@ pub fn tables(site: &Site) -> Vec<Table> {
         let what = format!("scan of {ROWS} rows, {}", policy.what);
         lines.push(milliseconds(
             &what,
-            of(&all, policy.role),
-            of(&all, policy.base),
+            of(all, policy.role),
+            of(all, policy.base()),
             Budget::Most(1.15),
         ));
     }
@@ -338,15 +376,14 @@ pub fn tables(site: &Site) -> Vec<Table> {
             ));
         }
     }
-    let whole = Table {
+    Table {
         title: "Whole queries",
         explanation:
             "The same policies on whole queries, beside a literal in the function's place."
                 .to_owned(),
         unit: "ms",
         lines,
-    };
-    vec![per_row, whole, index(site)]
+    }
 }
 
 /// How long a query by index takes.

@@ -69,22 +69,21 @@ pub fn connections() -> Table {
     }
 }
 
-/// The memory in KiB that a backend has written to and that it shares with nobody: what it has
-/// read of files and in shared memory does not count.
+/// The memory in KiB that a backend has written to and that it shares with nobody: neither what it
+/// has read of files nor what lies in shared memory.
 fn memory(client: &mut Client) -> f64 {
     let backend = text(client, "SELECT pg_backend_pid()::text").unwrap();
     let maps = fs::read_to_string(format!("/proc/{backend}/smaps")).unwrap();
-    let (mut is_private, mut sum) = (false, 0.0);
+    let (mut is_private, mut dirty, mut sum) = (false, 0.0f64, 0.0);
     for line in maps.lines() {
         let mut words = line.split_whitespace();
-        match (words.next(), words.next()) {
-            (Some("Private_Dirty:"), Some(size)) if is_private => {
-                sum += size.parse::<f64>().unwrap();
-            }
+        let (name, value) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        match name {
+            "Private_Dirty:" => dirty = value.parse().unwrap(),
+            // Of a file that was written lately, what is merely mapped counts as dirty too.
+            "Anonymous:" if is_private => sum += dirty.min(value.parse().unwrap()),
             // The line that begins a mapping: its addresses and permissions.
-            (Some(addresses), Some(permissions)) if !addresses.ends_with(':') => {
-                is_private = permissions.ends_with('p');
-            }
+            _ if !name.ends_with(':') => is_private = value.ends_with('p'),
             _ => {}
         }
     }
@@ -150,8 +149,7 @@ pub fn backend_memory(site: &Site) -> Table {
     Table {
         title: "Memory of a backend",
         explanation:
-            "What the process has written to and shares with no other (`Private_Dirty` of \
-                      private mappings), with `token_cache_size` at its default of 128. After each \
+            "Memory that the process has written to and shares with no other, with `token_cache_size` at its default of 128. After each \
                       token the session reads `auth.user_id()` and a claim; the control does the \
                       same with a setting."
                 .to_owned(),

@@ -337,14 +337,15 @@ pub(crate) fn end_transaction() {
 
 #[inline(always)]
 fn is_ready() -> bool {
-    pg::statement_start() < READY.ready_until.get() || is_believed()
+    let statement_start = pg::statement_start();
+    statement_start < READY.ready_until.get() || is_believed(statement_start)
 }
 
 /// Whether believed claims are ready. It cannot fail.
 #[cold]
 #[inline(never)]
-fn is_believed() -> bool {
-    pg::statement_start() < READY.believed_until.get() && REQUEST_CLAIMS.is_watched(CLAIMS_CHANGED)
+fn is_believed(statement_start: Timestamp) -> bool {
+    statement_start < READY.believed_until.get() && REQUEST_CLAIMS.is_watched(CLAIMS_CHANGED)
 }
 
 /// A reader's value, where it is known without further ado.

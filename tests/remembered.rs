@@ -180,7 +180,7 @@ fn what_is_configured_is_read_where_it_counts() {
     let tenant = cluster.as_role("postgres").database("tenant");
     tenant.client().execute("CREATE EXTENSION pg_session_jwt", &[]).unwrap();
     let tokens = keys.map(|key| key.sign(&json!({"sub": "alice", "exp": now() + 600})));
-    let mut outcomes = |client: &mut Wire| tokens.each_ref().map(|token| init(client, token));
+    let outcomes = |client: &mut Wire| tokens.each_ref().map(|token| init(client, token));
     let connect_to =
         |database: &str| Wire::connect(&cluster.as_role("app").database(database)).unwrap();
     let mut sessions = ["tenant", "postgres"].map(connect_to);
