@@ -365,6 +365,9 @@ impl ForeignVariable {
     /// Has `assign` called whenever the setting is given another value; whether that is possible.
     /// It is where the setting is a placeholder of Postgres', whose record has room for a hook.
     pub(crate) fn watch(&self, assign: ForeignAssignHook) -> bool {
+        if self.is_watched(assign) {
+            return true;
+        }
         let Some((record, place)) = place_of(self.name) else {
             return false;
         };
