@@ -482,6 +482,10 @@ fn storm(site: &Site, pooler: &Pooler, storm: Storm) -> Tally {
 }
 
 impl Storm {
+    /// A short one, in which enough goes wrong all the same.
+    const SHORT: Storm =
+        Storm { transactions: 3_000, kill: Duration::from_millis(5), ..Storm::USUAL };
+
     const USUAL: Storm = Storm {
         transactions: 10_000,
         careless: false,
@@ -504,6 +508,7 @@ fn assert_stormy(tally: &Tally) {
     ] {
         assert!(tally.get(what) > 0, "no {what}: {}", tally.say());
     }
+    println!("{}", tally.say());
 }
 
 #[test]
@@ -519,7 +524,7 @@ fn many_clients_in_transaction_mode() {
 fn many_clients_in_session_mode() {
     let site = Site::new("session");
     let pooler = site.cluster.pooler("session", &[("default_pool_size", "60")]);
-    let plan = Storm { transactions: 3_000, careless: true, leave: true, ..Storm::USUAL };
+    let plan = Storm { transactions: 8_000, careless: true, leave: true, ..Storm::SHORT };
     assert_stormy(&storm(&site, &pooler, plan));
 }
 
@@ -527,7 +532,7 @@ fn many_clients_in_session_mode() {
 fn many_clients_in_statement_mode() {
     let site = Site::new("session");
     let pooler = site.cluster.pooler("statement", &[("default_pool_size", "5")]);
-    let plan = Storm { transactions: 3_000, blocks: false, ..Storm::USUAL };
+    let plan = Storm { blocks: false, ..Storm::SHORT };
     assert_stormy(&storm(&site, &pooler, plan));
 }
 
