@@ -237,18 +237,12 @@ impl Number<'_> {
 
     /// The largest integer not above the number, where `i64` holds it.
     pub(crate) fn floor(&self) -> Option<i64> {
-        if let Some(integer) = self.as_i64() {
-            return Some(integer);
-        }
         let (truncated, exact, negative) = self.truncate()?;
         if negative && !exact { truncated.checked_sub(1) } else { Some(truncated) }
     }
 
     /// The smallest integer not below the number, where `i64` holds it.
     pub(crate) fn ceil(&self) -> Option<i64> {
-        if let Some(integer) = self.as_i64() {
-            return Some(integer);
-        }
         let (truncated, exact, negative) = self.truncate()?;
         if negative || exact { Some(truncated) } else { truncated.checked_add(1) }
     }
@@ -264,6 +258,10 @@ impl Number<'_> {
 
     /// The integer part, whether that is the whole number, and whether it is below zero.
     fn truncate(&self) -> Option<(i64, bool, bool)> {
+        // As nearly all are.
+        if let Some(integer) = self.as_i64() {
+            return Some((integer, true, integer < 0));
+        }
         let Decimal { negative, digits, point, .. } = self.decimal()?;
         if digits.is_empty() {
             return Some((0, true, negative));
