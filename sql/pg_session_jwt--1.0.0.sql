@@ -95,3 +95,154 @@ CREATE FUNCTION @extschema@.claim(path text) RETURNS text
     AS 'MODULE_PATHNAME', 'pg_session_jwt_claim';
 COMMENT ON FUNCTION @extschema@.claim(text) IS
     'a claim as text, by its name, or by a JSON Pointer where the path begins with a slash; NULL where there is none';
+
+-- Whom the database trusts, beside the settings. The functions read the table itself, whoever calls
+-- them, and know the columns by their places.
+
+CREATE TABLE @extschema@.providers (
+    name text COLLATE "C" NOT NULL,
+    issuer text COLLATE "C",
+    audience text[],
+    jwks json,
+    secret text,
+    jwks_url text,
+    algorithms text[],
+    leeway integer,
+    required_claims text[],
+    user_id_claim text,
+    role_claim text,
+    allowed_roles text[],
+    monotonic_jti boolean,
+    typ text[],
+    keep_keys integer,
+    -- From here on, what the background worker has found.
+    fetched_jwks json,
+    fetched_from text,
+    keys_url text,
+    etag text,
+    last_modified text,
+    last_fetch timestamptz,
+    last_demand timestamptz,
+    next_refresh timestamptz,
+    last_success timestamptz,
+    failures integer NOT NULL DEFAULT 0,
+    last_error text,
+    passed_over text,
+    CONSTRAINT providers_pkey PRIMARY KEY (name),
+    CONSTRAINT providers_issuer_key UNIQUE (issuer)
+);
+CREATE UNIQUE INDEX providers_without_issuer ON @extschema@.providers ((true)) WHERE issuer IS NULL;
+REVOKE ALL ON @extschema@.providers FROM PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.providers', '');
+COMMENT ON TABLE @extschema@.providers IS
+    'identity providers whose tokens the database believes, and the keys that were fetched for them';
+COMMENT ON COLUMN @extschema@.providers.fetched_jwks IS 'the usable keys that were fetched last';
+COMMENT ON COLUMN @extschema@.providers.fetched_from IS 'the URL that was asked for them';
+COMMENT ON COLUMN @extschema@.providers.keys_url IS
+    'the URL that gave them, which is another one where discovery named it';
+COMMENT ON COLUMN @extschema@.providers.last_fetch IS 'when keys were asked for last';
+COMMENT ON COLUMN @extschema@.providers.last_demand IS
+    'when keys were asked for last because no key was known for a token';
+COMMENT ON COLUMN @extschema@.providers.next_refresh IS
+    'when the next token that is presented has keys fetched again';
+COMMENT ON COLUMN @extschema@.providers.last_success IS 'when keys were fetched last';
+COMMENT ON COLUMN @extschema@.providers.failures IS 'how often fetching has failed since then';
+COMMENT ON COLUMN @extschema@.providers.last_error IS 'why it failed the last time';
+COMMENT ON COLUMN @extschema@.providers.passed_over IS 'keys that cannot be used, and why';
+
+CREATE FUNCTION @extschema@.check_provider() RETURNS trigger
+    LANGUAGE c
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_check_provider';
+REVOKE ALL ON FUNCTION @extschema@.check_provider() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.check_provider() IS
+    'checks a provider, and has every session look at its token again where one changes';
+CREATE TRIGGER check_provider BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.providers
+    FOR EACH ROW EXECUTE FUNCTION @extschema@.check_provider();
+-- Whatever writes them: also a replica's worker.
+ALTER TABLE @extschema@.providers ENABLE ALWAYS TRIGGER check_provider;
+
+CREATE FUNCTION @extschema@.add_provider(
+    name text,
+    issuer text DEFAULT NULL,
+    jwks_url text DEFAULT NULL,
+    jwks json DEFAULT NULL,
+    secret text DEFAULT NULL,
+    audience text[] DEFAULT NULL,
+    algorithms text[] DEFAULT NULL,
+    leeway integer DEFAULT NULL,
+    required_claims text[] DEFAULT NULL,
+    user_id_claim text DEFAULT NULL,
+    role_claim text DEFAULT NULL,
+    allowed_roles text[] DEFAULT NULL,
+    monotonic_jti boolean DEFAULT NULL,
+    typ text[] DEFAULT NULL,
+    keep_keys integer DEFAULT NULL
+) RETURNS void
+    LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    INSERT INTO @extschema@.providers (
+        name, issuer, audience, jwks, secret, jwks_url, algorithms, leeway, required_claims,
+        user_id_claim, role_claim, allowed_roles, monotonic_jti, typ, keep_keys
+    ) VALUES (
+        add_provider.name, add_provider.issuer, add_provider.audience, add_provider.jwks,
+        add_provider.secret, add_provider.jwks_url, add_provider.algorithms, add_provider.leeway,
+        add_provider.required_claims, add_provider.user_id_claim, add_provider.role_claim,
+        add_provider.allowed_roles, add_provider.monotonic_jti, add_provider.typ,
+        add_provider.keep_keys
+    );
+END;
+COMMENT ON FUNCTION @extschema@.add_provider IS
+    'trusts an identity provider from the end of the transaction on; whoever may insert into auth.providers may call it';
+
+CREATE FUNCTION @extschema@.remove_provider(name text) RETURNS void
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    DELETE FROM @extschema@.providers p WHERE p.name = remove_provider.name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'provider does not exist' USING
+            ERRCODE = 'undefined_object',
+            DETAIL = pg_catalog.format('No row of auth.providers has the name %I.', remove_provider.name);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.remove_provider(text) IS
+    'trusts an identity provider no more; whoever may delete from auth.providers may call it';
+
+CREATE FUNCTION @extschema@.refresh_provider(name text) RETURNS jsonb
+    LANGUAGE c VOLATILE STRICT
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_refresh_provider';
+COMMENT ON FUNCTION @extschema@.refresh_provider(text) IS
+    'fetches a provider''s keys now, and tells which were added, removed and kept; whoever may update auth.providers may call it';
+
+CREATE FUNCTION @extschema@.provider_keys(provider @extschema@.providers) RETURNS jsonb
+    LANGUAGE c STABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_provider_keys';
+COMMENT ON FUNCTION @extschema@.provider_keys(@extschema@.providers) IS
+    'the key ids and algorithms that a provider''s tokens are verified with';
+
+CREATE VIEW @extschema@.provider_status AS
+    SELECT
+        name,
+        issuer,
+        CASE
+            WHEN secret IS NOT NULL THEN 'secret'
+            WHEN jwks IS NOT NULL THEN 'jwks'
+            WHEN jwks_url IS NOT NULL THEN 'jwks_url'
+            ELSE 'discovery'
+        END AS source,
+        audience,
+        @extschema@.provider_keys(p) AS keys,
+        passed_over,
+        last_fetch,
+        last_success,
+        pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) last_success AS keys_age,
+        next_refresh,
+        failures,
+        last_error
+    FROM @extschema@.providers p;
+REVOKE ALL ON @extschema@.provider_status FROM PUBLIC;
+GRANT SELECT ON @extschema@.provider_status TO pg_monitor;
+COMMENT ON VIEW @extschema@.provider_status IS
+    'identity providers, their keys by id, and how fetching them goes; no secrets';

@@ -56,9 +56,4 @@ impl<T> TokenCache<T> {
             self.weight -= oldest.weight;
         }
     }
-
-    /// Forgets all.
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
-    }
 }

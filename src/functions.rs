@@ -1,9 +1,13 @@
 //! The SQL functions. `sql/` declares them; each is one line here.
 
-use crate::pg::error;
+use session_jwt::{Provider, Rejection, json_string};
+
+use crate::pg::datum::Varlena;
 use crate::pg::function::{self, Arguments, Outcome, SettingChange, sql_function};
+use crate::pg::table::Change;
+use crate::pg::{error, secrets};
 use crate::session::{self, Value};
-use crate::{keyring, settings};
+use crate::{keyring, refresh, settings};
 
 macro_rules! reader {
     ($symbol:ident, $finfo:ident, $value:expr) => {
@@ -37,13 +41,28 @@ sql_function!(
     session_init
 );
 
+sql_function!(
+    pg_session_jwt_refresh_provider,
+    pg_finfo_pg_session_jwt_refresh_provider,
+    call,
+    refresh_provider
+);
+sql_function!(
+    pg_session_jwt_provider_keys,
+    pg_finfo_pg_session_jwt_provider_keys,
+    call,
+    provider_keys
+);
+sql_function!(
+    pg_session_jwt_check_provider,
+    pg_finfo_pg_session_jwt_check_provider,
+    call_trigger,
+    check_provider
+);
+
 /// `auth.init()`
 fn init(_: &Arguments) -> Outcome {
-    let (verifier, _) = keyring::verifier()?;
-    if verifier.providers().is_empty() {
-        return Err(keyring::no_key());
-    }
-    for provider in verifier.providers() {
+    for provider in keyring::configured()?.providers() {
         for key in provider.keys().unusable() {
             error::warn(
                 &format!(
@@ -72,4 +91,49 @@ fn session_init(arguments: &Arguments) -> SettingChange<'_> {
 fn verify(arguments: &Arguments) -> Outcome {
     let token = arguments.text(0).unwrap_or_default();
     Ok(Some(function::copied(&session::claims_of(token)?)))
+}
+
+/// `auth.refresh_provider(name text)`
+fn refresh_provider(arguments: &Arguments) -> Outcome {
+    let changes = refresh::order(&arguments.utf8(0)?)?;
+    Ok(Some(function::copied(&jsonb(&changes)?)))
+}
+
+/// `auth.provider_keys(provider auth.providers)`
+fn provider_keys(arguments: &Arguments) -> Outcome {
+    let Some(document) = arguments.document(0) else {
+        return Ok(None);
+    };
+    let keys = match Provider::from_row(&document) {
+        Ok(provider) => {
+            let keys = provider.keys().usable().map(|(kid, algorithms)| {
+                let kid = kid.map_or_else(|| "null".to_owned(), json_string);
+                let algorithms: Vec<String> =
+                    algorithms.iter().map(|algorithm| json_string(algorithm.name())).collect();
+                let algorithms = algorithms.join(", ");
+                format!("{{\"kid\": {kid}, \"algorithms\": [{algorithms}]}}")
+            });
+            keys.collect::<Vec<_>>().join(", ")
+        }
+        // Nothing that the trigger has let in.
+        Err(_) => String::new(),
+    };
+    Ok(Some(function::copied(&jsonb(&format!("[{keys}]"))?)))
+}
+
+/// `auth.check_provider()`, the trigger of `auth.providers`
+fn check_provider(change: &Change) -> Result<(), Rejection> {
+    secrets::conceal_statement();
+    if let Some(document) = &change.new {
+        let provider = Provider::from_row(document)?;
+        let is_wanting = provider.remote().is_some() && provider.keys().is_empty();
+        if is_wanting && change.old != change.new {
+            refresh::at_commit(provider.name());
+        }
+    }
+    Ok(())
+}
+
+fn jsonb(json: &str) -> Result<Varlena, Rejection> {
+    Varlena::jsonb(json).map_err(|_| session::unrepresentable())
 }

@@ -1,39 +1,343 @@
-//! What the settings say about whom to trust, as a verifier that is made when it is needed.
+//! Whom this backend trusts: the providers in the settings, and those in the table `auth.providers`,
+//! each looked up when a token names its issuer. Where both serve one issuer, the settings do.
+//!
+//! Nothing here is told what has changed, only that something has: then the epoch goes on, and
+//! whatever was found before is looked at again before it counts.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use session_jwt::{Code, Provider, Rejection, Verifier};
+use session_jwt::{
+    Claims, Code, Provider, Rejection, Unverified, Verifier, authenticate, no_key_configured,
+};
 
-use crate::pg::{self, BackendLocal};
+use crate::pg::table::{Row, Rows, Table};
+use crate::pg::{self, BackendLocal, Timestamp, seconds};
 use crate::settings::{JWK, PROVIDERS};
-use crate::{audit, session};
+use crate::{audit, refresh, session};
 
 type Loaded = Result<Rc<Verifier>, Rejection>;
 
+/// The settings, and whether they have changed since they were read.
 static LOADED: BackendLocal<RefCell<Option<Loaded>>> = BackendLocal::new(RefCell::new(None));
 static STALE: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(true));
 
-/// Counts how often the configuration was made anew: what was verified under an earlier one
-/// counts no more.
-static EDITION: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
+/// Counts the changes of settings and table that this backend has heard of.
+static EPOCH: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(1));
+
+/// The rows that were found, by issuer; the empty one, which none can have, stands for none.
+static ROWS: BackendLocal<RefCell<Option<Found>>> = BackendLocal::new(RefCell::new(None));
+
+type Found = HashMap<Box<str>, Rc<Known>>;
+
+/// A row that was found.
+struct Known {
+    /// The epoch in which it was read.
+    epoch: u64,
+    row: Row,
+    provider: Result<Arc<Provider>, Rejection>,
+}
 
 /// The name of the provider that `pg_session_jwt.jwk` makes.
 const JWK_PROVIDER: &str = "pg_session_jwt.jwk";
 
-/// Notes that a document has changed. It may run while the backend is not able to do anything.
+/// The provider that a token was verified for, and for how long nobody needs to look again.
+pub(crate) struct Trust {
+    provider: Arc<Provider>,
+    epoch: Cell<u64>,
+    ends: Cell<Timestamp>,
+    due: Cell<Timestamp>,
+}
+
+/// A provider as it is in this epoch.
+struct Chosen {
+    provider: Arc<Provider>,
+    epoch: u64,
+    /// Its row, where its keys are fetched.
+    remote: Option<Rc<Known>>,
+}
+
+/// Why a token was refused, and whether newer keys could change that.
+struct Refused {
+    rejection: Rejection,
+    missing: Option<Missing>,
+}
+
+/// A key that is not there.
+struct Missing {
+    known: Rc<Known>,
+    kid: Option<String>,
+}
+
+/// Notes that a document in a setting has changed. It may run while the backend is not able to do
+/// anything.
 pub(crate) fn forget() {
     STALE.set(true);
+    table_changed();
+}
+
+/// Notes that rows of the table may have changed. As above.
+pub(crate) fn table_changed() {
+    EPOCH.set(EPOCH.get() + 1);
     session::forget();
 }
 
-/// The verifier for the settings as they are, and the number of its edition.
-pub(crate) fn verifier() -> Result<(Rc<Verifier>, u64), Rejection> {
+/// The count of changes.
+pub(crate) fn epoch() -> u64 {
+    EPOCH.get()
+}
+
+/// Verifies everything about a token but its times. Where its key is unknown and its provider's keys
+/// are fetched, this waits for newer ones and tries once more.
+pub(crate) fn verify(token: &str) -> Result<(Claims, Trust), Rejection> {
+    let refused = match attempt(token) {
+        Ok(verified) => return Ok(verified),
+        Err(refused) => refused,
+    };
+    let (Some(missing), Some(table)) = (refused.missing, Table::find()) else {
+        return Err(refused.rejection);
+    };
+    let name = &missing.known.row.name;
+    match refresh::on_demand(table, name, |row| missing.has_come(row)) {
+        Ok(()) => {
+            // The row may be seen before word of it has come.
+            table_changed();
+            attempt(token).map_err(|refused| refused.rejection)
+        }
+        Err(why) => {
+            let detail = refused.rejection.detail().unwrap_or_default();
+            let detail = format!("{detail} {why}");
+            Err(refused.rejection.with_detail(detail))
+        }
+    }
+}
+
+fn attempt(token: &str) -> Result<(Claims, Trust), Refused> {
+    // What the choice was, though it comes to nothing.
+    let chosen = Cell::new(None);
+    let outcome = authenticate(token, |unverified| {
+        let found = choose(unverified.issuer)?.ok_or_else(|| nobody(unverified))?;
+        let provider = Arc::clone(&found.provider);
+        let is_old = found.ends() <= pg::now();
+        let is_known = unverified.kid.is_some_and(|kid| provider.keys().has_kid(kid));
+        let missing = found.remote.clone().filter(|_| is_old || !is_known);
+        let kid = unverified.kid.map(str::to_owned);
+        chosen.set(Some((found, missing.map(|known| Missing { known, kid }))));
+        if is_old { Err(too_old()) } else { Ok(provider) }
+    });
+    match (outcome, chosen.take()) {
+        (Ok(claims), Some((found, _))) => {
+            found.refresh_when_due();
+            Ok((claims, Trust::of(found)))
+        }
+        // Nothing is accepted without a choice.
+        (Ok(_), None) => Err(Refused { rejection: no_key_configured(Code::NoKey), missing: None }),
+        (Err(rejection), chosen) => {
+            let about_keys =
+                matches!(rejection.code(), Code::NoKey | Code::Signature | Code::Algorithm);
+            let missing = chosen.and_then(|(_, missing)| missing).filter(|_| about_keys);
+            Err(Refused { rejection, missing })
+        }
+    }
+}
+
+/// Whether a token that was verified before would be again, for the same provider with the same
+/// keys.
+pub(crate) fn is_current(trust: &Trust, issuer: Option<&str>) -> bool {
+    let until = trust.ends.get().min(trust.due.get());
+    if trust.epoch.get() == EPOCH.get() && (until == Timestamp::MAX || pg::now() < until) {
+        return true;
+    }
+    match choose(issuer) {
+        Ok(Some(found))
+            if Arc::ptr_eq(&found.provider, &trust.provider) && pg::now() < found.ends() =>
+        {
+            found.refresh_when_due();
+            trust.renew(&found);
+            true
+        }
+        _ => false,
+    }
+}
+
+impl Trust {
+    fn of(chosen: Chosen) -> Self {
+        let (epoch, ends, due) = (chosen.epoch, chosen.ends(), chosen.due());
+        Self {
+            provider: chosen.provider,
+            epoch: Cell::new(epoch),
+            ends: Cell::new(ends),
+            due: Cell::new(due),
+        }
+    }
+
+    fn renew(&self, chosen: &Chosen) {
+        self.epoch.set(chosen.epoch);
+        self.ends.set(chosen.ends());
+        self.due.set(chosen.due());
+    }
+
+    /// The first moment at which the keys are too old.
+    pub(crate) fn ends(&self) -> Timestamp {
+        self.ends.get()
+    }
+}
+
+impl Chosen {
+    /// The first moment at which its keys are too old.
+    fn ends(&self) -> Timestamp {
+        self.remote.as_ref().map_or(Timestamp::MAX, |known| known.ends())
+    }
+
+    /// When its keys are to be fetched again.
+    fn due(&self) -> Timestamp {
+        let due = |known: &Rc<Known>| known.row.fetching.next_refresh.unwrap_or(Timestamp::MIN);
+        self.remote.as_ref().map_or(Timestamp::MAX, due)
+    }
+
+    fn refresh_when_due(&self) {
+        if let Some(known) = &self.remote
+            && refresh::is_due(&known.row, pg::now())
+            && let Some(table) = Table::find()
+        {
+            refresh::when_due(table, &known.row);
+        }
+    }
+}
+
+impl Known {
+    fn ends(&self) -> Timestamp {
+        ends(&self.row, self.provider.as_ref().ok())
+    }
+
+    fn is_remote(&self) -> bool {
+        self.provider.as_ref().is_ok_and(|provider| provider.remote().is_some())
+    }
+}
+
+/// The first moment at which the keys of a row are too old; never where there are none, or they are
+/// its own.
+fn ends(row: &Row, provider: Option<&Arc<Provider>>) -> Timestamp {
+    let remote = provider.filter(|provider| !provider.keys().is_empty());
+    match remote.and_then(|provider| provider.remote()) {
+        Some(remote) => {
+            let fetched = row.fetching.last_success.unwrap_or(Timestamp::MIN);
+            fetched.saturating_add(seconds(remote.keep_keys()))
+        }
+        None => Timestamp::MAX,
+    }
+}
+
+impl Missing {
+    /// Whether it is in a row that was read anew.
+    fn has_come(&self, row: &Row) -> bool {
+        let provider = match Provider::from_row(&row.document) {
+            Ok(provider) => Arc::new(provider),
+            Err(_) => return false,
+        };
+        if ends(row, Some(&provider)) <= pg::now() {
+            return false;
+        }
+        match &self.kid {
+            Some(kid) => provider.keys().has_kid(kid),
+            // Any other keys may have it.
+            None => row.document != self.known.row.document,
+        }
+    }
+}
+
+fn too_old() -> Rejection {
+    Rejection::new(Code::NoKey, "provider's keys are too old")
+        .with_detail("None have been fetched for longer than its keep_keys allows.")
+}
+
+/// The provider of an issuer; for an issuer that is nobody's, the one that names none.
+fn choose(issuer: Option<&str>) -> Result<Option<Chosen>, Rejection> {
+    let settings = settings()?;
+    for key in issuer.map(Some).into_iter().chain([None]) {
+        // Before anything is read: what changes meanwhile is looked at again.
+        let epoch = EPOCH.get();
+        if let Some(provider) = settings.provider_of(key) {
+            return Ok(Some(Chosen { provider: Arc::clone(provider), epoch, remote: None }));
+        }
+        if let Some(known) = known(key) {
+            let provider = known.provider.clone()?;
+            let remote = known.is_remote().then_some(known);
+            return Ok(Some(Chosen { provider, epoch, remote }));
+        }
+    }
+    Ok(None)
+}
+
+/// The row of that issuer, or of none.
+fn known(issuer: Option<&str>) -> Option<Rc<Known>> {
+    let (key, epoch) = (issuer.unwrap_or_default(), EPOCH.get());
+    let before = ROWS.borrow().as_ref().and_then(|rows| rows.get(key).cloned());
+    if let Some(known) = &before
+        && known.epoch == epoch
+    {
+        let is_settled = || {
+            let now = pg::now();
+            !refresh::is_due(&known.row, now) && now < known.ends()
+        };
+        if !known.is_remote() || is_settled() {
+            return before;
+        }
+    }
+    let row = Table::find().and_then(|table| table.row(Rows::Serving(issuer)));
+    let found = row.map(|row| {
+        let provider = match &before {
+            Some(known) if known.row.document == row.document => known.provider.clone(),
+            _ => Provider::from_row(&row.document).map(Arc::new),
+        };
+        Rc::new(Known { epoch, row, provider })
+    });
+    let mut rows = ROWS.borrow_mut();
+    let rows = rows.get_or_insert_default();
+    match &found {
+        Some(known) => rows.insert(key.into(), Rc::clone(known)),
+        None => rows.remove(key),
+    };
+    found
+}
+
+fn nobody(unverified: &Unverified<'_>) -> Rejection {
+    // More than a message names.
+    const ENOUGH: usize = 12;
+    let settings = settings().unwrap_or_default();
+    let of_settings = settings.providers().iter().filter_map(|provider| provider.issuer());
+    let mut issuers: Vec<String> = of_settings.take(ENOUGH).map(str::to_owned).collect();
+    let mut any = !settings.providers().is_empty();
+    if let Some(table) = Table::find() {
+        table.read(Rows::All, |row| {
+            any = true;
+            issuers.extend(row.issuer);
+            issuers.len() < ENOUGH
+        });
+    }
+    unverified.no_provider(!any, issuers.iter().map(String::as_str))
+}
+
+/// The settings' providers, for `auth.init()`.
+///
+/// # Errors
+/// Where there are none, and none in the table.
+pub(crate) fn configured() -> Result<Rc<Verifier>, Rejection> {
+    let settings = settings()?;
+    let is_row = || Table::find().and_then(|table| table.row(Rows::All)).is_some();
+    if settings.providers().is_empty() && !is_row() {
+        return Err(no_key_configured(Code::Configuration));
+    }
+    Ok(settings)
+}
+
+fn settings() -> Loaded {
     if STALE.get() {
         let loaded = load().map(Rc::new);
         let warn = loaded.as_ref().is_ok_and(|verifier| readable_secret(verifier));
         LOADED.replace(Some(loaded));
-        EDITION.set(EDITION.get() + 1);
         // Only now: had anything above failed, the keys before would have stayed in force.
         STALE.set(false);
         if warn {
@@ -41,16 +345,9 @@ pub(crate) fn verifier() -> Result<(Rc<Verifier>, u64), Rejection> {
         }
     }
     match &*LOADED.borrow() {
-        Some(Ok(verifier)) => Ok((Rc::clone(verifier), EDITION.get())),
-        Some(Err(rejection)) => Err(rejection.clone()),
-        None => Err(no_key()),
+        Some(loaded) => loaded.clone(),
+        None => Ok(Rc::default()),
     }
-}
-
-/// What is wrong where nothing is configured.
-pub(crate) fn no_key() -> Rejection {
-    Rejection::new(Code::Configuration, "no key is configured")
-        .with_hint("Set pg_session_jwt.jwk or pg_session_jwt.providers.")
 }
 
 fn load() -> Result<Verifier, Rejection> {

@@ -1,8 +1,9 @@
 //! pg_session_jwt: a Postgres session knows who is asking, because the backend verified the JWT
 //! itself. `ARCHITECTURE.md` is the map.
 //!
-//! [`settings`] says what may be configured and by whom; [`keyring`] turns it into a verifier;
-//! [`session`] keeps the identity, [`cache`] the tokens verified before; [`functions`] are what SQL calls; [`audit`] writes the log;
+//! [`settings`] says what may be configured and by whom; [`keyring`] finds the provider of a token,
+//! there or in the table; [`refresh`] has providers' keys fetched; [`session`] keeps the identity,
+//! [`cache`] the tokens verified before; [`functions`] are what SQL calls; [`audit`] writes the log;
 //! [`pg`] is the only module that touches Postgres itself.
 
 #![deny(unsafe_code)]
@@ -13,10 +14,12 @@ mod functions;
 mod keyring;
 #[allow(unsafe_code)]
 mod pg;
+mod refresh;
 mod session;
 mod settings;
 
 pg::module_entry!(on_load);
+pg::worker::worker_entry!(refresh::work);
 
 /// What loading the library does, in the postmaster or in a backend: nothing but registering.
 fn on_load() {
@@ -24,6 +27,10 @@ fn on_load() {
     pg::hold_interrupts(|| {
         pg::secrets::guard();
         settings::register();
-        pg::on_transaction_end(session::end_transaction);
+        pg::table::on_change(keyring::table_changed);
+        pg::on_transaction_end(|committed| {
+            session::end_transaction();
+            refresh::end_transaction(committed);
+        });
     });
 }

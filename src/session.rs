@@ -11,7 +11,9 @@ use std::rc::Rc;
 
 use session_jwt::{ClaimPath, Claims, Code, MAX_TOKEN_BYTES, Rejection};
 
+use crate::audit;
 use crate::cache::TokenCache;
+use crate::keyring::{self, Trust};
 use crate::pg::datum::{
     Reference, Unrepresentable, Varlena, from_server_encoding, jsonb_text, parse_uuid,
 };
@@ -21,7 +23,6 @@ use crate::pg::{self, BackendLocal, Timestamp, error, secrets};
 use crate::settings::{
     IDENTITY_SCOPE, JWT, JWT_NAME, TOKEN_CACHE_SIZE, TRANSACTION_SCOPE, TRUST_REQUEST_CLAIMS,
 };
-use crate::{audit, keyring};
 
 /// The values that readers return.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,8 @@ struct Identity {
     role: Option<Varlena>,
     email: Option<Varlena>,
     found: RefCell<Found>,
+    /// None where nobody was asked to verify the claims.
+    trust: Option<Trust>,
 }
 
 /// What `auth.claim()` has found in an identity's claims, by path in the database's encoding. All
@@ -76,7 +79,7 @@ const NOBODY: u64 = 0;
 static LAST_NUMBER: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(NOBODY));
 
 impl Identity {
-    fn new(claims: Claims) -> Result<Rc<Self>, Rejection> {
+    fn new(claims: Claims, trust: Option<Trust>) -> Result<Rc<Self>, Rejection> {
         let text = |value: Option<&str>| value.map(Varlena::text).transpose();
         let build = || -> Result<_, Unrepresentable> {
             Ok((
@@ -91,7 +94,7 @@ impl Identity {
         let number = LAST_NUMBER.get() + 1;
         LAST_NUMBER.set(number);
         let found = RefCell::default();
-        Ok(Rc::new(Self { number, claims, user_id, uid, jsonb, role, email, found }))
+        Ok(Rc::new(Self { number, claims, user_id, uid, jsonb, role, email, found, trust }))
     }
 
     /// The most memory that what `auth.claim()` has found may take, in bytes.
@@ -139,7 +142,13 @@ impl Identity {
 
     /// The first moment at which it is no longer valid.
     fn expires_at(&self) -> Timestamp {
-        self.claims.valid_until().map_or(Timestamp::MAX, pg::from_unix)
+        let expires = self.claims.valid_until().map_or(Timestamp::MAX, pg::from_unix);
+        self.trust.as_ref().map_or(expires, |trust| expires.min(trust.ends()))
+    }
+
+    /// Whether its provider would vouch for it now, with the same keys.
+    fn is_current(&self) -> bool {
+        self.trust.as_ref().is_none_or(|trust| keyring::is_current(trust, self.claims.issuer()))
     }
 }
 
@@ -197,8 +206,6 @@ struct State {
     presented_limit: usize,
     /// Tokens verified before.
     cache: TokenCache<Identity>,
-    /// The edition of the keyring under which all these were verified.
-    edition: u64,
     /// The last `request.jwt.claims` that was read, and what it said.
     trusted: Option<(Box<[u8]>, Rc<Identity>)>,
     /// The last `jti` that each provider with `monotonic_jti` has presented here.
@@ -481,21 +488,25 @@ fn check_times(claims: &Claims) -> Result<(), Rejection> {
 /// Everything about the token with that number but its times, remembered from an earlier time where
 /// possible.
 fn verified(token: &[u8], generation: u64) -> Result<Rc<Identity>, Rejection> {
-    let (verifier, edition) = keyring::verifier()?;
     if token.len() > MAX_TOKEN_BYTES {
         return Err(too_long("token is too long"));
     }
-    if let Some(identity) = with_state(|state| state.known(token, generation, edition)) {
+    if let Some(identity) = with_state(|state| state.known(token, generation))
+        && identity.is_current()
+    {
         return Ok(identity);
     }
     let text = std::str::from_utf8(token).map_err(|_| {
         Rejection::new(Code::Malformed, "token is not base64url")
             .with_detail("It has a byte that is not ASCII.")
     })?;
-    let identity = Identity::new(verifier.authenticate(text)?)?;
+    let (claims, trust) = keyring::verify(text)?;
+    let identity = Identity::new(claims, Some(trust))?;
     error::debug("token signature verified");
     with_state(|state| {
         state.cache.put(token, &identity, identity.size(), TOKEN_CACHE_SIZE.get());
+        // Whoever it was before counts no more.
+        state.presented.retain(|(number, _)| *number != generation);
         state.hold(generation, &identity);
     });
     Ok(identity)
@@ -508,13 +519,8 @@ fn too_long(message: &'static str) -> Rejection {
 }
 
 impl State {
-    /// Whose the token is, if it was verified before under the same keys.
-    fn known(&mut self, token: &[u8], generation: u64, edition: u64) -> Option<Rc<Identity>> {
-        if self.edition != edition {
-            self.edition = edition;
-            self.cache.clear();
-            self.presented.clear();
-        }
+    /// Whose the token was when it was verified before.
+    fn known(&mut self, token: &[u8], generation: u64) -> Option<Rc<Identity>> {
         let presented = self.presented.iter().rev().find(|(number, _)| *number == generation);
         if let Some((_, identity)) = presented {
             return Some(Rc::clone(identity));
@@ -539,6 +545,7 @@ impl State {
 /// Finds out who the session is, for the current statement and as long as nothing changes.
 fn resolve() -> Result<(), Rejection> {
     forget();
+    let epoch = keyring::epoch();
     let token = JWT.with(|token| token.get(..=MAX_TOKEN_BYTES).unwrap_or(token).to_vec());
     if token.is_empty() {
         return resolve_without_token();
@@ -567,7 +574,10 @@ fn resolve() -> Result<(), Rejection> {
     identity.claims.check_expiry(pg::to_unix(pg::statement_start()))?;
     let until = identity.expires_at();
     install(Some(identity));
-    READY.ready_until.set(until);
+    // Had anything changed meanwhile, the next read looks again.
+    if epoch == keyring::epoch() {
+        READY.ready_until.set(until);
+    }
     Ok(())
 }
 
@@ -641,7 +651,7 @@ fn trusted(text: &[u8]) -> Result<Rc<Identity>, Rejection> {
             .with_detail("It cannot be converted to UTF-8.")
     })?;
     let claims = Claims::trusted(&json).map_err(of_request_claims)?;
-    let identity = Identity::new(claims)?;
+    let identity = Identity::new(claims, None)?;
     error::debug("request.jwt.claims have been read");
     with_state(|state| state.trusted = Some((text.into(), Rc::clone(&identity))));
     Ok(identity)
@@ -673,12 +683,12 @@ pub(crate) fn claims_of(token: &[u8]) -> Result<Varlena, Rejection> {
         return Err(too_long("token is too long"));
     }
     let text = String::from_utf8_lossy(token);
-    let (verifier, _) = keyring::verifier()?;
-    let claims = verifier.verify(&text, pg::to_unix(pg::now()))?;
+    let (claims, _) = keyring::verify(&text)?;
+    check_times(&claims)?;
     Varlena::jsonb(claims.json()).map_err(|Unrepresentable| unrepresentable())
 }
 
-fn unrepresentable() -> Rejection {
+pub(crate) fn unrepresentable() -> Rejection {
     Rejection::new(Code::Claim, "claim cannot be held by jsonb")
         .with_detail("The database's encoding lacks a character, or jsonb a value.")
 }

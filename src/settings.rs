@@ -7,11 +7,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
+use std::ops::RangeInclusive;
 
 use session_jwt::{Code, KeySet, Provider, Rejection, Verifier};
 
 use crate::pg::guc::{
     self, BoolVariable, EnumVariable, IntVariable, Privilege, Source, TextVariable, TokenVariable,
+    Unit,
 };
 use crate::pg::{self, BackendLocal, error};
 use crate::{keyring, session};
@@ -53,7 +55,17 @@ pub(crate) const TRANSACTION_SCOPE: i32 = 1;
 /// How many verified tokens the backend remembers; 0 for none.
 pub(crate) static TOKEN_CACHE_SIZE: IntVariable = IntVariable::new(128);
 
-const LARGEST_TOKEN_CACHE: i32 = 65_536;
+const TOKEN_CACHE_SIZES: RangeInclusive<i32> = 0..=65_536;
+
+/// A file with certificates of authorities that may vouch for the servers from which keys are
+/// fetched, beside those of the operating system. The background worker reads it.
+pub(crate) static JWKS_CA_FILE: TextVariable = TextVariable::new();
+
+/// How long a session waits for keys that are being fetched, in milliseconds; fetching itself ends a
+/// little earlier.
+pub(crate) static JWKS_TIMEOUT: IntVariable = IntVariable::new(5000);
+
+const JWKS_TIMEOUTS: RangeInclusive<i32> = 100..=60_000;
 
 /// Defines every setting, the documents first: a token that was set before the library came is
 /// to find them.
@@ -86,8 +98,20 @@ pub(crate) fn register() {
         TOKEN_CACHE_SIZE.define(
             c"pg_session_jwt.token_cache_size",
             c"Number of verified tokens that a backend remembers; 0 turns that off.",
-            LARGEST_TOKEN_CACHE,
+            TOKEN_CACHE_SIZES,
             Privilege::Superuser,
+            Unit::None,
+        );
+        JWKS_CA_FILE.define_file(
+            c"pg_session_jwt.jwks_ca_file",
+            c"File with certificates of further authorities for servers that keys are fetched from.",
+        );
+        JWKS_TIMEOUT.define(
+            c"pg_session_jwt.jwks_timeout",
+            c"How long a token waits for keys that are being fetched.",
+            JWKS_TIMEOUTS,
+            Privilege::Superuser,
+            Unit::Milliseconds,
         );
         JWT.define(
             JWT_NAME,

@@ -214,3 +214,18 @@ pub(crate) fn from_server_encoding(text: &[u8]) -> Option<String> {
     .catch_others(|_| None)
     .execute()
 }
+
+/// The bytes of a `text` or `json`, wherever they are stored.
+pub(super) fn text_datum_bytes(text: Datum) -> Vec<u8> {
+    // SAFETY: the callers' columns and results are of these types; a copy that was made of a value
+    // that is stored elsewhere is freed.
+    unsafe {
+        let stored = text.cast_mut_ptr::<pg_sys::varlena>();
+        let plain = pg_sys::pg_detoast_datum_packed(stored);
+        let bytes = pgrx::varlena::varlena_to_byte_slice(plain).to_vec();
+        if plain != stored {
+            pg_sys::pfree(plain.cast());
+        }
+        bytes
+    }
+}

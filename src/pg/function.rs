@@ -53,6 +53,37 @@ impl Arguments {
     }
 }
 
+impl Arguments {
+    /// The same in UTF-8.
+    pub(crate) fn utf8(&self, place: usize) -> Result<String, Rejection> {
+        let text = self.text(place).unwrap_or_default();
+        super::datum::from_server_encoding(text).ok_or_else(|| {
+            Rejection::new(session_jwt::Code::Configuration, "text cannot be converted to UTF-8")
+        })
+    }
+
+    /// The argument at that place, which is a row of the table of providers, as a JSON object.
+    pub(crate) fn document(&self, place: usize) -> Option<String> {
+        // SAFETY: the SQL declaration makes the argument a composite value.
+        unsafe {
+            let row = pgrx::fcinfo::pg_getarg_datum(self.0, place)?;
+            super::table::document_of(row)
+        }
+    }
+}
+
+/// Runs the trigger of the table of providers.
+///
+/// # Safety
+/// Postgres makes the call.
+pub(crate) unsafe fn call_trigger(
+    fcinfo: FunctionCallInfo,
+    body: fn(&super::table::Change) -> Result<(), Rejection>,
+) -> Datum {
+    // SAFETY: the caller's.
+    guarded_result(|| unsafe { super::table::trigger(fcinfo, body) })
+}
+
 /// What a function that returns `void` returns.
 pub(crate) const VOID: Datum = Datum::null();
 

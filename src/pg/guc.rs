@@ -1,7 +1,9 @@
 //! Custom settings (GUCs): their variables, their hooks, and the memory that hooks leave behind.
 
 use std::cell::Cell;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use pgrx::pg_sys;
 use session_jwt::{Code, Rejection};
@@ -55,6 +57,13 @@ impl Privilege {
         };
         (flags | pg_sys::GUC_NOT_IN_SAMPLE) as c_int
     }
+}
+
+/// What an integer counts.
+#[derive(Clone, Copy)]
+pub(crate) enum Unit {
+    None = 0,
+    Milliseconds = pg_sys::GUC_UNIT_MS as isize,
 }
 
 /// The memory of a setting whose configured value a client must not get rid of.
@@ -210,8 +219,9 @@ impl IntVariable {
         &'static self,
         name: &'static CStr,
         description: &'static CStr,
-        most: c_int,
+        range: RangeInclusive<c_int>,
         privilege: Privilege,
+        unit: Unit,
     ) {
         // SAFETY: as for a boolean.
         unsafe {
@@ -221,10 +231,10 @@ impl IntVariable {
                 std::ptr::null(),
                 self.0.as_ptr(),
                 self.0.get(),
-                0,
-                most,
+                *range.start(),
+                *range.end(),
                 pg_sys::GucContext::PGC_SUSET,
-                privilege.flags(),
+                privilege.flags() | unit as c_int,
                 None,
                 None,
                 None,
@@ -254,6 +264,32 @@ impl TextVariable {
     /// Whether the setting has its built-in default.
     pub(crate) fn is_null(&self) -> bool {
         self.0.get().is_null()
+    }
+
+    /// The value as the path of a file.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        use std::os::unix::ffi::OsStrExt;
+        self.with(|path| (!path.is_empty()).then(|| OsStr::from_bytes(path).into()))
+    }
+
+    /// Defines a setting for configuration files alone, whose value is a file's path.
+    pub(crate) fn define_file(&'static self, name: &'static CStr, description: &'static CStr) {
+        let flags = (pg_sys::GUC_SUPERUSER_ONLY | pg_sys::GUC_NOT_IN_SAMPLE) as c_int;
+        // SAFETY: as for a boolean.
+        unsafe {
+            pg_sys::DefineCustomStringVariable(
+                name.as_ptr(),
+                description.as_ptr(),
+                std::ptr::null(),
+                self.0.as_ptr(),
+                std::ptr::null(),
+                pg_sys::GucContext::PGC_SIGHUP,
+                flags,
+                None,
+                None,
+                None,
+            );
+        }
     }
 
     pub(crate) fn define_document(

@@ -11,6 +11,8 @@ pub(crate) mod error;
 pub(crate) mod function;
 pub(crate) mod guc;
 pub(crate) mod secrets;
+pub(crate) mod table;
+pub(crate) mod worker;
 
 use std::cell::Cell;
 use std::ops::Deref;
@@ -89,6 +91,11 @@ pub(crate) fn from_unix(seconds: i64) -> Timestamp {
     (seconds - POSTGRES_EPOCH).saturating_mul(MICROSECONDS)
 }
 
+/// A number of seconds as a distance between Postgres times.
+pub(crate) const fn seconds(seconds: i64) -> Timestamp {
+    seconds * MICROSECONDS
+}
+
 /// Whether catalogs can be read and memory allocated for a transaction.
 pub(crate) fn in_transaction() -> bool {
     // SAFETY: it reads static variables.
@@ -138,11 +145,12 @@ pub(crate) fn within_statement() -> bool {
     unsafe { !pg_sys::debug_query_string.is_null() }
 }
 
-type Callback = fn();
+type Callback = fn(committed: bool);
 
 static TRANSACTION_END: BackendLocal<Cell<Option<Callback>>> = BackendLocal::new(Cell::new(None));
 
-/// Calls `callback`, which must not fail, whenever a top-level transaction has ended.
+/// Calls `callback`, which must not fail, whenever a top-level transaction has ended: whether what it
+/// has done is there for others now.
 pub(crate) fn on_transaction_end(callback: Callback) {
     unsafe extern "C-unwind" fn at_event(
         event: pg_sys::XactEvent::Type,
@@ -158,7 +166,7 @@ pub(crate) fn on_transaction_end(callback: Callback) {
                 | XACT_EVENT_PREPARE
         ) && let Some(callback) = TRANSACTION_END.get()
         {
-            callback();
+            callback(event == XACT_EVENT_COMMIT);
         }
     }
     TRANSACTION_END.set(Some(callback));

@@ -129,10 +129,13 @@ unsafe extern "C-unwind" {
     );
 }
 
-/// Begins a plan. A parallel worker has just shown its leader's statement as the client sent it.
+/// Begins a plan. A parallel worker has just shown its leader's statement as the client sent it. Where
+/// there is an identity, a statement is to know whether it still counts.
 unsafe extern "C-unwind" fn at_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
     if super::is_parallel_worker() {
         guarded(conceal_statement);
+    } else if super::table::is_watched() {
+        guarded(super::table::accept_changes);
     }
     // SAFETY: the arguments are Postgres' own. This frame owns nothing, for errors pass through it.
     unsafe { NEXT_EXECUTOR_HOOK.get().unwrap_or(standard_ExecutorStart)(query, flags) }

@@ -149,6 +149,20 @@ impl<'a> Object<'a> {
     }
 }
 
+/// A text as a JSON string, in ASCII.
+pub fn json_string(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for unit in text.encode_utf16() {
+        match u8::try_from(unit) {
+            Ok(byte @ b' '..=b'~') if byte != b'"' && byte != b'\\' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("\\u{unit:04x}")),
+        }
+    }
+    out.push('"');
+    out
+}
+
 /// Why parsing has stopped: where the lexer stands, or for a reason of its own.
 enum Problem {
     Syntax,

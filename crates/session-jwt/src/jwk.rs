@@ -10,7 +10,7 @@ use curve25519_dalek::edwards::CompressedEdwardsY;
 use jsonwebtoken::DecodingKey;
 
 use crate::algorithm::{Algorithm, AlgorithmSet, KeyType};
-use crate::json::{Json, Object};
+use crate::json::{Json, Object, json_string};
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 
 /// RSA moduli in bits.
@@ -42,6 +42,27 @@ pub(crate) struct Key {
     material: DecodingKey,
     algorithms: AlgorithmSet,
 }
+
+/// Where a set comes from, and so what a single entry may cost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// An administrator wrote it, and is told what is wrong with it.
+    Configured,
+    /// A provider published it: one bad entry does not cost the others, and a symmetric key is
+    /// everybody's.
+    Fetched,
+}
+
+/// What a provider has published, reduced to what is used of it.
+pub struct FetchedKeys {
+    /// A JWK set of the usable keys, in ASCII, ordered by key id: the same keys give the same text.
+    pub jwks: String,
+    /// The entries that were passed over.
+    pub passed_over: Vec<UnusableKey>,
+}
+
+/// The most keys that a fetched set may have.
+const MOST_FETCHED: usize = 100;
 
 /// An entry of a JWK set that is passed over, as RFC 7517 section 5 asks, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +96,45 @@ impl KeySet {
         Self::from_json(&value)
     }
 
+    /// Reads what a provider has published. An entry that cannot be used, for whatever reason, is
+    /// passed over; so is a symmetric one, and a private one.
+    ///
+    /// # Errors
+    /// [`Code::Configuration`] where it is neither a JWK nor a JWK set, where no key in it can be
+    /// used, with these `algorithms` if any are given, and where there are more than a hundred.
+    pub fn fetched(text: &str, algorithms: Option<AlgorithmSet>) -> Result<FetchedKeys, Rejection> {
+        let value = Json::parse(text.as_bytes())
+            .map_err(|error| wrong("key set is not valid JSON").with_detail(error.to_string()))?;
+        let mut set = Self::from_fetched(&value)?;
+        let passed_over = std::mem::take(&mut set.unusable);
+        let is_used = |index: &usize| passed_over.iter().all(|unusable| unusable.index != *index);
+        let mut used: Vec<(&Option<String>, String)> = Self::entries(&value)?
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| is_used(index))
+            .zip(&set.keys)
+            .map(|((_, entry), key)| (&key.kid, published(entry)))
+            .collect();
+        used.sort();
+        let entries: Vec<String> = used.into_iter().map(|(_, entry)| entry).collect();
+        let jwks = format!("{{\"keys\":[{}]}}", entries.join(","));
+        match algorithms {
+            None => {}
+            Some(listed) => drop(set.with_algorithms(listed)?),
+        }
+        Ok(FetchedKeys { jwks, passed_over })
+    }
+
+    pub(crate) fn from_fetched(value: &Json<'_>) -> Result<Self, Rejection> {
+        Self::from_entries(Self::entries(value)?, Origin::Fetched)
+    }
+
     pub(crate) fn from_json(value: &Json<'_>) -> Result<Self, Rejection> {
+        Self::from_entries(Self::entries(value)?, Origin::Configured)
+    }
+
+    /// The entries of a set; a single JWK is one.
+    fn entries<'v>(value: &'v Json<'v>) -> Result<&'v [Json<'v>], Rejection> {
         let Some(object) = value.as_object() else {
             return Err(wrong("key set is not a JWK or a JWK set")
                 .with_detail(format!("It is {}, not an object.", value.type_name())));
@@ -90,11 +149,11 @@ impl KeySet {
                      \"keys\".",
                 )),
             (Some(keys), None) => match keys.as_array() {
-                Some(entries) => Self::from_entries(entries),
+                Some(entries) => Ok(entries),
                 None => Err(wrong("key set is not a JWK or a JWK set")
                     .with_detail(format!("Its \"keys\" is {}, not an array.", keys.type_name()))),
             },
-            (None, Some(_)) => Self::from_entries(std::slice::from_ref(value)),
+            (None, Some(_)) => Ok(std::slice::from_ref(value)),
         }
     }
 
@@ -117,13 +176,20 @@ impl KeySet {
         Ok(Self { any_kid: true, ..Self::new(vec![key], Vec::new()) })
     }
 
-    fn from_entries(entries: &[Json<'_>]) -> Result<Self, Rejection> {
+    fn from_entries(entries: &[Json<'_>], origin: Origin) -> Result<Self, Rejection> {
+        let is_fetched = origin == Origin::Fetched;
         let types: Vec<&str> = entries.iter().filter_map(key_type_name).collect();
         let symmetric = types.iter().filter(|kty| **kty == "oct").count();
-        if symmetric != 0 && symmetric != types.len() {
+        if !is_fetched && symmetric != 0 && symmetric != types.len() {
             return Err(wrong("key set mixes symmetric and asymmetric keys").with_detail(format!(
                 "Of its {} keys {symmetric} have the kty \"oct\".",
                 types.len()
+            )));
+        }
+        if is_fetched && entries.len() > MOST_FETCHED {
+            return Err(wrong("key set has too many keys").with_detail(format!(
+                "It has {}; the limit for a set that is fetched is {MOST_FETCHED}.",
+                entries.len()
             )));
         }
         let mut kids = HashSet::new();
@@ -131,13 +197,17 @@ impl KeySet {
         for (index, entry) in entries.iter().enumerate() {
             let object = entry.as_object();
             let kid = object.and_then(|object| object.get("kid")).and_then(Json::as_str);
+            let private = object.and_then(private_member);
             if let Some(kid) = kid
+                && !is_fetched
                 && !kids.insert(kid)
             {
                 return Err(wrong("key set has one key id twice")
                     .with_detail(format!("Two of its keys have the kid {}.", quoted(kid))));
             }
-            if let Some(member) = object.and_then(private_member) {
+            if let Some(member) = private
+                && !is_fetched
+            {
                 return Err(wrong("key is private")
                     .with_detail(format!(
                         "Key {} has the member {}, which only a private key has.",
@@ -149,7 +219,19 @@ impl KeySet {
                          replace the key pair if this text has been seen by others.",
                     ));
             }
-            match Key::from_jwk(entry) {
+            let key = match private {
+                Some(member) => Err(format!("It is private, for it has the member \"{member}\".")),
+                None => Key::from_jwk(entry).and_then(|key| match kid {
+                    _ if is_fetched && key.key_type == KeyType::Oct => {
+                        Err("It is symmetric, and so no secret once it is published.".to_owned())
+                    }
+                    Some(kid) if is_fetched && !kids.insert(kid) => {
+                        Err("Its kid is that of a key before it.".to_owned())
+                    }
+                    _ => Ok(key),
+                }),
+            };
+            match key {
                 Ok(key) => keys.push(key),
                 Err(reason) => {
                     unusable.push(UnusableKey { index, kid: kid.map(str::to_owned), reason });
@@ -192,6 +274,21 @@ impl KeySet {
                 .with_detail(format!("Listed are {}.", listed.names())));
         }
         Ok(self)
+    }
+
+    /// Whether a token with this key id could have been signed with one of the keys.
+    pub fn has_kid(&self, kid: &str) -> bool {
+        self.any_kid || self.by_kid.contains_key(kid)
+    }
+
+    /// Whether there is no key at all, as before the first ones were fetched.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The usable keys: their key ids, and the algorithms that they may be used with.
+    pub fn usable(&self) -> impl Iterator<Item = (Option<&str>, AlgorithmSet)> {
+        self.keys.iter().map(|key| (key.kid.as_deref(), key.algorithms))
     }
 
     /// The key ids of the keys that can be used.
@@ -246,6 +343,13 @@ impl KeySet {
     }
 
     fn no_key(&self, algorithm: Algorithm, kid: Option<&str>) -> Rejection {
+        if self.keys.is_empty() {
+            return reject(Code::NoKey, "provider has no keys yet").with_detail(format!(
+                "The token has kid {} and alg {}.",
+                kid.map_or_else(|| "none".to_owned(), quoted),
+                algorithm.name()
+            ));
+        }
         let rejection = reject(Code::NoKey, "no key has the token's key id").with_detail(format!(
             "The token has kid {} and alg {}; the provider's keys have the kids {}.",
             kid.map_or_else(|| "none".to_owned(), quoted),
@@ -419,6 +523,16 @@ impl Key {
         }
         Ok(Self::new(KeyType::Ed25519, DecodingKey::from_ed_der(x)))
     }
+}
+
+/// A public key's entry with the members that matter, whose texts are known to be right.
+fn published(entry: &Json<'_>) -> String {
+    const MEMBERS: [&str; 8] = ["kid", "kty", "alg", "crv", "x", "y", "n", "e"];
+    let members = MEMBERS.iter().filter_map(|name| {
+        let value = entry.as_object()?.get(name)?.as_str()?;
+        Some(format!("\"{name}\":{}", json_string(value)))
+    });
+    format!("{{{}}}", members.collect::<Vec<_>>().join(","))
 }
 
 fn algorithms(keys: &[Key]) -> AlgorithmSet {

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::algorithm::Algorithm;
 use crate::json::Json;
-use crate::rejection::{Code, Rejection, quoted, reject};
+use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 
 /// The longest token in bytes.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -126,18 +126,39 @@ impl Header {
         })
     }
 
-    /// The token is a JWT as far as its header says (RFC 7519 section 5.1, RFC 9068 section 2.1).
-    pub(crate) fn check_typ(&self) -> Result<(), Rejection> {
-        let Some(typ) = &self.typ else { return Ok(()) };
-        let lower = typ.to_ascii_lowercase();
-        match lower.strip_prefix("application/").unwrap_or(&lower) {
-            "jwt" | "at+jwt" => Ok(()),
-            _ => Err(reject(Code::Malformed, "token is of another type").with_detail(format!(
-                "Its header has typ {}; accepted are \"JWT\" and \"at+jwt\".",
-                quoted(typ)
-            ))),
+    /// The token is a JWT as far as its header says (RFC 7519 section 5.1, RFC 9068 section 2.1),
+    /// or of one of the types that are `expected`.
+    pub(crate) fn check_typ(&self, expected: Option<&[String]>) -> Result<(), Rejection> {
+        let accepted = match (&self.typ, expected) {
+            (None, None) => true,
+            (None, Some(_)) => false,
+            (Some(typ), None) => matches!(bare_type(typ).as_str(), "jwt" | "at+jwt"),
+            (Some(typ), Some(expected)) => {
+                expected.iter().any(|other| bare_type(other) == bare_type(typ))
+            }
+        };
+        if accepted {
+            return Ok(());
         }
+        let expected: Vec<&str> = match expected {
+            None => vec!["JWT", "at+jwt"],
+            Some(expected) => expected.iter().map(String::as_str).collect(),
+        };
+        Err(reject(Code::Malformed, "token is of another type").with_detail(format!(
+            "Its header has {}; accepted are {}.",
+            self.typ
+                .as_deref()
+                .map_or_else(|| "no typ".to_owned(), |typ| { format!("typ {}", quoted(typ)) }),
+            quoted_list(expected)
+        )))
     }
+}
+
+/// A media type as `typ` is compared: its case does not matter, nor whether "application/" is
+/// before it (RFC 7515 section 4.1.9).
+fn bare_type(typ: &str) -> String {
+    let lower = typ.to_ascii_lowercase();
+    lower.strip_prefix("application/").map_or_else(|| lower.clone(), str::to_owned)
 }
 
 fn unknown_algorithm(name: &str) -> Rejection {

@@ -4,6 +4,7 @@
 mod algorithm;
 mod claims;
 mod conceal;
+mod endpoint;
 mod json;
 mod jwk;
 mod jws;
@@ -15,9 +16,13 @@ mod verifier;
 pub use algorithm::{Algorithm, AlgorithmSet};
 pub use claims::{CLAIM_CHECKS, ClaimCheck, Claims};
 pub use conceal::{conceal, has_secrets};
-pub use jwk::{KeySet, UnusableKey};
+pub use endpoint::Endpoint;
+pub use json::json_string;
+pub use jwk::{FetchedKeys, KeySet, UnusableKey};
 pub use jws::MAX_TOKEN_BYTES;
 pub use path::{ClaimPath, array_index};
-pub use provider::{PROVIDER_MEMBERS, Provider, ProviderMember};
+pub use provider::{
+    KeySource, MAX_ROW_NAME_BYTES, PROVIDER_MEMBERS, Provider, ProviderMember, ROW_MEMBERS, Remote,
+};
 pub use rejection::{Code, Rejection, quoted};
-pub use verifier::{Verifier, verify_jws};
+pub use verifier::{Unverified, Verifier, authenticate, no_key_configured, verify_jws};

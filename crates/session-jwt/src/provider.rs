@@ -1,6 +1,7 @@
 //! Identity providers: whose tokens are believed, by which keys, and under which policy.
 
 use crate::algorithm::{Algorithm, AlgorithmSet};
+use crate::endpoint::Endpoint;
 use crate::json::{Json, Object};
 use crate::jwk::KeySet;
 use crate::path::ClaimPath;
@@ -11,6 +12,16 @@ const DEFAULT_LEEWAY: i64 = 60;
 
 /// The largest leeway, in seconds.
 const MAX_LEEWAY: i64 = 3600;
+
+/// How long the last good keys are kept where none can be fetched, in seconds, at most and where a
+/// provider does not say.
+const MAX_KEEP_KEYS: i64 = 86_400;
+
+/// The shortest such time, in seconds.
+const MIN_KEEP_KEYS: i64 = 300;
+
+/// The longest name of a provider that is a row, in bytes: it is handed to a background worker.
+pub const MAX_ROW_NAME_BYTES: usize = 90;
 
 /// One identity provider.
 ///
@@ -28,6 +39,40 @@ pub struct Provider {
     pub(crate) names_role_claim: bool,
     pub(crate) allowed_roles: Option<Vec<String>>,
     pub(crate) monotonic_jti: bool,
+    pub(crate) typ: Option<Vec<String>>,
+    algorithms: Option<AlgorithmSet>,
+    remote: Option<Remote>,
+}
+
+/// Where a provider's keys are fetched from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KeySource {
+    /// The URL of a JWK set.
+    Url(Endpoint),
+    /// An issuer, whose discovery document names the URL.
+    Discovery {
+        /// The issuer, as tokens name it.
+        issuer: String,
+        /// Where its document is.
+        document: Endpoint,
+    },
+}
+
+impl KeySource {
+    /// The URL that is asked first.
+    pub fn url(&self) -> &str {
+        match self {
+            KeySource::Url(url) => url.as_str(),
+            KeySource::Discovery { document, .. } => document.as_str(),
+        }
+    }
+}
+
+/// A provider whose keys are fetched.
+#[derive(Debug)]
+pub struct Remote {
+    source: KeySource,
+    keep_keys: i64,
 }
 
 /// One member of a provider document.
@@ -54,12 +99,17 @@ struct Draft {
     role_claim: Option<ClaimPath>,
     allowed_roles: Option<Vec<String>>,
     monotonic_jti: Option<bool>,
+    typ: Option<Vec<String>>,
+    jwks_url: Option<Endpoint>,
+    keep_keys: Option<i64>,
+    fetched: Option<KeySet>,
+    fetched_from: Option<String>,
     /// A key document that was refused, with its own message.
     key_error: Option<Rejection>,
 }
 
 /// Every member that a provider document may have; any other is an error.
-pub const PROVIDER_MEMBERS: [ProviderMember; 12] = [
+pub const PROVIDER_MEMBERS: [ProviderMember; 13] = [
     ProviderMember {
         name: "name",
         meaning: "a string by which messages call the provider; the issuer without it",
@@ -76,11 +126,8 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 12] = [
         meaning: "a string or an array of strings, one of which `aud` must contain; without it \
                   `aud` does not matter",
         read: |value, draft| {
-            draft.audience = match value {
-                Json::String(_) => vec![text(value)?],
-                _ => texts(value)?,
-            };
-            if draft.audience.is_empty() { Err("is empty".to_owned()) } else { Ok(()) }
+            draft.audience = one_or_more(value)?;
+            Ok(())
         },
     },
     ProviderMember {
@@ -126,15 +173,7 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 12] = [
     ProviderMember {
         name: "leeway",
         meaning: "seconds by which clocks may differ, 0 to 3600; 60 without it",
-        read: |value, draft| {
-            let seconds = match value {
-                Json::Number(number) => number.as_i64(),
-                _ => None,
-            };
-            let seconds = seconds.filter(|seconds| (0..=MAX_LEEWAY).contains(seconds));
-            draft.leeway = Some(seconds.ok_or("is not an integer from 0 to 3600")?);
-            Ok(())
-        },
+        read: |value, draft| set(&mut draft.leeway, seconds(value, 0..=MAX_LEEWAY)),
     },
     ProviderMember {
         name: "required_claims",
@@ -166,6 +205,48 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 12] = [
             other => Err(format!("is {}, not a boolean", other.type_name())),
         },
     },
+    ProviderMember {
+        name: "typ",
+        meaning: "a string or an array of strings: the header's `typ` must be there and be one of \
+                  them, as `at+jwt` where access tokens alone are to count; without it `JWT`, \
+                  `at+jwt` or none",
+        read: |value, draft| set(&mut draft.typ, one_or_more(value)),
+    },
+];
+
+/// What a row of the table of providers may have beside the members of a document.
+pub const ROW_MEMBERS: [ProviderMember; 4] = [
+    ProviderMember {
+        name: "jwks_url",
+        meaning: "the URL of the provider's JWK set, from which the keys are fetched; where there is \
+                  none, and neither `jwks` nor `secret`, the issuer's OpenID discovery document \
+                  names it",
+        read: |value, draft| set(&mut draft.jwks_url, Endpoint::parse(&text(value)?)),
+    },
+    ProviderMember {
+        name: "keep_keys",
+        meaning: "seconds for which keys that were fetched are good if no newer ones can be had, 300 \
+                  to 86400; 86400 without it",
+        read: |value, draft| {
+            set(&mut draft.keep_keys, seconds(value, MIN_KEEP_KEYS..=MAX_KEEP_KEYS))
+        },
+    },
+    ProviderMember {
+        name: "fetched_jwks",
+        meaning: "the keys that were fetched last",
+        read: |value, draft| {
+            KeySet::from_fetched(value)
+                .map(|keys| draft.fetched = Some(keys))
+                .unwrap_or_else(|error| draft.key_error = Some(error));
+            Ok(())
+        },
+    },
+    ProviderMember {
+        name: "fetched_from",
+        meaning: "the URL that was asked for them; keys from another one than that which is \
+                  configured do not count",
+        read: |value, draft| set(&mut draft.fetched_from, text(value)),
+    },
 ];
 
 impl Provider {
@@ -173,13 +254,13 @@ impl Provider {
     /// whose `iss` belongs to no other provider.
     pub fn with_default_policy(name: &str, keys: KeySet) -> Self {
         let draft = Draft { name: Some(name.to_owned()), ..Draft::default() };
-        draft.finish(keys, name)
+        draft.provider(keys, name)
     }
 
     /// The policy for claims that somebody else has verified: no key, and no claim required.
     pub(crate) fn of_trusted_claims() -> Self {
         let draft = Draft { required_claims: Some(Vec::new()), ..Draft::default() };
-        draft.finish(KeySet::none(), "trusted claims")
+        draft.provider(KeySet::none(), "trusted claims")
     }
 
     /// Reads the providers of a JSON object or of an array of them.
@@ -204,14 +285,61 @@ impl Provider {
         }
     }
 
+    /// Reads a row of the table of providers, as a JSON object: members that are null are not
+    /// there, and others than those of [`PROVIDER_MEMBERS`] and [`ROW_MEMBERS`] do not matter.
+    ///
+    /// # Errors
+    /// As for [`Provider::parse_all`].
+    pub fn from_row(text: &str) -> Result<Self, Rejection> {
+        let value = Json::parse(text.as_bytes())
+            .map_err(|error| wrong("provider cannot be read").with_detail(error.to_string()))?;
+        let Some(row) = value.as_object() else {
+            return Err(not_an_object(&value, "It"));
+        };
+        let label = label(row, 1);
+        let mut draft = Draft::default();
+        for (name, value) in row.iter().filter(|(_, value)| !matches!(value, Json::Null)) {
+            let mut members = PROVIDER_MEMBERS.iter().chain(&ROW_MEMBERS);
+            if let Some(member) = members.find(|member| member.name == name) {
+                draft.read(member, value, &label)?;
+            }
+        }
+        let Some(name) = &draft.name else {
+            return Err(wrong("provider has no name").with_detail("A row must have one."));
+        };
+        if name.len() > MAX_ROW_NAME_BYTES {
+            return Err(wrong("provider has a wrong member").with_detail(format!(
+                "{label}: the member \"name\" is longer than {MAX_ROW_NAME_BYTES} bytes."
+            )));
+        }
+        let source = match (&draft.jwks_url, &draft.issuer) {
+            (Some(url), _) => Some(KeySource::Url(url.clone())),
+            (None, Some(issuer)) if draft.jwks.is_none() && draft.secret.is_none() => {
+                let document = Endpoint::discovery(issuer).map_err(|problem| {
+                    wrong("provider has no key").with_detail(format!(
+                        "{label} has none of \"jwks\", \"secret\" and \"jwks_url\", and its \
+                         issuer, by which OpenID discovery would find a URL, {problem}."
+                    ))
+                })?;
+                Some(KeySource::Discovery { issuer: issuer.clone(), document })
+            }
+            _ => None,
+        };
+        let Some(source) = source else {
+            return draft.finish(&label, "provider");
+        };
+        if draft.jwks.is_some() || draft.secret.is_some() {
+            return Err(two_kinds_of_keys(&label, "\"jwks_url\" and \"jwks\" or \"secret\""));
+        }
+        // Keys of another place say nothing here.
+        let is_from_there = draft.fetched_from.as_deref() == Some(source.url());
+        draft.jwks = Some(draft.fetched.take().filter(|_| is_from_there).unwrap_or(KeySet::none()));
+        let keep_keys = draft.keep_keys.unwrap_or(MAX_KEEP_KEYS);
+        Ok(Self { remote: Some(Remote { source, keep_keys }), ..draft.finish(&label, "provider")? })
+    }
+
     fn from_object(object: &Object<'_>, place: usize) -> Result<Self, Rejection> {
-        let label = ["name", "issuer"]
-            .iter()
-            .find_map(|member| object.get(member).and_then(Json::as_str))
-            .map_or_else(
-                || format!("Provider {place}"),
-                |name| format!("Provider {}", quoted(name)),
-            );
+        let label = label(object, place);
         let mut draft = Draft::default();
         for (name, value) in object.iter() {
             let Some(member) = PROVIDER_MEMBERS.iter().find(|member| member.name == name) else {
@@ -222,37 +350,16 @@ impl Provider {
                         "keys" | "kty" => {
                             format!("A JWK or a JWK set goes into \"jwks\". Known are {known}.")
                         }
+                        "jwks_url" => format!(
+                            "Keys are fetched for the rows of auth.providers: see \
+                             auth.add_provider(). Known are {known}."
+                        ),
                         _ => format!("Known are {known}."),
                     }));
             };
-            (member.read)(value, &mut draft).map_err(|problem| {
-                wrong("provider has a wrong member")
-                    .with_detail(format!("{label}: the member {} {problem}.", quoted(name)))
-            })?;
+            draft.read(member, value, &label)?;
         }
-        let in_provider = |error: Rejection| {
-            let detail = format!("{label}: {}", error.detail().unwrap_or_default());
-            error.with_detail(detail)
-        };
-        if let Some(error) = draft.key_error.take() {
-            return Err(in_provider(error));
-        }
-        let keys = match (draft.jwks.take(), draft.secret.take()) {
-            (Some(keys), None) | (None, Some(keys)) => keys,
-            (None, None) => {
-                return Err(wrong("provider has no key")
-                    .with_detail(format!("{label} has neither \"jwks\" nor \"secret\".")));
-            }
-            (Some(_), Some(_)) => {
-                return Err(wrong("provider has two kinds of keys")
-                    .with_detail(format!("{label} has both \"jwks\" and \"secret\".")));
-            }
-        };
-        let keys = match draft.algorithms {
-            None => keys,
-            Some(listed) => keys.with_algorithms(listed).map_err(in_provider)?,
-        };
-        Ok(draft.finish(keys, &format!("provider {place}")))
+        draft.finish(&label, &format!("provider {place}"))
     }
 
     /// The name that messages use.
@@ -269,10 +376,93 @@ impl Provider {
     pub fn keys(&self) -> &KeySet {
         &self.keys
     }
+
+    /// Where its keys are fetched from, if they are.
+    pub fn remote(&self) -> Option<&Remote> {
+        self.remote.as_ref()
+    }
+
+    /// The algorithms that are listed for it, if any are.
+    pub fn algorithms(&self) -> Option<AlgorithmSet> {
+        self.algorithms
+    }
+}
+
+impl Remote {
+    /// Where the keys are fetched from.
+    pub fn source(&self) -> &KeySource {
+        &self.source
+    }
+
+    /// For how many seconds keys are good if no newer ones can be had.
+    pub fn keep_keys(&self) -> i64 {
+        self.keep_keys
+    }
 }
 
 impl Draft {
-    fn finish(self, keys: KeySet, unnamed: &str) -> Provider {
+    fn read(
+        &mut self,
+        member: &ProviderMember,
+        value: &Json<'_>,
+        label: &str,
+    ) -> Result<(), Rejection> {
+        (member.read)(value, self).map_err(|problem| {
+            let name = quoted(member.name);
+            wrong("provider has a wrong member")
+                .with_detail(format!("{label}: the member {name} {problem}."))
+        })
+    }
+
+    /// The provider that the document describes.
+    fn finish(mut self, label: &str, unnamed: &str) -> Result<Provider, Rejection> {
+        let in_provider = |error: Rejection| {
+            let detail = format!("{label}: {}", error.detail().unwrap_or_default());
+            error.with_detail(detail)
+        };
+        if let Some(error) = self.key_error.take() {
+            return Err(in_provider(error));
+        }
+        let keys = match (self.jwks.take(), self.secret.take()) {
+            (Some(keys), None) | (None, Some(keys)) => keys,
+            (None, None) => {
+                return Err(wrong("provider has no key")
+                    .with_detail(format!("{label} has neither \"jwks\" nor \"secret\".")));
+            }
+            (Some(_), Some(_)) => {
+                return Err(two_kinds_of_keys(label, "\"jwks\" and \"secret\""));
+            }
+        };
+        let keys = match self.algorithms {
+            Some(listed) if !keys.is_empty() => {
+                keys.with_algorithms(listed).map_err(in_provider)?
+            }
+            _ => keys,
+        };
+        self.check_audience(label)?;
+        Ok(self.provider(keys, unnamed))
+    }
+
+    /// Where one operator signs for everybody with the same keys, the audience alone says for whom a
+    /// token is.
+    fn check_audience(&self, label: &str) -> Result<(), Rejection> {
+        let issuer = self.issuer.as_deref().and_then(|issuer| Endpoint::parse(issuer).ok());
+        let mut urls = [issuer.as_ref(), self.jwks_url.as_ref()].into_iter().flatten();
+        match urls.find_map(Endpoint::shared_by) {
+            Some(operator) if self.audience.is_empty() => Err(wrong("provider needs an audience")
+                .with_detail(format!(
+                    "{label}: {operator} signs the tokens of all its customers' applications \
+                         with the same keys."
+                ))
+                .with_hint(
+                    "Name the audience that tokens for your application have in \"aud\": without \
+                         it, a token for anybody else's application would be accepted too.",
+                )),
+            _ => Ok(()),
+        }
+    }
+
+    fn provider(self, keys: KeySet, unnamed: &str) -> Provider {
         let claim =
             |path: Option<ClaimPath>, name: &str| path.unwrap_or_else(|| ClaimPath::name(name));
         Provider {
@@ -287,8 +477,23 @@ impl Draft {
             role_claim: claim(self.role_claim, "role"),
             allowed_roles: self.allowed_roles,
             monotonic_jti: self.monotonic_jti.unwrap_or(false),
+            typ: self.typ,
+            algorithms: self.algorithms,
+            remote: None,
         }
     }
+}
+
+/// What messages call a provider.
+fn label(object: &Object<'_>, place: usize) -> String {
+    ["name", "issuer"]
+        .iter()
+        .find_map(|member| object.get(member).and_then(Json::as_str))
+        .map_or_else(|| format!("Provider {place}"), |name| format!("Provider {}", quoted(name)))
+}
+
+fn two_kinds_of_keys(label: &str, kinds: &str) -> Rejection {
+    wrong("provider has two kinds of keys").with_detail(format!("{label} has both {kinds}."))
 }
 
 fn wrong(message: &'static str) -> Rejection {
@@ -322,6 +527,24 @@ fn texts(value: &Json<'_>) -> Result<Vec<String>, String> {
         .iter()
         .map(|item| text(item).map_err(|error| format!("has an item that {error}")))
         .collect()
+}
+
+fn one_or_more(value: &Json<'_>) -> Result<Vec<String>, String> {
+    let texts = match value {
+        Json::String(_) => vec![text(value)?],
+        _ => texts(value)?,
+    };
+    if texts.is_empty() { Err("is empty".to_owned()) } else { Ok(texts) }
+}
+
+fn seconds(value: &Json<'_>, range: std::ops::RangeInclusive<i64>) -> Result<i64, String> {
+    let seconds = match value {
+        Json::Number(number) => number.as_i64(),
+        _ => None,
+    };
+    seconds
+        .filter(|seconds| range.contains(seconds))
+        .ok_or_else(|| format!("is not an integer from {} to {}", range.start(), range.end()))
 }
 
 fn path(value: &Json<'_>) -> Result<ClaimPath, String> {

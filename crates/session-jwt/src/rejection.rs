@@ -26,13 +26,17 @@ pub enum Code {
     Claim,
     /// The token's algorithm is not one that the key may be used with.
     Algorithm,
+    /// A provider's keys could not be fetched when an administrator wanted it.
+    Fetching,
+    /// No provider has the name that an administrator gave.
+    NoProvider,
     /// A key, a provider or a setting is wrong.
     Configuration,
 }
 
 impl Code {
     /// Every code, in the order of the SQLSTATEs.
-    pub const ALL: [Code; 11] = [
+    pub const ALL: [Code; 13] = [
         Code::Malformed,
         Code::NoKey,
         Code::Signature,
@@ -43,11 +47,14 @@ impl Code {
         Code::Replayed,
         Code::Claim,
         Code::Algorithm,
+        Code::Fetching,
         Code::Configuration,
+        Code::NoProvider,
     ];
 
     /// The five characters of the SQLSTATE: class 28 (invalid authorization specification) with
-    /// implementation-defined subclasses, and Postgres' own `22023` (invalid parameter value).
+    /// implementation-defined subclasses, and Postgres' own `22023` (invalid parameter value) and
+    /// `42704` (undefined object).
     pub const fn sqlstate(self) -> &'static str {
         self.describe().0
     }
@@ -69,6 +76,8 @@ impl Code {
             Code::Replayed => ("28J08", "replayed (`jti` not above the last one)"),
             Code::Claim => ("28J09", "a claim is missing, of the wrong type, or not allowed"),
             Code::Algorithm => ("28J10", "algorithm not allowed"),
+            Code::Fetching => ("28J11", "keys could not be fetched"),
+            Code::NoProvider => ("42704", "no provider of that name"),
             Code::Configuration => ("22023", "a key, a provider or a setting is wrong"),
         }
     }
@@ -160,11 +169,10 @@ pub(crate) fn quoted_list<'a>(texts: impl IntoIterator<Item = &'a str>) -> Strin
     const LISTED: usize = 10;
     let mut texts = texts.into_iter();
     let listed: Vec<String> = texts.by_ref().take(LISTED).map(quoted).collect();
-    let left = texts.count();
-    match (listed.is_empty(), left) {
+    match (listed.is_empty(), texts.next()) {
         (true, _) => "none".to_owned(),
-        (false, 0) => listed.join(", "),
-        (false, left) => format!("{} and {left} more", listed.join(", ")),
+        (false, None) => listed.join(", "),
+        (false, Some(_)) => format!("{} and others", listed.join(", ")),
     }
 }
 
@@ -183,7 +191,7 @@ mod tests {
     fn lists_are_short() {
         assert_eq!(quoted_list([]), "none");
         assert_eq!(quoted_list(["a", "b"]), "\"a\", \"b\"");
-        assert!(quoted_list(["a"; 12]).ends_with("\"a\" and 2 more"));
+        assert!(quoted_list(["a"; 12]).ends_with("\"a\" and others"));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //! key, verify the signature, check the claims. Each step only hands on to the next.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
+use crate::algorithm::Algorithm;
 use crate::claims::{self, Claims};
 use crate::jwk::KeySet;
 use crate::jws::Jws;
@@ -12,7 +14,7 @@ use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 /// Verifies tokens against a fixed set of providers.
 #[derive(Debug, Default)]
 pub struct Verifier {
-    providers: Vec<Provider>,
+    providers: Vec<Arc<Provider>>,
     /// Where in `providers` each issuer's is.
     by_issuer: HashMap<String, usize>,
     /// Where the one is that names no issuer.
@@ -57,13 +59,27 @@ impl Verifier {
             return Err(reject(Code::Configuration, "two providers have one name")
                 .with_detail(format!("The name is {}.", quoted(&provider.name))));
         }
-        self.providers.push(provider);
+        self.providers.push(Arc::new(provider));
         Ok(self)
     }
 
     /// The providers, in the order in which they were given.
-    pub fn providers(&self) -> &[Provider] {
+    pub fn providers(&self) -> &[Arc<Provider>] {
         &self.providers
+    }
+
+    /// The provider of exactly this issuer; for None, the one that names no issuer.
+    pub fn provider_of(&self, issuer: Option<&str>) -> Option<&Arc<Provider>> {
+        let place = match issuer {
+            Some(issuer) => self.by_issuer.get(issuer).copied(),
+            None => self.without_issuer,
+        };
+        self.providers.get(place?)
+    }
+
+    /// Whether a provider has this name.
+    pub fn has_name(&self, name: &str) -> bool {
+        self.names.contains(name)
     }
 
     /// Whether a symmetric key is among the keys, by which whoever can read it can also sign.
@@ -82,53 +98,87 @@ impl Verifier {
     /// Verifies everything about a token but its times, which the caller must judge with
     /// [`Claims::check_not_before`] and [`Claims::check_expiry`] whenever it relies on the claims.
     pub fn authenticate(&self, token: &str) -> Result<Claims, Rejection> {
-        let jws = Jws::parse(token)?;
-        jws.header.check_typ()?;
-        let payload = claims::parse(&jws.payload)?;
-        // `claims::parse` gives nothing but objects.
-        let Some(unverified) = payload.as_object() else {
-            return Err(reject(Code::Malformed, "token payload is malformed"));
-        };
-        let issuer = claims::string(unverified, "iss")?;
-        let provider = self.provider(&jws, issuer)?;
-        verify_signature(&jws, &provider.keys).map_err(|rejection| {
-            let detail = rejection.detail().unwrap_or_default();
-            let served = match (issuer, &provider.issuer) {
-                (Some(issuer), None) => format!(" for its iss {} is no other's", quoted(issuer)),
-                _ => String::new(),
-            };
-            let name = quoted(&provider.name);
-            let detail = format!("{detail} The provider is {name}{served}.");
-            rejection.with_detail(detail)
-        })?;
-        let json = String::from_utf8_lossy(&jws.payload).into_owned();
-        Claims::check(unverified, json, jws.header.kid, provider)
+        authenticate(token, |unverified| {
+            let provider = unverified.issuer.and_then(|issuer| self.provider_of(Some(issuer)));
+            let provider = provider.or_else(|| self.provider_of(None)).map(Arc::clone);
+            let issuers = || self.providers.iter().filter_map(|provider| provider.issuer());
+            provider.ok_or_else(|| unverified.no_provider(self.providers.is_empty(), issuers()))
+        })
     }
+}
 
-    /// The provider of an issuer; for an issuer that is nobody's, the one that names none.
-    fn provider(&self, jws: &Jws<'_>, issuer: Option<&str>) -> Result<&Provider, Rejection> {
-        let place = issuer.and_then(|issuer| self.by_issuer.get(issuer).copied());
-        if let Some(place) = place.or(self.without_issuer) {
-            return Ok(&self.providers[place]);
+/// What a token says of itself, before anything about it has been verified.
+pub struct Unverified<'t> {
+    /// `iss`
+    pub issuer: Option<&'t str>,
+    /// The header's `kid`.
+    pub kid: Option<&'t str>,
+    algorithm: Algorithm,
+}
+
+impl Unverified<'_> {
+    /// The refusal where no provider serves it: because none is there at all, or only others, with
+    /// these issuers.
+    pub fn no_provider<'i>(
+        &self,
+        none_at_all: bool,
+        issuers: impl Iterator<Item = &'i str>,
+    ) -> Rejection {
+        if none_at_all {
+            return no_key_configured(Code::NoKey);
         }
-        let issuers = || self.providers.iter().filter_map(|provider| provider.issuer.as_deref());
-        if self.providers.is_empty() {
-            return Err(reject(Code::NoKey, "no key is configured")
-                .with_hint("Set pg_session_jwt.jwk or pg_session_jwt.providers."));
-        }
-        if issuer.is_none() {
-            return Err(reject(Code::Issuer, "token has no issuer that is expected").with_detail(
-                format!("Its iss is missing; expected is {}.", quoted_list(issuers())),
-            ));
-        }
-        Err(reject(Code::NoKey, "no provider serves the token's issuer").with_detail(format!(
+        let Some(issuer) = self.issuer else {
+            return reject(Code::Issuer, "token has no issuer that is expected")
+                .with_detail(format!("Its iss is missing; expected is {}.", quoted_list(issuers)));
+        };
+        reject(Code::NoKey, "no provider serves the token's issuer").with_detail(format!(
             "The token has iss {}, kid {} and alg {}; the issuers configured are {}.",
-            issuer.map_or_else(|| "none".to_owned(), quoted),
-            jws.header.kid.as_deref().map_or_else(|| "none".to_owned(), quoted),
-            jws.header.algorithm.name(),
-            quoted_list(issuers())
-        )))
+            quoted(issuer),
+            self.kid.map_or_else(|| "none".to_owned(), quoted),
+            self.algorithm.name(),
+            quoted_list(issuers)
+        ))
     }
+}
+
+/// What is wrong where there is no provider at all.
+pub fn no_key_configured(code: Code) -> Rejection {
+    reject(code, "no key is configured").with_hint(
+        "Set pg_session_jwt.jwk or pg_session_jwt.providers, or call auth.add_provider().",
+    )
+}
+
+/// Verifies everything about a token but its times, as [`Verifier::authenticate`] does, for the
+/// provider that `choose` finds. It must serve the token's issuer; whether it does is checked.
+pub fn authenticate(
+    token: &str,
+    choose: impl FnOnce(&Unverified<'_>) -> Result<Arc<Provider>, Rejection>,
+) -> Result<Claims, Rejection> {
+    let jws = Jws::parse(token)?;
+    let payload = claims::parse(&jws.payload)?;
+    // `claims::parse` gives nothing but objects.
+    let Some(unverified) = payload.as_object() else {
+        return Err(reject(Code::Malformed, "token payload is malformed"));
+    };
+    let issuer = claims::string(unverified, "iss")?;
+    let provider = choose(&Unverified {
+        issuer,
+        kid: jws.header.kid.as_deref(),
+        algorithm: jws.header.algorithm,
+    })?;
+    jws.header.check_typ(provider.typ.as_deref())?;
+    verify_signature(&jws, &provider.keys).map_err(|rejection| {
+        let detail = rejection.detail().unwrap_or_default();
+        let served = match (issuer, &provider.issuer) {
+            (Some(issuer), None) => format!(" for its iss {} is no other's", quoted(issuer)),
+            _ => String::new(),
+        };
+        let name = quoted(&provider.name);
+        let detail = format!("{detail} The provider is {name}{served}.");
+        rejection.with_detail(detail)
+    })?;
+    let json = String::from_utf8_lossy(&jws.payload).into_owned();
+    Claims::check(unverified, json, jws.header.kid, &provider)
 }
 
 /// Verifies one compact JWS against one JWK or JWK set and returns the payload's bytes, which

@@ -432,7 +432,7 @@ fn together() {
         proxy.bare_public_jwk()
     );
     let verifier = verifier(&document);
-    let names: Vec<&str> = verifier.providers().iter().map(Provider::name).collect();
+    let names: Vec<_> = verifier.providers().iter().map(|provider| provider.name()).collect();
     assert_eq!(names, ["clerk", "firebase", "proxy"]);
     let clerk_claims = json!({
         "iss": "https://example.clerk.accounts.dev", "sub": "user_1", "exp": NOW + 60,

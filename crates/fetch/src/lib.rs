@@ -1,0 +1,442 @@
+//! Fetches the key set of an identity provider over HTTPS, from a URL or by OpenID Connect
+//! Discovery.
+//!
+//! Blocking, and with a thread of its own while a host name is resolved. Nothing is kept between
+//! two calls: what is to be known the next time is in the [`Response`].
+#![forbid(unsafe_code)]
+
+mod freshness;
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{CertificateError, RootCertStore};
+use session_jwt::{Endpoint, quoted};
+use ureq::http::{HeaderMap, StatusCode, header};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::{Agent, Timeout};
+
+/// How many bytes a key set or a discovery document may have.
+const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// How many redirects are followed.
+const MAX_REDIRECTS: usize = 3;
+
+/// How many bytes a validator may have.
+const MAX_VALIDATOR_BYTES: usize = 256;
+
+/// How many bytes an error may have.
+const MAX_ERROR_BYTES: usize = 300;
+
+/// What to fetch, and how.
+pub struct Request {
+    /// Where the keys are.
+    pub source: Source,
+    /// What the last response said, so that keys that have not changed need not be sent.
+    pub validators: Validators,
+    /// PEM certificates to trust besides those that the operating system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// How long everything together may take; to connect may take half of it.
+    pub timeout: Duration,
+}
+
+/// Where keys are.
+pub enum Source {
+    /// At a URL.
+    Url(Endpoint),
+    /// Where the issuer's discovery document says (OpenID Connect Discovery 1.0 section 4).
+    Discovery {
+        /// The issuer.
+        issuer: String,
+    },
+}
+
+/// By what a server knows whether the keys have changed (RFC 9110 section 8.8).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Validators {
+    /// Where they come from. They are sent nowhere else.
+    pub url: Option<String>,
+    /// The `ETag`.
+    pub etag: Option<String>,
+    /// The `Last-Modified`.
+    pub last_modified: Option<String>,
+}
+
+/// What was fetched.
+pub struct Response {
+    /// The key set as the server sent it; nothing where it has not changed.
+    pub body: Option<String>,
+    /// What to send the next time.
+    pub validators: Validators,
+    /// How long the server says that the key set stays as it is.
+    pub fresh_for: Option<Duration>,
+}
+
+/// Fetches a key set.
+///
+/// # Errors
+/// A sentence for whoever configured the provider. It is ASCII and short, and has neither a
+/// URL's query nor anything of a key set.
+pub fn fetch(request: &Request) -> Result<Response, String> {
+    let fetcher = Fetcher::new(request).map_err(sentence)?;
+    let found;
+    let endpoint = match &request.source {
+        Source::Url(endpoint) => endpoint,
+        Source::Discovery { issuer } => {
+            found = fetcher.discover(issuer).map_err(sentence)?;
+            &found
+        }
+    };
+    let failed = |reason| sentence(format!("Fetching {} failed: {reason}", shown(endpoint)));
+    let answer = fetcher.get(endpoint, true).map_err(failed)?;
+    let sent = if answer.body.is_none() { request.validators.clone() } else { Default::default() };
+    Ok(Response {
+        validators: Validators {
+            url: Some(answer.endpoint.as_str().to_owned()),
+            etag: validator(&answer.headers, header::ETAG).or(sent.etag),
+            last_modified: validator(&answer.headers, header::LAST_MODIFIED).or(sent.last_modified),
+        },
+        fresh_for: freshness::fresh_for(&answer.headers, SystemTime::now()),
+        body: answer.body,
+    })
+}
+
+struct Fetcher<'r> {
+    request: &'r Request,
+    started: Instant,
+    agent: Agent,
+    trusts_nobody: bool,
+}
+
+/// What came back in the end.
+struct Answer {
+    /// Where from, after redirects.
+    endpoint: Endpoint,
+    headers: HeaderMap,
+    /// Nothing where it has not changed.
+    body: Option<String>,
+}
+
+impl<'r> Fetcher<'r> {
+    fn new(request: &'r Request) -> Result<Self, String> {
+        let started = Instant::now();
+        let roots = trusted(request.ca_file.as_deref())?;
+        let trusts_nobody = roots.is_empty();
+        let roots = roots.iter().map(|root| Certificate::from_der(root).to_owned());
+        let tls = TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(Arc::new(
+                rustls::crypto::aws_lc_rs::default_provider(),
+            ))
+            .root_certs(RootCerts::from(roots))
+            .build();
+        let agent = Agent::config_builder()
+            .tls_config(tls)
+            // The server's environment does not say where keys come from.
+            .proxy(None)
+            .max_redirects(0)
+            .http_status_as_error(false)
+            .accept("application/json, application/jwk-set+json")
+            .user_agent(concat!("pg_session_jwt/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        Ok(Self { request, started, agent, trusts_nobody })
+    }
+
+    /// Where the issuer's keys are; the error is a sentence without its full stop.
+    fn discover(&self, issuer: &str) -> Result<Endpoint, String> {
+        let endpoint = Endpoint::discovery(issuer).map_err(|reason| {
+            format!("Discovery failed: the issuer {} {reason}", quoted(issuer))
+        })?;
+        let from = |reason| format!("Discovery at {} failed: {reason}", shown(&endpoint));
+        let body = self.get(&endpoint, false).map_err(from)?.body.unwrap_or_default();
+        let document: serde_json::Value =
+            serde_json::from_str(&body).map_err(|_| from("the answer is not JSON".to_owned()))?;
+        let member = |name: &str| {
+            let value = document.get(name).and_then(|value| value.as_str());
+            value.ok_or_else(|| from(format!("the answer has no string \"{name}\"")))
+        };
+        let found = member("issuer")?;
+        if found != issuer {
+            return Err(format!(
+                "Discovery failed: the provider's issuer is {}, the document's is {}",
+                quoted(issuer),
+                quoted(found)
+            ));
+        }
+        let keys = Endpoint::parse(member("jwks_uri")?)
+            .map_err(|reason| from(format!("the jwks_uri {reason}")))?;
+        if endpoint.is_https() && !keys.is_https() {
+            return Err(from("the jwks_uri is not an https URL".to_owned()));
+        }
+        Ok(keys)
+    }
+
+    /// What is at a URL, or where it redirects to; the error is a clause.
+    fn get(&self, endpoint: &Endpoint, conditional: bool) -> Result<Answer, String> {
+        let mut endpoint = endpoint.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.call(&endpoint, conditional)?;
+            let (head, body) = response.into_parts();
+            match head.status {
+                StatusCode::MOVED_PERMANENTLY
+                | StatusCode::FOUND
+                | StatusCode::SEE_OTHER
+                | StatusCode::TEMPORARY_REDIRECT
+                | StatusCode::PERMANENT_REDIRECT => {
+                    endpoint = redirected(&endpoint, &head.headers)?;
+                }
+                StatusCode::OK => {
+                    let body = Some(self.read(body)?);
+                    return Ok(Answer { endpoint, headers: head.headers, body });
+                }
+                StatusCode::NOT_MODIFIED if conditional && self.has_validators(&endpoint) => {
+                    return Ok(Answer { endpoint, headers: head.headers, body: None });
+                }
+                status => {
+                    return Err(format!("the answer has the status {}", status.as_u16()));
+                }
+            }
+        }
+        Err(format!("there are more than {MAX_REDIRECTS} redirects"))
+    }
+
+    /// One request.
+    fn call(
+        &self,
+        endpoint: &Endpoint,
+        conditional: bool,
+    ) -> Result<ureq::http::Response<ureq::Body>, String> {
+        if endpoint.is_https() && self.trusts_nobody {
+            return Err("no certificate authority is trusted, neither by the operating system \
+                        nor by configuration"
+                .to_owned());
+        }
+        let left = self.request.timeout.saturating_sub(self.started.elapsed());
+        let mut call = self
+            .agent
+            .get(endpoint.as_str())
+            .config()
+            .timeout_global(Some(left))
+            .timeout_connect(Some(self.request.timeout / 2))
+            .build();
+        if conditional && self.has_validators(endpoint) {
+            let validators = &self.request.validators;
+            if let Some(etag) = usable(validators.etag.as_deref()) {
+                call = call.header(header::IF_NONE_MATCH, etag);
+            }
+            if let Some(last_modified) = usable(validators.last_modified.as_deref()) {
+                call = call.header(header::IF_MODIFIED_SINCE, last_modified);
+            }
+        }
+        call.call().map_err(|error| self.reason(&error, endpoint))
+    }
+
+    /// Whether there is something that this URL's server knows the keys by.
+    fn has_validators(&self, endpoint: &Endpoint) -> bool {
+        let validators = &self.request.validators;
+        validators.url.as_deref() == Some(endpoint.as_str())
+            && [&validators.etag, &validators.last_modified]
+                .iter()
+                .any(|validator| usable(validator.as_deref()).is_some())
+    }
+
+    fn read(&self, mut body: ureq::Body) -> Result<String, String> {
+        let mut bytes = Vec::new();
+        // One byte more tells a body that is too large.
+        body.as_reader()
+            .take(MAX_BODY_BYTES as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| self.reason_in_body(error))?;
+        if bytes.len() > MAX_BODY_BYTES {
+            return Err(format!("the answer is larger than {} KiB", MAX_BODY_BYTES / 1024));
+        }
+        String::from_utf8(bytes).map_err(|_| "the answer is not UTF-8".to_owned())
+    }
+
+    fn reason_in_body(&self, error: io::Error) -> String {
+        match ureq::Error::from(error) {
+            ureq::Error::Timeout(timeout) => self.timed_out(timeout),
+            ureq::Error::Io(error) => io_reason(&error),
+            error => other_reason(&error),
+        }
+    }
+
+    /// Why a request failed, as a clause.
+    fn reason(&self, error: &ureq::Error, endpoint: &Endpoint) -> String {
+        match error {
+            ureq::Error::Timeout(timeout) => self.timed_out(*timeout),
+            ureq::Error::HostNotFound => UNRESOLVED.to_owned(),
+            ureq::Error::Rustls(error) => tls_reason(error, endpoint),
+            // What TLS objects to comes as an error of reading.
+            ureq::Error::Io(error) => {
+                match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+                    Some(error) => tls_reason(error, endpoint),
+                    None => io_reason(error),
+                }
+            }
+            error => other_reason(error),
+        }
+    }
+
+    fn timed_out(&self, timeout: Timeout) -> String {
+        let (limit, what) = match timeout {
+            Timeout::Connect => (self.request.timeout / 2, "there was a connection"),
+            _ => (self.request.timeout, "the answer was there"),
+        };
+        format!("the time-out of {} ms passed before {what}", limit.as_millis())
+    }
+}
+
+const UNRESOLVED: &str = "the host name cannot be resolved";
+
+/// The certificate authorities to trust; the error is a sentence without its full stop.
+fn trusted(ca_file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, String> {
+    // What cannot be read of the system's is missed only where a server's certificate needs it.
+    let mut roots = rustls_native_certs::load_native_certs().certs;
+    if let Some(path) = ca_file {
+        let name = quoted(&path.to_string_lossy());
+        let wrong = |reason: &str| format!("The file of certificates {name} {reason}");
+        let pem = fs::read(path)
+            .map_err(|error| wrong(&format!("cannot be read: {}", io_reason(&error))))?;
+        let before = roots.len();
+        let mut store = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
+            let certificate = certificate.map_err(|_| wrong("is not PEM"))?;
+            store
+                .add(certificate.clone())
+                .map_err(|_| wrong("has something that is not a certificate"))?;
+            roots.push(certificate);
+        }
+        if roots.len() == before {
+            return Err(wrong("has no certificate"));
+        }
+    }
+    Ok(roots)
+}
+
+/// Where a redirect leads; the error is a clause.
+fn redirected(endpoint: &Endpoint, headers: &HeaderMap) -> Result<Endpoint, String> {
+    let location = headers
+        .get(header::LOCATION)
+        .and_then(|location| location.to_str().ok())
+        .ok_or("there is a redirect that does not say where to")?;
+    let target = endpoint
+        .resolve(location)
+        .map_err(|reason| format!("there is a redirect to what {reason}"))?;
+    if !endpoint.same_origin(&target) {
+        return Err(format!(
+            "there is a redirect to another scheme, host or port, at {}",
+            quoted(&format!(
+                "{}://{}",
+                if target.is_https() { "https" } else { "http" },
+                target.host()
+            ))
+        ));
+    }
+    Ok(target)
+}
+
+fn tls_reason(error: &rustls::Error, endpoint: &Endpoint) -> String {
+    use CertificateError::*;
+    let rustls::Error::InvalidCertificate(error) = error else {
+        return format!("TLS failed: {}", quoted(&error.to_string()));
+    };
+    match error {
+        Expired | ExpiredContext { .. } => "the server's certificate has expired".to_owned(),
+        NotValidYet | NotValidYetContext { .. } => {
+            "the server's certificate is not valid yet".to_owned()
+        }
+        NotValidForName | NotValidForNameContext { .. } => {
+            format!("the server's certificate is not for the host {}", quoted(endpoint.host()))
+        }
+        UnknownIssuer => {
+            "the server's certificate comes from an authority that is not trusted".to_owned()
+        }
+        error => format!("the server's certificate is not valid: {}", quoted(&error.to_string())),
+    }
+}
+
+/// Why reading or writing failed. The operating system's own words depend on the locale.
+fn io_reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "the connection was refused".to_owned(),
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe => "the connection ended early".to_owned(),
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        // The standard library has no kind for it.
+        _ if error.to_string().starts_with("failed to lookup address") => UNRESOLVED.to_owned(),
+        kind => kind.to_string(),
+    }
+}
+
+fn other_reason(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => {
+            "the answer is not proper HTTP".to_owned()
+        }
+        error => quoted(&error.to_string()),
+    }
+}
+
+/// A validator of a response.
+fn validator(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
+    let value = headers.get(name)?.to_str().ok();
+    usable(value).map(str::to_owned)
+}
+
+/// A validator, if it is one that fits into a header.
+fn usable(validator: Option<&str>) -> Option<&str> {
+    validator.filter(|text| {
+        (1..=MAX_VALIDATOR_BYTES).contains(&text.len())
+            && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
+    })
+}
+
+/// A URL as a message names it.
+fn shown(endpoint: &Endpoint) -> String {
+    let url = endpoint.as_str();
+    quoted(url.split_once('?').map_or(url, |(before, _)| before))
+}
+
+/// The sentence, with a full stop and not too long. All that comes from outside is quoted in it.
+fn sentence(text: String) -> String {
+    match text.get(..MAX_ERROR_BYTES - 3) {
+        Some(start) => format!("{start}..."),
+        None => text + ".",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_are_short() {
+        assert_eq!(sentence("It failed".to_owned()), "It failed.");
+        let long = sentence("x".repeat(2 * MAX_ERROR_BYTES));
+        assert!(long.len() == MAX_ERROR_BYTES && long.ends_with("x..."));
+    }
+
+    #[test]
+    fn urls_are_shown_without_their_query() {
+        let endpoint = Endpoint::parse("https://example.com/a?secret=b").unwrap();
+        assert_eq!(shown(&endpoint), "\"https://example.com/a\"");
+    }
+
+    #[test]
+    fn validators_fit_into_headers() {
+        for text in ["\"a\"", "W/\"a\"", "Tue, 15 Nov 1994 12:45:26 GMT", &"x".repeat(256)] {
+            assert_eq!(usable(Some(text)), Some(text));
+        }
+        for text in ["", "a\r\nb: c", "a\tb", "\u{e4}", "\0", "\x7f", &"x".repeat(257)] {
+            assert_eq!(usable(Some(text)), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! Where keys may be fetched from: which URLs are accepted, and who runs them.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// The longest URL, in bytes.
+const MAX_URL_BYTES: usize = 2048;
+
+/// The longest host name, in bytes (RFC 1035 section 2.3.4).
+const MAX_HOST_BYTES: usize = 253;
+
+/// Hosts whose keys sign tokens for many tenants and applications that have nothing to do with
+/// each other, and who runs them.
+const SHARED: [(&str, &str); 21] = [
+    ("accounts.google.com", "Google"),
+    ("securetoken.google.com", "Google"),
+    ("www.googleapis.com", "Google"),
+    ("login.microsoftonline.com", "Microsoft"),
+    ("login-us.microsoftonline.com", "Microsoft"),
+    ("login.microsoft.com", "Microsoft"),
+    ("login.windows.net", "Microsoft"),
+    ("sts.windows.net", "Microsoft"),
+    ("login.live.com", "Microsoft"),
+    ("login.microsoftonline.us", "Microsoft"),
+    ("login.usgovcloudapi.net", "Microsoft"),
+    ("login.partner.microsoftonline.cn", "Microsoft"),
+    ("login.chinacloudapi.cn", "Microsoft"),
+    ("appleid.apple.com", "Apple"),
+    ("www.facebook.com", "Facebook"),
+    ("limited.facebook.com", "Facebook"),
+    ("www.linkedin.com", "LinkedIn"),
+    ("slack.com", "Slack"),
+    ("id.twitch.tv", "Twitch"),
+    ("access.line.me", "LINE"),
+    ("api.line.me", "LINE"),
+];
+
+/// A URL that keys may be fetched from: `https`, or `http` on the loopback interface.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    /// The URL, with scheme and host in lower case.
+    text: String,
+    https: bool,
+    host: String,
+    port: u16,
+    /// Where in `text` the port, or else the host, ends.
+    origin_end: usize,
+}
+
+impl Endpoint {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a predicate: "is not an https URL".
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > MAX_URL_BYTES {
+            return Err(format!("is longer than {MAX_URL_BYTES} bytes"));
+        }
+        if !text.bytes().all(is_url_byte) {
+            return Err("has a character that URLs do not have".to_owned());
+        }
+        if text.contains('#') {
+            return Err("has a fragment".to_owned());
+        }
+        let (scheme, rest) = text.split_once("://").ok_or("is not an https URL")?;
+        let https = scheme.eq_ignore_ascii_case("https");
+        if !https && !scheme.eq_ignore_ascii_case("http") {
+            return Err("is not an https URL".to_owned());
+        }
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        if authority.contains('@') {
+            return Err("has a user name or password".to_owned());
+        }
+        let host_end = match authority.find(']') {
+            Some(bracket) => bracket + 1,
+            None => authority.find(':').unwrap_or(authority.len()),
+        };
+        let (host, port) = authority.split_at(host_end);
+        let host = host.to_ascii_lowercase();
+        if host.is_empty() {
+            return Err("has no host".to_owned());
+        }
+        if !is_host(&host) {
+            return Err("has a host that is neither a host name nor an IP address".to_owned());
+        }
+        if !https && !is_loopback(&host) {
+            return Err("is not an https URL".to_owned());
+        }
+        let number = if port.is_empty() {
+            if https { 443 } else { 80 }
+        } else {
+            port_number(port).ok_or("has a port that is not a number from 1 to 65535")?
+        };
+        let origin = format!("{}://{host}{port}", if https { "https" } else { "http" });
+        Ok(Self {
+            text: format!("{origin}{path}"),
+            https,
+            host,
+            port: number,
+            origin_end: origin.len(),
+        })
+    }
+
+    /// Where an issuer says what it offers (OpenID Connect Discovery 1.0 section 4).
+    ///
+    /// # Errors
+    /// What is wrong with the issuer, as a predicate.
+    pub fn discovery(issuer: &str) -> Result<Self, String> {
+        // The length and the characters are checked before anything is put together.
+        Self::parse(issuer)?;
+        if issuer.contains('?') {
+            return Err("has a query".to_owned());
+        }
+        let base = issuer.strip_suffix('/').unwrap_or(issuer);
+        Self::parse(&format!("{base}/.well-known/openid-configuration"))
+    }
+
+    /// Where a redirect leads: to an absolute URL, or to an absolute path at the same place.
+    ///
+    /// # Errors
+    /// What is wrong with the URL, as a predicate.
+    pub fn resolve(&self, location: &str) -> Result<Self, String> {
+        if location.starts_with('/') && !location.starts_with("//") {
+            let origin = self.text.get(..self.origin_end).unwrap_or_default();
+            Self::parse(&format!("{origin}{location}"))
+        } else {
+            Self::parse(location)
+        }
+    }
+
+    /// The URL, with scheme and host in lower case.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether the scheme is `https`; otherwise it is `http` and the host is loopback.
+    pub fn is_https(&self) -> bool {
+        self.https
+    }
+
+    /// The host in lower case, an IPv6 address in its brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Whether scheme, host and port are the same.
+    pub fn same_origin(&self, other: &Endpoint) -> bool {
+        self.https == other.https && self.host == other.host && self.port == other.port
+    }
+
+    /// Who runs the host, if its keys sign tokens for many applications that have nothing to do
+    /// with each other: only the audience tells those tokens apart.
+    pub fn shared_by(&self) -> Option<&'static str> {
+        let host = self.host.strip_suffix('.').unwrap_or(&self.host);
+        SHARED.iter().find(|(shared, _)| *shared == host).map(|(_, operator)| *operator)
+    }
+}
+
+/// The characters of RFC 3986 section 2. A backslash is not among them: some readers take it for
+/// a slash.
+fn is_url_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte)
+}
+
+fn is_host(host: &str) -> bool {
+    if let Some(address) = host.strip_prefix('[') {
+        let address = address.strip_suffix(']');
+        return address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    }
+    let labels = host.strip_suffix('.').unwrap_or(host);
+    host.len() <= MAX_HOST_BYTES
+        && labels.split('.').all(|label| {
+            !label.is_empty()
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        })
+}
+
+/// Whether a host is loopback whoever resolves it.
+fn is_loopback(host: &str) -> bool {
+    matches!(host, "localhost" | "[::1]")
+        || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The number of a port with the colon before it.
+fn port_number(port: &str) -> Option<u16> {
+    let digits = port.strip_prefix(':')?;
+    // A sign would be read, too.
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+    digits.parse().ok().filter(|_| plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(text: &str) -> Endpoint {
+        Endpoint::parse(text).unwrap_or_else(|error| panic!("{text} {error}"))
+    }
+
+    fn refusal(text: &str) -> String {
+        Endpoint::parse(text).expect_err(text)
+    }
+
+    #[test]
+    fn https_is_accepted() {
+        for (text, host) in [
+            ("https://example.com", "example.com"),
+            ("https://example.com/", "example.com"),
+            ("https://example.com?a=b", "example.com"),
+            ("https://example.com:8443/a/b%20c?d=e&f=@:/?", "example.com"),
+            ("https://example.com./jwks", "example.com."),
+            ("https://my_idp.internal/jwks", "my_idp.internal"),
+            ("https://192.0.2.1/jwks", "192.0.2.1"),
+            ("https://[2001:db8::1]:8443/jwks", "[2001:db8::1]"),
+        ] {
+            let endpoint = endpoint(text);
+            assert_eq!((endpoint.as_str(), endpoint.host()), (text, host));
+            assert!(endpoint.is_https(), "{text}");
+        }
+        assert_eq!(endpoint("HTTPS://Example.COM:443/A").as_str(), "https://example.com:443/A");
+    }
+
+    #[test]
+    fn http_is_for_loopback() {
+        for text in [
+            "http://localhost/jwks",
+            "http://LOCALHOST:8080",
+            "http://127.0.0.1:8080/jwks",
+            "http://127.255.255.254/",
+            "http://[::1]:8080/jwks",
+        ] {
+            assert!(!endpoint(text).is_https(), "{text}");
+        }
+        for text in [
+            "http://example.com/jwks",
+            "http://localhost.evil.com/",
+            "http://localhost./",
+            "http://127.0.0.1.evil.com/",
+            "http://127.1/",
+            "http://128.0.0.1/",
+            "http://0.0.0.0/",
+            "http://2130706433/",
+            "http://0x7f000001/",
+            "http://0177.0.0.1/",
+            "http://[::]/",
+            "http://[::2]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://[0:0:0:0:0:0:0:1]/",
+        ] {
+            assert_eq!(refusal(text), "is not an https URL", "{text}");
+        }
+    }
+
+    #[test]
+    fn other_schemes_are_refused() {
+        for text in [
+            "",
+            "example.com",
+            "//example.com/",
+            "/jwks",
+            "https:example.com",
+            "https:/example.com",
+            "ftp://example.com/",
+            "file:///etc/passwd",
+            "httpss://example.com",
+            "://example.com",
+        ] {
+            assert_eq!(refusal(text), "is not an https URL", "{text}");
+        }
+    }
+
+    #[test]
+    fn only_url_characters_are_accepted() {
+        for text in [
+            "https://example.com/a b",
+            " https://example.com/",
+            "https://example.com/\n",
+            "https://example.com/\r\nX: y",
+            "https://example.com/\0",
+            "https://example.com/\x7f",
+            "https://ex\u{e4}mple.com/",
+            "https://example.com\\@evil.com/",
+            "http://127.0.0.1\\.evil.com/",
+            "https://example.com/<a>",
+            "https://example.com/\"",
+            "https://example.com/{tenant}/",
+        ] {
+            assert_eq!(refusal(text), "has a character that URLs do not have", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn users_are_refused() {
+        for text in [
+            "https://user@example.com/",
+            "https://user:password@example.com/",
+            "http://127.0.0.1@evil.com/",
+            "http://localhost:80@evil.com/",
+            "https://@example.com/",
+        ] {
+            assert_eq!(refusal(text), "has a user name or password", "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_checked() {
+        for text in ["https://", "https:///jwks", "https://:443/", "https://?a"] {
+            assert_eq!(refusal(text), "has no host", "{text}");
+        }
+        let long = format!("https://{}example.com/", "a.".repeat(122));
+        for text in [
+            "https://.example.com/",
+            "https://example..com/",
+            "https://./",
+            "https://%6cocalhost/",
+            "https://example.com%00.evil.com/",
+            "https://[::1/",
+            "https://::1/",
+            "https://]/",
+            "https://a[::1]/",
+            "https://[::1%25eth0]/",
+            "https://[v1.a]/",
+            "https://[]/",
+            &long,
+        ] {
+            let reason = refusal(text);
+            assert!(reason.starts_with("has a host") || reason == "has no host", "{text} {reason}");
+        }
+    }
+
+    #[test]
+    fn ports_are_checked() {
+        for port in ["", "0", "00", "0443", "65536", "99999999999", "+443", "-1", "x", "443:443"] {
+            for host in ["example.com", "[::1]"] {
+                let text = format!("https://{host}:{port}/");
+                assert_eq!(refusal(&text), "has a port that is not a number from 1 to 65535");
+            }
+        }
+        assert!(refusal("https://[::1]443/").starts_with("has a port"));
+        assert_eq!(endpoint("https://example.com:65535").port, 65535);
+    }
+
+    #[test]
+    fn fragments_are_refused() {
+        assert_eq!(refusal("https://example.com/#a"), "has a fragment");
+        assert_eq!(refusal("https://example.com#@evil.com/"), "has a fragment");
+    }
+
+    #[test]
+    fn long_urls_are_refused() {
+        let longest = format!("https://example.com/{}", "a".repeat(MAX_URL_BYTES - 20));
+        endpoint(&longest);
+        assert_eq!(refusal(&(longest + "a")), "is longer than 2048 bytes");
+    }
+
+    #[test]
+    fn discovery_is_below_the_issuer() {
+        for (issuer, url) in [
+            ("https://example.com", "https://example.com/.well-known/openid-configuration"),
+            ("https://example.com/", "https://example.com/.well-known/openid-configuration"),
+            ("https://example.com/a/", "https://example.com/a/.well-known/openid-configuration"),
+            ("http://localhost:1/a", "http://localhost:1/a/.well-known/openid-configuration"),
+        ] {
+            assert_eq!(Endpoint::discovery(issuer).unwrap().as_str(), url);
+        }
+        let long = format!("https://example.com/{}", "a".repeat(MAX_URL_BYTES - 20));
+        for (issuer, reason) in [
+            ("accounts.google.com", "is not an https URL"),
+            ("https://", "has no host"),
+            ("https://example.com/?a", "has a query"),
+            ("https://example.com#a", "has a fragment"),
+            (long.as_str(), "is longer than 2048 bytes"),
+        ] {
+            assert_eq!(Endpoint::discovery(issuer).expect_err(issuer), reason);
+        }
+    }
+
+    #[test]
+    fn redirects_are_resolved() {
+        let here = endpoint("https://example.com:8443/a/b?c");
+        for (location, there) in [
+            ("/d?e", "https://example.com:8443/d?e"),
+            ("/", "https://example.com:8443/"),
+            ("https://other.example/d", "https://other.example/d"),
+            ("http://localhost/d", "http://localhost/d"),
+        ] {
+            assert_eq!(here.resolve(location).unwrap().as_str(), there);
+        }
+        let bare = endpoint("https://example.com?a");
+        assert_eq!(bare.resolve("/b").unwrap().as_str(), "https://example.com/b");
+        for location in ["", "d", "../d", "?d", "//evil.com/d", "http://evil.com/"] {
+            assert_eq!(here.resolve(location).expect_err(location), "is not an https URL");
+        }
+        assert_eq!(here.resolve("/#a").unwrap_err(), "has a fragment");
+        let long = format!("/{}", "a".repeat(MAX_URL_BYTES));
+        assert_eq!(here.resolve(&long).unwrap_err(), "is longer than 2048 bytes");
+    }
+
+    #[test]
+    fn origins_are_compared() {
+        let here = endpoint("https://example.com/a");
+        for same in ["https://EXAMPLE.com/b", "https://example.com:443", "https://example.com?c"] {
+            assert!(here.same_origin(&endpoint(same)), "{same}");
+        }
+        for other in
+            ["https://example.com:8443/a", "https://example.com.evil.com/a", "https://example.org"]
+        {
+            assert!(!here.same_origin(&endpoint(other)), "{other}");
+        }
+        let plain = endpoint("http://localhost:443/");
+        assert!(!plain.same_origin(&endpoint("https://localhost/")));
+        assert!(endpoint("http://localhost/").same_origin(&endpoint("http://localhost:80/")));
+    }
+
+    #[test]
+    fn shared_hosts_are_known() {
+        for (host, operator) in SHARED {
+            assert_eq!(endpoint(&format!("https://{host}/keys")).shared_by(), Some(operator));
+        }
+        assert_eq!(endpoint("https://Accounts.Google.com.").shared_by(), Some("Google"));
+        for own in [
+            "https://tenant.example.com/",
+            "https://accounts.google.com.evil.com/",
+            "https://google.com/",
+            "https://tenant.b2clogin.com/",
+        ] {
+            assert_eq!(endpoint(own).shared_by(), None, "{own}");
+        }
+    }
+}

@@ -1,0 +1,490 @@
+//! When providers' keys are fetched: what sessions ask for, and what the background worker does.
+//!
+//! A session never goes out itself. It starts a worker, which claims the provider, asks without any
+//! transaction open, and writes down what came of it. Two locks keep that single: one is held by the
+//! session that starts a worker, so that others wait for the same one; the other by the worker.
+
+use std::cell::RefCell;
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
+use std::time::Duration;
+
+use jwks_fetch::{Request, Response, Source, Validators, fetch};
+use session_jwt::{Code, KeySet, KeySource, Provider, Rejection, json_string, quoted};
+
+use crate::pg::table::{Row, Rows, Table};
+use crate::pg::worker::{self, Against, Lock, Task, Worker, nap};
+use crate::pg::{self, BackendLocal, Timestamp, error, seconds};
+use crate::settings::{JWKS_CA_FILE, JWKS_TIMEOUT};
+
+/// How long a set is good where its provider does not say, in seconds, and the bounds of what it
+/// may say.
+const FRESH: i64 = 3600;
+const LEAST_FRESH: i64 = 300;
+const MOST_FRESH: i64 = 86_400;
+
+/// How often tokens with unknown keys may have a provider asked, in seconds.
+const DEMAND_INTERVAL: i64 = 30;
+
+/// How long after the first failure to try again, in seconds; each further one doubles it.
+const FIRST_RETRY: i64 = 30;
+
+/// Why a worker fetches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// The keys are older than the provider wants them to be, or not there yet.
+    Due = 1,
+    /// A token's key is unknown.
+    Demand = 2,
+    /// An administrator wants it.
+    Order = 3,
+}
+
+impl Why {
+    fn from_number(number: u8) -> Option<Self> {
+        [Why::Due, Why::Demand, Why::Order].into_iter().find(|why| *why as u8 == number)
+    }
+}
+
+/// Whether the keys of that row are to be fetched again.
+pub(crate) fn is_due(row: &Row, now: Timestamp) -> bool {
+    // What is farther off than ever, the clock has been set back for.
+    row.fetching.next_refresh.is_none_or(|due| due <= now || due > now + seconds(MOST_FRESH + 1))
+}
+
+/// Whether a token with an unknown key may have the provider asked.
+fn may_demand(row: &Row, now: Timestamp) -> bool {
+    let last = row.fetching.last_demand;
+    last.is_none_or(|last| last <= now - seconds(DEMAND_INTERVAL) || last > now)
+}
+
+/// What this session may not do about keys, if anything.
+fn hindrance() -> Option<&'static str> {
+    if worker::is_standby() {
+        Some(
+            "This server is a standby, which fetches nothing: keys come from the primary by \
+             replication.",
+        )
+    } else if pg::is_parallel_worker() {
+        Some("A parallel worker fetches no keys.")
+    } else {
+        None
+    }
+}
+
+/// Has keys fetched whose time has come. The ones that are there serve on meanwhile.
+pub(crate) fn when_due(table: Table, row: &Row) {
+    if hindrance().is_some() {
+        return;
+    }
+    let lock = lock(table, &row.name, Against::Launchers);
+    if !lock.try_take() {
+        return;
+    }
+    // Until the worker has claimed the row, lest the next session start another one.
+    if let Some(worker) = start(Why::Due, &row.name) {
+        let claimed =
+            || table.row(Rows::Named(&row.name)).is_none_or(|row| !is_due(&row, pg::now()));
+        wait(&worker, Duration::from_secs(1), claimed);
+    }
+    lock.give_back(false);
+}
+
+/// Has keys fetched because a token's is unknown, and waits for them. The error is a sentence.
+///
+/// `is_known` tells whether the key has turned up, from newly read rows.
+pub(crate) fn on_demand(
+    table: Table,
+    name: &str,
+    is_known: impl Fn(&Row) -> bool,
+) -> Result<(), String> {
+    if let Some(hindrance) = hindrance() {
+        return Err(hindrance.to_owned());
+    }
+    let began = pg::now();
+    let until = began + 1000 * JWKS_TIMEOUT.get() as Timestamp;
+    let lock = lock(table, name, Against::Launchers);
+    while !lock.try_take() {
+        // Another session is at it.
+        if pg::now() >= until {
+            return Err("Its keys are being fetched still.".to_owned());
+        }
+        nap(Duration::from_millis(10));
+    }
+    let outcome = demand(table, name, is_known, until);
+    lock.give_back(false);
+    outcome
+}
+
+fn demand(
+    table: Table,
+    name: &str,
+    is_known: impl Fn(&Row) -> bool,
+    until: Timestamp,
+) -> Result<(), String> {
+    let read = || table.row(Rows::Named(name)).ok_or_else(|| "It is gone.".to_owned());
+    let row = read()?;
+    if is_known(&row) {
+        return Ok(());
+    }
+    if !may_demand(&row, pg::now()) {
+        return Err(asked_already(&row));
+    }
+    let Some(worker) = start(Why::Demand, name) else {
+        return Err(NO_WORKER.to_owned());
+    };
+    let left = u64::try_from(until - pg::now()).unwrap_or(0);
+    if !wait(&worker, Duration::from_micros(left), || false) {
+        return Err("Its keys are being fetched still.".to_owned());
+    }
+    let row = read()?;
+    if is_known(&row) { Ok(()) } else { Err(asked_already(&row)) }
+}
+
+/// How a row's keys stand where a token's is not among them.
+fn asked_already(row: &Row) -> String {
+    let ago = |time: Option<Timestamp>| match time {
+        Some(time) => format!("{} s ago", (pg::now() - time) / seconds(1)),
+        None => "never".to_owned(),
+    };
+    let fetching = &row.fetching;
+    match &fetching.last_error {
+        Some(error) => format!(
+            "Its keys were fetched last {}; trying again failed {}: {error}",
+            ago(fetching.last_success),
+            ago(fetching.last_fetch)
+        ),
+        None => format!("Its keys were fetched last {}.", ago(fetching.last_success)),
+    }
+}
+
+const NO_WORKER: &str = "No background worker can be started to fetch its keys: all of \
+                         max_worker_processes are taken.";
+
+/// `auth.refresh_provider()`: what changed, as a JSON object.
+pub(crate) fn order(name: &str) -> Result<String, Rejection> {
+    let failed = |why: &str| {
+        Rejection::new(Code::Fetching, "provider's keys could not be fetched")
+            .with_detail(format!("The provider is {}. {why}", quoted(name)))
+    };
+    let Some(table) = Table::find() else {
+        return Err(no_provider(name));
+    };
+    table.demand_update();
+    let before = table.row(Rows::Named(name)).ok_or_else(|| no_provider(name))?;
+    let provider = Provider::from_row(&before.document)?;
+    if provider.remote().is_none() {
+        return Err(failed("It has keys of its own, and none are fetched for it."));
+    }
+    if let Some(hindrance) = hindrance() {
+        return Err(failed(hindrance));
+    }
+    let worker = start(Why::Order, name).ok_or_else(|| failed(NO_WORKER))?;
+    let began = pg::now();
+    let done = wait(&worker, Duration::from_millis(2 * JWKS_TIMEOUT.get() as u64), || false);
+    let after = table.row(Rows::Named(name)).ok_or_else(|| no_provider(name))?;
+    let fetching = &after.fetching;
+    if !done {
+        return Err(failed("It is being asked still."));
+    }
+    if fetching.last_fetch.is_none_or(|time| time < began) {
+        return Err(failed(
+            "The background worker ended before it asked; the server's log says why. It sees only \
+             what has been committed.",
+        ));
+    }
+    if let Some(error) = &fetching.last_error {
+        return Err(failed(error));
+    }
+    let kids = |provider: &Provider| -> Vec<String> {
+        provider
+            .keys()
+            .usable()
+            .map(|(kid, _)| kid.map_or("null".to_owned(), json_string))
+            .collect()
+    };
+    let (before, after) = (kids(&provider), kids(&Provider::from_row(&after.document)?));
+    let list = |kids: &[String], others: &[String], common: bool| {
+        let listed = kids.iter().filter(|kid| others.contains(kid) == common);
+        listed.map(String::as_str).collect::<Vec<_>>().join(", ")
+    };
+    Ok(format!(
+        "{{\"added\": [{}], \"removed\": [{}], \"kept\": [{}]}}",
+        list(&after, &before, false),
+        list(&before, &after, false),
+        list(&after, &before, true)
+    ))
+}
+
+fn no_provider(name: &str) -> Rejection {
+    Rejection::new(Code::NoProvider, "provider does not exist")
+        .with_detail(format!("No row of auth.providers has the name {}.", quoted(name)))
+}
+
+/// The rows whose keys are to be fetched once the transaction is committed.
+static WANTED: BackendLocal<RefCell<Wanted>> = BackendLocal::new(RefCell::new(Wanted::Nothing));
+
+enum Wanted {
+    Nothing,
+    One(String),
+    Several,
+}
+
+/// Has the keys of a row fetched if and when the transaction is committed.
+pub(crate) fn at_commit(name: &str) {
+    if hindrance().is_none() {
+        WANTED.replace_with(|wanted| match wanted {
+            Wanted::Nothing => Wanted::One(name.to_owned()),
+            Wanted::One(same) if same == name => Wanted::One(name.to_owned()),
+            _ => Wanted::Several,
+        });
+    }
+}
+
+/// The transaction has ended.
+pub(crate) fn end_transaction(committed: bool) {
+    let wanted = WANTED.replace(Wanted::Nothing);
+    let started = match &wanted {
+        _ if !committed => return,
+        Wanted::Nothing => return,
+        Wanted::One(name) => start(Why::Due, name),
+        Wanted::Several => start(Why::Due, ""),
+    };
+    if started.is_none() {
+        error::log(
+            "pg_session_jwt: no background worker can be started to fetch keys; the first token \
+             will have them fetched",
+        );
+    }
+}
+
+fn start(why: Why, name: &str) -> Option<Worker> {
+    worker::start(&Task { kind: why as u8, text: name })
+}
+
+fn lock(table: Table, name: &str, against: Against) -> Lock {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    Lock::new(table, hasher.finish() as u32, against)
+}
+
+/// Waits until the worker is done or something holds; whether that came in time.
+fn wait(worker: &Worker, longest: Duration, holds: impl Fn() -> bool) -> bool {
+    let until = pg::now() + longest.as_micros() as Timestamp;
+    loop {
+        if worker.has_stopped() || holds() {
+            return true;
+        }
+        let left = until - pg::now();
+        if left <= 0 {
+            return false;
+        }
+        // A worker's end wakes us, but what it does before does not.
+        nap(Duration::from_micros(left as u64).min(Duration::from_millis(5)));
+    }
+}
+
+/// The background worker.
+pub(crate) fn work(kind: u8, name: &str) {
+    let Some(why) = Why::from_number(kind) else {
+        return;
+    };
+    worker::set(&[
+        (c"search_path", "pg_catalog, pg_temp"),
+        (c"default_transaction_read_only", "off"),
+        (c"default_transaction_isolation", "read committed"),
+        (c"synchronous_commit", "off"),
+        // Neither for another worker nor for whoever changes the row does one wait for ever.
+        (c"lock_timeout", &JWKS_TIMEOUT.get().to_string()),
+    ]);
+    let names = if name.is_empty() { worker::transaction(all_due) } else { vec![name.to_owned()] };
+    for name in names {
+        refresh(why, &name);
+    }
+}
+
+fn all_due() -> Vec<String> {
+    let (mut names, now) = (Vec::new(), pg::now());
+    if let Some(table) = Table::find() {
+        table.read(Rows::All, |row| {
+            if is_due(&row, now) {
+                names.push(row.name);
+            }
+            true
+        });
+    }
+    names.retain(|name| {
+        let row = Table::find().and_then(|table| table.row(Rows::Named(name)));
+        let provider = row.and_then(|row| Provider::from_row(&row.document).ok());
+        provider.is_some_and(|provider| provider.remote().is_some())
+    });
+    names
+}
+
+/// What a worker has to do for one provider.
+struct Claim {
+    source: KeySource,
+    provider: Provider,
+    validators: Validators,
+    failures: i32,
+}
+
+/// Fetches the keys of one provider, if they are still wanted.
+fn refresh(why: Why, name: &str) {
+    let asked = pg::now();
+    let Some(table) = worker::transaction(Table::find) else {
+        return;
+    };
+    let lock = lock(table, name, Against::Workers);
+    worker::transaction(|| lock.take_for_process());
+    if let Some(claim) = worker::transaction(|| claim(why, name, asked)) {
+        let request = Request {
+            source: match &claim.source {
+                KeySource::Url(url) => Source::Url(url.clone()),
+                KeySource::Discovery { issuer, .. } => Source::Discovery { issuer: issuer.clone() },
+            },
+            validators: claim.validators.clone(),
+            ca_file: JWKS_CA_FILE.path(),
+            // Whoever waits for us is to hear why it failed.
+            timeout: Duration::from_millis(JWKS_TIMEOUT.get() as u64) * 9 / 10,
+        };
+        let response = worker::aside(move || fetch(&request))
+            .unwrap_or_else(|_| Err("The fetching thread has failed.".to_owned()));
+        worker::transaction(|| conclude(name, claim, response));
+    }
+    worker::transaction(|| lock.give_back(true));
+}
+
+/// Takes it upon this worker to fetch the keys, if they are to be fetched.
+fn claim(why: Why, name: &str, asked: Timestamp) -> Option<Claim> {
+    let table = Table::find()?;
+    let row = table.row(Rows::Named(name))?;
+    let provider = Provider::from_row(&row.document).ok()?;
+    let source = provider.remote()?.source().clone();
+    let now = pg::now();
+    let wanted = match why {
+        Why::Due => is_due(&row, now),
+        // Unless another worker has just brought them.
+        Why::Demand => {
+            may_demand(&row, now) && row.fetching.last_success.is_none_or(|time| time < asked)
+        }
+        Why::Order => true,
+    };
+    if !wanted {
+        return None;
+    }
+    // Should this worker not come to an end, another one does it later.
+    table.update(
+        "UPDATE @table SET last_fetch = clock_timestamp(),
+             next_refresh = clock_timestamp() + interval '1 minute',
+             last_demand = CASE WHEN $2 = 'demand' THEN clock_timestamp() ELSE last_demand END
+         WHERE name = $1",
+        &[Some(name), Some(if why == Why::Demand { "demand" } else { "" })],
+    );
+    // What was fetched from elsewhere, or cannot be read any more, is fetched whole.
+    let validators = if provider.keys().is_empty() {
+        Validators::default()
+    } else {
+        Validators {
+            url: row.fetching.keys_url,
+            etag: row.fetching.etag,
+            last_modified: row.fetching.last_modified,
+        }
+    };
+    Some(Claim { source, provider, validators, failures: row.fetching.failures })
+}
+
+/// Writes down what came of it.
+fn conclude(name: &str, claim: Claim, response: Result<Response, String>) {
+    let Some(table) = Table::find() else {
+        return;
+    };
+    // What was asked for may not be what is wanted any more.
+    let row = table.row(Rows::Named(name));
+    let now_wanted = row.and_then(|row| Provider::from_row(&row.document).ok());
+    let is_wanted = now_wanted
+        .as_ref()
+        .and_then(|provider| provider.remote())
+        .is_some_and(|remote| *remote.source() == claim.source);
+    if !is_wanted {
+        return;
+    }
+    let keys = response.and_then(|response| {
+        let keys = match &response.body {
+            None => None,
+            Some(body) => Some(
+                KeySet::fetched(body, claim.provider.algorithms())
+                    .map_err(|error| sentence(&error))?,
+            ),
+        };
+        Ok((response, keys))
+    });
+    match keys {
+        Ok((response, keys)) => {
+            let fresh = response.fresh_for.map_or(FRESH, |time| time.as_secs() as i64);
+            let fresh = fresh.clamp(LEAST_FRESH, MOST_FRESH).to_string();
+            let validators = &response.validators;
+            match keys {
+                None => table.update(
+                    "UPDATE @table SET last_success = clock_timestamp(), failures = 0,
+                         last_error = NULL,
+                         next_refresh = clock_timestamp() + $2::integer * interval '1 second'
+                     WHERE name = $1",
+                    &[Some(name), Some(&fresh)],
+                ),
+                Some(keys) => {
+                    let passed_over = keys.passed_over.iter().map(|key| {
+                        let kid = key.kid.as_deref().map(|kid| format!(" (kid {})", quoted(kid)));
+                        let kid = kid.unwrap_or_default();
+                        format!("Key {}{kid}: {}", key.index + 1, key.reason)
+                    });
+                    let passed_over = passed_over.collect::<Vec<_>>().join(" ");
+                    table.update(
+                        "UPDATE @table SET fetched_jwks = $3::json, fetched_from = $4,
+                             keys_url = $5, etag = $6, last_modified = $7,
+                             passed_over = nullif($8, ''),
+                             last_success = clock_timestamp(), failures = 0, last_error = NULL,
+                             next_refresh = clock_timestamp() + $2::integer * interval '1 second'
+                         WHERE name = $1",
+                        &[
+                            Some(name),
+                            Some(&fresh),
+                            Some(&keys.jwks),
+                            Some(claim.source.url()),
+                            validators.url.as_deref(),
+                            validators.etag.as_deref(),
+                            validators.last_modified.as_deref(),
+                            Some(&passed_over),
+                        ],
+                    );
+                }
+            }
+        }
+        Err(reason) => {
+            error::log(&format!(
+                "pg_session_jwt: the keys of provider {} could not be fetched: {reason}",
+                quoted(name)
+            ));
+            let retry = FIRST_RETRY << claim.failures.clamp(0, 7);
+            // Up to half as much again, lest all servers come back at once.
+            let retry = retry.min(FRESH) * 1000;
+            let retry = retry + random_below(retry / 2);
+            table.update(
+                "UPDATE @table SET failures = failures + 1, last_error = $2,
+                     next_refresh = clock_timestamp() + $3::integer * interval '1 millisecond'
+                 WHERE name = $1",
+                &[Some(name), Some(&reason), Some(&retry.to_string())],
+            );
+        }
+    }
+}
+
+/// A number that nobody relies upon.
+fn random_below(limit: i64) -> i64 {
+    let random = RandomState::new().build_hasher().finish();
+    i64::try_from(random % limit.max(1).unsigned_abs()).unwrap_or(0)
+}
+
+/// A refusal of a set, as one sentence of a status.
+fn sentence(rejection: &Rejection) -> String {
+    format!("Its {}. {}", rejection.message(), rejection.detail().unwrap_or_default())
+}
