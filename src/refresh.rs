@@ -84,7 +84,7 @@ pub(crate) fn when_due(table: Table, row: &Row) {
     if let Some(worker) = start(Why::Due, &row.name) {
         let claimed =
             || table.row(Rows::Named(&row.name)).is_none_or(|row| !is_due(&row, pg::now()));
-        wait(&worker, Duration::from_secs(1), claimed);
+        wait(&worker, Duration::from_millis(100), claimed);
     }
     lock.give_back(false);
 }
@@ -335,7 +335,10 @@ fn refresh(why: Why, name: &str) {
         return;
     };
     let lock = lock(table, name, Against::Workers);
-    worker::transaction(|| lock.take_for_process());
+    // Whoever is at it does what is due, but may have begun too early for other reasons.
+    if !worker::transaction(|| lock.take_for_process(why == Why::Due)) {
+        return;
+    }
     if let Some(claim) = worker::transaction(|| claim(why, name, asked)) {
         let request = Request {
             source: match &claim.source {
@@ -421,7 +424,8 @@ fn conclude(name: &str, claim: Claim, response: Result<Response, String>) {
     match keys {
         Ok((response, keys)) => {
             let fresh = response.fresh_for.map_or(FRESH, |time| time.as_secs() as i64);
-            let fresh = fresh.clamp(LEAST_FRESH, MOST_FRESH).to_string();
+            let keep_keys = claim.provider.remote().map_or(MOST_FRESH, |remote| remote.keep_keys());
+            let fresh = fresh.clamp(LEAST_FRESH, MOST_FRESH).min(keep_keys).to_string();
             let validators = &response.validators;
             match keys {
                 None => table.update(

@@ -72,8 +72,17 @@ pub(crate) struct Fetching {
     pub(crate) last_error: Option<String>,
 }
 
-/// The relation whose changes count, once it is known; until then, any may be the one.
-static WATCHED: BackendLocal<Cell<Option<Table>>> = BackendLocal::new(Cell::new(None));
+/// Whose changes count.
+#[derive(Clone, Copy)]
+enum Watched {
+    /// Nobody has looked since the last one.
+    Nothing,
+    /// There was no table: any relation may become it.
+    Any,
+    One(Table),
+}
+
+static WATCHED: BackendLocal<Cell<Watched>> = BackendLocal::new(Cell::new(Watched::Nothing));
 
 type Callback = fn();
 
@@ -83,9 +92,13 @@ static CHANGED: BackendLocal<Cell<Option<Callback>>> = BackendLocal::new(Cell::n
 /// in whatever session.
 pub(crate) fn on_change(callback: Callback) {
     unsafe extern "C-unwind" fn at_invalidation(_argument: Datum, relation: Oid) {
-        let watched = WATCHED.get();
-        if relation == Oid::INVALID || watched.is_none_or(|table| table.relation == relation) {
-            WATCHED.set(None);
+        let counts = match WATCHED.get() {
+            Watched::Nothing => false,
+            Watched::Any => true,
+            Watched::One(table) => relation == Oid::INVALID || relation == table.relation,
+        };
+        if counts {
+            WATCHED.set(Watched::Nothing);
             if let Some(callback) = CHANGED.get() {
                 callback();
             }
@@ -98,7 +111,7 @@ pub(crate) fn on_change(callback: Callback) {
 
 /// Whether this session has looked into the table, and what it has seen may have changed.
 pub(super) fn is_watched() -> bool {
-    WATCHED.get().is_some()
+    !matches!(WATCHED.get(), Watched::Nothing)
 }
 
 /// Has this session learn of the changes that others have committed.
@@ -188,9 +201,11 @@ fn attribute(relation: &Relation, tuple: pg_sys::HeapTuple, place: usize) -> Opt
 impl Table {
     /// Finds it; None where the extension is not installed in this database.
     pub(crate) fn find() -> Option<Self> {
-        if let Some(table) = WATCHED.get() {
+        if let Watched::One(table) = WATCHED.get() {
             return Some(table);
         }
+        // Before anything is read: what changes meanwhile counts.
+        WATCHED.set(Watched::Any);
         // SAFETY: it reads a catalog; nought where there is no such extension.
         let extension = unsafe { pg_sys::get_extension_oid(EXTENSION.as_ptr(), true) };
         if extension == Oid::INVALID {
@@ -213,9 +228,12 @@ impl Table {
             let kind = pg_sys::get_rel_relkind(relation) as u8;
             (relation, owner == extension && kind == pg_sys::RELKIND_RELATION)
         };
-        let table = is_ours.then_some(Self { relation, schema });
-        WATCHED.set(table);
-        table
+        let table = is_ours.then_some(Self { relation, schema })?;
+        // Unless it has just changed.
+        if is_watched() {
+            WATCHED.set(Watched::One(table));
+        }
+        Some(table)
     }
 
     /// Reads rows until `visit` returns false. Nothing is borrowed meanwhile.

@@ -163,9 +163,10 @@ impl Lock {
         self.acquire(false, true)
     }
 
-    /// Takes it, across transactions, until it is given back or the process ends.
-    pub(crate) fn take_for_process(&self) {
-        self.acquire(true, false);
+    /// Takes it, across transactions, until it is given back or the process ends; whether it has, for
+    /// it may have to be free `at_once`.
+    pub(crate) fn take_for_process(&self, at_once: bool) -> bool {
+        self.acquire(true, at_once)
     }
 
     fn acquire(&self, for_process: bool, at_once: bool) -> bool {

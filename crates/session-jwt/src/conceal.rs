@@ -4,8 +4,12 @@ use std::ops::Range;
 
 use memchr::{memchr, memchr2};
 
-/// What a document that may hold a secret is a value of; names of settings are in any case.
-const SETTING: &[u8] = b"pg_session_jwt";
+/// Of what a text speaks in which documents may hold a secret, in any case: of our settings, of the
+/// function that adds a provider, and of the table of them.
+const SUBJECTS: [&[u8]; 3] = [b"pg_session_jwt", b"add_provider", b"providers"];
+
+/// The argument of that function that is a secret, in any case.
+const SECRET_ARGUMENT: &[u8] = b"secret";
 
 /// The members of documents that hold a secret, up to the closing quote: a provider's, and a
 /// symmetric JWK's (RFC 7518 section 6.4.1).
@@ -23,7 +27,7 @@ pub fn conceal(text: &mut [u8]) {
         from = found.end;
         text[found].fill(b'*');
     }
-    if speaks_of_settings(text) {
+    if speaks_of_documents(text) {
         for member in SECRET_MEMBERS {
             let mut from = 0;
             while let Some(found) = secret(text, member, from) {
@@ -31,14 +35,21 @@ pub fn conceal(text: &mut [u8]) {
                 text[found].fill(b'*');
             }
         }
+        let mut from = 0;
+        while let Some(found) = argument(text, from) {
+            from = found.end;
+            text[found].fill(b'*');
+        }
     }
 }
 
 /// Whether a text has anything that [`conceal`] would overwrite.
 pub fn has_secrets(text: &[u8]) -> bool {
-    let in_settings =
-        |text: &[u8]| SECRET_MEMBERS.iter().any(|member| secret(text, member, 0).is_some());
-    token(text, 0).is_some() || speaks_of_settings(text) && in_settings(text)
+    let in_documents = |text: &[u8]| {
+        SECRET_MEMBERS.iter().any(|member| secret(text, member, 0).is_some())
+            || argument(text, 0).is_some()
+    };
+    token(text, 0).is_some() || speaks_of_documents(text) && in_documents(text)
 }
 
 /// The next token from there on: what begins like the base64url of a JSON object, and has a dot.
@@ -66,17 +77,63 @@ fn token(text: &[u8], mut from: usize) -> Option<Range<usize>> {
     }
 }
 
-fn speaks_of_settings(text: &[u8]) -> bool {
-    let mut from = 0;
-    while let Some(found) = text.get(from..).and_then(|rest| memchr2(b'p', b'P', rest)) {
-        let start = from + found;
-        let name = text.get(start..start + SETTING.len());
-        if name.is_some_and(|name| name.eq_ignore_ascii_case(SETTING)) {
-            return true;
+fn speaks_of_documents(text: &[u8]) -> bool {
+    SUBJECTS.iter().any(|subject| find_ignoring_case(text, subject, 0).is_some())
+}
+
+/// Where a word in small letters begins, in whatever case it is.
+fn find_ignoring_case(text: &[u8], word: &[u8], mut from: usize) -> Option<usize> {
+    let first = *word.first()?;
+    loop {
+        let rest = text.get(from..)?;
+        let start = from + memchr2(first, first.to_ascii_uppercase(), rest)?;
+        let found = text.get(start..start + word.len());
+        if found.is_some_and(|found| found.eq_ignore_ascii_case(word)) {
+            return Some(start);
         }
         from = start + 1;
     }
-    false
+}
+
+/// The next secret from there on that is given as `secret => '…'`, or with `:=` or `=`, between its quotes;
+/// in dollar quotes, up to the next dollar sign.
+fn argument(text: &[u8], mut from: usize) -> Option<Range<usize>> {
+    loop {
+        let start = find_ignoring_case(text, SECRET_ARGUMENT, from)?;
+        from = start + SECRET_ARGUMENT.len();
+        let rest = text.get(from..)?;
+        let blank =
+            |rest: &[u8]| rest.iter().take_while(|byte| b" \t\r\n\"".contains(byte)).count();
+        let sign = blank(rest);
+        let sign = sign
+            + match rest.get(sign..) {
+                Some([b'=', b'>', ..] | [b':', b'=', ..]) => 2,
+                Some([b'=', ..]) => 1,
+                _ => continue,
+            };
+        let value = sign + blank(&rest[sign..]);
+        let value = value + usize::from(matches!(rest.get(value), Some(b'e' | b'E')));
+        let (opening, closing) = match rest.get(value) {
+            Some(b'\'') => (value + 1, b'\''),
+            Some(b'$') => (value + 1 + memchr(b'$', &rest[value + 1..])? + 1, b'$'),
+            _ => continue,
+        };
+        // Two quotes are one within the text, which then is overwritten in two pieces at most.
+        let mut end = opening;
+        while let Some(byte) = rest.get(end) {
+            match byte {
+                _ if *byte != closing => end += 1,
+                b'\'' if rest.get(end + 1) == Some(&b'\'') => end += 2,
+                b'\'' if rest[opening..end].ends_with(b"\\") => end += 1,
+                _ => break,
+            }
+        }
+        let found = from + opening..from + end.min(rest.len());
+        from = found.end;
+        if !found.is_empty() {
+            return Some(found);
+        }
+    }
 }
 
 /// The next value of that member from there on, between its quotes. Where the document stands in
@@ -173,6 +230,8 @@ mod tests {
             "eyJhbGciOiJFUzI1NiJ9 . eyJzdWIiOiJhbGljZSJ9",
             "eyJ.a.b",
             "SELECT auth.jwt_session_init($1, true)",
+            "SELECT auth.add_provider('p', secret => $1, issuer => 'i')",
+            "SELECT f(secret => 'public')",
             "INSERT INTO t VALUES ('{\"k\": \"v\", \"secret\": \"s\"}')",
             "ALTER SYSTEM SET pg_session_jwt.jwk = '{\"kty\": \"oct\", \"k\": 7}'",
             "pg_session_jwt. \"k\" \"v\" \"secret\"",
@@ -188,6 +247,23 @@ mod tests {
         let expected = "ALTER SYSTEM SET pg_session_jwt.providers = '[{\"secret\" : \"******\", \
                         \"name\":\"n\"}, {\"jwks\": {\"k\":\"*\", \"kid\": \"d\"}}, {\"secret\":\"**";
         assert_eq!(concealed(set), (true, expected.to_owned()));
+    }
+
+    #[test]
+    fn secrets_of_providers_are_overwritten() {
+        for (text, expected) in [
+            ("SELECT add_provider('p', secret => 'abc', x => 'd')", "'***', x => 'd')"),
+            ("CALL Auth.Add_Provider(SECRET:=E'ab\\'c', x => 'd')", "E'*****', x => 'd')"),
+            ("SELECT add_provider(\"secret\"  :=\n'a''b') -- 'c'", "'****') -- 'c'"),
+            ("SELECT auth.add_provider('p', secret => $x$abc$x$)", "$x$***$x$)"),
+            ("SELECT auth.add_provider('p', secret => 'cut of", "'******"),
+            ("UPDATE auth.providers SET secret = 'abc'", "'***'"),
+            ("UPDATE auth.providers SET jwks = '{\"k\": \"abc\"}'", "'{\"k\": \"***\"}'"),
+        ] {
+            let (found, concealed) = concealed(text);
+            assert!(found && concealed.ends_with(expected), "{concealed}");
+            assert_eq!(concealed.len(), text.len());
+        }
     }
 
     #[test]
