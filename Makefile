@@ -44,7 +44,7 @@ lint: setup ## Check formatting and lints
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 
 test-core: setup ## Test the crates that know nothing of Postgres
-	cargo test --locked --package session-jwt --package mint
+	cargo test --locked --package session-jwt --package jwks-fetch --package mint
 
 test-integration: build ## Test the extension in real clusters
 	$(TEST)

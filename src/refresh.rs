@@ -11,7 +11,7 @@ use std::time::Duration;
 use jwks_fetch::{Request, Response, Source, Validators, fetch};
 use session_jwt::{Code, KeySet, KeySource, Provider, Rejection, json_string, quoted};
 
-use crate::pg::table::{Row, Rows, Table};
+use crate::pg::table::{Fetching, Row, Rows, Table};
 use crate::pg::worker::{self, Against, Lock, Task, Worker, nap};
 use crate::pg::{self, BackendLocal, Timestamp, error, seconds};
 use crate::settings::{JWKS_CA_FILE, JWKS_TIMEOUT};
@@ -146,14 +146,14 @@ fn asked_already(row: &Row) -> String {
         Some(time) => format!("{} s ago", (pg::now() - time) / seconds(1)),
         None => "never".to_owned(),
     };
-    let fetching = &row.fetching;
-    match &fetching.last_error {
-        Some(error) => format!(
-            "Its keys were fetched last {}; trying again failed {}: {error}",
-            ago(fetching.last_success),
-            ago(fetching.last_fetch)
-        ),
-        None => format!("Its keys were fetched last {}.", ago(fetching.last_success)),
+    let Fetching { last_success, last_fetch, last_error, .. } = &row.fetching;
+    let fetched = format!("Its keys were fetched last {}", ago(*last_success));
+    match last_error {
+        Some(error) => format!("{fetched}; trying again failed {}: {error}", ago(*last_fetch)),
+        None if last_fetch > last_success => {
+            format!("{fetched}; trying again {} came to no end.", ago(*last_fetch))
+        }
+        None => format!("{fetched}."),
     }
 }
 
@@ -292,7 +292,8 @@ pub(crate) fn work(kind: u8, name: &str) {
         (c"search_path", "pg_catalog, pg_temp"),
         (c"default_transaction_read_only", "off"),
         (c"default_transaction_isolation", "read committed"),
-        (c"synchronous_commit", "off"),
+        // No standby is waited for.
+        (c"synchronous_commit", "local"),
         // Neither for another worker nor for whoever changes the row does one wait for ever.
         (c"lock_timeout", &JWKS_TIMEOUT.get().to_string()),
     ]);

@@ -21,8 +21,10 @@ use mint::{Algorithm, Key};
 use postgres::{Client, NoTls};
 use serde_json::json;
 
+mod idp;
 mod wire;
 
+pub use idp::{Behaviour, Certificate, Idp};
 pub use wire::{Answer, Fields, Rows, Wire};
 
 /// Whether and how the server loads the library before it is first called.
@@ -209,6 +211,13 @@ impl Cluster {
     pub fn restart_in_mode(&self, mode: &str) {
         self.stop_server(mode);
         self.start_server();
+    }
+
+    /// Ends the postmaster so that it can tell nobody, as a lack of memory would.
+    pub fn kill_postmaster(&self) {
+        let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        let pid = file.lines().next().expect("a process id").to_owned();
+        complete(Command::new("kill").args(["-KILL", &pid]));
     }
 
     /// Waits until this standby has replayed all that `primary` has written until now.

@@ -154,7 +154,8 @@ impl Lock {
             locktag_field3: thing,
             locktag_field4: against as u16,
             locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
-            locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+            // Of its locks, a process gives back those of this method however it ends.
+            locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
         })
     }
 

@@ -378,8 +378,12 @@ fn io_reason(error: &io::Error) -> String {
 
 fn other_reason(error: &ureq::Error) -> String {
     match error {
-        ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => {
-            "the answer is not proper HTTP".to_owned()
+        ureq::Error::Protocol(_)
+        | ureq::Error::LargeResponseHeader(..)
+        | ureq::Error::BodyStalled => "the answer is not proper HTTP".to_owned(),
+        // Their words may have the query in them.
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
+            "there can be no request for such a URL".to_owned()
         }
         error => quoted(&error.to_string()),
     }
@@ -428,6 +432,25 @@ mod tests {
     fn urls_are_shown_without_their_query() {
         let endpoint = Endpoint::parse("https://example.com/a?secret=b").unwrap();
         assert_eq!(shown(&endpoint), "\"https://example.com/a\"");
+    }
+
+    #[test]
+    fn the_client_reads_urls_alike() {
+        for text in [
+            "https://example.com",
+            "https://example.com?a",
+            "https://EXAMPLE.com.:8443/a",
+            "https://my_idp:443//a/../b",
+            "https://[2001:db8::1]/a",
+            "http://[::1]:8080/a",
+            "http://127.0.0.1:8080?a@b:1",
+            "https://example.com/-._~:/[]@!$&'()*+,;=%20%zz?-._~:/?[]@!$&'()*+,;=%20%zz",
+        ] {
+            let endpoint = Endpoint::parse(text).unwrap();
+            let uri: ureq::http::Uri = endpoint.as_str().parse().unwrap();
+            assert_eq!(uri.host(), Some(endpoint.host()), "{text}");
+            assert_eq!(uri.scheme_str() == Some("https"), endpoint.is_https(), "{text}");
+        }
     }
 
     #[test]
