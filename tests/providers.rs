@@ -425,7 +425,7 @@ fn changes_count_everywhere_at_once() {
 
         run(&mut admin, &change);
         let gone = "0A000 42883 XX000 42P01";
-        let mut check = |code_found: String| {
+        let check = |code_found: String| {
             let expected = match code {
                 "other" => "00000",
                 code => code,

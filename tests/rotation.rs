@@ -80,11 +80,11 @@ impl Fixture {
         self.update("last_demand = NULL");
     }
 
-    fn refresh(&self) -> Result<String, DbError> {
+    fn refresh(&self) -> Result<String, Box<DbError>> {
         let refresh = "SELECT auth.refresh_provider('idp')::text";
         match self.cluster.admin().query_one(refresh, &[]) {
             Ok(row) => Ok(row.get(0)),
-            Err(error) => Err(error.as_db_error().unwrap().clone()),
+            Err(error) => Err(Box::new(error.as_db_error().unwrap().clone())),
         }
     }
 

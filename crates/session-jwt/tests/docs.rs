@@ -1,6 +1,6 @@
 //! The documentation's tables say what the code's tables say.
 
-use session_jwt::{CLAIM_CHECKS, Code, MAX_TOKEN_BYTES, PROVIDER_MEMBERS};
+use session_jwt::{CLAIM_CHECKS, Code, MAX_TOKEN_BYTES, PROVIDER_MEMBERS, ROW_MEMBERS};
 
 const REFERENCE: &str = include_str!("../../../docs/reference.md");
 
@@ -36,6 +36,15 @@ fn provider_members() {
         .map(|member| format!("| `{}` | {} |", member.name, member.meaning))
         .collect();
     assert_eq!(table("Providers"), rows);
+}
+
+#[test]
+fn row_members() {
+    let rows: Vec<String> = ROW_MEMBERS
+        .iter()
+        .map(|member| format!("| `{}` | {} |", member.name, member.meaning))
+        .collect();
+    assert_eq!(table("The table of providers"), rows);
 }
 
 #[test]

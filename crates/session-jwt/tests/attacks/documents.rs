@@ -72,7 +72,7 @@ fn every_member_is_of_its_type() {
     let paths = [json!("x"), json!("a.b"), json!("https://x/y"), json!("/a/b~1c/~0/0"), json!("/")];
     let no_paths = [json!("/a~"), json!("/~2"), json!("/~x/y"), json!("/a/b~")];
     let not = |some: &[&[Value]]| some.concat();
-    let table: [(&str, Vec<Value>, Vec<Value>); 12] = [
+    let table: [(&str, Vec<Value>, Vec<Value>); 13] = [
         ("name", strings.to_vec(), not(&[&no_strings, &lists])),
         ("issuer", strings.to_vec(), not(&[&no_strings, &lists])),
         ("audience", not(&[&strings, &lists]), not(&[&no_lists, &[json!([])]])),
@@ -131,6 +131,7 @@ fn every_member_is_of_its_type() {
             vec![json!(true), json!(false)],
             vec![json!(null), json!("true"), json!(1), json!([]), json!({})],
         ),
+        ("typ", not(&[&strings, &lists]), not(&[&no_lists, &[json!([])]])),
     ];
     let names: Vec<&str> = PROVIDER_MEMBERS.iter().map(|member| member.name).collect();
     assert_eq!(table.each_ref().map(|(name, ..)| *name), names[..], "a member has no cases");

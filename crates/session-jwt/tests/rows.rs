@@ -1,0 +1,216 @@
+//! Providers that are rows of a table, and the key sets that are fetched for them.
+
+use mint::{Algorithm, Key};
+use serde_json::{Value, json};
+use session_jwt::{Code, KeySet, KeySource, Provider, Rejection, Verifier};
+
+const ISSUER: &str = "https://issuer.example";
+const URL: &str = "https://keys.example/jwks.json";
+const NOW: i64 = 2_000_000_000;
+
+fn key(kid: &str) -> Key {
+    Key::generate(Algorithm::EdDSA).with_kid(kid)
+}
+
+/// A row with these columns; the others are null, or not there at all.
+fn row(columns: Value) -> Result<Provider, Rejection> {
+    let mut row = json!({"name": "p", "issuer": null, "leeway": null, "last_error": "x"});
+    row.as_object_mut().unwrap().extend(columns.as_object().unwrap().clone());
+    Provider::from_row(&row.to_string())
+}
+
+fn refused(columns: Value, message: &str, detail: &str) {
+    let rejection = row(columns.clone()).expect_err(&columns.to_string());
+    assert_eq!((rejection.code(), rejection.message()), (Code::Configuration, message));
+    let found = rejection.detail().unwrap_or_default();
+    assert!(found.contains(detail), "{columns}: {found}");
+}
+
+#[test]
+fn a_row_says_where_its_keys_are() {
+    let jwks = key("k").public_jwk();
+    let secret = "s".repeat(32);
+    assert!(row(json!({"jwks": jwks})).unwrap().remote().is_none());
+    assert!(row(json!({"secret": secret, "issuer": "i"})).unwrap().remote().is_none());
+    let by_url = row(json!({"jwks_url": URL})).unwrap();
+    assert_eq!(by_url.remote().unwrap().source().url(), URL);
+    assert!(by_url.keys().is_empty());
+    let discovered = row(json!({"issuer": ISSUER})).unwrap();
+    match discovered.remote().unwrap().source() {
+        KeySource::Discovery { issuer, document } => {
+            assert_eq!(issuer, ISSUER);
+            assert_eq!(document.as_str(), format!("{ISSUER}/.well-known/openid-configuration"));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(by_url.remote().unwrap().keep_keys(), 86_400);
+    let kept = row(json!({"jwks_url": URL, "keep_keys": 300})).unwrap();
+    assert_eq!(kept.remote().unwrap().keep_keys(), 300);
+
+    let two = "provider has two kinds of keys";
+    refused(json!({"jwks_url": URL, "jwks": jwks}), two, "jwks_url");
+    refused(json!({"jwks_url": URL, "secret": secret}), two, "jwks_url");
+    refused(json!({"jwks": jwks, "secret": secret}), two, "secret");
+    refused(json!({}), "provider has no key", "neither");
+    refused(json!({"issuer": "example"}), "provider has no key", "OpenID discovery");
+    refused(json!({"name": null, "jwks": jwks}), "provider has no name", "A row");
+    for (member, value, detail) in [
+        ("jwks_url", json!("http://keys.example/"), "https"),
+        ("jwks_url", json!(7), "a number"),
+        ("keep_keys", json!(299), "300 to 86400"),
+        ("keep_keys", json!(86_401), "300 to 86400"),
+        ("name", json!("x".repeat(91)), "longer than 90 bytes"),
+        ("name", json!(""), "empty"),
+        ("leeway", json!(-1), "0 to 3600"),
+    ] {
+        let mut columns = json!({"jwks_url": URL});
+        columns[member] = value;
+        refused(columns, "provider has a wrong member", detail);
+    }
+    // In a setting, nothing is fetched.
+    let setting = json!({"issuer": ISSUER, "jwks_url": URL}).to_string();
+    let rejection = Provider::parse_all(&setting).unwrap_err();
+    assert!(rejection.hint().unwrap().contains("auth.add_provider()"), "{rejection:?}");
+}
+
+#[test]
+fn fetched_keys_count_where_they_were_fetched_from() {
+    let key = key("k");
+    let fetched = KeySet::fetched(&json!({"keys": [key.public_jwk()]}).to_string(), None).unwrap();
+    let jwks: Value = serde_json::from_str(&fetched.jwks).unwrap();
+    let kids = |columns: Value| -> Vec<String> {
+        row(columns).unwrap().keys().kids().map(str::to_owned).collect()
+    };
+    let document = format!("{ISSUER}/.well-known/openid-configuration");
+    assert_eq!(kids(json!({"jwks_url": URL, "fetched_jwks": jwks, "fetched_from": URL})), ["k"]);
+    let discovered = json!({"issuer": ISSUER, "fetched_jwks": jwks, "fetched_from": document});
+    assert_eq!(kids(discovered), ["k"]);
+    for columns in [
+        json!({"jwks_url": URL, "fetched_jwks": jwks}),
+        json!({"jwks_url": URL, "fetched_jwks": jwks, "fetched_from": ISSUER}),
+        json!({"jwks_url": URL, "issuer": ISSUER, "fetched_jwks": jwks, "fetched_from": document}),
+        json!({"jwks_url": URL, "fetched_from": URL}),
+    ] {
+        assert!(kids(columns.clone()).is_empty(), "{columns}");
+    }
+    // What the table holds is held to the same rules.
+    let secret = Key::generate(Algorithm::HS256).public_jwk();
+    let columns = json!({"jwks_url": URL, "fetched_jwks": secret, "fetched_from": URL});
+    refused(columns, "key set has no key that can be used", "symmetric");
+    let columns = json!({"jwks_url": URL, "fetched_jwks": jwks, "fetched_from": URL,
+                         "algorithms": ["RS256"]});
+    refused(columns, "no key fits the algorithms listed", "RS256");
+}
+
+#[test]
+fn a_fetched_set_is_reduced_to_what_is_used() {
+    let (first, second) = (key("b\u{e9}\"\\"), key("a"));
+    let rsa = Key::generate(Algorithm::RS256);
+    let mut described = first.public_jwk();
+    described["x5c"] = json!(["AAAA"]);
+    described["use"] = json!("sig");
+    let published = json!({"extra": 1, "keys": [
+        described, rsa.bare_public_jwk(), second.public_jwk(), key("a").public_jwk(),
+        key("p").private_jwk().unwrap(), Key::generate(Algorithm::HS256).public_jwk(),
+        {"kty": "EC", "crv": "P-521", "kid": "e"}, null,
+    ]});
+    let fetched = KeySet::fetched(&published.to_string(), None).unwrap();
+    assert!(fetched.jwks.is_ascii() && !fetched.jwks.contains("x5c"), "{}", fetched.jwks);
+    let places: Vec<usize> = fetched.passed_over.iter().map(|key| key.index).collect();
+    assert_eq!(places, [3, 4, 5, 6, 7]);
+    // Read again, they are the same keys, and in whatever order they come the text is the same.
+    let again = KeySet::fetched(&fetched.jwks, None).unwrap();
+    assert_eq!(again.jwks, fetched.jwks);
+    assert!(again.passed_over.is_empty());
+    let mut shuffled = published.clone();
+    shuffled["keys"].as_array_mut().unwrap()[..3].reverse();
+    assert_eq!(KeySet::fetched(&shuffled.to_string(), None).unwrap().jwks, fetched.jwks);
+    let columns = json!({"jwks_url": URL, "fetched_from": URL,
+                         "fetched_jwks": serde_json::from_str::<Value>(&fetched.jwks).unwrap()});
+    let provider = row(columns).unwrap();
+    let verifier = Verifier::default().with(provider).unwrap();
+    for key in [&first, &second, &rsa] {
+        let token = key.sign(&json!({"sub": "alice", "exp": NOW + 1}));
+        assert_eq!(verifier.verify(&token, NOW).unwrap().user_id(), Some("alice"));
+    }
+}
+
+#[test]
+fn a_set_without_a_usable_key_is_refused() {
+    let many: Vec<Value> = (0..101).map(|n| key(&n.to_string()).public_jwk()).collect();
+    for (set, message) in [
+        (json!({"keys": []}), "key set has no key that can be used"),
+        (json!({"keys": [null]}), "key set has no key that can be used"),
+        (
+            json!({"keys": [Key::generate(Algorithm::HS256).public_jwk()]}),
+            "key set has no key that can be used",
+        ),
+        (json!({"keys": [key("p").private_jwk().unwrap()]}), "key set has no key that can be used"),
+        (json!({"keys": many}), "key set has too many keys"),
+        (json!({"keys": {}}), "key set is not a JWK or a JWK set"),
+        (json!([]), "key set is not a JWK or a JWK set"),
+    ] {
+        let rejection = KeySet::fetched(&set.to_string(), None).err().unwrap();
+        assert_eq!(rejection.message(), message);
+    }
+    let hundred = json!({"keys": many[..100]}).to_string();
+    assert_eq!(KeySet::fetched(&hundred, None).unwrap().jwks.matches("kty").count(), 100);
+    for text in ["", "<html>", "{\"keys\": [], \"keys\": []}"] {
+        let rejection = KeySet::fetched(text, None).err().unwrap();
+        assert_eq!(rejection.message(), "key set is not valid JSON");
+    }
+    let eddsa = json!({"keys": [key("k").public_jwk()]}).to_string();
+    let listed = [session_jwt::Algorithm::RS256].into_iter().collect();
+    let rejection = KeySet::fetched(&eddsa, Some(listed)).err().unwrap();
+    assert_eq!(rejection.message(), "no key fits the algorithms listed");
+}
+
+#[test]
+fn shared_keys_want_an_audience() {
+    let jwks = key("k").public_jwk();
+    for columns in [
+        json!({"issuer": "https://accounts.google.com"}),
+        json!({"issuer": "https://ACCOUNTS.google.com:443"}),
+        json!({"issuer": "https://accounts.google.com", "jwks": jwks}),
+        json!({"issuer": "x", "jwks_url": "https://www.googleapis.com/oauth2/v3/certs"}),
+        json!({"jwks_url": "https://login.microsoftonline.com/common/discovery/v2.0/keys"}),
+    ] {
+        refused(columns.clone(), "provider needs an audience", "signs the tokens");
+        let mut with_audience = columns;
+        with_audience["audience"] = json!(["me"]);
+        assert!(row(with_audience).is_ok());
+    }
+    // In a setting, too.
+    let setting = json!({"issuer": "https://accounts.google.com", "jwks": jwks}).to_string();
+    let rejection = Provider::parse_all(&setting).unwrap_err();
+    assert_eq!(rejection.message(), "provider needs an audience");
+}
+
+#[test]
+fn the_type_may_matter() {
+    let key = key("k");
+    let token = |typ: Option<&str>| {
+        let mut header = json!({"alg": "EdDSA", "kid": "k"});
+        if let Some(typ) = typ {
+            header["typ"] = json!(typ);
+        }
+        let claims = json!({"sub": "alice", "exp": NOW + 1});
+        key.sign_raw(header.to_string().as_bytes(), claims.to_string().as_bytes())
+    };
+    for (typ, good, bad) in [
+        (json!("at+jwt"), vec!["at+jwt", "AT+JWT", "application/at+jwt"], vec!["JWT", "jwt", ""]),
+        (json!(["Application/JWT"]), vec!["JWT", "application/jwt"], vec!["at+jwt", "x"]),
+        (json!(["x", "at+jwt"]), vec!["x", "X", "at+jwt"], vec!["JWT", "application/", "x+jwt"]),
+    ] {
+        let provider = row(json!({"jwks": key.public_jwk(), "typ": typ})).unwrap();
+        let verifier = Verifier::default().with(provider).unwrap();
+        for good in good {
+            assert!(verifier.verify(&token(Some(good)), NOW).is_ok(), "{typ} {good}");
+        }
+        for bad in bad.into_iter().map(Some).chain([None]) {
+            let rejection = verifier.verify(&token(bad), NOW).unwrap_err();
+            assert_eq!(rejection.message(), "token is of another type", "{typ} {bad:?}");
+            assert_eq!(rejection.code(), Code::Malformed);
+        }
+    }
+}
