@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use harness::{Cluster, Preload, now};
+use harness::{Cluster, Idp, Preload, now};
 use mint::{Algorithm, Key};
 use serde_json::{Value, json};
 
@@ -11,44 +11,54 @@ fn main() -> ExitCode {
     let interactive = std::env::args().nth(1).is_some_and(|argument| argument == "--psql");
 
     let acme = Key::generate(Algorithm::RS256).with_kid("acme-1");
-    let globex = Key::generate(Algorithm::ES256).with_kid("globex-1");
-    let providers = json!([
+    let globex = ["globex-1", "globex-2"].map(|kid| Key::generate(Algorithm::ES256).with_kid(kid));
+    let provider = json!(
         {"issuer": "https://login.acme.example", "audience": "todos",
-         "jwks": {"keys": [acme.public_jwk()]}},
-        {"issuer": "https://id.globex.example", "audience": "todos",
-         "jwks": {"keys": [globex.public_jwk()]}},
-    ]);
-    let tokens = tokens(&acme, &globex);
+         "jwks": {"keys": [acme.public_jwk()]}}
+    );
+    let [before, after] = &globex;
+    let idp = Idp::start();
+    idp.set_keys(&[before]);
+    let mut variables = tokens(&idp.issuer(), &acme, before, after);
+    variables.push(("globex", idp.issuer()));
 
-    println!("Starting a throwaway cluster of its own.");
-    let settings = [("pg_session_jwt.providers", providers.to_string())];
-    let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
+    println!(
+        "Starting a throwaway cluster of its own, and an identity provider at {}.",
+        idp.issuer()
+    );
+    let setting = provider.to_string();
+    let settings = [
+        ("pg_session_jwt.providers", setting.as_str()),
+        ("pg_session_jwt.jwks_ca_file", idp.ca_file().to_str().unwrap_or_default()),
+    ];
     let cluster = Cluster::start_bare(Preload::Shared, &settings);
-    println!("Two providers are configured, one with an RSA and one with an EC key:\n");
-    println!("pg_session_jwt.providers = '{}'\n", shortened(providers));
+    println!("One provider is in postgresql.conf, with its RSA key:\n");
+    println!("pg_session_jwt.providers = '{}'\n", shortened(provider));
 
     let echo = ["-a", "-v", "ON_ERROR_STOP=1"];
-    let mut status = psql(&cluster, "postgres", &tokens, &echo, Some("schema.sql"));
+    let mut status = psql(&cluster, "postgres", &variables, &echo, Some("schema.sql"));
     if status && interactive {
         println!("\nYou are the role \"app\". Try:");
         println!("  SELECT auth.jwt_session_init(:'alice'); SELECT auth.session();");
         println!("Tokens are in :alice, :bob, :forged, :expired, :wrong_audience and :unsigned.\n");
-        status = psql(&cluster, "app", &tokens, &["-v", "VERBOSITY=verbose"], None);
+        status = psql(&cluster, "app", &variables, &["-v", "VERBOSITY=verbose"], None);
     } else if status {
-        status =
-            psql(&cluster, "app", &tokens, &["-a", "-v", "VERBOSITY=verbose"], Some("session.sql"));
+        let verbose = ["-a", "-v", "VERBOSITY=verbose"];
+        status = psql(&cluster, "app", &variables, &verbose, Some("session.sql"));
+        idp.set_keys(&[after]);
+        status &= psql(&cluster, "app", &variables, &verbose, Some("rotation.sql"));
         println!("\nThe cluster is gone again. `make psql` starts it anew with psql open on it.");
     }
     if status { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn tokens(acme: &Key, globex: &Key) -> Vec<(&'static str, String)> {
+fn tokens(globex: &str, acme: &Key, before: &Key, after: &Key) -> Vec<(&'static str, String)> {
     let alice = |audience: &str, expires: i64| {
         json!({"iss": "https://login.acme.example", "aud": audience, "sub": "alice",
                "email": "alice@acme.example", "iat": expires - 3600, "exp": expires})
     };
     let soon = now() + 3600;
-    let bob = json!({"iss": "https://id.globex.example", "aud": "todos", "sub": "bob",
+    let bob = json!({"iss": globex, "aud": "todos", "sub": "bob",
                      "email": "bob@globex.example", "iat": now(), "exp": soon});
     let stranger = Key::generate(Algorithm::RS256).with_kid("acme-1");
     let signed = acme.sign(&alice("todos", soon));
@@ -60,7 +70,8 @@ fn tokens(acme: &Key, globex: &Key) -> Vec<(&'static str, String)> {
         ("expired", acme.sign(&alice("todos", now() - 86_400))),
         ("wrong_audience", acme.sign(&alice("billing", soon))),
         ("unsigned", unsigned),
-        ("bob", globex.sign(&bob)),
+        ("bob", before.sign(&bob)),
+        ("rotated", after.sign(&bob)),
         ("alice", signed),
     ]
 }
@@ -69,15 +80,15 @@ fn tokens(acme: &Key, globex: &Key) -> Vec<(&'static str, String)> {
 fn psql(
     cluster: &Cluster,
     user: &str,
-    tokens: &[(&str, String)],
+    variables: &[(&str, String)],
     options: &[&str],
     file: Option<&str>,
 ) -> bool {
     let mut command = Command::new("psql");
     command.args(["-X", "-h", "127.0.0.1", "-p", &cluster.port().to_string(), "-U", user]);
     command.args(options).args(["-d", "postgres"]).env("PGOPTIONS", "").env("PAGER", "");
-    for (name, token) in tokens {
-        command.args(["-v", &format!("{name}={token}")]);
+    for (name, value) in variables {
+        command.args(["-v", &format!("{name}={value}")]);
     }
     if let Some(file) = file {
         command.args(["-f", file]).current_dir(examples());

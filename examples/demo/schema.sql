@@ -2,6 +2,9 @@
 
 CREATE EXTENSION pg_session_jwt;
 
+-- A second provider, in a table. Its keys are found by OpenID discovery, and fetched.
+SELECT auth.add_provider('globex', issuer => :'globex', audience => ARRAY['todos']);
+
 CREATE ROLE app LOGIN;
 
 CREATE TABLE todos (
