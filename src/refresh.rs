@@ -150,9 +150,6 @@ fn asked_already(row: &Row) -> String {
     let fetched = format!("Its keys were fetched last {}", ago(*last_success));
     match last_error {
         Some(error) => format!("{fetched}; trying again failed {}: {error}", ago(*last_fetch)),
-        None if last_fetch > last_success => {
-            format!("{fetched}; trying again {} came to no end.", ago(*last_fetch))
-        }
         None => format!("{fetched}."),
     }
 }
@@ -178,8 +175,8 @@ pub(crate) fn order(name: &str) -> Result<String, Rejection> {
     if let Some(hindrance) = hindrance() {
         return Err(failed(hindrance));
     }
-    let worker = start(Why::Order, name).ok_or_else(|| failed(NO_WORKER))?;
     let began = pg::now();
+    let worker = start(Why::Order, name).ok_or_else(|| failed(NO_WORKER))?;
     let done = wait(&worker, Duration::from_millis(2 * JWKS_TIMEOUT.get() as u64), || false);
     let after = table.row(Rows::Named(name)).ok_or_else(|| no_provider(name))?;
     let fetching = &after.fetching;
@@ -297,27 +294,22 @@ pub(crate) fn work(kind: u8, name: &str) {
         // Neither for another worker nor for whoever changes the row does one wait for ever.
         (c"lock_timeout", &JWKS_TIMEOUT.get().to_string()),
     ]);
-    let names = if name.is_empty() { worker::transaction(all_due) } else { vec![name.to_owned()] };
+    let names =
+        if name.is_empty() { worker::transaction(all_names) } else { vec![name.to_owned()] };
     for name in names {
         refresh(why, &name);
     }
 }
 
-fn all_due() -> Vec<String> {
-    let (mut names, now) = (Vec::new(), pg::now());
+/// The names of all rows; each is looked at when its turn comes.
+fn all_names() -> Vec<String> {
+    let mut names = Vec::new();
     if let Some(table) = Table::find() {
         table.read(Rows::All, |row| {
-            if is_due(&row, now) {
-                names.push(row.name);
-            }
+            names.push(row.name);
             true
         });
     }
-    names.retain(|name| {
-        let row = Table::find().and_then(|table| table.row(Rows::Named(name)));
-        let provider = row.and_then(|row| Provider::from_row(&row.document).ok());
-        provider.is_some_and(|provider| provider.remote().is_some())
-    });
     names
 }
 
@@ -340,7 +332,9 @@ fn refresh(why: Why, name: &str) {
     if !worker::transaction(|| lock.take_for_process(why == Why::Due)) {
         return;
     }
-    if let Some(claim) = worker::transaction(|| claim(why, name, asked)) {
+    let mut why = why;
+    // What is changed while it is being asked for is asked for again.
+    while let Some(claim) = worker::transaction(|| claim(why, name, asked)) {
         let request = Request {
             source: match &claim.source {
                 KeySource::Url(url) => Source::Url(url.clone()),
@@ -353,7 +347,10 @@ fn refresh(why: Why, name: &str) {
         };
         let response = worker::aside(move || fetch(&request))
             .unwrap_or_else(|_| Err("The fetching thread has failed.".to_owned()));
-        worker::transaction(|| conclude(name, claim, response));
+        if worker::transaction(|| conclude(name, claim, response)) {
+            break;
+        }
+        why = Why::Order;
     }
     worker::transaction(|| lock.give_back(true));
 }
@@ -366,7 +363,7 @@ fn claim(why: Why, name: &str, asked: Timestamp) -> Option<Claim> {
     let source = provider.remote()?.source().clone();
     let now = pg::now();
     let wanted = match why {
-        Why::Due => is_due(&row, now),
+        Why::Due => is_due(&row, now) || provider.keys().is_empty(),
         // Unless another worker has just brought them.
         Why::Demand => {
             may_demand(&row, now) && row.fetching.last_success.is_none_or(|time| time < asked)
@@ -379,6 +376,7 @@ fn claim(why: Why, name: &str, asked: Timestamp) -> Option<Claim> {
     // Should this worker not come to an end, another one does it later.
     table.update(
         "UPDATE @table SET last_fetch = clock_timestamp(),
+             last_error = 'It has not come to an end.',
              next_refresh = clock_timestamp() + interval '1 minute',
              last_demand = CASE WHEN $2 = 'demand' THEN clock_timestamp() ELSE last_demand END
          WHERE name = $1",
@@ -397,10 +395,10 @@ fn claim(why: Why, name: &str, asked: Timestamp) -> Option<Claim> {
     Some(Claim { source, provider, validators, failures: row.fetching.failures })
 }
 
-/// Writes down what came of it.
-fn conclude(name: &str, claim: Claim, response: Result<Response, String>) {
+/// Writes down what came of it; whether it is what is wanted still.
+fn conclude(name: &str, claim: Claim, response: Result<Response, String>) -> bool {
     let Some(table) = Table::find() else {
-        return;
+        return false;
     };
     // What was asked for may not be what is wanted any more.
     let row = table.row(Rows::Named(name));
@@ -410,7 +408,7 @@ fn conclude(name: &str, claim: Claim, response: Result<Response, String>) {
         .and_then(|provider| provider.remote())
         .is_some_and(|remote| *remote.source() == claim.source);
     if !is_wanted {
-        return;
+        return false;
     }
     let keys = response.and_then(|response| {
         let keys = match &response.body {
@@ -481,6 +479,7 @@ fn conclude(name: &str, claim: Claim, response: Result<Response, String>) {
             );
         }
     }
+    true
 }
 
 /// A number that nobody relies upon.

@@ -314,40 +314,36 @@ fn the_catalog_says_what_functions_are() {
         .query(
             "SELECT proname::text, provolatile::text, proparallel::text, proleakproof, procost,
                     obj_description(oid, 'pg_proc') IS NOT NULL,
-                    has_function_privilege(oid, 'EXECUTE'), proconfig IS NULL AND NOT prosecdef
+                    has_function_privilege(oid, 'EXECUTE'), NOT prosecdef, proconfig IS NULL
              FROM pg_proc WHERE pronamespace = 'auth'::regnamespace ORDER BY 1",
             &[],
         )
         .unwrap();
     let names: Vec<&str> = functions.iter().map(|row| row.get(0)).collect();
-    let expected = [
-        "claim",
-        "email",
-        "init",
-        "jwt",
-        "jwt_session_init",
-        "jwt_verify",
-        "role",
-        "session",
-        "uid",
-        "user_id",
-    ];
+    let readers = ["claim", "email", "jwt", "provider_keys", "role", "session", "uid", "user_id"];
+    let for_administrators = ["add_provider", "refresh_provider", "remove_provider"];
+    let mut expected = ["check_provider", "init", "jwt_session_init", "jwt_verify"].to_vec();
+    expected.extend(readers.iter().chain(&for_administrators));
+    expected.sort();
     assert_eq!(names, expected);
     for row in &functions {
         let name: &str = row.get(0);
         assert!(!row.get::<_, bool>(3), "{name} is not leakproof");
         assert!(row.get::<_, bool>(5), "{name} has a comment");
-        assert!(row.get::<_, bool>(6), "{name} may be executed by everybody");
+        // Those for administrators ask for privileges on the table.
+        assert_eq!(row.get::<_, bool>(6), name != "check_provider", "who may execute {name}");
         assert!(row.get::<_, bool>(7), "{name} runs as its caller");
+        assert_eq!(row.get::<_, bool>(8), name != "remove_provider", "the settings of {name}");
         let kind: (&str, &str) = (row.get(1), row.get(2));
-        if ["init", "jwt_session_init"].contains(&name) {
-            assert_eq!(kind, ("v", "u"), "{name}");
-        } else if name == "jwt_verify" {
+        if name == "jwt_verify" {
             // An error in a worker would be logged by the leader, with the statement.
             assert_eq!(kind, ("s", "r"), "{name}");
-        } else {
+        } else if readers.contains(&name) {
             assert_eq!(kind, ("s", "s"), "{name}");
-            assert!(row.get::<_, f32>(4) == 1.0, "the cost of {name}");
+            let is_cheap = row.get::<_, f32>(4) == 1.0;
+            assert!(is_cheap, "the cost of {name}");
+        } else {
+            assert_eq!(kind, ("v", "u"), "{name}");
         }
     }
     let usage = "SELECT has_schema_privilege('auth', 'USAGE')::text";

@@ -244,6 +244,12 @@ fn only_administrators_say_whom_to_trust() {
     let set = "SELECT set_config('pg_session_jwt.jwt', $1, false)";
     assert_eq!(sqlstate(bare.execute(set, &[&token(&mallory, "m", "root")])), "28J02");
 
+    // Nor does the table itself, once it is the extension's no more.
+    run(&mut admin, "ALTER EXTENSION pg_session_jwt DROP TABLE auth.providers");
+    assert_eq!(present(&mut client(&cluster), &token(&first, "p", "alice")), "28J02");
+    run(&mut admin, "ALTER EXTENSION pg_session_jwt ADD TABLE auth.providers");
+    assert_eq!(present(&mut client(&cluster), &token(&first, "p", "alice")), "00000");
+
     // What is granted is granted, and monitors see no secrets.
     run(
         &mut admin,

@@ -538,7 +538,7 @@ fn a_worker_that_is_ended_takes_nothing_along() {
             }
             let error = waiting.join().unwrap();
             assert_eq!(error.code().code(), "28J02");
-            assert!(detail(&error).contains("came to no end"), "{error:?}");
+            assert!(detail(&error).contains("It has not come to an end."), "{error:?}");
         });
         wait_for("the worker's end", || fixture.workers().is_empty());
     }
@@ -557,6 +557,45 @@ fn a_worker_that_is_ended_takes_nothing_along() {
     fixture.cluster.kill_postmaster();
     let process = std::path::PathBuf::from(format!("/proc/{worker}"));
     wait_for("the worker's end", || !process.exists());
+}
+
+#[test]
+fn the_worker_writes_as_the_tables_owner() {
+    let fixture = Fixture::new(&[]);
+    let mut admin = fixture.cluster.admin();
+    run(
+        &mut admin,
+        "CREATE ROLE dba LOGIN; GRANT CREATE ON SCHEMA public TO dba;
+         ALTER TABLE auth.providers OWNER TO dba",
+    );
+    let mut dba = fixture.cluster.as_role("dba").client();
+    run(
+        &mut dba,
+        "CREATE TABLE seen (who text, path text, made text);
+         CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             BEGIN
+                 CREATE ROLE mine SUPERUSER;
+             EXCEPTION WHEN OTHERS THEN
+                 INSERT INTO public.seen
+                     VALUES (current_user, current_setting('search_path'), SQLSTATE);
+             END;
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER spy BEFORE UPDATE ON auth.providers FOR EACH ROW EXECUTE FUNCTION spy();
+         CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql
+             AS 'BEGIN RAISE EXCEPTION ''fooled''; END'",
+    );
+    run(&mut admin, "ALTER ROLE postgres SET search_path = public, pg_catalog");
+    fixture.add();
+    fixture.wait_for_keys();
+    let seen = "SELECT string_agg(DISTINCT seen::text, ' ') FROM seen";
+    assert_eq!(
+        text(&mut admin, seen).as_deref(),
+        Some("(dba,\"pg_catalog, pg_temp\",42501)"),
+        "a trigger runs as somebody else than the table's owner"
+    );
+    assert_eq!(present(&mut fixture.client(), &fixture.token(&fixture.key, "alice")), "00000");
 }
 
 #[test]
@@ -640,6 +679,14 @@ fn what_an_address_is_changed_to_is_asked_at_once() {
     assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), "28J03");
     assert_eq!(sqlstate(before.query("SELECT auth.user_id()", &[])), "28J03");
     assert_eq!(fixture.idp.requests(), 1);
+
+    // Also while the former one is being asked.
+    fixture.idp.behave(Behaviour::Slow(Duration::from_millis(800)));
+    fixture.update(&format!("jwks_url = '{}'", fixture.idp.jwks_url()));
+    wait_for("the request", || fixture.idp.requests() == 2);
+    fixture.update(&format!("jwks_url = '{}'", other.jwks_url()));
+    wait_for("the keys", || fixture.status("keys ->> 0").is_some());
+    assert_eq!(present(&mut client, &fixture.token(&second, "bob")), "00000");
 }
 
 #[test]
