@@ -2,6 +2,7 @@
 //! one run on one machine; prints the table and writes it to `docs/`.
 
 mod measure;
+mod providers;
 mod report;
 mod rows;
 mod sessions;
@@ -59,6 +60,8 @@ fn main() {
 
     step("Connecting");
     tables.push(sessions::connections());
+    step("Changing providers");
+    tables.push(providers::providers());
     step("Presenting tokens to many keys and providers");
     growths.extend(tokens::keys_and_providers());
     let _ = fs::remove_dir_all(&folder);

@@ -46,7 +46,8 @@ pub fn latency(duration: Duration, mut run: impl FnMut()) -> f64 {
     median(times)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The middle one.
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }

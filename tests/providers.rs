@@ -1,7 +1,5 @@
 //! The table of providers: what may be in it, who may write it, and how soon it counts.
 
-use std::time::{Duration, Instant};
-
 use harness::{
     Cluster, Preload, Wire, now, present, present_locally, run, sqlstate, text, user, wait_for,
 };
@@ -550,30 +548,12 @@ fn a_thousand_providers_cost_a_lookup() {
     let mut admin = cluster.admin();
     let key = key("k");
     let jwk = key.public_jwk().to_string();
-    let first_tokens = |count: usize| {
-        let mut times: Vec<Duration> = (0..9)
-            .map(|n| {
-                let mut session = client(&cluster);
-                run(&mut session, "SELECT auth.user_id()");
-                let token = token(&key, &format!("issuer {}", (n * 97) % count), "alice");
-                let began = Instant::now();
-                assert_eq!(present(&mut session, &token), "00000");
-                began.elapsed()
-            })
-            .collect();
-        times.sort();
-        times[4]
-    };
     let fill = "INSERT INTO auth.providers (name, issuer, jwks)
                 SELECT 'provider ' || n, 'issuer ' || n, $1::text::json
-                FROM generate_series($2::integer, $3) n";
-    admin.execute(fill, &[&jwk, &0, &0]).unwrap();
-    let one = first_tokens(1);
-    admin.execute(fill, &[&jwk, &1, &999]).unwrap();
-    let thousand = first_tokens(1000);
-    println!("a session's first token: {one:?} with one provider, {thousand:?} with a thousand");
+                FROM generate_series(0, 999) n";
+    admin.execute(fill, &[&jwk]).unwrap();
 
-    // It is told apart from the time by what is read: a few pages, not the table.
+    // By its index, not by reading them all.
     let mut session = client(&cluster);
     let reads = "SELECT idx_scan::text FROM pg_stat_user_indexes
                  WHERE indexrelname = 'providers_issuer_key'";

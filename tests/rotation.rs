@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Behaviour, Certificate, Cluster, Idp, Preload, Wire, now, present, run, sqlstate, text, user,
+    Behaviour, Certificate, Cluster, Idp, Preload, now, present, run, sqlstate, text, user,
     wait_for,
 };
 use mint::{Algorithm, Key};
@@ -125,6 +125,12 @@ fn keys_are_fetched_once_a_provider_is_added() {
         let keys = fixture.status("keys ->> 0");
         assert_eq!(keys.as_deref(), Some(r#"{"kid": "k1", "algorithms": ["ES256"]}"#));
         assert_eq!(fixture.status("source").as_deref(), Some("jwks_url"));
+
+        // Several at once, too.
+        let add = "INSERT INTO auth.providers (name, issuer, jwks_url)
+                   SELECT n::text, 'issuer ' || n, $1 FROM generate_series(1, 10) n";
+        fixture.cluster.admin().execute(add, &[&fixture.idp.jwks_url()]).unwrap();
+        wait_for("the keys", || fixture.idp.requests() == 11);
     }
 }
 
@@ -790,57 +796,4 @@ fn plain_http_is_for_loopback_only() {
     for issuer in ["http://example.com", "ftp://localhost", "https://", "http://localhost.x.org"] {
         assert_eq!(sqlstate(admin.execute(add, &[&issuer])), "22023", "{issuer}");
     }
-}
-
-/// Figures that the documents give: how long a rotation and a removal take to be noticed.
-#[test]
-fn figures() {
-    let fixture = Fixture::ready(&[]);
-    let mut admin = fixture.cluster.admin();
-    let mut client = fixture.client();
-    let mut rotations = Vec::new();
-    for n in 0..10 {
-        let next = key(&format!("next {n}"));
-        fixture.forget_demand();
-        let token = fixture.token(&next, "alice");
-        fixture.idp.set_keys(&[&fixture.key, &next]);
-        let began = Instant::now();
-        assert_eq!(present(&mut client, &token), "00000");
-        rotations.push(began.elapsed());
-    }
-    rotations.sort();
-    println!("rotation: median {:?}, longest {:?}", rotations[5], rotations[9]);
-
-    // Each in the middle of a transaction, looking at itself all the time.
-    let token = fixture.token(&fixture.key, "alice");
-    let mut removals = Vec::new();
-    for _ in 0..5 {
-        let ready = std::sync::Barrier::new(51);
-        let last = std::thread::scope(|scope| {
-            let sessions: Vec<_> = (0..50)
-                .map(|_| {
-                    let (fixture, ready, token) = (&fixture, &ready, &token);
-                    scope.spawn(move || {
-                        let mut wire = Wire::connect(&fixture.cluster.as_role("app")).unwrap();
-                        wire.ask("BEGIN", &[]).unwrap().unwrap();
-                        wire.ask("SELECT auth.jwt_session_init($1)", &[token]).unwrap().unwrap();
-                        ready.wait();
-                        while wire.ask("SELECT auth.user_id()", &[]).unwrap().is_ok() {}
-                        Instant::now()
-                    })
-                })
-                .collect();
-            ready.wait();
-            sleep(Duration::from_millis(200));
-            run(&mut admin, "SELECT auth.remove_provider('idp')");
-            let committed = Instant::now();
-            let ended = sessions.into_iter().map(|session| session.join().unwrap());
-            ended.max().unwrap().saturating_duration_since(committed)
-        });
-        removals.push(last);
-        fixture.add();
-        wait_for("the keys", || fixture.status("last_success").is_some());
-    }
-    removals.sort();
-    println!("removal, the last of 50: median {:?}, longest {:?}", removals[2], removals[4]);
 }
