@@ -346,7 +346,7 @@ fn refresh(why: Why, name: &str) {
             timeout: Duration::from_millis(JWKS_TIMEOUT.get() as u64) * 9 / 10,
         };
         let response = worker::aside(move || fetch(&request))
-            .unwrap_or_else(|_| Err("The fetching thread has failed.".to_owned()));
+            .unwrap_or_else(|| Err("The thread that fetches has failed.".to_owned()));
         if worker::transaction(|| conclude(name, claim, response)) {
             break;
         }

@@ -412,13 +412,13 @@ fn changes_count_everywhere_at_once() {
         run(&mut admin, "DELETE FROM auth.providers");
         add(&mut admin, "p", &first);
         // Ready, within a transaction, with a prepared statement, in a cursor's transaction.
-        let mut sessions: Vec<Client> = (0..3).map(|_| client(&cluster)).collect();
+        let mut sessions: Vec<Client> = (0..4).map(|_| client(&cluster)).collect();
         for session in &mut sessions {
             assert_eq!(present(session, &alice), "00000");
             assert_eq!(user(session).as_deref(), Some("alice"));
         }
         let mut fresh = client(&cluster);
-        let [idle, within, prepared] = &mut sessions[..] else { unreachable!() };
+        let [idle, within, prepared, block] = &mut sessions[..] else { unreachable!() };
         let rows = "SELECT count(*) FROM notes";
         assert_eq!(idle.query_one(rows, &[]).unwrap().get::<_, i64>(0), 1);
         run(within, "BEGIN");
@@ -426,6 +426,9 @@ fn changes_count_everywhere_at_once() {
         let statement = prepared.prepare("SELECT auth.user_id()").unwrap();
         run(prepared, "BEGIN");
         prepared.query(&statement, &[]).unwrap();
+        // An expression that is no statement of its own.
+        let expression = "DO $$ DECLARE x text := auth.user_id(); BEGIN END $$";
+        run(block, &format!("BEGIN; {expression}"));
 
         run(&mut admin, &change);
         let gone = "0A000 42883 XX000 42P01";
@@ -440,6 +443,7 @@ fn changes_count_everywhere_at_once() {
         check(sqlstate(idle.query(rows, &[])));
         check(code_of_user(within));
         check(sqlstate(prepared.query(&statement, &[])));
+        check(sqlstate(block.batch_execute(expression)));
         check(present(&mut fresh, &alice));
         if code == "other" {
             assert_ne!(user(idle).as_deref(), Some("alice"));

@@ -605,6 +605,27 @@ fn the_worker_writes_as_the_tables_owner() {
 }
 
 #[test]
+fn names_are_in_the_databases_encoding() {
+    let fixture = Fixture::new(&[]);
+    for encoding in ["LATIN1", "SQL_ASCII"] {
+        let create = format!("CREATE DATABASE {encoding} TEMPLATE template0 ENCODING '{encoding}'");
+        run(&mut fixture.cluster.admin(), &create);
+        let connect =
+            |role: &str| fixture.cluster.as_role(role).database(&encoding.to_lowercase()).client();
+        let mut admin = connect("postgres");
+        run(&mut admin, "CREATE EXTENSION pg_session_jwt");
+        let add = "SELECT auth.add_provider('caf\u{e9} \"''x', issuer => $1)";
+        admin.execute(add, &[&fixture.idp.issuer()]).unwrap();
+        let mut client = connect("app");
+        assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), "00000");
+        assert_eq!(user(&mut client).as_deref(), Some("alice"));
+        let refresh = "SELECT auth.refresh_provider(name)::text FROM auth.providers";
+        let changes = text(&mut admin, refresh).unwrap();
+        assert_eq!(changes, r#"{"kept": ["k1"], "added": [], "removed": []}"#);
+    }
+}
+
+#[test]
 fn without_a_free_worker_tokens_with_known_keys_go_on() {
     let fixture = Fixture::ready(&[]);
     let limits = [("max_worker_processes", "0"), ("max_logical_replication_workers", "0")];

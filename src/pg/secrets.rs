@@ -129,13 +129,13 @@ unsafe extern "C-unwind" {
     );
 }
 
-/// Begins a plan. A parallel worker has just shown its leader's statement as the client sent it. Where
-/// there is an identity, a statement is to know whether it still counts.
+/// Begins a plan. A parallel worker has just shown its leader's statement as the client sent it; others
+/// look whether providers have changed, which has no hook of its own.
 unsafe extern "C-unwind" fn at_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
     if super::is_parallel_worker() {
         guarded(conceal_statement);
-    } else if super::table::is_watched() {
-        guarded(super::table::accept_changes);
+    } else {
+        guarded(super::table::look_for_changes);
     }
     // SAFETY: the arguments are Postgres' own. This frame owns nothing, for errors pass through it.
     unsafe { NEXT_EXECUTOR_HOOK.get().unwrap_or(standard_ExecutorStart)(query, flags) }
@@ -143,7 +143,7 @@ unsafe extern "C-unwind" fn at_start(query: *mut pg_sys::QueryDesc, flags: c_int
 
 /// Runs a utility statement, such as `SET` and `DO`, with its text as others may see it: those that
 /// keep statements, and come after us. What is done is in the parse tree, and places in the text
-/// stay where they are.
+/// stay where they are. It looks for changed providers, too.
 unsafe extern "C-unwind" fn at_utility(
     statement: *mut pg_sys::PlannedStmt,
     text: *const c_char,
@@ -159,6 +159,7 @@ unsafe extern "C-unwind" fn at_utility(
     // frame owns nothing, for errors pass through it.
     unsafe {
         let text = guarded(|| {
+            super::table::look_for_changes();
             if !has_secrets(text) {
                 return text;
             }

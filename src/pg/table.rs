@@ -109,15 +109,13 @@ pub(crate) fn on_change(callback: Callback) {
     unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(at_invalidation), Datum::null()) }
 }
 
-/// Whether this session has looked into the table, and what it has seen may have changed.
-pub(super) fn is_watched() -> bool {
-    !matches!(WATCHED.get(), Watched::Nothing)
-}
-
-/// Has this session learn of the changes that others have committed.
-pub(crate) fn accept_changes() {
-    // SAFETY: within a transaction; it may rebuild caches, as opening any table does.
-    unsafe { pg_sys::AcceptInvalidationMessages() }
+/// At the beginning of a statement: where what the session has seen in the table counts for it, has it
+/// learn of the changes that others have committed.
+pub(super) fn look_for_changes() {
+    if !matches!(WATCHED.get(), Watched::Nothing) && super::in_transaction() {
+        // SAFETY: within a transaction; it may rebuild caches, as opening any table does.
+        unsafe { pg_sys::AcceptInvalidationMessages() }
+    }
 }
 
 /// An open relation, which a transaction that fails closes by itself.
@@ -230,7 +228,7 @@ impl Table {
         };
         let table = is_ours.then_some(Self { relation, schema })?;
         // Unless it has just changed.
-        if is_watched() {
+        if matches!(WATCHED.get(), Watched::Any) {
             WATCHED.set(Watched::One(table));
         }
         Some(table)
@@ -306,7 +304,7 @@ impl Table {
     }
 
     /// Runs a statement on the table, as its owner and with the restrictions of maintenance: its
-    /// triggers are somebody's code. `$name`s stand for the texts, and `@table` for the table.
+    /// triggers are somebody's code. `$1` and the like stand for the texts, `@table` for the table.
     pub(crate) fn update(self, statement: &str, arguments: &[Option<&str>]) {
         use pgrx::datum::DatumWithOid;
         let Some(relation) = Relation::open(self.relation) else {
@@ -332,8 +330,19 @@ impl Table {
             CStr::from_ptr(pg_sys::quote_qualified_identifier(schema, table)).to_string_lossy()
         };
         let statement = statement.replace("@table", &name);
-        let arguments: Vec<DatumWithOid<'_>> =
-            arguments.iter().map(|argument| DatumWithOid::from(*argument)).collect();
+        // In the database's encoding, which has what came from there, and ASCII.
+        let arguments: Vec<Option<Varlena>> = arguments
+            .iter()
+            .map(|argument| argument.and_then(|argument| Varlena::text(argument).ok()))
+            .collect();
+        let arguments: Vec<DatumWithOid<'_>> = arguments
+            .iter()
+            .map(|argument| {
+                let datum = argument.as_ref().map(Varlena::datum);
+                // SAFETY: it is a text, which outlives the statement.
+                unsafe { DatumWithOid::new(datum, pg_sys::TEXTOID) }
+            })
+            .collect();
         let outcome = pgrx::Spi::connect_mut(|client| {
             client.update(&statement, None, &arguments).map(|_| ())
         });

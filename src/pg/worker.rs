@@ -2,6 +2,7 @@
 //! of each other's way.
 
 use std::ffi::{CStr, c_char, c_int};
+use std::sync::mpsc::{self, TryRecvError};
 use std::time::Duration;
 
 use pgrx::pg_sys;
@@ -246,30 +247,29 @@ pub(crate) fn transaction<T>(body: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Runs something on a thread of its own, which must not call Postgres, and naps until it is done.
-/// Signals stay with this one.
-pub(crate) fn aside<T: Send + 'static>(
-    body: impl FnOnce() -> T + Send + 'static,
-) -> std::thread::Result<T> {
+/// Runs something on a thread of its own, which must not call Postgres, and naps until it is done;
+/// None where it has come to no end. Signals stay with this one.
+pub(crate) fn aside<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let alarm = Alarm::new();
+    let (sender, receiver) = mpsc::sync_channel(1);
     // SAFETY: the thread inherits the mask, under which no handler of Postgres' runs on it.
-    let thread = unsafe {
+    unsafe {
         let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigfillset(all.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-        let thread = std::thread::Builder::new().spawn(move || {
-            let result = body();
+        // Where there can be none, the sender is dropped, as where it panics.
+        let _ = std::thread::Builder::new().spawn(move || {
+            let _ = sender.send(body());
             alarm.ring();
-            result
         });
         libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut());
-        thread
-    };
-    let thread = thread.map_err(|error| Box::new(error) as Box<dyn std::any::Any + Send>)?;
-    while !thread.is_finished() {
-        // The alarm rings a moment before the thread has ended.
-        nap(Duration::from_millis(20));
     }
-    thread.join()
+    loop {
+        match receiver.try_recv() {
+            Ok(result) => return Some(result),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => nap(Duration::from_millis(100)),
+        }
+    }
 }
