@@ -125,14 +125,17 @@ CREATE TABLE @extschema@.providers (
     last_demand timestamptz,
     next_refresh timestamptz,
     last_success timestamptz,
-    failures integer NOT NULL DEFAULT 0,
+    failures integer,
     last_error text,
     passed_over text,
     CONSTRAINT providers_pkey PRIMARY KEY (name),
-    CONSTRAINT providers_issuer_key UNIQUE (issuer)
+    -- One without issuer, too.
+    CONSTRAINT providers_issuer_key UNIQUE NULLS NOT DISTINCT (issuer)
 );
-CREATE UNIQUE INDEX providers_without_issuer ON @extschema@.providers ((true)) WHERE issuer IS NULL;
 REVOKE ALL ON @extschema@.providers FROM PUBLIC;
+REVOKE ALL ON TYPE @extschema@.providers FROM PUBLIC;
+-- So that whoever has made the extension can dump the database.
+GRANT SELECT ON @extschema@.providers TO @extowner@;
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.providers', '');
 COMMENT ON TABLE @extschema@.providers IS
     'identity providers whose tokens the database believes, and the keys that were fetched for them';
@@ -216,10 +219,12 @@ CREATE FUNCTION @extschema@.refresh_provider(name text) RETURNS jsonb
 COMMENT ON FUNCTION @extschema@.refresh_provider(text) IS
     'fetches a provider''s keys now, and tells which were added, removed and kept; whoever may update auth.providers may call it';
 
-CREATE FUNCTION @extschema@.provider_keys(provider @extschema@.providers) RETURNS jsonb
+CREATE FUNCTION @extschema@.provider_keys(name text) RETURNS jsonb
     LANGUAGE c STABLE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'pg_session_jwt_provider_keys';
-COMMENT ON FUNCTION @extschema@.provider_keys(@extschema@.providers) IS
+REVOKE ALL ON FUNCTION @extschema@.provider_keys(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.provider_keys(text) TO pg_monitor;
+COMMENT ON FUNCTION @extschema@.provider_keys(text) IS
     'the key ids and algorithms that a provider''s tokens are verified with';
 
 CREATE VIEW @extschema@.provider_status AS
@@ -233,15 +238,18 @@ CREATE VIEW @extschema@.provider_status AS
             ELSE 'discovery'
         END AS source,
         audience,
-        @extschema@.provider_keys(p) AS keys,
+        @extschema@.provider_keys(name) AS keys,
         passed_over,
         last_fetch,
         last_success,
-        pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) last_success AS keys_age,
+        CASE
+            WHEN pg_catalog.isfinite(last_success)
+            THEN pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) last_success
+        END AS keys_age,
         next_refresh,
-        failures,
+        coalesce(failures, 0) AS failures,
         last_error
-    FROM @extschema@.providers p;
+    FROM @extschema@.providers;
 REVOKE ALL ON @extschema@.provider_status FROM PUBLIC;
 GRANT SELECT ON @extschema@.provider_status TO pg_monitor;
 COMMENT ON VIEW @extschema@.provider_status IS

@@ -4,7 +4,7 @@ use session_jwt::{Provider, Rejection, json_string};
 
 use crate::pg::datum::Varlena;
 use crate::pg::function::{self, Arguments, Outcome, SettingChange, sql_function};
-use crate::pg::table::Change;
+use crate::pg::table::{Change, Rows, Table, Verdict};
 use crate::pg::{error, secrets};
 use crate::session::{self, Value};
 use crate::{keyring, refresh, settings};
@@ -96,44 +96,64 @@ fn verify(arguments: &Arguments) -> Outcome {
 /// `auth.refresh_provider(name text)`
 fn refresh_provider(arguments: &Arguments) -> Outcome {
     let changes = refresh::order(&arguments.utf8(0)?)?;
-    Ok(Some(function::copied(&jsonb(&changes)?)))
+    jsonb(|kid| {
+        let list = |kids: &[Option<String>]| {
+            kids.iter().map(|id| kid(id.as_deref())).collect::<Vec<_>>().join(", ")
+        };
+        format!(
+            "{{\"added\": [{}], \"removed\": [{}], \"kept\": [{}]}}",
+            list(&changes.added),
+            list(&changes.removed),
+            list(&changes.kept)
+        )
+    })
 }
 
-/// `auth.provider_keys(provider auth.providers)`
+/// `auth.provider_keys(name text)`
 fn provider_keys(arguments: &Arguments) -> Outcome {
-    let Some(document) = arguments.document(0) else {
+    let name = arguments.utf8(0)?;
+    let row = match Table::find() {
+        Some(table) => table.row(Rows::Named(&name))?,
+        None => None,
+    };
+    let Some(row) = row else {
         return Ok(None);
     };
-    let keys = match Provider::from_row(&document) {
-        Ok(provider) => {
-            let keys = provider.keys().usable().map(|(kid, algorithms)| {
-                let kid = kid.map_or_else(|| "null".to_owned(), json_string);
-                let algorithms: Vec<String> =
-                    algorithms.iter().map(|algorithm| json_string(algorithm.name())).collect();
-                let algorithms = algorithms.join(", ");
-                format!("{{\"kid\": {kid}, \"algorithms\": [{algorithms}]}}")
-            });
-            keys.collect::<Vec<_>>().join(", ")
-        }
-        // Nothing that the trigger has let in.
-        Err(_) => String::new(),
-    };
-    Ok(Some(function::copied(&jsonb(&format!("[{keys}]"))?)))
+    // Nothing that the trigger has let in fails.
+    let provider = Provider::from_row(&row.document)?;
+    jsonb(|kid| {
+        let keys = provider.keys().usable().map(|(id, algorithms)| {
+            let algorithms: Vec<String> =
+                algorithms.iter().map(|algorithm| json_string(algorithm.name())).collect();
+            format!("{{\"kid\": {}, \"algorithms\": [{}]}}", kid(id), algorithms.join(", "))
+        });
+        format!("[{}]", keys.collect::<Vec<_>>().join(", "))
+    })
 }
 
 /// `auth.check_provider()`, the trigger of `auth.providers`
-fn check_provider(change: &Change) -> Result<(), Rejection> {
+fn check_provider(change: &Change) -> Result<Verdict, Rejection> {
     secrets::conceal_statement();
-    if let Some(document) = &change.new {
-        let provider = Provider::from_row(document)?;
-        let is_wanting = provider.remote().is_some() && provider.keys().is_empty();
-        if is_wanting && change.old != change.new {
-            refresh::at_commit(provider.name());
-        }
+    let Some(document) = &change.new else {
+        return Ok(Verdict::Accepted);
+    };
+    let provider = Provider::from_row(document)?;
+    if provider.remote().is_some() && provider.keys().is_empty() && change.old != change.new {
+        refresh::at_commit(provider.name());
+        return Ok(Verdict::Wanting);
     }
-    Ok(())
+    Ok(Verdict::Accepted)
 }
 
-fn jsonb(json: &str) -> Result<Varlena, Rejection> {
-    Varlena::jsonb(json).map_err(|_| session::unrepresentable())
+/// JSON with key ids in it as `jsonb`: they are given as they are, or, where the database's encoding
+/// lacks a character of one, as messages have them.
+fn jsonb(compose: impl Fn(fn(Option<&str>) -> String) -> String) -> Outcome {
+    fn exact(kid: Option<&str>) -> String {
+        kid.map_or_else(|| "null".to_owned(), json_string)
+    }
+    fn escaped(kid: Option<&str>) -> String {
+        kid.map_or_else(|| "null".to_owned(), |kid| json_string(&kid.escape_default().to_string()))
+    }
+    let value = Varlena::jsonb(&compose(exact)).or_else(|_| Varlena::jsonb(&compose(escaped)));
+    Ok(Some(function::copied(&value.map_err(|_| session::unrepresentable())?)))
 }

@@ -262,7 +262,7 @@ fn choose(issuer: Option<&str>) -> Result<Option<Chosen>, Rejection> {
         if let Some(provider) = settings.provider_of(key) {
             return Ok(Some(Chosen { provider: Arc::clone(provider), epoch, remote: None }));
         }
-        if let Some(known) = known(key) {
+        if let Some(known) = known(key)? {
             let provider = known.provider.clone()?;
             let remote = known.is_remote().then_some(known);
             return Ok(Some(Chosen { provider, epoch, remote }));
@@ -272,7 +272,7 @@ fn choose(issuer: Option<&str>) -> Result<Option<Chosen>, Rejection> {
 }
 
 /// The row of that issuer, or of none.
-fn known(issuer: Option<&str>) -> Option<Rc<Known>> {
+fn known(issuer: Option<&str>) -> Result<Option<Rc<Known>>, Rejection> {
     let (key, epoch) = (issuer.unwrap_or_default(), EPOCH.get());
     let before = ROWS.borrow().as_ref().and_then(|rows| rows.get(key).cloned());
     if let Some(known) = &before
@@ -283,10 +283,13 @@ fn known(issuer: Option<&str>) -> Option<Rc<Known>> {
             !refresh::is_due(&known.row, now) && now < known.ends()
         };
         if !known.is_remote() || is_settled() {
-            return before;
+            return Ok(before);
         }
     }
-    let row = Table::find().and_then(|table| table.row(Rows::Serving(issuer)));
+    let row = match Table::find() {
+        Some(table) => table.row(Rows::Serving(issuer))?,
+        None => None,
+    };
     let found = row.map(|row| {
         let provider = match &before {
             Some(known) if known.row.document == row.document => known.provider.clone(),
@@ -300,7 +303,7 @@ fn known(issuer: Option<&str>) -> Option<Rc<Known>> {
         Some(known) => rows.insert(key.into(), Rc::clone(known)),
         None => rows.remove(key),
     };
-    found
+    Ok(found)
 }
 
 fn nobody(unverified: &Unverified<'_>) -> Rejection {
@@ -311,7 +314,8 @@ fn nobody(unverified: &Unverified<'_>) -> Rejection {
     let mut issuers: Vec<String> = of_settings.take(ENOUGH).map(str::to_owned).collect();
     let mut any = !settings.providers().is_empty();
     if let Some(table) = Table::find() {
-        table.read(Rows::All, |row| {
+        // Had it been altered, nobody would have asked.
+        let _ = table.read(Rows::All, |row| {
             any = true;
             issuers.extend(row.issuer);
             issuers.len() < ENOUGH
@@ -326,8 +330,11 @@ fn nobody(unverified: &Unverified<'_>) -> Rejection {
 /// Where there are none, and none in the table.
 pub(crate) fn configured() -> Result<Rc<Verifier>, Rejection> {
     let settings = settings()?;
-    let is_row = || Table::find().and_then(|table| table.row(Rows::All)).is_some();
-    if settings.providers().is_empty() && !is_row() {
+    let row = match Table::find() {
+        Some(table) => table.row(Rows::All)?,
+        None => None,
+    };
+    if settings.providers().is_empty() && row.is_none() {
         return Err(no_key_configured(Code::Configuration));
     }
     Ok(settings)

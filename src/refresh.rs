@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::time::Duration;
 
 use jwks_fetch::{Request, Response, Source, Validators, fetch};
-use session_jwt::{Code, KeySet, KeySource, Provider, Rejection, json_string, quoted};
+use session_jwt::{Code, KeySet, KeySource, Provider, Rejection, quoted};
 
 use crate::pg::table::{Fetching, Row, Rows, Table};
 use crate::pg::worker::{self, Against, Lock, Task, Worker, nap};
@@ -82,8 +82,10 @@ pub(crate) fn when_due(table: Table, row: &Row) {
     }
     // Until the worker has claimed the row, lest the next session start another one.
     if let Some(worker) = start(Why::Due, &row.name) {
-        let claimed =
-            || table.row(Rows::Named(&row.name)).is_none_or(|row| !is_due(&row, pg::now()));
+        let claimed = || match table.row(Rows::Named(&row.name)) {
+            Ok(Some(row)) => !is_due(&row, pg::now()),
+            _ => true,
+        };
         wait(&worker, Duration::from_millis(100), claimed);
     }
     lock.give_back(false);
@@ -121,7 +123,10 @@ fn demand(
     is_known: impl Fn(&Row) -> bool,
     until: Timestamp,
 ) -> Result<(), String> {
-    let read = || table.row(Rows::Named(name)).ok_or_else(|| "It is gone.".to_owned());
+    let read = || match table.row(Rows::Named(name)) {
+        Ok(Some(row)) => Ok(row),
+        _ => Err("It is gone.".to_owned()),
+    };
     let row = read()?;
     if is_known(&row) {
         return Ok(());
@@ -143,7 +148,7 @@ fn demand(
 /// How a row's keys stand where a token's is not among them.
 fn asked_already(row: &Row) -> String {
     let ago = |time: Option<Timestamp>| match time {
-        Some(time) => format!("{} s ago", (pg::now() - time) / seconds(1)),
+        Some(time) => format!("{} s ago", pg::now().saturating_sub(time) / seconds(1)),
         None => "never".to_owned(),
     };
     let Fetching { last_success, last_fetch, last_error, .. } = &row.fetching;
@@ -157,8 +162,15 @@ fn asked_already(row: &Row) -> String {
 const NO_WORKER: &str = "No background worker can be started to fetch its keys: all of \
                          max_worker_processes are taken.";
 
-/// `auth.refresh_provider()`: what changed, as a JSON object.
-pub(crate) fn order(name: &str) -> Result<String, Rejection> {
+/// What fetching has changed, by key id.
+pub(crate) struct Changes {
+    pub(crate) added: Vec<Option<String>>,
+    pub(crate) removed: Vec<Option<String>>,
+    pub(crate) kept: Vec<Option<String>>,
+}
+
+/// Has a provider's keys fetched now, and waits for them.
+pub(crate) fn order(name: &str) -> Result<Changes, Rejection> {
     let failed = |why: &str| {
         Rejection::new(Code::Fetching, "provider's keys could not be fetched")
             .with_detail(format!("The provider is {}. {why}", quoted(name)))
@@ -167,7 +179,7 @@ pub(crate) fn order(name: &str) -> Result<String, Rejection> {
         return Err(no_provider(name));
     };
     table.demand_update();
-    let before = table.row(Rows::Named(name)).ok_or_else(|| no_provider(name))?;
+    let before = table.row(Rows::Named(name))?.ok_or_else(|| no_provider(name))?;
     let provider = Provider::from_row(&before.document)?;
     if provider.remote().is_none() {
         return Err(failed("It has keys of its own, and none are fetched for it."));
@@ -178,7 +190,7 @@ pub(crate) fn order(name: &str) -> Result<String, Rejection> {
     let began = pg::now();
     let worker = start(Why::Order, name).ok_or_else(|| failed(NO_WORKER))?;
     let done = wait(&worker, Duration::from_millis(2 * JWKS_TIMEOUT.get() as u64), || false);
-    let after = table.row(Rows::Named(name)).ok_or_else(|| no_provider(name))?;
+    let after = table.row(Rows::Named(name))?.ok_or_else(|| no_provider(name))?;
     let fetching = &after.fetching;
     if !done {
         return Err(failed("It is being asked still."));
@@ -192,24 +204,18 @@ pub(crate) fn order(name: &str) -> Result<String, Rejection> {
     if let Some(error) = &fetching.last_error {
         return Err(failed(error));
     }
-    let kids = |provider: &Provider| -> Vec<String> {
-        provider
-            .keys()
-            .usable()
-            .map(|(kid, _)| kid.map_or("null".to_owned(), json_string))
-            .collect()
+    let kids = |provider: &Provider| -> Vec<Option<String>> {
+        provider.keys().usable().map(|(kid, _)| kid.map(str::to_owned)).collect()
     };
     let (before, after) = (kids(&provider), kids(&Provider::from_row(&after.document)?));
-    let list = |kids: &[String], others: &[String], common: bool| {
-        let listed = kids.iter().filter(|kid| others.contains(kid) == common);
-        listed.map(String::as_str).collect::<Vec<_>>().join(", ")
+    let listed = |kids: &[Option<String>], others: &[Option<String>], common: bool| {
+        kids.iter().filter(|kid| others.contains(kid) == common).cloned().collect()
     };
-    Ok(format!(
-        "{{\"added\": [{}], \"removed\": [{}], \"kept\": [{}]}}",
-        list(&after, &before, false),
-        list(&before, &after, false),
-        list(&after, &before, true)
-    ))
+    Ok(Changes {
+        added: listed(&after, &before, false),
+        removed: listed(&before, &after, false),
+        kept: listed(&after, &before, true),
+    })
 }
 
 fn no_provider(name: &str) -> Rejection {
@@ -240,13 +246,12 @@ pub(crate) fn at_commit(name: &str) {
 /// The transaction has ended.
 pub(crate) fn end_transaction(committed: bool) {
     let wanted = WANTED.replace(Wanted::Nothing);
-    let started = match &wanted {
-        _ if !committed => return,
+    let name = match &wanted {
+        Wanted::One(name) => name,
+        Wanted::Several => "",
         Wanted::Nothing => return,
-        Wanted::One(name) => start(Why::Due, name),
-        Wanted::Several => start(Why::Due, ""),
     };
-    if started.is_none() {
+    if committed && !worker::start_unwatched(&Task { kind: Why::Due as u8, text: name }) {
         error::log(
             "pg_session_jwt: no background worker can be started to fetch keys; the first token \
              will have them fetched",
@@ -293,6 +298,8 @@ pub(crate) fn work(kind: u8, name: &str) {
         (c"synchronous_commit", "local"),
         // Neither for another worker nor for whoever changes the row does one wait for ever.
         (c"lock_timeout", &JWKS_TIMEOUT.get().to_string()),
+        // No triggers but those that see every change: others may be of roles that own nothing here.
+        (c"session_replication_role", "replica"),
     ]);
     let names =
         if name.is_empty() { worker::transaction(all_names) } else { vec![name.to_owned()] };
@@ -305,7 +312,8 @@ pub(crate) fn work(kind: u8, name: &str) {
 fn all_names() -> Vec<String> {
     let mut names = Vec::new();
     if let Some(table) = Table::find() {
-        table.read(Rows::All, |row| {
+        // A table that was altered is not served.
+        let _ = table.read(Rows::All, |row| {
             names.push(row.name);
             true
         });
@@ -358,12 +366,12 @@ fn refresh(why: Why, name: &str) {
 /// Takes it upon this worker to fetch the keys, if they are to be fetched.
 fn claim(why: Why, name: &str, asked: Timestamp) -> Option<Claim> {
     let table = Table::find()?;
-    let row = table.row(Rows::Named(name))?;
+    let row = table.row(Rows::Named(name)).ok()??;
     let provider = Provider::from_row(&row.document).ok()?;
     let source = provider.remote()?.source().clone();
     let now = pg::now();
     let wanted = match why {
-        Why::Due => is_due(&row, now) || provider.keys().is_empty(),
+        Why::Due => is_due(&row, now),
         // Unless another worker has just brought them.
         Why::Demand => {
             may_demand(&row, now) && row.fetching.last_success.is_none_or(|time| time < asked)
@@ -374,7 +382,7 @@ fn claim(why: Why, name: &str, asked: Timestamp) -> Option<Claim> {
         return None;
     }
     // Should this worker not come to an end, another one does it later.
-    table.update(
+    let claimed = table.update(
         "UPDATE @table SET last_fetch = clock_timestamp(),
              last_error = 'It has not come to an end.',
              next_refresh = clock_timestamp() + interval '1 minute',
@@ -382,6 +390,9 @@ fn claim(why: Why, name: &str, asked: Timestamp) -> Option<Claim> {
          WHERE name = $1",
         &[Some(name), Some(if why == Why::Demand { "demand" } else { "" })],
     );
+    if claimed == 0 {
+        return None;
+    }
     // What was fetched from elsewhere, or cannot be read any more, is fetched whole.
     let validators = if provider.keys().is_empty() {
         Validators::default()
@@ -401,7 +412,7 @@ fn conclude(name: &str, claim: Claim, response: Result<Response, String>) -> boo
         return false;
     };
     // What was asked for may not be what is wanted any more.
-    let row = table.row(Rows::Named(name));
+    let row = table.row(Rows::Named(name)).ok().flatten();
     let now_wanted = row.and_then(|row| Provider::from_row(&row.document).ok());
     let is_wanted = now_wanted
         .as_ref()
@@ -427,13 +438,15 @@ fn conclude(name: &str, claim: Claim, response: Result<Response, String>) -> boo
             let fresh = fresh.clamp(LEAST_FRESH, MOST_FRESH).min(keep_keys).to_string();
             let validators = &response.validators;
             match keys {
-                None => table.update(
-                    "UPDATE @table SET last_success = clock_timestamp(), failures = 0,
+                None => {
+                    table.update(
+                        "UPDATE @table SET last_success = clock_timestamp(), failures = 0,
                          last_error = NULL,
                          next_refresh = clock_timestamp() + $2::integer * interval '1 second'
                      WHERE name = $1",
-                    &[Some(name), Some(&fresh)],
-                ),
+                        &[Some(name), Some(&fresh)],
+                    );
+                }
                 Some(keys) => {
                     let passed_over = keys.passed_over.iter().map(|key| {
                         let kid = key.kid.as_deref().map(|kid| format!(" (kid {})", quoted(kid)));
@@ -472,7 +485,7 @@ fn conclude(name: &str, claim: Claim, response: Result<Response, String>) -> boo
             let retry = retry.min(FRESH) * 1000;
             let retry = retry + random_below(retry / 2);
             table.update(
-                "UPDATE @table SET failures = failures + 1, last_error = $2,
+                "UPDATE @table SET failures = coalesce(failures, 0) + 1, last_error = $2,
                      next_refresh = clock_timestamp() + $3::integer * interval '1 millisecond'
                  WHERE name = $1",
                 &[Some(name), Some(&reason), Some(&retry.to_string())],

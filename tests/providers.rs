@@ -208,6 +208,8 @@ fn only_administrators_say_whom_to_trust() {
         "DROP INDEX auth.providers_issuer_key",
         "SELECT auth.add_provider('q', issuer => 'https://example.com')",
         "CREATE TABLE auth.mine (x int)",
+        "SELECT auth.provider_keys('p')",
+        "CREATE TEMP TABLE t (x auth.providers)",
         "CREATE TEMP TABLE t (x int);
          CREATE TRIGGER t BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION auth.check_provider()",
     ] {
@@ -248,6 +250,35 @@ fn only_administrators_say_whom_to_trust() {
     run(&mut admin, "ALTER EXTENSION pg_session_jwt ADD TABLE auth.providers");
     assert_eq!(present(&mut client(&cluster), &token(&first, "p", "alice")), "00000");
 
+    // A table that was altered is none, and says so: its values would be taken for what they are not.
+    run(&mut admin, "CREATE TYPE tag AS ENUM ('x')");
+    for alter in [
+        "ALTER TABLE auth.providers ALTER etag TYPE bigint USING 5",
+        "ALTER TABLE auth.providers ALTER fetched_from TYPE tag USING NULL",
+        "ALTER TABLE auth.providers DROP passed_over",
+        "ALTER TABLE auth.providers RENAME passed_over TO audience_too",
+        "ALTER TABLE auth.providers DISABLE TRIGGER check_provider",
+        "ALTER TABLE auth.providers DISABLE TRIGGER ALL; ALTER TABLE auth.providers ENABLE TRIGGER ALL",
+        "ALTER TABLE auth.providers ENABLE TRIGGER check_provider",
+        "ALTER TRIGGER check_provider ON auth.providers RENAME TO x",
+    ] {
+        assert_eq!(present(&mut app, &token(&first, "p", "alice")), "00000");
+        let view = "DROP VIEW IF EXISTS auth.provider_status";
+        run(
+            &mut admin,
+            &format!(
+                "BEGIN; ALTER EXTENSION pg_session_jwt DROP VIEW auth.provider_status; {view}; {alter}"
+            ),
+        );
+        assert_eq!(present(&mut admin, &token(&first, "p", "alice")), "22023", "{alter}");
+        run(&mut admin, "ROLLBACK");
+        assert_eq!(present(&mut admin, &token(&first, "p", "alice")), "00000", "{alter}");
+        assert_eq!(user(&mut app).as_deref(), Some("alice"));
+    }
+    // More columns do not matter, of whatever type.
+    run(&mut admin, "ALTER TABLE auth.providers ADD note tag DEFAULT 'x'");
+    assert_eq!(present(&mut client(&cluster), &token(&first, "p", "alice")), "00000");
+
     // What is granted is granted, and monitors see no secrets.
     run(
         &mut admin,
@@ -280,6 +311,14 @@ fn only_administrators_say_whom_to_trust() {
         assert_eq!(sqlstate(landlord.batch_execute(sql)), "42501", "{sql}");
     }
     assert_eq!(sqlstate(landlord.batch_execute("DROP TABLE auth.providers")), "2BP01");
+    let index = "DROP INDEX auth.providers_issuer_key";
+    assert_eq!(sqlstate(landlord.batch_execute(index)), "2BP01");
+    // But may dump the database.
+    let port = cluster.port().to_string();
+    let mut dump = cluster.program("pg_dump");
+    dump.args(["-h", "127.0.0.1", "-U", "landlord", "-p", &port, "let"]);
+    let dump = dump.output().unwrap();
+    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
     run(
         &mut landlord,
         "CREATE SCHEMA own; CREATE TABLE own.providers (name text, issuer text, jwks json);
@@ -302,8 +341,31 @@ fn secrets_stay_out_of_what_postgres_writes() {
     run(&mut admin, &format!("SELECT auth.add_provider('a', issuer => 'a', secret => '{secret}')"));
     run(&mut admin, &format!("SELECT auth.add_provider('b', issuer => 'b', jwks => '{jwk}')"));
     run(&mut admin, &format!("UPDATE auth.providers SET secret = '{secret}' WHERE name = 'a'"));
-    let wrong = format!("SELECT auth.add_provider('a', issuer => 'c', secret => '{secret}')");
-    assert_eq!(sqlstate(admin.batch_execute(&wrong)), "23505");
+    for (wrong, code) in [
+        (format!("SELECT auth.add_provider('a', issuer => 'c', secret => '{secret}')"), "23505"),
+        (format!("SELECT auth.add_provider('a', 'c', NULL, NULL, '{secret}')"), "23505"),
+        (format!("INSERT INTO auth.providers (name, secret) VALUES ('{secret}', 7)"), "22023"),
+        (
+            format!("INSERT INTO auth.providers (secret, failures) VALUES ('{secret}', 'x')"),
+            "22P02",
+        ),
+        (
+            format!(
+                "UPDATE auth.providers SET failures = NULL, secret = U&'{secret}', leeway = -1"
+            ),
+            "22023",
+        ),
+    ] {
+        assert_eq!(sqlstate(admin.batch_execute(&wrong)), code, "{wrong}");
+    }
+    let mut copy = admin.copy_in("COPY auth.providers (name, secret, leeway) FROM STDIN").unwrap();
+    std::io::Write::write_all(&mut copy, format!("c\t{secret}\tx\n").as_bytes()).unwrap();
+    assert_eq!(sqlstate(copy.finish()), "22P02");
+    // As a parameter, which log_statement shows, too.
+    let mut wire = Wire::connect(&cluster.as_role("postgres")).unwrap();
+    let add = "SELECT auth.add_provider('d', issuer => 'd', secret => $1)";
+    wire.ask(add, &[secret]).unwrap().unwrap();
+    wire.ask(add, &[secret]).unwrap().unwrap_err();
     let shown = "SELECT string_agg(query, ' ') FROM pg_stat_activity";
     let mut other = cluster.admin();
     let activity = text(&mut other, shown).unwrap();

@@ -589,10 +589,19 @@ fn the_worker_writes_as_the_tables_owner() {
              RETURN NEW;
          END $$;
          CREATE TRIGGER spy BEFORE UPDATE ON auth.providers FOR EACH ROW EXECUTE FUNCTION spy();
+         ALTER TABLE auth.providers ENABLE ALWAYS TRIGGER spy;
          CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql
              AS 'BEGIN RAISE EXCEPTION ''fooled''; END'",
     );
     run(&mut admin, "ALTER ROLE postgres SET search_path = public, pg_catalog");
+    // Nor does it run the triggers of roles that own nothing.
+    run(&mut admin, "CREATE ROLE guest LOGIN; GRANT TRIGGER ON auth.providers TO guest");
+    run(&mut admin, "GRANT CREATE ON SCHEMA public TO guest");
+    run(
+        &mut fixture.cluster.as_role("guest").client(),
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''x''; END';
+         CREATE TRIGGER fail BEFORE UPDATE ON auth.providers FOR EACH ROW EXECUTE FUNCTION fail()",
+    );
     fixture.add();
     fixture.wait_for_keys();
     let seen = "SELECT string_agg(DISTINCT seen::text, ' ') FROM seen";

@@ -21,6 +21,18 @@ unsafe extern "C-unwind" {
     fn errfinish(file: *const c_char, line: c_int, function: *const c_char);
 }
 
+/// Where our reports say that they come from.
+const SOURCE: &CStr = c"pg_session_jwt";
+
+/// Whether a report is one that this module has made.
+///
+/// # Safety
+/// It is Postgres'.
+pub(super) unsafe fn is_ours(report: &pg_sys::ErrorData) -> bool {
+    // SAFETY: a report's file is null or a C string.
+    !report.filename.is_null() && unsafe { CStr::from_ptr(report.filename) } == SOURCE
+}
+
 /// An SQLSTATE as Postgres stores it: six bits a character (`MAKE_SQLSTATE`).
 pub(super) fn packed(sqlstate: &str) -> c_int {
     sqlstate.bytes().enumerate().fold(0, |sum, (place, byte)| {
@@ -82,7 +94,7 @@ impl Report {
             }
             errhidestmt(true);
             errhidecontext(true);
-            errfinish(c"pg_session_jwt".as_ptr(), 0, std::ptr::null());
+            errfinish(SOURCE.as_ptr(), 0, std::ptr::null());
         }
     }
 }

@@ -6,7 +6,7 @@ use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Pg_finfo_record};
 use session_jwt::Rejection;
 
 use super::datum::{Reference, Varlena, plain_text};
-use super::error;
+use super::{error, table};
 
 /// Runs safe code that Postgres called: a panic, or an error that Postgres raised below it,
 /// becomes an error to Postgres once the Rust frames are gone.
@@ -61,15 +61,6 @@ impl Arguments {
             Rejection::new(session_jwt::Code::Configuration, "text cannot be converted to UTF-8")
         })
     }
-
-    /// The argument at that place, which is a row of the table of providers, as a JSON object.
-    pub(crate) fn document(&self, place: usize) -> Option<String> {
-        // SAFETY: the SQL declaration makes the argument a composite value.
-        unsafe {
-            let row = pgrx::fcinfo::pg_getarg_datum(self.0, place)?;
-            super::table::document_of(row)
-        }
-    }
 }
 
 /// Runs the trigger of the table of providers.
@@ -78,10 +69,10 @@ impl Arguments {
 /// Postgres makes the call.
 pub(crate) unsafe fn call_trigger(
     fcinfo: FunctionCallInfo,
-    body: fn(&super::table::Change) -> Result<(), Rejection>,
+    body: fn(&table::Change) -> Result<table::Verdict, Rejection>,
 ) -> Datum {
     // SAFETY: the caller's.
-    guarded_result(|| unsafe { super::table::trigger(fcinfo, body) })
+    guarded_result(|| unsafe { table::trigger(fcinfo, body) })
 }
 
 /// What a function that returns `void` returns.

@@ -11,7 +11,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use pgrx::pg_sys;
 
 use super::BackendLocal;
-use super::error::packed;
+use super::error::{self, packed};
 use super::function::guarded;
 
 /// The message of the last value that a check hook refused, until it has been logged. Postgres
@@ -93,6 +93,14 @@ unsafe extern "C-unwind" fn at_log(report: *mut pg_sys::ErrorData) {
             } else {
                 drop_value(report);
             }
+            // What a provider is given is quoted in the parameters of the statement, and in errors
+            // but ours.
+            let statement = pg_sys::debug_query_string;
+            let may_quote = !error::is_ours(report)
+                && !statement.is_null()
+                && session_jwt::may_give_secrets(CStr::from_ptr(statement).to_bytes());
+            let conceal =
+                if may_quote { session_jwt::conceal_literals } else { session_jwt::conceal };
             for text in [
                 report.message,
                 report.detail,
@@ -103,7 +111,7 @@ unsafe extern "C-unwind" fn at_log(report: *mut pg_sys::ErrorData) {
             ] {
                 if !text.is_null() {
                     let length = CStr::from_ptr(text).count_bytes();
-                    session_jwt::conceal(std::slice::from_raw_parts_mut(text.cast(), length));
+                    conceal(std::slice::from_raw_parts_mut(text.cast(), length));
                 }
             }
             report.hide_stmt |= conceal_statement();

@@ -13,7 +13,43 @@ use super::{BackendLocal, Timestamp};
 const EXTENSION: &CStr = c"pg_session_jwt";
 const TABLE: &CStr = c"providers";
 
-/// The places of the columns that are looked at by themselves; the install script has the order.
+/// The columns, in the order of the install script. A table that was altered is not read: a value of
+/// another type would be taken for what it is not, and conversions of a type of somebody's own would
+/// run that one's code.
+const COLUMNS: [(&CStr, Oid); 27] = [
+    (c"name", pg_sys::TEXTOID),
+    (c"issuer", pg_sys::TEXTOID),
+    (c"audience", pg_sys::TEXTARRAYOID),
+    (c"jwks", pg_sys::JSONOID),
+    (c"secret", pg_sys::TEXTOID),
+    (c"jwks_url", pg_sys::TEXTOID),
+    (c"algorithms", pg_sys::TEXTARRAYOID),
+    (c"leeway", pg_sys::INT4OID),
+    (c"required_claims", pg_sys::TEXTARRAYOID),
+    (c"user_id_claim", pg_sys::TEXTOID),
+    (c"role_claim", pg_sys::TEXTOID),
+    (c"allowed_roles", pg_sys::TEXTARRAYOID),
+    (c"monotonic_jti", pg_sys::BOOLOID),
+    (c"typ", pg_sys::TEXTARRAYOID),
+    (c"keep_keys", pg_sys::INT4OID),
+    (c"fetched_jwks", pg_sys::JSONOID),
+    (c"fetched_from", pg_sys::TEXTOID),
+    (c"keys_url", pg_sys::TEXTOID),
+    (c"etag", pg_sys::TEXTOID),
+    (c"last_modified", pg_sys::TEXTOID),
+    (c"last_fetch", pg_sys::TIMESTAMPTZOID),
+    (c"last_demand", pg_sys::TIMESTAMPTZOID),
+    (c"next_refresh", pg_sys::TIMESTAMPTZOID),
+    (c"last_success", pg_sys::TIMESTAMPTZOID),
+    (c"failures", pg_sys::INT4OID),
+    (c"last_error", pg_sys::TEXTOID),
+    (c"passed_over", pg_sys::TEXTOID),
+];
+
+/// The trigger that checks rows and tells of changes.
+const TRIGGER: &CStr = c"check_provider";
+
+/// The places of the columns that are looked at by themselves, from one.
 mod column {
     pub(super) const NAME: usize = 1;
     pub(super) const ISSUER: usize = 2;
@@ -28,7 +64,6 @@ mod column {
     pub(super) const LAST_SUCCESS: usize = 24;
     pub(super) const FAILURES: usize = 25;
     pub(super) const LAST_ERROR: usize = 26;
-    pub(super) const COUNT: usize = 27;
 }
 
 /// The table of the extension that is installed in this database.
@@ -135,6 +170,54 @@ impl Relation {
         unsafe { (*self.0).rd_att }
     }
 
+    /// Refuses a table of providers whose columns are not those that were installed. More of them, at
+    /// the end, do not matter.
+    fn check_columns(&self) -> Result<(), Rejection> {
+        // SAFETY: it is open, and so many columns are there.
+        let columns = unsafe {
+            let descriptor = &*self.descriptor();
+            descriptor.attrs.as_slice(usize::try_from(descriptor.natts).unwrap_or(0))
+        };
+        let mut found = columns.iter();
+        for (name, kind) in COLUMNS {
+            let is_there = found.next().is_some_and(|column| {
+                // SAFETY: names end with a NUL.
+                let found = unsafe { CStr::from_ptr(column.attname.data.as_ptr()) };
+                !column.attisdropped && found == name && column.atttypid == kind
+            });
+            if !is_there {
+                let name = name.to_string_lossy();
+                return Err(altered(format!(
+                    "Its column {name} is not where it was, or as it was."
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses one whose trigger does not see every change.
+    fn check_trigger(&self) -> Result<(), Rejection> {
+        // SAFETY: it is open; what describes its triggers is there where it has any.
+        let triggers = unsafe {
+            match (*self.0).trigdesc.as_ref() {
+                Some(all) if all.numtriggers > 0 => {
+                    std::slice::from_raw_parts(all.triggers, all.numtriggers as usize)
+                }
+                _ => &[],
+            }
+        };
+        let is_on = triggers.iter().any(|trigger| {
+            // SAFETY: the name is a C string.
+            let name = unsafe { CStr::from_ptr(trigger.tgname) };
+            name == TRIGGER && trigger.tgenabled as u8 == pg_sys::TRIGGER_FIRES_ALWAYS
+        });
+        if is_on {
+            return Ok(());
+        }
+        Err(altered("Its trigger check_provider does not see every change.".to_owned())
+            .with_hint("Use ALTER TABLE auth.providers ENABLE ALWAYS TRIGGER check_provider."))
+    }
+
     fn close(self) {
         // SAFETY: it is open; the lock stays no longer than the look.
         unsafe { pg_sys::relation_close(self.0, pg_sys::AccessShareLock as pg_sys::LOCKMODE) }
@@ -235,16 +318,26 @@ impl Table {
     }
 
     /// Reads rows until `visit` returns false. Nothing is borrowed meanwhile.
-    pub(crate) fn read(self, rows: Rows<'_>, mut visit: impl FnMut(Row) -> bool) {
+    ///
+    /// # Errors
+    /// Where the table was altered.
+    pub(crate) fn read(
+        self,
+        rows: Rows<'_>,
+        visit: impl FnMut(Row) -> bool,
+    ) -> Result<(), Rejection> {
         let Some(relation) = Relation::open(self.relation) else {
-            return;
+            return Ok(());
         };
-        // Another's, put in its place under an identity that came round again.
-        // SAFETY: it is open.
-        if unsafe { (*relation.descriptor()).natts } < column::COUNT as c_int {
-            relation.close();
-            return;
+        let checked = relation.check_columns().and_then(|()| relation.check_trigger());
+        if checked.is_ok() {
+            self.scan_rows(&relation, rows, visit);
         }
+        relation.close();
+        checked
+    }
+
+    fn scan_rows(self, relation: &Relation, rows: Rows<'_>, mut visit: impl FnMut(Row) -> bool) {
         let text = |text: &str| Varlena::text(text).ok();
         let (index, wanted) = match rows {
             Rows::All => (None, None),
@@ -257,32 +350,36 @@ impl Table {
         // A name that the database's encoding cannot have is nobody's.
         let is_null = matches!(rows, Rows::Serving(None));
         if matches!(wanted, Some((_, None))) && !is_null {
-            relation.close();
             return;
         }
         let key = wanted.as_ref().map(|(place, value)| {
             let equal = pg_sys::RegProcedure::from(pg_sys::F_TEXTEQ);
             (*place, value.as_ref().map(Varlena::datum), equal)
         });
-        // SAFETY: it reads a catalog.
+        // SAFETY: they read catalogs; an index of the name may be another table's.
         let index = index.map_or(Oid::INVALID, |name| unsafe {
-            pg_sys::get_relname_relid(name.as_ptr(), self.schema)
+            let index = pg_sys::get_relname_relid(name.as_ptr(), self.schema);
+            let is_its =
+                index != Oid::INVALID && pg_sys::IndexGetRelation(index, true) == self.relation;
+            if is_its { index } else { Oid::INVALID }
         });
-        scan(&relation, index, key, |tuple| match Row::read(&relation, tuple) {
+        scan(relation, index, key, |tuple| match Row::read(relation, tuple) {
             Some(row) => visit(row),
             None => true,
         });
-        relation.close();
     }
 
     /// The one row that is meant.
-    pub(crate) fn row(self, rows: Rows<'_>) -> Option<Row> {
+    ///
+    /// # Errors
+    /// As for [`Table::read`].
+    pub(crate) fn row(self, rows: Rows<'_>) -> Result<Option<Row>, Rejection> {
         let mut found = None;
         self.read(rows, |row| {
             found = Some(row);
             false
-        });
-        found
+        })?;
+        Ok(found)
     }
 
     /// Raises Postgres' own error where the session's role may not change rows.
@@ -305,14 +402,24 @@ impl Table {
 
     /// Runs a statement on the table, as its owner and with the restrictions of maintenance: its
     /// triggers are somebody's code. `$1` and the like stand for the texts, `@table` for the table.
-    pub(crate) fn update(self, statement: &str, arguments: &[Option<&str>]) {
+    /// How many rows that concerned.
+    pub(crate) fn update(self, statement: &str, arguments: &[Option<&str>]) -> usize {
         use pgrx::datum::DatumWithOid;
         let Some(relation) = Relation::open(self.relation) else {
-            return;
+            return 0;
         };
         // SAFETY: it is open.
         let owner = unsafe { (*(*relation.0).rd_rel).relowner };
         relation.close();
+        // SAFETY: they read catalogs, and give C strings.
+        let name = unsafe {
+            let schema = pg_sys::get_namespace_name(self.schema);
+            let table = pg_sys::get_rel_name(self.relation);
+            if schema.is_null() || table.is_null() {
+                return 0;
+            }
+            CStr::from_ptr(pg_sys::quote_qualified_identifier(schema, table)).to_string_lossy()
+        };
         let (mut user, mut context) = (Oid::INVALID, 0);
         // SAFETY: the two calls belong together; a transaction that fails restores both itself.
         unsafe {
@@ -320,15 +427,6 @@ impl Table {
             let restricted = context | pg_sys::SECURITY_RESTRICTED_OPERATION as c_int;
             pg_sys::SetUserIdAndSecContext(owner, restricted);
         }
-        // SAFETY: they read catalogs, and give C strings.
-        let name = unsafe {
-            let schema = pg_sys::get_namespace_name(self.schema);
-            let table = pg_sys::get_rel_name(self.relation);
-            if schema.is_null() || table.is_null() {
-                return;
-            }
-            CStr::from_ptr(pg_sys::quote_qualified_identifier(schema, table)).to_string_lossy()
-        };
         let statement = statement.replace("@table", &name);
         // In the database's encoding, which has what came from there, and ASCII.
         let arguments: Vec<Option<Varlena>> = arguments
@@ -344,13 +442,14 @@ impl Table {
             })
             .collect();
         let outcome = pgrx::Spi::connect_mut(|client| {
-            client.update(&statement, None, &arguments).map(|_| ())
+            client.update(&statement, None, &arguments).map(|rows| rows.len())
         });
-        if let Err(error) = outcome {
-            super::error::log(&format!("pg_session_jwt: auth.providers: {error}"));
-        }
         // SAFETY: as above.
         unsafe { pg_sys::SetUserIdAndSecContext(user, context) };
+        outcome.unwrap_or_else(|error| {
+            super::error::log(&format!("pg_session_jwt: auth.providers: {error}"));
+            0
+        })
     }
 }
 
@@ -397,23 +496,13 @@ fn document(descriptor: pg_sys::TupleDesc, tuple: pg_sys::HeapTuple) -> Option<S
         let copy = pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
         let row = pg_sys::heap_copy_tuple_as_datum(copy, descriptor);
         pg_sys::heap_freetuple(copy);
-        let text = document_of(row);
+        let text = pgrx::direct_function_call_as_datum(pg_sys::row_to_json, &[Some(row)]);
         pg_sys::pfree(row.cast_mut_ptr());
-        text
+        let text = text?;
+        let document = from_server_encoding(&text_datum_bytes(text));
+        pg_sys::pfree(text.cast_mut_ptr());
+        document
     }
-}
-
-/// The same of a row that is an argument.
-///
-/// # Safety
-/// The datum is a composite value.
-pub(crate) unsafe fn document_of(row: Datum) -> Option<String> {
-    // SAFETY: the caller's; the function takes any composite value.
-    let text = unsafe { pgrx::direct_function_call_as_datum(pg_sys::row_to_json, &[Some(row)]) }?;
-    let document = from_server_encoding(&text_datum_bytes(text));
-    // SAFETY: it was made for us.
-    unsafe { pg_sys::pfree(text.cast_mut_ptr()) };
-    document
 }
 
 /// What a trigger is told of a row.
@@ -424,6 +513,14 @@ pub(crate) struct Change {
     pub(crate) new: Option<String>,
 }
 
+/// What the row trigger makes of a change.
+#[derive(PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Accepted,
+    /// Keys are to be fetched, and it does not matter how fetching others went.
+    Wanting,
+}
+
 /// Runs the row trigger: `body` judges the change. Where it accepts one that makes a difference,
 /// every session's callback of [`on_change`] is called once it is committed, and this one's with the
 /// next command.
@@ -432,7 +529,7 @@ pub(crate) struct Change {
 /// Postgres makes the call.
 pub(crate) unsafe fn trigger(
     fcinfo: FunctionCallInfo,
-    body: fn(&Change) -> Result<(), Rejection>,
+    body: fn(&Change) -> Result<Verdict, Rejection>,
 ) -> Result<Datum, Rejection> {
     let misused = || {
         Rejection::new(session_jwt::Code::Configuration, "function is a trigger's")
@@ -452,9 +549,10 @@ pub(crate) unsafe fn trigger(
         if !is_table || data.tg_event & timing != before_row {
             return Err(misused());
         }
+        Relation(relation).check_columns()?;
         let describe = |tuple| document((*relation).rd_att, tuple).ok_or_else(unreadable);
         let event = data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK;
-        let (change, result) = match event {
+        let (change, mut result) = match event {
             pg_sys::TRIGGER_EVENT_INSERT => {
                 (Change { old: None, new: Some(describe(data.tg_trigtuple)?) }, data.tg_trigtuple)
             }
@@ -464,12 +562,44 @@ pub(crate) unsafe fn trigger(
             }
             _ => (Change { old: Some(String::new()), new: None }, data.tg_trigtuple),
         };
-        body(&change)?;
+        if body(&change)? == Verdict::Wanting {
+            result = forget_fetching(result, (*relation).rd_att);
+        }
         if change.old != change.new {
             pg_sys::CacheInvalidateRelcache(relation);
         }
         Ok(Datum::from(result))
     }
+}
+
+/// The same row without what is known of how fetching went.
+///
+/// # Safety
+/// The tuple is of that type.
+unsafe fn forget_fetching(
+    tuple: pg_sys::HeapTuple,
+    descriptor: pg_sys::TupleDesc,
+) -> pg_sys::HeapTuple {
+    const FORGOTTEN: [usize; 4] =
+        [column::LAST_DEMAND, column::NEXT_REFRESH, column::FAILURES, column::LAST_ERROR];
+    let mut places = FORGOTTEN.map(|place| place as c_int);
+    let (mut values, mut nulls) = ([Datum::null(); 4], [true; 4]);
+    // SAFETY: the caller's; the arrays are as long as is said.
+    unsafe {
+        pg_sys::heap_modify_tuple_by_cols(
+            tuple,
+            descriptor,
+            places.len() as c_int,
+            places.as_mut_ptr(),
+            values.as_mut_ptr(),
+            nulls.as_mut_ptr(),
+        )
+    }
+}
+
+fn altered(detail: String) -> Rejection {
+    Rejection::new(session_jwt::Code::Configuration, "table of providers was altered")
+        .with_detail(detail)
 }
 
 fn unreadable() -> Rejection {

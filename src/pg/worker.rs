@@ -38,9 +38,19 @@ pub(crate) struct Task<'t> {
 /// A worker that was started, or is about to be.
 pub(crate) struct Worker(*mut pg_sys::BackgroundWorkerHandle);
 
-/// Asks for a worker in this session's database; None where all slots are taken. It cannot fail
-/// otherwise, so that it may be called when a transaction has been committed.
+/// Asks for a worker in this session's database; None where all slots are taken.
 pub(crate) fn start(task: &Task<'_>) -> Option<Worker> {
+    let mut handle = std::ptr::null_mut();
+    register(task, &mut handle).then_some(Worker(handle))
+}
+
+/// The same where nobody waits for it; whether there was a slot. It allocates nothing of Postgres' and
+/// so cannot fail otherwise, which it may not when a transaction has been committed.
+pub(crate) fn start_unwatched(task: &Task<'_>) -> bool {
+    register(task, std::ptr::null_mut())
+}
+
+fn register(task: &Task<'_>, handle: *mut *mut pg_sys::BackgroundWorkerHandle) -> bool {
     // SAFETY: these are static variables.
     let (database, notify) = unsafe { (pg_sys::MyDatabaseId, pg_sys::MyProcPid) };
     let mut worker = pg_sys::BackgroundWorker {
@@ -59,13 +69,12 @@ pub(crate) fn start(task: &Task<'_>) -> Option<Worker> {
     extra.push(task.kind);
     extra.extend(task.text.as_bytes());
     if extra.len() >= worker.bgw_extra.len() {
-        return None;
+        return false;
     }
     copy(&extra, &mut worker.bgw_extra);
-    let mut handle = std::ptr::null_mut();
-    // SAFETY: the worker is described as Postgres asks; the handle is made in the current context.
-    let started = unsafe { pg_sys::RegisterDynamicBackgroundWorker(&mut worker, &mut handle) };
-    started.then_some(Worker(handle))
+    // SAFETY: the worker is described as Postgres asks; the handle, where one is wanted, is made in
+    // the current context.
+    unsafe { pg_sys::RegisterDynamicBackgroundWorker(&mut worker, handle) }
 }
 
 /// Copies bytes; what is left over is nought, as it was.

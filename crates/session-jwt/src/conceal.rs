@@ -8,8 +8,11 @@ use memchr::{memchr, memchr2};
 /// function that adds a provider, and of the table of them.
 const SUBJECTS: [&[u8]; 3] = [b"pg_session_jwt", b"add_provider", b"providers"];
 
-/// The argument of that function that is a secret, in any case.
+/// The argument of that function, and the column, that is a secret, in any case.
 const SECRET_ARGUMENT: &[u8] = b"secret";
+
+/// A secret that can be used has at least as many bytes (RFC 7518 section 3.2).
+const SHORTEST_SECRET: usize = 32;
 
 /// The members of documents that hold a secret, up to the closing quote: a provider's, and a
 /// symmetric JWK's (RFC 7518 section 6.4.1).
@@ -18,10 +21,21 @@ const SECRET_MEMBERS: [&[u8]; 2] = [b"\"secret", b"\"k"];
 /// A header or a payload is longer.
 const SHORTEST_PART: usize = 10;
 
-/// Overwrites with asterisks whatever looks like a token (RFC 7515 section 7.1), and secrets in
-/// documents where one of our settings is spoken of. The length stays the same, and so does
-/// everything else.
+/// Overwrites with asterisks whatever looks like a token (RFC 7515 section 7.1), secrets in
+/// documents where one of our settings or a provider is spoken of, and in statements that may give a
+/// provider a secret whatever is quoted and long enough to be one. The length stays the same, and so
+/// does everything else.
 pub fn conceal(text: &mut [u8]) {
+    conceal_within(text, may_give_secrets(text));
+}
+
+/// The same for a text that goes with a statement that may give a provider a secret: its parameters,
+/// its errors.
+pub fn conceal_literals(text: &mut [u8]) {
+    conceal_within(text, true);
+}
+
+fn conceal_within(text: &mut [u8], with_literals: bool) {
     let mut from = 0;
     while let Some(found) = token(text, from) {
         from = found.end;
@@ -41,6 +55,15 @@ pub fn conceal(text: &mut [u8]) {
             text[found].fill(b'*');
         }
     }
+    if with_literals {
+        let mut from = 0;
+        while let Some(found) = literal(text, from) {
+            from = found.end + 1;
+            if found.len() >= SHORTEST_SECRET {
+                text[found].fill(b'*');
+            }
+        }
+    }
 }
 
 /// Whether a text has anything that [`conceal`] would overwrite.
@@ -49,7 +72,48 @@ pub fn has_secrets(text: &[u8]) -> bool {
         SECRET_MEMBERS.iter().any(|member| secret(text, member, 0).is_some())
             || argument(text, 0).is_some()
     };
-    token(text, 0).is_some() || speaks_of_documents(text) && in_documents(text)
+    token(text, 0).is_some()
+        || speaks_of_documents(text) && in_documents(text)
+        || may_give_secrets(text)
+}
+
+/// Whether a statement may give a provider a secret, by the function or by the column.
+pub fn may_give_secrets(statement: &[u8]) -> bool {
+    let has = |word: &[u8]| find_ignoring_case(statement, word, 0).is_some();
+    let in_table = || has(b"providers") && (has(SECRET_ARGUMENT) || has(b"copy"));
+    // A setting is read as what it is.
+    has(b"add_provider") || in_table() && !has(b"pg_session_jwt")
+}
+
+/// The next text in quotes from there on: single ones, double ones, or dollars with a tag.
+fn literal(text: &[u8], mut from: usize) -> Option<Range<usize>> {
+    loop {
+        let rest = text.get(from..)?;
+        let place = from + rest.iter().position(|byte| b"'\"$".contains(byte))?;
+        let quote = text[place];
+        let start = if quote == b'$' {
+            let tag = text[place + 1..].iter().position(|byte| {
+                !(byte.is_ascii_alphanumeric() || *byte == b'_' || !byte.is_ascii())
+            });
+            match tag {
+                Some(tag) if text[place + 1 + tag] == b'$' => place + tag + 2,
+                // A parameter, say.
+                _ => {
+                    from = place + 1;
+                    continue;
+                }
+            }
+        } else {
+            place + 1
+        };
+        let body = text.get(start..)?;
+        let end = match quote {
+            b'$' => memchr::memmem::find(body, &text[place..start]),
+            _ => closing_quote(body, quote),
+        };
+        let end = start + end.unwrap_or(body.len());
+        return Some(start..end);
+    }
 }
 
 /// The next token from there on: what begins like the base64url of a JSON object, and has a dot.
@@ -74,6 +138,18 @@ fn token(text: &[u8], mut from: usize) -> Option<Range<usize>> {
         if length > header + SHORTEST_PART {
             return Some(start..from);
         }
+    }
+}
+
+/// Where the quote is that closes a text; a doubled one does not, nor one behind a backslash.
+fn closing_quote(body: &[u8], quote: u8) -> Option<usize> {
+    let mut place = 0;
+    loop {
+        place += memchr2(quote, b'\\', body.get(place..)?)?;
+        if body[place] == quote && body.get(place + 1) != Some(&quote) {
+            return Some(place);
+        }
+        place += 2;
     }
 }
 
@@ -190,7 +266,8 @@ mod tests {
         let mut bytes = text.as_bytes().to_vec();
         conceal(&mut bytes);
         let found = bytes != text.as_bytes();
-        assert_eq!(has_secrets(text.as_bytes()), found, "{text}");
+        // It may be more careful.
+        assert!(has_secrets(text.as_bytes()) || !found, "{text}");
         (found, String::from_utf8(bytes).expect("only ASCII is overwritten"))
     }
 
@@ -230,7 +307,7 @@ mod tests {
             "eyJhbGciOiJFUzI1NiJ9 . eyJzdWIiOiJhbGljZSJ9",
             "eyJ.a.b",
             "SELECT auth.jwt_session_init($1, true)",
-            "SELECT auth.add_provider('p', secret => $1, issuer => 'i')",
+            "SELECT f('add providers', 'x') -- the secret of 32 bytes is not here",
             "SELECT f(secret => 'public')",
             "INSERT INTO t VALUES ('{\"k\": \"v\", \"secret\": \"s\"}')",
             "ALTER SYSTEM SET pg_session_jwt.jwk = '{\"kty\": \"oct\", \"k\": 7}'",
@@ -258,6 +335,18 @@ mod tests {
             ("SELECT auth.add_provider('p', secret => $x$abc$x$)", "$x$***$x$)"),
             ("SELECT auth.add_provider('p', secret => 'cut of", "'******"),
             ("UPDATE auth.providers SET secret = 'abc'", "'***'"),
+            (
+                "SELECT add_provider('p', NULL, 'a secret of at least 32 bytes, it is')",
+                "'p', NULL, '************************************')",
+            ),
+            (
+                "INSERT INTO providers (secret) VALUES ($$a secret of at least 32 bytes, it is$$, 'x')",
+                "$$************************************$$, 'x')",
+            ),
+            (
+                "COPY providers, line 2: \"x\ty\ta secret of at least 32 bytes, it is\"",
+                ": \"****************************************\"",
+            ),
             ("UPDATE auth.providers SET jwks = '{\"k\": \"abc\"}'", "'{\"k\": \"***\"}'"),
         ] {
             let (found, concealed) = concealed(text);

@@ -10,9 +10,10 @@ const MAX_HOST_BYTES: usize = 253;
 
 /// Hosts whose keys sign tokens for many tenants and applications that have nothing to do with
 /// each other, and who runs them.
-const SHARED: [(&str, &str); 21] = [
+const SHARED: [(&str, &str); 25] = [
     ("accounts.google.com", "Google"),
     ("securetoken.google.com", "Google"),
+    ("session.firebase.google.com", "Google"),
     ("www.googleapis.com", "Google"),
     ("login.microsoftonline.com", "Microsoft"),
     ("login-us.microsoftonline.com", "Microsoft"),
@@ -25,6 +26,9 @@ const SHARED: [(&str, &str); 21] = [
     ("login.partner.microsoftonline.cn", "Microsoft"),
     ("login.chinacloudapi.cn", "Microsoft"),
     ("appleid.apple.com", "Apple"),
+    ("cognito-identity.amazonaws.com", "Amazon"),
+    ("token.actions.githubusercontent.com", "GitHub"),
+    ("gitlab.com", "GitLab"),
     ("www.facebook.com", "Facebook"),
     ("limited.facebook.com", "Facebook"),
     ("www.linkedin.com", "LinkedIn"),

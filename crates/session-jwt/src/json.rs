@@ -55,14 +55,23 @@ impl std::fmt::Display for JsonError {
 impl<'a> Json<'a> {
     /// Reads the one JSON value that `text` consists of.
     pub(crate) fn parse(text: &'a [u8]) -> Result<Self, JsonError> {
+        Self::parse_with(text, |object| object.check_names())
+    }
+
+    /// The same where one name may stand twice in an object, of which [`Object::check_names`] tells.
+    pub(crate) fn parse_leniently(text: &'a [u8]) -> Result<Self, JsonError> {
+        Self::parse_with(text, |_| Ok(()))
+    }
+
+    fn parse_with(
+        text: &'a [u8],
+        check: fn(&Object<'_>) -> Result<(), JsonError>,
+    ) -> Result<Self, JsonError> {
         let mut lexer = SliceLexer::new(text);
-        lexer.exactly_one(Lex::ws_peek, |next, lexer| value(next, lexer, 0)).map_err(|problem| {
-            match problem {
-                Problem::Syntax => {
-                    JsonError::Syntax { offset: text.len() - lexer.as_slice().len() }
-                }
-                Problem::Rule(error) => error,
-            }
+        let parsed = lexer.exactly_one(Lex::ws_peek, |next, lexer| value(next, lexer, 0, check));
+        parsed.map_err(|problem| match problem {
+            Problem::Syntax => JsonError::Syntax { offset: text.len() - lexer.as_slice().len() },
+            Problem::Rule(error) => error,
         })
     }
 
@@ -131,7 +140,8 @@ impl<'a> Object<'a> {
         self.0.iter().map(|(name, value)| (name.as_ref(), value))
     }
 
-    fn check_names(&self) -> Result<(), JsonError> {
+    /// Whether no name stands twice.
+    pub(crate) fn check_names(&self) -> Result<(), JsonError> {
         let duplicate = if self.0.len() <= FEW_MEMBERS {
             self.0
                 .iter()
@@ -175,8 +185,14 @@ impl From<Expect> for Problem {
     }
 }
 
-/// The value that begins with the byte `next`; `depth` containers are open around it.
-fn value<'a>(next: u8, lexer: &mut SliceLexer<'a>, depth: usize) -> Result<Json<'a>, Problem> {
+/// The value that begins with the byte `next`; `depth` containers are open around it, and each object
+/// is `check`ed.
+fn value<'a>(
+    next: u8,
+    lexer: &mut SliceLexer<'a>,
+    depth: usize,
+    check: fn(&Object<'_>) -> Result<(), JsonError>,
+) -> Result<Json<'a>, Problem> {
     match next {
         b'a'..=b'z' => match lexer.null_or_bool().ok_or(Problem::Syntax)? {
             Some(value) => Ok(Json::Bool(value)),
@@ -191,7 +207,7 @@ fn value<'a>(next: u8, lexer: &mut SliceLexer<'a>, depth: usize) -> Result<Json<
         b'[' => {
             let mut items = Vec::new();
             lexer.discarded().seq(b']', Lex::ws_peek, |next, lexer| {
-                items.push(value(next, lexer, depth + 1)?);
+                items.push(value(next, lexer, depth + 1, check)?);
                 Ok::<_, Problem>(())
             })?;
             Ok(Json::Array(items))
@@ -202,11 +218,11 @@ fn value<'a>(next: u8, lexer: &mut SliceLexer<'a>, depth: usize) -> Result<Json<
                 let name = string(next, lexer)?;
                 lexer.expect(Lex::ws_peek, b':').ok_or(Problem::Syntax)?;
                 let next = lexer.ws_peek().ok_or(Problem::Syntax)?;
-                members.push((name, value(next, lexer, depth + 1)?));
+                members.push((name, value(next, lexer, depth + 1, check)?));
                 Ok::<_, Problem>(())
             })?;
             let object = Object(members);
-            object.check_names().map_err(Problem::Rule)?;
+            check(&object).map_err(Problem::Rule)?;
             Ok(Json::Object(object))
         }
         _ => Err(Problem::Syntax),

@@ -10,7 +10,7 @@ use curve25519_dalek::edwards::CompressedEdwardsY;
 use jsonwebtoken::DecodingKey;
 
 use crate::algorithm::{Algorithm, AlgorithmSet, KeyType};
-use crate::json::{Json, Object, json_string};
+use crate::json::{Json, JsonError, Object, json_string};
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 
 /// RSA moduli in bits.
@@ -103,8 +103,14 @@ impl KeySet {
     /// [`Code::Configuration`] where it is neither a JWK nor a JWK set, where no key in it can be
     /// used, with these `algorithms` if any are given, and where there are more than a hundred.
     pub fn fetched(text: &str, algorithms: Option<AlgorithmSet>) -> Result<FetchedKeys, Rejection> {
-        let value = Json::parse(text.as_bytes())
-            .map_err(|error| wrong("key set is not valid JSON").with_detail(error.to_string()))?;
+        let invalid =
+            |error: JsonError| wrong("key set is not valid JSON").with_detail(error.to_string());
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        // A name that stands twice in one key costs no other.
+        let value = Json::parse_leniently(text.as_bytes()).map_err(invalid)?;
+        if let Some(object) = value.as_object() {
+            object.check_names().map_err(invalid)?;
+        }
         let mut set = Self::from_fetched(&value)?;
         let passed_over = std::mem::take(&mut set.unusable);
         let is_used = |index: &usize| passed_over.iter().all(|unusable| unusable.index != *index);
@@ -224,6 +230,9 @@ impl KeySet {
                 None => Key::from_jwk(entry).and_then(|key| match kid {
                     _ if is_fetched && key.key_type == KeyType::Oct => {
                         Err("It is symmetric, and so no secret once it is published.".to_owned())
+                    }
+                    Some(kid) if is_fetched && kid.contains('\0') => {
+                        Err("Its kid holds the character U+0000.".to_owned())
                     }
                     Some(kid) if is_fetched && !kids.insert(kid) => {
                         Err("Its kid is that of a key before it.".to_owned())
@@ -389,6 +398,7 @@ impl Key {
         let Some(object) = entry.as_object() else {
             return Err(format!("It is {}, not an object.", entry.type_name()));
         };
+        object.check_names().map_err(|error| error.to_string())?;
         let kid = string(object, "kid")?.map(str::to_owned);
         if let Some(usage) = string(object, "use")?
             && usage != "sig"

@@ -15,7 +15,7 @@ mod verifier;
 
 pub use algorithm::{Algorithm, AlgorithmSet};
 pub use claims::{CLAIM_CHECKS, ClaimCheck, Claims};
-pub use conceal::{conceal, has_secrets};
+pub use conceal::{conceal, conceal_literals, has_secrets, may_give_secrets};
 pub use endpoint::Endpoint;
 pub use json::json_string;
 pub use jwk::{FetchedKeys, KeySet, UnusableKey};

@@ -446,7 +446,10 @@ impl Draft {
     /// Where one operator signs for everybody with the same keys, the audience alone says for whom a
     /// token is.
     fn check_audience(&self, label: &str) -> Result<(), Rejection> {
-        let issuer = self.issuer.as_deref().and_then(|issuer| Endpoint::parse(issuer).ok());
+        // Some issuers are a host name without a scheme.
+        let issuer = self.issuer.as_deref().and_then(|issuer| {
+            Endpoint::parse(issuer).or_else(|_| Endpoint::parse(&format!("https://{issuer}"))).ok()
+        });
         let mut urls = [issuer.as_ref(), self.jwks_url.as_ref()].into_iter().flatten();
         match urls.find_map(Endpoint::shared_by) {
             Some(operator) if self.audience.is_empty() => Err(wrong("provider needs an audience")

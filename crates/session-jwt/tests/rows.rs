@@ -136,6 +136,23 @@ fn a_fetched_set_is_reduced_to_what_is_used() {
 }
 
 #[test]
+fn a_key_that_cannot_be_read_does_not_cost_the_others() {
+    let good = key("good").public_jwk();
+    let twice = r#"{"kty": "OKP", "kty": "OKP", "kid": "twice"}"#;
+    let nul = key("a\0b").public_jwk();
+    let text = format!("\u{feff}{{\"keys\": [{twice}, {nul}, {good}], \"more\": {twice}}}");
+    let fetched = KeySet::fetched(&text, None).unwrap();
+    let reasons: Vec<&str> = fetched.passed_over.iter().map(|key| key.reason.as_str()).collect();
+    assert!(
+        matches!(reasons[..], [twice, nul] if twice.contains("twice") && nul.contains("U+0000"))
+    );
+    assert!(fetched.jwks.contains("good") && !fetched.jwks.contains("twice"));
+    // In a set that somebody has written, it is an error.
+    let written = format!("{{\"keys\": [{twice}, {good}]}}");
+    assert_eq!(KeySet::parse(&written).unwrap_err().message(), "key set is not valid JSON");
+}
+
+#[test]
 fn a_set_without_a_usable_key_is_refused() {
     let many: Vec<Value> = (0..101).map(|n| key(&n.to_string()).public_jwk()).collect();
     for (set, message) in [
@@ -172,6 +189,8 @@ fn shared_keys_want_an_audience() {
         json!({"issuer": "https://accounts.google.com"}),
         json!({"issuer": "https://ACCOUNTS.google.com:443"}),
         json!({"issuer": "https://accounts.google.com", "jwks": jwks}),
+        json!({"issuer": "accounts.google.com", "jwks": jwks}),
+        json!({"issuer": "https://token.actions.githubusercontent.com"}),
         json!({"issuer": "x", "jwks_url": "https://www.googleapis.com/oauth2/v3/certs"}),
         json!({"jwks_url": "https://login.microsoftonline.com/common/discovery/v2.0/keys"}),
     ] {
