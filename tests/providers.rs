@@ -344,7 +344,12 @@ fn secrets_stay_out_of_what_postgres_writes() {
     for (wrong, code) in [
         (format!("SELECT auth.add_provider('a', issuer => 'c', secret => '{secret}')"), "23505"),
         (format!("SELECT auth.add_provider('a', 'c', NULL, NULL, '{secret}')"), "23505"),
-        (format!("INSERT INTO auth.providers (name, secret) VALUES ('{secret}', 7)"), "22023"),
+        (
+            format!(
+                "INSERT INTO auth.providers (name, leeway, secret) VALUES ('x', -1, '{secret}')"
+            ),
+            "22023",
+        ),
         (
             format!("INSERT INTO auth.providers (secret, failures) VALUES ('{secret}', 'x')"),
             "22P02",
