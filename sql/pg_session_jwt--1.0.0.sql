@@ -238,7 +238,17 @@ CREATE VIEW @extschema@.provider_status AS
             ELSE 'discovery'
         END AS source,
         audience,
-        @extschema@.provider_keys(name) AS keys,
+        CASE
+            WHEN jwks IS NOT NULL OR secret IS NOT NULL THEN 'own keys'
+            WHEN last_success IS NULL OR keys OPERATOR(pg_catalog.=) '[]' THEN
+                CASE WHEN failures OPERATOR(pg_catalog.>) 0 THEN 'failing' ELSE 'waiting' END
+            WHEN last_success OPERATOR(pg_catalog.+) pg_catalog.make_interval(
+                     secs => coalesce(keep_keys, 86400)) OPERATOR(pg_catalog.<=)
+                 pg_catalog.clock_timestamp() THEN 'too old'
+            WHEN failures OPERATOR(pg_catalog.>) 0 THEN 'failing'
+            ELSE 'good'
+        END AS state,
+        keys,
         passed_over,
         last_fetch,
         last_success,
@@ -249,7 +259,7 @@ CREATE VIEW @extschema@.provider_status AS
         next_refresh,
         coalesce(failures, 0) AS failures,
         last_error
-    FROM @extschema@.providers;
+    FROM @extschema@.providers, LATERAL @extschema@.provider_keys(name) AS keys;
 REVOKE ALL ON @extschema@.provider_status FROM PUBLIC;
 GRANT SELECT ON @extschema@.provider_status TO pg_monitor;
 COMMENT ON VIEW @extschema@.provider_status IS

@@ -138,9 +138,22 @@ fn check_provider(change: &Change) -> Result<Verdict, Rejection> {
         return Ok(Verdict::Accepted);
     };
     let provider = Provider::from_row(document)?;
-    if provider.remote().is_some() && provider.keys().is_empty() && change.old != change.new {
+    if change.old == change.new {
+        return Ok(Verdict::Accepted);
+    }
+    if keyring::is_shadowed(&provider) {
+        error::warn(
+            "provider is not used",
+            "The settings pg_session_jwt.jwk and pg_session_jwt.providers, which serve the same \
+             issuer, come first.",
+        );
+    }
+    if provider.remote().is_none() {
+        return Ok(Verdict::Anew);
+    }
+    if provider.keys().is_empty() {
         refresh::at_commit(provider.name());
-        return Ok(Verdict::Wanting);
+        return Ok(Verdict::Anew);
     }
     Ok(Verdict::Accepted)
 }

@@ -340,6 +340,11 @@ pub(crate) fn configured() -> Result<Rc<Verifier>, Rejection> {
     Ok(settings)
 }
 
+/// Whether the settings serve the same issuer.
+pub(crate) fn is_shadowed(provider: &Provider) -> bool {
+    settings().is_ok_and(|settings| settings.provider_of(provider.issuer()).is_some())
+}
+
 fn settings() -> Loaded {
     if STALE.get() {
         let loaded = load().map(Rc::new);

@@ -127,35 +127,74 @@ fn demand(
         Ok(Some(row)) => Ok(row),
         _ => Err("It is gone.".to_owned()),
     };
-    let row = read()?;
+    let mut row = read()?;
+    // Somebody else may have it asked for another reason.
+    while is_under_way(table, &row) && pg::now() < until {
+        nap(Duration::from_millis(10));
+        row = read()?;
+    }
     if is_known(&row) {
         return Ok(());
     }
-    if !may_demand(&row, pg::now()) {
-        return Err(asked_already(&row));
+    let now = pg::now();
+    if !may_demand(&row, now) {
+        let since = row.fetching.last_demand.map_or(0, |last| (now - last) / seconds(1));
+        let left = DEMAND_INTERVAL - since;
+        return Err(format!(
+            "{} Unknown keys may have it asked again in {left} s, auth.refresh_provider() at once.",
+            how_it_stands(&row)
+        ));
     }
     let Some(worker) = start(Why::Demand, name) else {
         return Err(NO_WORKER.to_owned());
     };
-    let left = u64::try_from(until - pg::now()).unwrap_or(0);
+    let left = u64::try_from(until - now).unwrap_or(0);
     if !wait(&worker, Duration::from_micros(left), || false) {
         return Err("Its keys are being fetched still.".to_owned());
     }
     let row = read()?;
-    if is_known(&row) { Ok(()) } else { Err(asked_already(&row)) }
+    if is_known(&row) {
+        Ok(())
+    } else if row.fetching.last_fetch.is_none_or(|time| time < now) {
+        Err(NOT_ASKED.to_owned())
+    } else {
+        Err(how_it_stands(&row))
+    }
 }
 
+/// What stands in the place of the last error while keys are being fetched.
+const UNDER_WAY: &str = "It is under way, or was ended.";
+
+/// Whether a worker is asking for the keys of that row.
+fn is_under_way(table: Table, row: &Row) -> bool {
+    if row.fetching.last_error.as_deref() != Some(UNDER_WAY) {
+        return false;
+    }
+    let lock = lock(table, &row.name, Against::Workers);
+    let is_free = lock.try_take();
+    if is_free {
+        lock.give_back(false);
+    }
+    !is_free
+}
+
+const NOT_ASKED: &str = "The background worker ended before it asked: the provider's row is not \
+                         committed, or is locked by another transaction, or the server's log says \
+                         why.";
+
 /// How a row's keys stand where a token's is not among them.
-fn asked_already(row: &Row) -> String {
-    let ago = |time: Option<Timestamp>| match time {
-        Some(time) => format!("{} s ago", pg::now().saturating_sub(time) / seconds(1)),
-        None => "never".to_owned(),
-    };
+fn how_it_stands(row: &Row) -> String {
+    let ago = |time: Timestamp| pg::now().saturating_sub(time) / seconds(1);
     let Fetching { last_success, last_fetch, last_error, .. } = &row.fetching;
-    let fetched = format!("Its keys were fetched last {}", ago(*last_success));
-    match last_error {
-        Some(error) => format!("{fetched}; trying again failed {}: {error}", ago(*last_fetch)),
-        None => format!("{fetched}."),
+    let fetched = match last_success {
+        Some(time) => format!("Its keys were fetched last {} s ago", ago(*time)),
+        None => "Its keys have never been fetched".to_owned(),
+    };
+    match (last_error, last_fetch) {
+        (Some(error), Some(time)) => {
+            format!("{fetched}; trying {} s ago failed: {error}", ago(*time))
+        }
+        _ => format!("{fetched}."),
     }
 }
 
@@ -196,10 +235,7 @@ pub(crate) fn order(name: &str) -> Result<Changes, Rejection> {
         return Err(failed("It is being asked still."));
     }
     if fetching.last_fetch.is_none_or(|time| time < began) {
-        return Err(failed(
-            "The background worker ended before it asked; the server's log says why. It sees only \
-             what has been committed.",
-        ));
+        return Err(failed(NOT_ASKED));
     }
     if let Some(error) = &fetching.last_error {
         return Err(failed(error));
@@ -296,29 +332,23 @@ pub(crate) fn work(kind: u8, name: &str) {
         (c"default_transaction_isolation", "read committed"),
         // No standby is waited for.
         (c"synchronous_commit", "local"),
-        // Neither for another worker nor for whoever changes the row does one wait for ever.
-        (c"lock_timeout", &JWKS_TIMEOUT.get().to_string()),
+        // Whoever changes the row, and does not end, does not hold up those who wait for keys.
+        (c"lock_timeout", "1s"),
         // No triggers but those that see every change: others may be of roles that own nothing here.
         (c"session_replication_role", "replica"),
     ]);
-    let names =
-        if name.is_empty() { worker::transaction(all_names) } else { vec![name.to_owned()] };
-    for name in names {
-        refresh(why, &name);
+    if !name.is_empty() {
+        refresh(why, name);
+    }
+    // For those that were added when no worker could be started, or several at once.
+    for name in worker::transaction(unasked) {
+        refresh(Why::Due, &name);
     }
 }
 
-/// The names of all rows; each is looked at when its turn comes.
-fn all_names() -> Vec<String> {
-    let mut names = Vec::new();
-    if let Some(table) = Table::find() {
-        // A table that was altered is not served.
-        let _ = table.read(Rows::All, |row| {
-            names.push(row.name);
-            true
-        });
-    }
-    names
+/// The names of the rows whose keys were never asked for where they are now.
+fn unasked() -> Vec<String> {
+    Table::find().map_or_else(Vec::new, Table::unasked)
 }
 
 /// What a worker has to do for one provider.
@@ -337,12 +367,14 @@ fn refresh(why: Why, name: &str) {
     };
     let lock = lock(table, name, Against::Workers);
     // Whoever is at it does what is due, but may have begun too early for other reasons.
-    if !worker::transaction(|| lock.take_for_process(why == Why::Due)) {
-        return;
+    let until = asked + 1000 * JWKS_TIMEOUT.get() as Timestamp;
+    while !worker::transaction(|| lock.try_take_for_process()) {
+        if why == Why::Due || pg::now() > until {
+            return;
+        }
+        nap(Duration::from_millis(10));
     }
-    let mut why = why;
-    // What is changed while it is being asked for is asked for again.
-    while let Some(claim) = worker::transaction(|| claim(why, name, asked)) {
+    if let Some(claim) = worker::transaction(|| claim(why, name, asked)) {
         let request = Request {
             source: match &claim.source {
                 KeySource::Url(url) => Source::Url(url.clone()),
@@ -355,10 +387,7 @@ fn refresh(why: Why, name: &str) {
         };
         let response = worker::aside(move || fetch(&request))
             .unwrap_or_else(|| Err("The thread that fetches has failed.".to_owned()));
-        if worker::transaction(|| conclude(name, claim, response)) {
-            break;
-        }
-        why = Why::Order;
+        worker::transaction(|| conclude(why, name, claim, response));
     }
     worker::transaction(|| lock.give_back(true));
 }
@@ -384,17 +413,18 @@ fn claim(why: Why, name: &str, asked: Timestamp) -> Option<Claim> {
     // Should this worker not come to an end, another one does it later.
     let claimed = table.update(
         "UPDATE @table SET last_fetch = clock_timestamp(),
-             last_error = 'It has not come to an end.',
+             last_error = $3,
              next_refresh = clock_timestamp() + interval '1 minute',
              last_demand = CASE WHEN $2 = 'demand' THEN clock_timestamp() ELSE last_demand END
          WHERE name = $1",
-        &[Some(name), Some(if why == Why::Demand { "demand" } else { "" })],
+        &[Some(name), Some(if why == Why::Demand { "demand" } else { "" }), Some(UNDER_WAY)],
     );
     if claimed == 0 {
         return None;
     }
-    // What was fetched from elsewhere, or cannot be read any more, is fetched whole.
-    let validators = if provider.keys().is_empty() {
+    // Servers tell the time in seconds: what has changed within one may look as if it had not. So
+    // where newer keys are expected, they are fetched whole; and where there are none to keep.
+    let validators = if why != Why::Due || provider.keys().is_empty() {
         Validators::default()
     } else {
         Validators {
@@ -406,10 +436,10 @@ fn claim(why: Why, name: &str, asked: Timestamp) -> Option<Claim> {
     Some(Claim { source, provider, validators, failures: row.fetching.failures })
 }
 
-/// Writes down what came of it; whether it is what is wanted still.
-fn conclude(name: &str, claim: Claim, response: Result<Response, String>) -> bool {
+/// Writes down what came of it.
+fn conclude(why: Why, name: &str, claim: Claim, response: Result<Response, String>) {
     let Some(table) = Table::find() else {
-        return false;
+        return;
     };
     // What was asked for may not be what is wanted any more.
     let row = table.row(Rows::Named(name)).ok().flatten();
@@ -419,14 +449,15 @@ fn conclude(name: &str, claim: Claim, response: Result<Response, String>) -> boo
         .and_then(|provider| provider.remote())
         .is_some_and(|remote| *remote.source() == claim.source);
     if !is_wanted {
-        return false;
+        at_commit(name);
+        return;
     }
     let keys = response.and_then(|response| {
         let keys = match &response.body {
             None => None,
             Some(body) => Some(
                 KeySet::fetched(body, claim.provider.algorithms())
-                    .map_err(|error| sentence(&error))?,
+                    .map_err(|error| sentence(&response, &error))?,
             ),
         };
         Ok((response, keys))
@@ -480,7 +511,8 @@ fn conclude(name: &str, claim: Claim, response: Result<Response, String>) -> boo
                 "pg_session_jwt: the keys of provider {} could not be fetched: {reason}",
                 quoted(name)
             ));
-            let retry = FIRST_RETRY << claim.failures.clamp(0, 7);
+            let failures = if why == Why::Order { 0 } else { claim.failures.clamp(0, 7) };
+            let retry = FIRST_RETRY << failures;
             // Up to half as much again, lest all servers come back at once.
             let retry = retry.min(FRESH) * 1000;
             let retry = retry + random_below(retry / 2);
@@ -492,7 +524,6 @@ fn conclude(name: &str, claim: Claim, response: Result<Response, String>) -> boo
             );
         }
     }
-    true
 }
 
 /// A number that nobody relies upon.
@@ -501,7 +532,10 @@ fn random_below(limit: i64) -> i64 {
     i64::try_from(random % limit.max(1).unsigned_abs()).unwrap_or(0)
 }
 
-/// A refusal of a set, as one sentence of a status.
-fn sentence(rejection: &Rejection) -> String {
-    format!("Its {}. {}", rejection.message(), rejection.detail().unwrap_or_default())
+/// A refusal of what came back, as a status has it; without the URL's query, as other errors.
+fn sentence(response: &Response, rejection: &Rejection) -> String {
+    let url = response.validators.url.as_deref().unwrap_or_default();
+    let url = quoted(url.split('?').next().unwrap_or_default());
+    let detail = rejection.detail().unwrap_or_default();
+    format!("The answer of {url} cannot be used: {}. {detail}", rejection.message())
 }

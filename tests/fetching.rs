@@ -377,7 +377,8 @@ fn certificates_are_verified() {
         (Certificate::WrongHost, "the server's certificate is not for the host \"localhost\""),
         (
             Certificate::OtherCa,
-            "the server's certificate comes from an authority that is not trusted",
+            "the server's certificate comes from an authority that is not trusted, neither by the \
+             operating system nor by configuration",
         ),
     ] {
         idp.use_certificate(certificate);

@@ -587,6 +587,12 @@ fn settings_come_before_rows() {
     ] {
         assert_eq!(present(&mut app, &token(key, issuer, "x")), code, "{issuer}");
     }
+    let mut wire = Wire::connect(&cluster.as_role("postgres")).unwrap();
+    wire.ask("UPDATE auth.providers SET leeway = 1 WHERE name = 'a'", &[]).unwrap().unwrap();
+    let warned = wire.notices();
+    assert_eq!(warned[0].get(b'M'), Some("provider is not used"));
+    wire.ask("UPDATE auth.providers SET leeway = 1 WHERE name = 'b'", &[]).unwrap().unwrap();
+    assert!(wire.notices().is_empty());
     // Without the settings, the rows serve.
     let set = [("pg_session_jwt.providers", ""), ("pg_session_jwt.jwk", "")];
     assert_eq!(present(&mut app, &token(&of_setting, "a", "x")), "00000");

@@ -274,13 +274,17 @@ fn caching_is_the_providers_to_say() {
     assert_eq!(refreshed(&tag), 900.0);
     assert_eq!(fixture.idp.conditional_requests(), 0);
     let mut client = fixture.client();
-    run(&mut client, "SET client_min_messages = debug1");
     let token = fixture.token(&fixture.key, "alice");
     assert_eq!(present(&mut client, &token), "00000");
-    let before = fixture.status("last_success").unwrap();
+    // Only what is due is asked for in that way: whoever wants newer keys gets what is there.
     assert_eq!(refreshed(&tag), 900.0);
+    assert_eq!(fixture.idp.conditional_requests(), 0);
+    let before = fixture.status("last_success").unwrap();
+    fixture.update("next_refresh = now()");
+    assert_eq!(present(&mut fixture.client(), &token), "00000");
+    wait_for("the refresh", || fixture.status("last_success").unwrap() != before);
     assert_eq!(fixture.idp.conditional_requests(), 1);
-    assert_ne!(fixture.status("last_success").unwrap(), before);
+    assert_eq!(fixture.seconds("last_success", "next_refresh").round(), 900.0);
     assert_eq!(user(&mut client).as_deref(), Some("alice"));
 
     // From another URL, or where there are no keys to keep, all is fetched.
@@ -288,9 +292,47 @@ fn caching_is_the_providers_to_say() {
     assert_eq!(present(&mut client, &token), "00000");
     assert_eq!(fixture.idp.conditional_requests(), 1);
     fixture.update("fetched_jwks = NULL");
-    fixture.forget_demand();
     assert_eq!(present(&mut client, &token), "00000");
     assert_eq!(fixture.idp.conditional_requests(), 1);
+}
+
+#[test]
+fn what_could_not_be_fetched_at_once_is_fetched_all_the_same() {
+    let fixture = Fixture::new(&[("max_worker_processes", "2")]);
+    let mut admin = fixture.cluster.admin();
+    fixture.idp.behave(Behaviour::Slow(Duration::from_millis(200)));
+    let add = "SELECT auth.add_provider($1, issuer => $1, jwks_url => $2)";
+    for n in 0..8 {
+        admin.execute(add, &[&format!("issuer {n}"), &fixture.idp.jwks_url()]).unwrap();
+    }
+    let good = "SELECT count(*)::text FROM auth.provider_status WHERE state = 'good'";
+    wait_for("the keys", || text(&mut admin, good).as_deref() == Some("8"));
+    assert_eq!(fixture.idp.requests(), 8);
+}
+
+#[test]
+fn whoever_does_not_commit_holds_nobody_up_for_long() {
+    let fixture = Fixture::ready(&[]);
+    let second = key("k2");
+    fixture.idp.set_keys(&[&fixture.key, &second]);
+    let mut admin = fixture.cluster.admin();
+    run(&mut admin, "BEGIN; UPDATE auth.providers SET leeway = 5");
+    let error = refusal(&mut fixture.client(), &fixture.token(&second, "bob"));
+    assert_eq!(error.code().code(), "28J02");
+    assert!(detail(&error).contains("locked by another transaction"), "{error:?}");
+    let error = fixture.refresh().unwrap_err();
+    assert!(detail(&error).contains("locked by another transaction"), "{error:?}");
+    run(&mut admin, "ROLLBACK");
+    assert_eq!(present(&mut fixture.client(), &fixture.token(&second, "bob")), "00000");
+
+    // Nor can a provider be asked whose row nobody else sees.
+    run(&mut admin, "BEGIN");
+    let add = "SELECT auth.add_provider('other', issuer => $1, jwks_url => $2)";
+    admin.execute(add, &[&"other", &fixture.idp.jwks_url()]).unwrap();
+    let token = fixture.key.sign(&json!({"iss": "other", "sub": "alice", "exp": now() + 600}));
+    let error = refusal(&mut admin, &token);
+    assert!(detail(&error).contains("is not committed"), "{error:?}");
+    run(&mut admin, "ROLLBACK");
 }
 
 #[test]
@@ -544,7 +586,7 @@ fn a_worker_that_is_ended_takes_nothing_along() {
             }
             let error = waiting.join().unwrap();
             assert_eq!(error.code().code(), "28J02");
-            assert!(detail(&error).contains("It has not come to an end."), "{error:?}");
+            assert!(detail(&error).contains("or was ended"), "{error:?}");
         });
         wait_for("the worker's end", || fixture.workers().is_empty());
     }

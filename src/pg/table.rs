@@ -53,6 +53,8 @@ const TRIGGER: &CStr = c"check_provider";
 mod column {
     pub(super) const NAME: usize = 1;
     pub(super) const ISSUER: usize = 2;
+    pub(super) const JWKS: usize = 4;
+    pub(super) const SECRET: usize = 5;
     /// Those until here are what a provider is.
     pub(super) const LAST_OF_DOCUMENT: usize = 17;
     pub(super) const KEYS_URL: usize = 18;
@@ -279,6 +281,11 @@ fn attribute(relation: &Relation, tuple: pg_sys::HeapTuple, place: usize) -> Opt
     (!is_null).then_some(value)
 }
 
+/// The value of a column that is a text, in UTF-8.
+fn text_of(relation: &Relation, tuple: pg_sys::HeapTuple, place: usize) -> Option<String> {
+    from_server_encoding(&text_datum_bytes(attribute(relation, tuple, place)?))
+}
+
 impl Table {
     /// Finds it; None where the extension is not installed in this database.
     pub(crate) fn find() -> Option<Self> {
@@ -382,6 +389,26 @@ impl Table {
         Ok(found)
     }
 
+    /// The names of the rows whose keys are fetched, and of which nobody knows when that is due: for
+    /// they were never asked for where they are now.
+    pub(crate) fn unasked(self) -> Vec<String> {
+        let mut names = Vec::new();
+        if let Some(relation) = Relation::open(self.relation) {
+            if relation.check_columns().is_ok() {
+                scan(&relation, Oid::INVALID, None, |tuple| {
+                    let is_null = |place| attribute(&relation, tuple, place).is_none();
+                    if [column::JWKS, column::SECRET, column::NEXT_REFRESH].into_iter().all(is_null)
+                    {
+                        names.extend(text_of(&relation, tuple, column::NAME));
+                    }
+                    true
+                });
+            }
+            relation.close();
+        }
+        names
+    }
+
     /// Raises Postgres' own error where the session's role may not change rows.
     pub(crate) fn demand_update(self) {
         // SAFETY: they read catalogs and static variables; the name is a C string.
@@ -456,10 +483,7 @@ impl Table {
 impl Row {
     /// None where it cannot be read, as in another encoding.
     fn read(relation: &Relation, tuple: pg_sys::HeapTuple) -> Option<Self> {
-        let text = |place| {
-            let bytes = text_datum_bytes(attribute(relation, tuple, place)?);
-            from_server_encoding(&bytes)
-        };
+        let text = |place| text_of(relation, tuple, place);
         let time =
             |place| attribute(relation, tuple, place).map(|value| value.value() as Timestamp);
         Some(Self {
@@ -517,8 +541,8 @@ pub(crate) struct Change {
 #[derive(PartialEq, Eq)]
 pub(crate) enum Verdict {
     Accepted,
-    /// Keys are to be fetched, and it does not matter how fetching others went.
-    Wanting,
+    /// It does not matter any more how fetching keys went.
+    Anew,
 }
 
 /// Runs the row trigger: `body` judges the change. Where it accepts one that makes a difference,
@@ -562,7 +586,7 @@ pub(crate) unsafe fn trigger(
             }
             _ => (Change { old: Some(String::new()), new: None }, data.tg_trigtuple),
         };
-        if body(&change)? == Verdict::Wanting {
+        if body(&change)? == Verdict::Anew {
             result = forget_fetching(result, (*relation).rd_att);
         }
         if change.old != change.new {
@@ -580,10 +604,16 @@ unsafe fn forget_fetching(
     tuple: pg_sys::HeapTuple,
     descriptor: pg_sys::TupleDesc,
 ) -> pg_sys::HeapTuple {
-    const FORGOTTEN: [usize; 4] =
-        [column::LAST_DEMAND, column::NEXT_REFRESH, column::FAILURES, column::LAST_ERROR];
-    let mut places = FORGOTTEN.map(|place| place as c_int);
-    let (mut values, mut nulls) = ([Datum::null(); 4], [true; 4]);
+    let mut places = [
+        column::LAST_FETCH,
+        column::LAST_DEMAND,
+        column::NEXT_REFRESH,
+        column::LAST_SUCCESS,
+        column::FAILURES,
+        column::LAST_ERROR,
+    ]
+    .map(|place| place as c_int);
+    let (mut values, mut nulls) = (places.map(|_| Datum::null()), places.map(|_| true));
     // SAFETY: the caller's; the arrays are as long as is said.
     unsafe {
         pg_sys::heap_modify_tuple_by_cols(

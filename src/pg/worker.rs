@@ -171,19 +171,18 @@ impl Lock {
 
     /// Takes it until it is given back, or the transaction ends; whether it was free.
     pub(crate) fn try_take(&self) -> bool {
-        self.acquire(false, true)
+        self.acquire(false)
     }
 
-    /// Takes it, across transactions, until it is given back or the process ends; whether it has, for
-    /// it may have to be free `at_once`.
-    pub(crate) fn take_for_process(&self, at_once: bool) -> bool {
-        self.acquire(true, at_once)
+    /// The same, across transactions, until it is given back or the process ends.
+    pub(crate) fn try_take_for_process(&self) -> bool {
+        self.acquire(true)
     }
 
-    fn acquire(&self, for_process: bool, at_once: bool) -> bool {
+    fn acquire(&self, for_process: bool) -> bool {
         let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
-        // SAFETY: the tag is complete.
-        let result = unsafe { pg_sys::LockAcquire(&self.0, mode, for_process, at_once) };
+        // SAFETY: the tag is complete. Nobody waits in a queue.
+        let result = unsafe { pg_sys::LockAcquire(&self.0, mode, for_process, true) };
         result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
     }
 

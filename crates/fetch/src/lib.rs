@@ -355,7 +355,9 @@ fn tls_reason(error: &rustls::Error, endpoint: &Endpoint) -> String {
             format!("the server's certificate is not for the host {}", quoted(endpoint.host()))
         }
         UnknownIssuer => {
-            "the server's certificate comes from an authority that is not trusted".to_owned()
+            "the server's certificate comes from an authority that is not trusted, neither by the \
+             operating system nor by configuration"
+                .to_owned()
         }
         error => format!("the server's certificate is not valid: {}", quoted(&error.to_string())),
     }

@@ -1,6 +1,6 @@
 //! Identity providers: whose tokens are believed, by which keys, and under which policy.
 
-use crate::algorithm::{Algorithm, AlgorithmSet};
+use crate::algorithm::{Algorithm, AlgorithmSet, KeyType};
 use crate::endpoint::Endpoint;
 use crate::json::{Json, Object};
 use crate::jwk::KeySet;
@@ -326,10 +326,24 @@ impl Provider {
             _ => None,
         };
         let Some(source) = source else {
+            if draft.jwks.is_none() && draft.secret.is_none() && draft.key_error.is_none() {
+                return Err(wrong("provider has no key").with_detail(format!(
+                    "{label} has none of \"jwks\", \"secret\" and \"jwks_url\", and no issuer by which \
+                     OpenID discovery would find a URL."
+                )));
+            }
             return draft.finish(&label, "provider");
         };
+        let mut listed = draft.algorithms.into_iter().flat_map(AlgorithmSet::iter);
+        if let Some(algorithm) = listed.find(|algorithm| algorithm.key_type() == KeyType::Oct) {
+            return Err(wrong("provider has a wrong member").with_detail(format!(
+                "{label}: the member \"algorithms\" names {}, but keys that are fetched are public.",
+                algorithm.name()
+            )));
+        }
         if draft.jwks.is_some() || draft.secret.is_some() {
-            return Err(two_kinds_of_keys(&label, "\"jwks_url\" and \"jwks\" or \"secret\""));
+            return Err(two_kinds_of_keys(&label, "\"jwks_url\" and \"jwks\" or \"secret\"")
+                .with_hint("Set those that do not count any more to NULL."));
         }
         // Keys of another place say nothing here.
         let is_from_there = draft.fetched_from.as_deref() == Some(source.url());

@@ -170,7 +170,9 @@ pub fn authenticate(
     verify_signature(&jws, &provider.keys).map_err(|rejection| {
         let detail = rejection.detail().unwrap_or_default();
         let served = match (issuer, &provider.issuer) {
-            (Some(issuer), None) => format!(" for its iss {} is no other's", quoted(issuer)),
+            (Some(issuer), None) => {
+                format!(", which has no issuer; no other serves the token's iss {}", quoted(issuer))
+            }
             _ => String::new(),
         };
         let name = quoted(&provider.name);

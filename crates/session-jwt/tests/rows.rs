@@ -51,7 +51,9 @@ fn a_row_says_where_its_keys_are() {
     refused(json!({"jwks_url": URL, "jwks": jwks}), two, "jwks_url");
     refused(json!({"jwks_url": URL, "secret": secret}), two, "jwks_url");
     refused(json!({"jwks": jwks, "secret": secret}), two, "secret");
-    refused(json!({}), "provider has no key", "neither");
+    refused(json!({}), "provider has no key", "no issuer by which");
+    let symmetric = json!({"jwks_url": URL, "algorithms": ["ES256", "HS256"]});
+    refused(symmetric, "provider has a wrong member", "names HS256");
     refused(json!({"issuer": "example"}), "provider has no key", "OpenID discovery");
     refused(json!({"name": null, "jwks": jwks}), "provider has no name", "A row");
     for (member, value, detail) in [
