@@ -211,7 +211,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.remove_provider(text) IS
-    'trusts an identity provider no more; whoever may delete from auth.providers may call it';
+    'trusts an identity provider no more; whoever may read auth.providers and delete from it may call it';
 
 CREATE FUNCTION @extschema@.refresh_provider(name text) RETURNS jsonb
     LANGUAGE c VOLATILE STRICT
