@@ -56,7 +56,7 @@ pub fn providers() -> Table {
         budget: Budget::None,
     };
     Table {
-        title: "Providers",
+        title: "Providers in the table",
         explanation: format!(
             "From sending a statement to its answer, medians. A removal is noticed by {SESSIONS} \
              sessions in the middle of transactions, which ask who they are all the time. {STORM} \

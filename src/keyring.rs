@@ -32,6 +32,9 @@ static ROWS: BackendLocal<RefCell<Option<Found>>> = BackendLocal::new(RefCell::n
 
 type Found = HashMap<Box<str>, Rc<Known>>;
 
+/// An epoch in which the table was seen to have no row at all.
+static EMPTY: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
+
 /// A row that was found.
 struct Known {
     /// The epoch in which it was read.
@@ -274,6 +277,9 @@ fn choose(issuer: Option<&str>) -> Result<Option<Chosen>, Rejection> {
 /// The row of that issuer, or of none.
 fn known(issuer: Option<&str>) -> Result<Option<Rc<Known>>, Rejection> {
     let (key, epoch) = (issuer.unwrap_or_default(), EPOCH.get());
+    if EMPTY.get() == epoch {
+        return Ok(None);
+    }
     let before = ROWS.borrow().as_ref().and_then(|rows| rows.get(key).cloned());
     if let Some(known) = &before
         && known.epoch == epoch
@@ -287,7 +293,13 @@ fn known(issuer: Option<&str>) -> Result<Option<Rc<Known>>, Rejection> {
         }
     }
     let row = match Table::find() {
-        Some(table) => table.row(Rows::Serving(issuer))?,
+        Some(table) => {
+            let row = table.row(Rows::Serving(issuer))?;
+            if row.is_none() && table.row(Rows::All)?.is_none() {
+                EMPTY.set(epoch);
+            }
+            row
+        }
         None => None,
     };
     let found = row.map(|row| {
