@@ -237,6 +237,7 @@ fn what_is_due_is_fetched_while_the_old_keys_serve() {
         let began = fixture.status("clock_timestamp()").unwrap();
         assert_eq!(present(&mut client, &token), "00000");
         assert_eq!(user(&mut client).as_deref(), Some("alice"));
+        wait_for("the request", || fixture.idp.requests() == requests);
         // Nobody else has it done a second time.
         let mut other = fixture.client();
         assert_eq!(present(&mut other, &token), "00000");
