@@ -108,7 +108,7 @@ pub(crate) fn on_demand(
     while !lock.try_take() {
         // Another session is at it.
         if pg::now() >= until {
-            return Err("Its keys are being fetched still.".to_owned());
+            return Err(STILL.to_owned());
         }
         nap(Duration::from_millis(10));
     }
@@ -149,12 +149,12 @@ fn demand(
         return Err(NO_WORKER.to_owned());
     };
     let left = u64::try_from(until - now).unwrap_or(0);
-    if !wait(&worker, Duration::from_micros(left), || false) {
-        return Err("Its keys are being fetched still.".to_owned());
-    }
+    let done = wait(&worker, Duration::from_micros(left), || false);
     let row = read()?;
     if is_known(&row) {
         Ok(())
+    } else if !done {
+        Err(STILL.to_owned())
     } else if row.fetching.last_fetch.is_none_or(|time| time < now) {
         Err(NOT_ASKED.to_owned())
     } else {
@@ -177,6 +177,8 @@ fn is_under_way(table: Table, row: &Row) -> bool {
     }
     !is_free
 }
+
+const STILL: &str = "Its keys are being fetched still.";
 
 const NOT_ASKED: &str = "The background worker ended before it asked: the provider's row is not \
                          committed, or is locked by another transaction, or the server's log says \
@@ -232,7 +234,7 @@ pub(crate) fn order(name: &str) -> Result<Changes, Rejection> {
     let after = table.row(Rows::Named(name))?.ok_or_else(|| no_provider(name))?;
     let fetching = &after.fetching;
     if !done {
-        return Err(failed("It is being asked still."));
+        return Err(failed(STILL));
     }
     if fetching.last_fetch.is_none_or(|time| time < began) {
         return Err(failed(NOT_ASKED));
@@ -340,9 +342,16 @@ pub(crate) fn work(kind: u8, name: &str) {
     if !name.is_empty() {
         refresh(why, name);
     }
-    // For those that were added when no worker could be started, or several at once.
-    for name in worker::transaction(unasked) {
-        refresh(Why::Due, &name);
+    // For those that were added when no worker could be started, or several at once; or whose
+    // address has changed meanwhile.
+    let left = worker::transaction(unasked);
+    if why == Why::Due {
+        for name in left {
+            refresh(Why::Due, &name);
+        }
+    } else if !left.is_empty() {
+        // Somebody waits for the end of this one.
+        worker::start_unwatched(&Task { kind: Why::Due as u8, text: "" });
     }
 }
 
@@ -449,7 +458,6 @@ fn conclude(why: Why, name: &str, claim: Claim, response: Result<Response, Strin
         .and_then(|provider| provider.remote())
         .is_some_and(|remote| *remote.source() == claim.source);
     if !is_wanted {
-        at_commit(name);
         return;
     }
     let keys = response.and_then(|response| {

@@ -312,6 +312,24 @@ fn what_could_not_be_fetched_at_once_is_fetched_all_the_same() {
 }
 
 #[test]
+fn a_token_waits_for_its_own_provider_only() {
+    let fixture = Fixture::ready(&[("pg_session_jwt.jwks_timeout", "2s")]);
+    let slow = Idp::start_plain();
+    slow.behave(Behaviour::Hang);
+    let mut admin = fixture.cluster.admin();
+    // Never asked, though nobody has been told: as if no worker could have been started.
+    let add = "INSERT INTO auth.providers (name, issuer, jwks_url, fetched_from, fetched_jwks)
+               SELECT n::text, n::text, $1, $1, $2::text::json FROM generate_series(1, 2) n";
+    let jwks = json!({"keys": [fixture.key.public_jwk()]}).to_string();
+    admin.execute(add, &[&slow.jwks_url(), &jwks]).unwrap();
+    let second = key("k2");
+    fixture.idp.set_keys(&[&second]);
+    assert_eq!(present(&mut fixture.client(), &fixture.token(&second, "bob")), "00000");
+    // Those others are asked all the same.
+    wait_for("the other requests", || slow.requests() == 2);
+}
+
+#[test]
 fn whoever_does_not_commit_holds_nobody_up_for_long() {
     let fixture = Fixture::ready(&[]);
     let second = key("k2");
