@@ -32,7 +32,7 @@ static ROWS: BackendLocal<RefCell<Option<Found>>> = BackendLocal::new(RefCell::n
 
 type Found = HashMap<Box<str>, Rc<Known>>;
 
-/// An epoch in which the table was seen to have no row at all.
+/// An epoch in which there was no row at all, or no table.
 static EMPTY: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
 
 /// A row that was found.
@@ -212,7 +212,7 @@ impl Chosen {
 
 impl Known {
     fn ends(&self) -> Timestamp {
-        ends(&self.row, self.provider.as_ref().ok())
+        self.provider.as_ref().map_or(Timestamp::MAX, |provider| ends(&self.row, provider))
     }
 
     fn is_remote(&self) -> bool {
@@ -222,32 +222,28 @@ impl Known {
 
 /// The first moment at which the keys of a row are too old; never where there are none, or they are
 /// its own.
-fn ends(row: &Row, provider: Option<&Arc<Provider>>) -> Timestamp {
-    let remote = provider.filter(|provider| !provider.keys().is_empty());
-    match remote.and_then(|provider| provider.remote()) {
-        Some(remote) => {
+fn ends(row: &Row, provider: &Provider) -> Timestamp {
+    match provider.remote() {
+        Some(remote) if !provider.keys().is_empty() => {
             let fetched = row.fetching.last_success.unwrap_or(Timestamp::MIN);
             fetched.saturating_add(seconds(remote.keep_keys()))
         }
-        None => Timestamp::MAX,
+        _ => Timestamp::MAX,
     }
 }
 
 impl Missing {
     /// Whether it is in a row that was read anew.
     fn has_come(&self, row: &Row) -> bool {
-        let provider = match Provider::from_row(&row.document) {
-            Ok(provider) => Arc::new(provider),
-            Err(_) => return false,
-        };
-        if ends(row, Some(&provider)) <= pg::now() {
+        let Ok(provider) = Provider::from_row(&row.document) else {
             return false;
-        }
-        match &self.kid {
+        };
+        let is_there = match &self.kid {
             Some(kid) => provider.keys().has_kid(kid),
             // Any other keys may have it.
             None => row.document != self.known.row.document,
-        }
+        };
+        is_there && pg::now() < ends(row, &provider)
     }
 }
 
@@ -292,16 +288,12 @@ fn known(issuer: Option<&str>) -> Result<Option<Rc<Known>>, Rejection> {
             return Ok(before);
         }
     }
-    let row = match Table::find() {
-        Some(table) => {
-            let row = table.row(Rows::Serving(issuer))?;
-            if row.is_none() && table.row(Rows::All)?.is_none() {
-                EMPTY.set(epoch);
-            }
-            row
-        }
-        None => None,
-    };
+    let table = Table::find();
+    let row_of = |rows| table.map_or(Ok(None), |table| table.row(rows));
+    let row = row_of(Rows::Serving(issuer))?;
+    if row.is_none() && row_of(Rows::All)?.is_none() {
+        EMPTY.set(epoch);
+    }
     let found = row.map(|row| {
         let provider = match &before {
             Some(known) if known.row.document == row.document => known.provider.clone(),

@@ -274,22 +274,7 @@ impl TextVariable {
 
     /// Defines a setting for configuration files alone, whose value is a file's path.
     pub(crate) fn define_file(&'static self, name: &'static CStr, description: &'static CStr) {
-        let flags = (pg_sys::GUC_SUPERUSER_ONLY | pg_sys::GUC_NOT_IN_SAMPLE) as c_int;
-        // SAFETY: as for a boolean.
-        unsafe {
-            pg_sys::DefineCustomStringVariable(
-                name.as_ptr(),
-                description.as_ptr(),
-                std::ptr::null(),
-                self.0.as_ptr(),
-                std::ptr::null(),
-                pg_sys::GucContext::PGC_SIGHUP,
-                flags,
-                None,
-                None,
-                None,
-            );
-        }
+        self.define(name, description, pg_sys::GucContext::PGC_SIGHUP, (None, None));
     }
 
     pub(crate) fn define_document(
@@ -297,6 +282,16 @@ impl TextVariable {
         name: &'static CStr,
         description: &'static CStr,
         hooks: DocumentHooks,
+    ) {
+        self.define(name, description, pg_sys::GucContext::PGC_SUSET, hooks);
+    }
+
+    fn define(
+        &'static self,
+        name: &'static CStr,
+        description: &'static CStr,
+        context: pg_sys::GucContext::Type,
+        (check, assign): DocumentHooks,
     ) {
         let privilege = Privilege::SuperuserHidden;
         // SAFETY: as for a boolean.
@@ -307,10 +302,10 @@ impl TextVariable {
                 std::ptr::null(),
                 self.0.as_ptr(),
                 std::ptr::null(),
-                pg_sys::GucContext::PGC_SUSET,
+                context,
                 privilege.flags(),
-                hooks.0,
-                hooks.1,
+                check,
+                assign,
                 None,
             );
         }

@@ -143,7 +143,7 @@ unsafe extern "C-unwind" fn at_start(query: *mut pg_sys::QueryDesc, flags: c_int
     if super::is_parallel_worker() {
         guarded(conceal_statement);
     } else {
-        guarded(super::table::look_for_changes);
+        super::table::look_for_changes();
     }
     // SAFETY: the arguments are Postgres' own. This frame owns nothing, for errors pass through it.
     unsafe { NEXT_EXECUTOR_HOOK.get().unwrap_or(standard_ExecutorStart)(query, flags) }

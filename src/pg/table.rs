@@ -8,6 +8,7 @@ use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Oid};
 use session_jwt::Rejection;
 
 use super::datum::{Varlena, from_server_encoding, text_datum_bytes};
+use super::function::guarded;
 use super::{BackendLocal, Timestamp};
 
 const EXTENSION: &CStr = c"pg_session_jwt";
@@ -86,7 +87,6 @@ pub(crate) enum Rows<'r> {
 }
 
 /// One row.
-#[derive(Clone)]
 pub(crate) struct Row {
     /// What the provider is, as a JSON object. It stays the same when only what is below changes.
     pub(crate) document: String,
@@ -96,7 +96,6 @@ pub(crate) struct Row {
 }
 
 /// How fetching a row's keys goes.
-#[derive(Clone, Default)]
 pub(crate) struct Fetching {
     pub(crate) keys_url: Option<String>,
     pub(crate) etag: Option<String>,
@@ -151,7 +150,7 @@ pub(crate) fn on_change(callback: Callback) {
 pub(super) fn look_for_changes() {
     if !matches!(WATCHED.get(), Watched::Nothing) && super::in_transaction() {
         // SAFETY: within a transaction; it may rebuild caches, as opening any table does.
-        unsafe { pg_sys::AcceptInvalidationMessages() }
+        guarded(|| unsafe { pg_sys::AcceptInvalidationMessages() });
     }
 }
 

@@ -116,8 +116,7 @@ pub(crate) fn nap(longest: Duration) {
 }
 
 /// Wakes this process from its nap, from whichever thread.
-#[derive(Clone, Copy)]
-pub(crate) struct Alarm(*mut pg_sys::Latch);
+struct Alarm(*mut pg_sys::Latch);
 
 // SAFETY: setting a latch is what signal handlers and other processes do; it touches nothing else.
 unsafe impl Send for Alarm {}
@@ -131,12 +130,12 @@ unsafe extern "C-unwind" {
 
 impl Alarm {
     /// For this process.
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         // SAFETY: it reads a static variable.
         Self(unsafe { pg_sys::MyLatch })
     }
 
-    pub(crate) fn ring(self) {
+    fn ring(self) {
         // SAFETY: the latch is in shared memory, which outlives every thread.
         unsafe { SetLatch(self.0) }
     }
@@ -206,7 +205,7 @@ pub(crate) fn run(main: fn(u8, &str)) {
         // SAFETY: Postgres has started this process as a worker, with the description that `start`
         // has made; signals are blocked until their handlers are in place.
         let (kind, text) = unsafe {
-            pg_sys::pqsignal(pg_sys::SIGTERM as c_int, Some(on_terminate));
+            pg_sys::pqsignal(pg_sys::SIGTERM as c_int, Some(die));
             pg_sys::BackgroundWorkerUnblockSignals();
             let extra = (*pg_sys::MyBgworkerEntry).bgw_extra.map(|byte| byte as u8);
             let [a, b, c, d, kind, text @ ..] = extra;
@@ -233,11 +232,6 @@ pub(crate) fn set(settings: &[(&CStr, &str)]) {
             );
         }
     }
-}
-
-unsafe extern "C-unwind" fn on_terminate(signal: c_int) {
-    // SAFETY: it is Postgres' own handler.
-    unsafe { die(signal) }
 }
 
 /// Runs a transaction of a worker's.
