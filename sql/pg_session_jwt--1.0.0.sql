@@ -82,7 +82,7 @@ CREATE FUNCTION @extschema@.role() RETURNS text
     LANGUAGE c STABLE PARALLEL SAFE COST 1
     AS 'MODULE_PATHNAME', 'pg_session_jwt_role';
 COMMENT ON FUNCTION @extschema@.role() IS
-    'the claim role, or the one that the provider names; NULL without identity';
+    'the claim role, or the one that the provider names, or its default; NULL without identity';
 
 CREATE FUNCTION @extschema@.email() RETURNS text
     LANGUAGE c STABLE PARALLEL SAFE COST 1
@@ -95,6 +95,30 @@ CREATE FUNCTION @extschema@.claim(path text) RETURNS text
     AS 'MODULE_PATHNAME', 'pg_session_jwt_claim';
 COMMENT ON FUNCTION @extschema@.claim(text) IS
     'a claim as text, by its name, or by a JSON Pointer where the path begins with a slash; NULL where there is none';
+
+CREATE FUNCTION @extschema@.claim_jsonb(path text) RETURNS jsonb
+    LANGUAGE c STABLE STRICT PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_claim_jsonb';
+COMMENT ON FUNCTION @extschema@.claim_jsonb(text) IS
+    'a claim as jsonb, by its name or a JSON Pointer; NULL where there is none, or JSON''s null';
+
+CREATE FUNCTION @extschema@.session_variable(name text) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_session_variable';
+COMMENT ON FUNCTION @extschema@.session_variable(text) IS
+    'a session variable of Hasura''s, in any case, such as x-hasura-org-id; NULL where there is none';
+
+CREATE FUNCTION @extschema@.organization() RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_organization';
+COMMENT ON FUNCTION @extschema@.organization() IS
+    'the organization for which the user acts: the claim o, where it is an object; NULL without';
+
+CREATE FUNCTION @extschema@.organization_id() RETURNS uuid
+    LANGUAGE c STABLE PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_organization_id';
+COMMENT ON FUNCTION @extschema@.organization_id() IS
+    'the id in the claim o, as a UUID; NULL where it is none';
 
 -- Whom the database trusts, beside the settings. The functions read the table itself, whoever calls
 -- them, and know the columns by their places.
@@ -111,7 +135,10 @@ CREATE TABLE @extschema@.providers (
     required_claims text[],
     user_id_claim text,
     role_claim text,
+    default_role text,
     allowed_roles text[],
+    allowed_roles_claim text,
+    claims_namespace text,
     monotonic_jti boolean,
     typ text[],
     keep_keys integer,
@@ -179,18 +206,23 @@ CREATE FUNCTION @extschema@.add_provider(
     allowed_roles text[] DEFAULT NULL,
     monotonic_jti boolean DEFAULT NULL,
     typ text[] DEFAULT NULL,
-    keep_keys integer DEFAULT NULL
+    keep_keys integer DEFAULT NULL,
+    default_role text DEFAULT NULL,
+    allowed_roles_claim text DEFAULT NULL,
+    claims_namespace text DEFAULT NULL
 ) RETURNS void
     LANGUAGE sql VOLATILE
 BEGIN ATOMIC
     INSERT INTO @extschema@.providers (
         name, issuer, audience, jwks, secret, jwks_url, algorithms, leeway, required_claims,
-        user_id_claim, role_claim, allowed_roles, monotonic_jti, typ, keep_keys
+        user_id_claim, role_claim, default_role, allowed_roles, allowed_roles_claim,
+        claims_namespace, monotonic_jti, typ, keep_keys
     ) VALUES (
         add_provider.name, add_provider.issuer, add_provider.audience, add_provider.jwks,
         add_provider.secret, add_provider.jwks_url, add_provider.algorithms, add_provider.leeway,
         add_provider.required_claims, add_provider.user_id_claim, add_provider.role_claim,
-        add_provider.allowed_roles, add_provider.monotonic_jti, add_provider.typ,
+        add_provider.default_role, add_provider.allowed_roles, add_provider.allowed_roles_claim,
+        add_provider.claims_namespace, add_provider.monotonic_jti, add_provider.typ,
         add_provider.keep_keys
     );
 END;

@@ -6,7 +6,7 @@ use crate::pg::datum::Varlena;
 use crate::pg::function::{self, Arguments, Outcome, SettingChange, sql_function};
 use crate::pg::table::{Change, Rows, Table, Verdict};
 use crate::pg::{error, secrets};
-use crate::session::{self, Value};
+use crate::session::{self, Reading, Value};
 use crate::{keyring, refresh, settings};
 
 macro_rules! reader {
@@ -22,14 +22,27 @@ reader!(pg_session_jwt_uid, pg_finfo_pg_session_jwt_uid, Value::Uid);
 reader!(pg_session_jwt_session, pg_finfo_pg_session_jwt_session, Value::Claims);
 reader!(pg_session_jwt_role, pg_finfo_pg_session_jwt_role, Value::Role);
 reader!(pg_session_jwt_email, pg_finfo_pg_session_jwt_email, Value::Email);
+reader!(pg_session_jwt_organization, pg_finfo_pg_session_jwt_organization, Value::Organization);
+reader!(
+    pg_session_jwt_organization_id,
+    pg_finfo_pg_session_jwt_organization_id,
+    Value::OrganizationId
+);
 
-// `auth.claim(path text)`
-sql_function!(
-    pg_session_jwt_claim,
-    pg_finfo_pg_session_jwt_claim,
-    read_of,
-    session::owner,
-    session::claim
+macro_rules! reader_of {
+    ($symbol:ident, $finfo:ident, $reading:expr) => {
+        sql_function!($symbol, $finfo, read_of, session::owner, |argument| {
+            session::read($reading, argument)
+        });
+    };
+}
+
+reader_of!(pg_session_jwt_claim, pg_finfo_pg_session_jwt_claim, Reading::Claim);
+reader_of!(pg_session_jwt_claim_jsonb, pg_finfo_pg_session_jwt_claim_jsonb, Reading::ClaimJsonb);
+reader_of!(
+    pg_session_jwt_session_variable,
+    pg_finfo_pg_session_jwt_session_variable,
+    Reading::SessionVariable
 );
 
 sql_function!(pg_session_jwt_init, pg_finfo_pg_session_jwt_init, call, init);

@@ -15,7 +15,7 @@ use crate::audit;
 use crate::cache::TokenCache;
 use crate::keyring::{self, Trust};
 use crate::pg::datum::{
-    Reference, Unrepresentable, Varlena, from_server_encoding, jsonb_text, parse_uuid,
+    self, Form, Reference, Unrepresentable, Varlena, from_server_encoding, parse_uuid,
 };
 use crate::pg::function::Answer;
 use crate::pg::guc::{self, ForeignAssignHook, ForeignVariable, Passed, Source, Standing};
@@ -37,10 +37,33 @@ pub(crate) enum Value {
     Role,
     /// `auth.email()`, text
     Email,
+    /// `auth.organization()`, jsonb
+    Organization,
+    /// `auth.organization_id()`, uuid
+    OrganizationId,
 }
 
 impl Value {
-    const ALL: [Value; 5] = [Value::UserId, Value::Uid, Value::Claims, Value::Role, Value::Email];
+    const ALL: [Value; 7] = [
+        Value::UserId,
+        Value::Uid,
+        Value::Claims,
+        Value::Role,
+        Value::Email,
+        Value::Organization,
+        Value::OrganizationId,
+    ];
+}
+
+/// How readers with an argument read it, and what they return.
+#[derive(Clone, Copy)]
+pub(crate) enum Reading {
+    /// `auth.claim(path)`, text
+    Claim,
+    /// `auth.claim_jsonb(path)`, jsonb
+    ClaimJsonb,
+    /// `auth.session_variable(name)`, text
+    SessionVariable,
 }
 
 /// Someone whose claims are believed, with the values that readers return. It never moves and is
@@ -54,20 +77,34 @@ struct Identity {
     jsonb: Varlena,
     role: Option<Varlena>,
     email: Option<Varlena>,
+    organization: Option<Varlena>,
+    organization_id: Option<[u8; 16]>,
     found: RefCell<Found>,
     /// None where nobody was asked to verify the claims.
     trust: Option<Trust>,
 }
 
-/// What `auth.claim()` has found in an identity's claims, by path in the database's encoding. All
-/// together it takes hardly more memory than the claims themselves.
+/// What readers with an argument have found in an identity's claims, by the argument in the
+/// database's encoding. All together it takes hardly more memory than the claims themselves.
 #[derive(Default)]
 struct Found {
-    by_path: HashMap<Box<[u8]>, Option<Varlena>>,
+    claims: FoundBy,
+    claims_jsonb: FoundBy,
+    session_variables: FoundBy,
     size: usize,
 }
 
+type FoundBy = HashMap<Box<[u8]>, Option<Varlena>>;
+
 impl Found {
+    fn by(&mut self, reading: Reading) -> &mut FoundBy {
+        match reading {
+            Reading::Claim => &mut self.claims,
+            Reading::ClaimJsonb => &mut self.claims_jsonb,
+            Reading::SessionVariable => &mut self.session_variables,
+        }
+    }
+
     /// What an entry takes beside path and value, roughly, in bytes.
     const OVERHEAD: usize = 64;
 }
@@ -91,20 +128,38 @@ impl Identity {
         };
         let (user_id, jsonb, role, email) = build().map_err(|Unrepresentable| unrepresentable())?;
         let uid = claims.user_id().and_then(parse_uuid);
+        let organization_id = claims.organization_id().and_then(parse_uuid);
+        let organization = claims.has_organization().then(|| {
+            datum::find(jsonb.reference(), [Claims::ORGANIZATION].into_iter(), Form::Jsonb)
+        });
+        let organization = organization.flatten().map(|(_, copy)| copy);
         let number = LAST_NUMBER.get() + 1;
         LAST_NUMBER.set(number);
         let found = RefCell::default();
-        Ok(Rc::new(Self { number, claims, user_id, uid, jsonb, role, email, found, trust }))
+        Ok(Rc::new(Self {
+            number,
+            claims,
+            user_id,
+            uid,
+            jsonb,
+            role,
+            email,
+            organization,
+            organization_id,
+            found,
+            trust,
+        }))
     }
 
-    /// The most memory that what `auth.claim()` has found may take, in bytes.
+    /// The most memory that what readers with an argument have found may take, in bytes.
     fn most_found(&self) -> usize {
         512 + self.claims.json().len()
     }
 
     /// The memory that it takes at most, roughly, in bytes.
     fn size(&self) -> usize {
-        1024 + self.claims.json().len() + self.jsonb.size() + self.most_found()
+        let organization = self.organization.as_ref().map_or(0, Varlena::size);
+        1024 + self.claims.json().len() + self.jsonb.size() + organization + self.most_found()
     }
 
     fn value(&self, value: Value) -> Option<Reference> {
@@ -114,29 +169,36 @@ impl Identity {
             Value::Claims => Some(self.jsonb.reference()),
             Value::Role => self.role.as_ref().map(Varlena::reference),
             Value::Email => self.email.as_ref().map(Varlena::reference),
+            Value::Organization => self.organization.as_ref().map(Varlena::reference),
+            Value::OrganizationId => self.organization_id.as_ref().map(Reference::to),
         }
     }
 
-    /// The claim at that path, as `auth.claim()` has it. It lasts as the other values do where
-    /// there is room to remember it, and else belongs to the current memory context.
-    fn claim(&self, path: &[u8]) -> Result<Answer, Rejection> {
+    /// What a reader with an argument returns. It lasts as the other values do where there is room to
+    /// remember it, and else belongs to the current memory context.
+    fn read(&self, reading: Reading, argument: &[u8]) -> Result<Answer, Rejection> {
         let answer = |value, lasting| Answer { owner: self.number, value, lasting };
-        if let Some(value) = self.found.borrow().by_path.get(path) {
+        if let Some(value) = self.found.borrow_mut().by(reading).get(argument) {
             return Ok(answer(value.as_ref().map(Varlena::reference), true));
         }
-        let text = from_server_encoding(path).ok_or_else(|| {
-            Rejection::new(Code::Configuration, "claim path cannot be converted to UTF-8")
+        let text = from_server_encoding(argument).ok_or_else(|| {
+            Rejection::new(Code::Configuration, "name of a claim cannot be converted to UTF-8")
         })?;
-        let (value, copy) =
-            jsonb_text(self.jsonb.reference(), ClaimPath::parse(&text)?.steps()).unzip();
+        let (path, form) = match reading {
+            Reading::Claim => (Some(ClaimPath::parse(&text)?), Form::Text),
+            Reading::ClaimJsonb => (Some(ClaimPath::parse(&text)?), Form::Jsonb),
+            Reading::SessionVariable => (self.claims.session_variable(&text), Form::Text),
+        };
+        let found = path.and_then(|path| datum::find(self.jsonb.reference(), path.steps(), form));
+        let (value, copy) = found.unzip();
         let mut found = self.found.borrow_mut();
-        let size = path.len() + copy.as_ref().map_or(0, Varlena::size) + Found::OVERHEAD;
+        let size = argument.len() + copy.as_ref().map_or(0, Varlena::size) + Found::OVERHEAD;
         if found.size + size > self.most_found() {
             return Ok(answer(value, false));
         }
         found.size += size;
         let value = copy.as_ref().map(Varlena::reference);
-        found.by_path.insert(path.into(), copy);
+        found.by(reading).insert(argument.into(), copy);
         Ok(answer(value, true))
     }
 
@@ -164,6 +226,8 @@ struct Ready {
     claims: Cell<Option<Reference>>,
     role: Cell<Option<Reference>>,
     email: Cell<Option<Reference>>,
+    organization: Cell<Option<Reference>>,
+    organization_id: Cell<Option<Reference>>,
 }
 
 impl Ready {
@@ -175,6 +239,8 @@ impl Ready {
             Value::Claims => &self.claims,
             Value::Role => &self.role,
             Value::Email => &self.email,
+            Value::Organization => &self.organization,
+            Value::OrganizationId => &self.organization_id,
         }
     }
 }
@@ -191,6 +257,8 @@ static READY: BackendLocal<Ready> = BackendLocal::new(Ready {
     claims: Cell::new(None),
     role: Cell::new(None),
     email: Cell::new(None),
+    organization: Cell::new(None),
+    organization_id: Cell::new(None),
 });
 
 /// The slow half of the state. No borrow of it is held across a call into Postgres.
@@ -367,19 +435,19 @@ pub(crate) fn owner() -> Option<u64> {
     is_ready().then(|| READY.owner.get())
 }
 
-/// The claim at that path, which is in the database's encoding.
-pub(crate) fn claim(path: &[u8]) -> Result<Answer, Rejection> {
+/// What a reader with an argument, which is in the database's encoding, returns.
+pub(crate) fn read(reading: Reading, argument: &[u8]) -> Result<Answer, Rejection> {
     // No name in a token is as long, escaped as it may be. Said before anything is copied.
     const LONGEST: usize = 2 * MAX_TOKEN_BYTES;
-    if path.len() > LONGEST {
-        return Err(Rejection::new(Code::Configuration, "claim path is too long")
+    if argument.len() > LONGEST {
+        return Err(Rejection::new(Code::Configuration, "name of a claim is too long")
             .with_detail(format!("The limit is {LONGEST} bytes.")));
     }
     if !is_ready() {
         resolve()?;
     }
     match with_state(|state| state.current.clone()) {
-        Some(identity) => identity.claim(path),
+        Some(identity) => identity.read(reading, argument),
         None => Ok(Answer { owner: NOBODY, value: None, lasting: true }),
     }
 }

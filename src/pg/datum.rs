@@ -154,37 +154,84 @@ pub(crate) fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     rest.is_empty().then_some(uuid)
 }
 
-/// Steps into a `jsonb` value and returns what is there as text, as `->>` would: in the current
-/// memory context, and as a copy of our own.
-pub(crate) fn jsonb_text<'s>(
+/// What to make of a value within a `jsonb`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A text, as `->>` does.
+    Text,
+    /// A `jsonb`, as `->` does.
+    Jsonb,
+}
+
+/// Steps into a `jsonb` value and returns what is there: in the current memory context, and as a copy
+/// of our own. JSON's null is nothing. Where the path goes through a string that holds an object or an
+/// array as JSON, it goes on in there.
+pub(crate) fn find<'s>(
     value: Reference,
     steps: impl Iterator<Item = &'s str>,
+    form: Form,
 ) -> Option<(Reference, Varlena)> {
     let mut steps = steps.peekable();
     let mut value = value.datum();
     while let Some(step) = steps.next() {
-        value = step_into(value, step, steps.peek().is_none())?;
+        // Null as text is what is not there, and what is null.
+        let text = step_into(value, step, Form::Text)?;
+        value = match (steps.peek(), form) {
+            (None, Form::Text) => text,
+            (None, Form::Jsonb) => step_into(value, step, Form::Jsonb)?,
+            (Some(_), _) => {
+                let inner = step_into(value, step, Form::Jsonb)?;
+                if is_container(inner) { inner } else { opened(text)? }
+            }
+        };
     }
-    let text = Reference(NonZeroUsize::new(value.value())?);
-    Some((text, Varlena::copy_of(text)))
+    let found = Reference(NonZeroUsize::new(value.value())?);
+    Some((found, Varlena::copy_of(found)))
 }
 
-fn step_into(value: Datum, step: &str, last: bool) -> Option<Datum> {
-    // SAFETY: `value` is a jsonb; its first word is the container's header. The functions take
-    // a jsonb and a text or an int4, and return null where there is nothing.
+/// The header of a `jsonb`'s outermost container.
+fn header(jsonb: Datum) -> u32 {
+    // SAFETY: the callers have a plain `jsonb`, whose first word is that.
     unsafe {
-        let jsonb = pg_sys::pg_detoast_datum(value.cast_mut_ptr());
-        let header = pgrx::varlena::vardata_any(jsonb).cast::<u32>().read_unaligned();
-        let jsonb = Datum::from(jsonb);
+        pgrx::varlena::vardata_any(jsonb.cast_mut_ptr::<pg_sys::varlena>())
+            .cast::<u32>()
+            .read_unaligned()
+    }
+}
+
+/// Whether a `jsonb` is an object or an array.
+fn is_container(jsonb: Datum) -> bool {
+    header(jsonb) & pg_sys::JB_FSCALAR == 0
+}
+
+/// The `jsonb` of the object or array that a text holds as JSON, in the current memory context.
+fn opened(text: Datum) -> Option<Datum> {
+    let text = from_server_encoding(&text_datum_bytes(text))?;
+    if !session_jwt::opens(&text) {
+        return None;
+    }
+    let value = Varlena::jsonb(&text).ok()?;
+    Some(super::function::copied(&value))
+}
+
+fn step_into(jsonb: Datum, step: &str, form: Form) -> Option<Datum> {
+    let header = header(jsonb);
+    // SAFETY: the functions take a jsonb and a text or an int4, and return null where there is
+    // nothing; those that return text do so for JSON's null, too.
+    unsafe {
         if header & pg_sys::JB_FARRAY != 0 && header & pg_sys::JB_FSCALAR == 0 {
             let index = i32::try_from(array_index(step)?).ok()?;
-            let function =
-                if last { pg_sys::jsonb_array_element_text } else { pg_sys::jsonb_array_element };
+            let function = match form {
+                Form::Text => pg_sys::jsonb_array_element_text,
+                Form::Jsonb => pg_sys::jsonb_array_element,
+            };
             pgrx::direct_function_call_as_datum(function, &[Some(jsonb), Some(Datum::from(index))])
         } else if header & pg_sys::JB_FOBJECT != 0 {
             let name = Varlena::text(step).ok()?;
-            let function =
-                if last { pg_sys::jsonb_object_field_text } else { pg_sys::jsonb_object_field };
+            let function = match form {
+                Form::Text => pg_sys::jsonb_object_field_text,
+                Form::Jsonb => pg_sys::jsonb_object_field,
+            };
             pgrx::direct_function_call_as_datum(function, &[Some(jsonb), Some(name.datum())])
         } else {
             None

@@ -17,7 +17,7 @@ const TABLE: &CStr = c"providers";
 /// The columns, in the order of the install script. A table that was altered is not read: a value of
 /// another type would be taken for what it is not, and conversions of a type of somebody's own would
 /// run that one's code.
-const COLUMNS: [(&CStr, Oid); 27] = [
+const COLUMNS: [(&CStr, Oid); 30] = [
     (c"name", pg_sys::TEXTOID),
     (c"issuer", pg_sys::TEXTOID),
     (c"audience", pg_sys::TEXTARRAYOID),
@@ -29,7 +29,10 @@ const COLUMNS: [(&CStr, Oid); 27] = [
     (c"required_claims", pg_sys::TEXTARRAYOID),
     (c"user_id_claim", pg_sys::TEXTOID),
     (c"role_claim", pg_sys::TEXTOID),
+    (c"default_role", pg_sys::TEXTOID),
     (c"allowed_roles", pg_sys::TEXTARRAYOID),
+    (c"allowed_roles_claim", pg_sys::TEXTOID),
+    (c"claims_namespace", pg_sys::TEXTOID),
     (c"monotonic_jti", pg_sys::BOOLOID),
     (c"typ", pg_sys::TEXTARRAYOID),
     (c"keep_keys", pg_sys::INT4OID),
@@ -57,16 +60,16 @@ mod column {
     pub(super) const JWKS: usize = 4;
     pub(super) const SECRET: usize = 5;
     /// Those until here are what a provider is.
-    pub(super) const LAST_OF_DOCUMENT: usize = 17;
-    pub(super) const KEYS_URL: usize = 18;
-    pub(super) const ETAG: usize = 19;
-    pub(super) const LAST_MODIFIED: usize = 20;
-    pub(super) const LAST_FETCH: usize = 21;
-    pub(super) const LAST_DEMAND: usize = 22;
-    pub(super) const NEXT_REFRESH: usize = 23;
-    pub(super) const LAST_SUCCESS: usize = 24;
-    pub(super) const FAILURES: usize = 25;
-    pub(super) const LAST_ERROR: usize = 26;
+    pub(super) const LAST_OF_DOCUMENT: usize = 20;
+    pub(super) const KEYS_URL: usize = 21;
+    pub(super) const ETAG: usize = 22;
+    pub(super) const LAST_MODIFIED: usize = 23;
+    pub(super) const LAST_FETCH: usize = 24;
+    pub(super) const LAST_DEMAND: usize = 25;
+    pub(super) const NEXT_REFRESH: usize = 26;
+    pub(super) const LAST_SUCCESS: usize = 27;
+    pub(super) const FAILURES: usize = 28;
+    pub(super) const LAST_ERROR: usize = 29;
 }
 
 /// The table of the extension that is installed in this database.

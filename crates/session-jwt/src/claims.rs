@@ -1,6 +1,7 @@
 //! The claims set (RFC 7519 section 4) and what is asked of it, as one table of checks.
 
 use crate::json::{Json, Object};
+use crate::path::{self, ClaimPath};
 use crate::provider::Provider;
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 
@@ -16,6 +17,10 @@ pub struct Claims {
     pub(crate) kid: Option<String>,
     pub(crate) user_id: Option<String>,
     pub(crate) role: Option<String>,
+    /// Whether the session is to take the role.
+    pub(crate) takes_role: bool,
+    /// Where the provider says that Hasura's session variables are.
+    pub(crate) namespace: Option<ClaimPath>,
     pub(crate) sequence: Option<i64>,
     pub(crate) registered: Registered,
     pub(crate) leeway: i64,
@@ -29,6 +34,8 @@ pub(crate) struct Registered {
     pub(crate) audience: Vec<String>,
     pub(crate) jti: Option<String>,
     pub(crate) email: Option<String>,
+    pub(crate) has_organization: bool,
+    pub(crate) organization_id: Option<String>,
     pub(crate) expires: Option<i64>,
     pub(crate) not_before: Option<i64>,
 }
@@ -77,14 +84,47 @@ impl Claims {
         self.user_id.as_deref()
     }
 
-    /// The claim `role`, or the one that the provider names.
+    /// The claim `role`, or the one that the provider names; where it is absent, the provider's
+    /// default.
     pub fn role(&self) -> Option<&str> {
         self.role.as_deref()
+    }
+
+    /// The database role that a session of these claims takes, where its provider has it take one.
+    pub fn database_role(&self) -> Option<&str> {
+        self.role().filter(|_| self.takes_role)
+    }
+
+    /// Where the session variable of that name is, which is spelled in any case, as the header that
+    /// Hasura takes it for.
+    pub fn session_variable(&self, name: &str) -> Option<ClaimPath> {
+        let claims = Json::parse(self.json.as_bytes()).ok()?;
+        let claims = claims.as_object()?;
+        let path = namespace(self.namespace.as_ref(), claims);
+        path.find(claims, |found| {
+            with_object(found, |object| {
+                let mut names = object?.iter().map(|(member, _)| member);
+                names.find(|member| member.eq_ignore_ascii_case(name)).map(|name| path.member(name))
+            })
+        })
     }
 
     /// The claim `email`, where it is a string.
     pub fn email(&self) -> Option<&str> {
         self.registered.email.as_deref()
+    }
+
+    /// The claim that says for which organization the user acts.
+    pub const ORGANIZATION: &'static str = "o";
+
+    /// Whether the claim `o` is there and an object.
+    pub fn has_organization(&self) -> bool {
+        self.registered.has_organization
+    }
+
+    /// The member `id` of the claim `o`, where it is a string.
+    pub fn organization_id(&self) -> Option<&str> {
+        self.registered.organization_id.as_deref()
     }
 
     /// `iss`.
@@ -165,7 +205,7 @@ pub struct ClaimCheck {
 /// What is asked of the claims once the signature has been verified, in this order. The times
 /// that `exp` and `nbf` hold are judged last, by [`Claims::check_expiry`] and
 /// [`Claims::check_not_before`].
-pub const CLAIM_CHECKS: [ClaimCheck; 9] = [
+pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
     ClaimCheck {
         claim: "any",
         code: Code::Claim,
@@ -294,45 +334,148 @@ pub const CLAIM_CHECKS: [ClaimCheck; 9] = [
         code: Code::Claim,
         rule: "a string or an integer, where present and not null",
         check: |claims, provider, out| {
-            out.user_id = match provider.user_id_claim.find(claims) {
-                None | Some(Json::Null) => None,
-                Some(Json::String(text)) => Some(text.to_string()),
-                Some(Json::Number(number)) if number.is_integer() => Some(number.text().to_owned()),
-                Some(other) => {
-                    let name = provider.user_id_claim.text();
-                    return Err(wrong_type(name, other, "a string or an integer"));
+            let path = &provider.user_id_claim;
+            out.user_id = path.find(claims, |found| match found {
+                None | Some(Json::Null) => Ok(None),
+                Some(Json::String(text)) => Ok(Some(text.to_string())),
+                Some(Json::Number(number)) if number.is_integer() => {
+                    Ok(Some(number.text().to_owned()))
                 }
-            };
+                Some(other) => Err(wrong_type(path.text(), other, "a string or an integer")),
+            })?;
             Ok(())
         },
     },
     ClaimCheck {
         claim: "the provider's `role_claim`",
         code: Code::Claim,
-        rule: "a string, where the provider names it or has `allowed_roles`, among which it must then be; \
-               it may be missing",
+        rule: "a string, where the provider names it, a default or allowed roles; one of \
+               `allowed_roles`, where it has them; it may be missing",
         check: |claims, provider, out| {
-            let found = provider.role_claim.find(claims);
-            out.role = found.and_then(Json::as_str).map(str::to_owned);
-            let strict = provider.names_role_claim || provider.allowed_roles.is_some();
-            if let (Some(other), None, true) = (found, &out.role, strict)
-                && *other != Json::Null
-            {
-                return Err(wrong_type(provider.role_claim.text(), other, "a string"));
+            let path = &provider.role_claim;
+            let allowed = &provider.allowed_roles;
+            out.takes_role = provider.names_role_claim || provider.default_role.is_some();
+            let strict =
+                out.takes_role || allowed.is_some() || provider.allowed_roles_claim.is_some();
+            out.role = path.find(claims, |found| match found {
+                Some(Json::String(role)) => Ok(Some(role.to_string())),
+                Some(Json::Null) | None => Ok(None),
+                Some(other) if strict => Err(wrong_type(path.text(), other, "a string")),
+                Some(_) => Ok(None),
+            })?;
+            match (&out.role, allowed) {
+                (Some(role), Some(allowed)) if !allowed.contains(role) => {
+                    Err(role_not_allowed(role, allowed.iter().map(String::as_str)))
+                }
+                _ => Ok(()),
             }
-            if let (Some(role), Some(allowed)) = (&out.role, &provider.allowed_roles)
-                && !allowed.contains(role)
-            {
-                return Err(reject(Code::Claim, "role is not allowed").with_detail(format!(
-                    "The token's role is {}; allowed are {}.",
-                    quoted(role),
-                    quoted_list(allowed.iter().map(String::as_str))
-                )));
+        },
+    },
+    ClaimCheck {
+        claim: "the provider's `allowed_roles_claim`",
+        code: Code::Claim,
+        rule: "an array of strings, or a string that holds one, where present and not null; where the \
+               provider names it, the token's role is among them. Where the token names no role, the \
+               provider's `default_role` counts from here on",
+        check: |claims, provider, out| {
+            if let Some(path) = &provider.allowed_roles_claim {
+                path.find(claims, |found| {
+                    with_opened(found, |found| {
+                        let allowed = match found {
+                            None | Some(Json::Null) => Vec::new(),
+                            Some(value) => value.as_strings().ok_or_else(|| {
+                                wrong_type(path.text(), value, "an array of strings")
+                            })?,
+                        };
+                        match out.role.as_deref() {
+                            Some(role) if !allowed.contains(&role) => {
+                                Err(role_not_allowed(role, allowed))
+                            }
+                            _ => Ok(()),
+                        }
+                    })
+                })?;
+            }
+            if out.role.is_none() {
+                out.role.clone_from(&provider.default_role);
             }
             Ok(())
         },
     },
+    ClaimCheck {
+        claim: "the provider's `claims_namespace`",
+        code: Code::Claim,
+        rule: "an object, or a string that holds one, where the provider names it, present and not null; \
+               no two names in it are equal but for their case",
+        check: |claims, provider, out| {
+            let named = provider.claims_namespace.as_ref();
+            out.namespace = named.cloned();
+            if named.is_none() && NAMESPACES.iter().all(|name| claims.get(name).is_none()) {
+                return Ok(());
+            }
+            let path = namespace(named, claims);
+            path.find(claims, |found| {
+                with_object(found, |object| match (object, found) {
+                    (Some(object), _) => {
+                        let mut names: Vec<_> =
+                            object.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+                        names.sort_unstable();
+                        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+                            None => Ok(()),
+                            Some(pair) => Err(reject(Code::Claim, "claim is ambiguous")
+                                .with_detail(format!(
+                                    "In the claim {} the name {} stands twice, but for its case.",
+                                    quoted(path.text()),
+                                    quoted(&pair[0])
+                                ))),
+                        }
+                    }
+                    (None, Some(other)) if named.is_some() && *other != Json::Null => {
+                        Err(wrong_type(path.text(), other, "an object"))
+                    }
+                    _ => Ok(()),
+                })
+            })
+        },
+    },
 ];
+
+/// The claims in which Hasura's session variables are, where the provider does not say: that of its
+/// servers before, and that of its data delivery network.
+const NAMESPACES: [&str; 2] = ["https://hasura.io/jwt/claims", "claims.jwt.hasura.io"];
+
+/// Where Hasura's session variables are in these claims.
+fn namespace(named: Option<&ClaimPath>, claims: &Object<'_>) -> ClaimPath {
+    named.cloned().unwrap_or_else(|| {
+        let [first, second] = NAMESPACES;
+        let name = if claims.get(first).is_some() { first } else { second };
+        ClaimPath::name(name)
+    })
+}
+
+/// Shows `look` a value, or what a string holds as JSON.
+fn with_opened<T>(value: Option<&Json<'_>>, look: impl FnOnce(Option<&Json<'_>>) -> T) -> T {
+    match value {
+        Some(Json::String(text)) => match path::open(text) {
+            Some(inner) => look(Some(&inner)),
+            None => look(value),
+        },
+        _ => look(value),
+    }
+}
+
+/// The same for objects.
+fn with_object<T>(value: Option<&Json<'_>>, look: impl FnOnce(Option<&Object<'_>>) -> T) -> T {
+    with_opened(value, |value| look(value.and_then(Json::as_object)))
+}
+
+fn role_not_allowed<'r>(role: &str, allowed: impl IntoIterator<Item = &'r str>) -> Rejection {
+    reject(Code::Claim, "role is not allowed").with_detail(format!(
+        "The token's role is {}; allowed are {}.",
+        quoted(role),
+        quoted_list(allowed)
+    ))
+}
 
 impl Claims {
     /// Runs the table of checks over a claims set. `json` is the text that `claims` was read from.
@@ -342,15 +485,21 @@ impl Claims {
         kid: Option<String>,
         provider: &Provider,
     ) -> Result<Self, Rejection> {
+        let organization = claims.get(Self::ORGANIZATION).and_then(Json::as_object);
+        let organization_id = organization.and_then(|organization| organization.get("id"));
         let mut out = Self {
             json,
             provider: provider.name.clone(),
             kid,
             user_id: None,
             role: None,
+            takes_role: false,
+            namespace: None,
             sequence: None,
             registered: Registered {
                 email: claims.get("email").and_then(Json::as_str).map(str::to_owned),
+                has_organization: organization.is_some(),
+                organization_id: organization_id.and_then(Json::as_str).map(str::to_owned),
                 ..Registered::default()
             },
             leeway: provider.leeway,

@@ -20,7 +20,7 @@ pub use endpoint::Endpoint;
 pub use json::json_string;
 pub use jwk::{FetchedKeys, KeySet, UnusableKey};
 pub use jws::MAX_TOKEN_BYTES;
-pub use path::{ClaimPath, array_index};
+pub use path::{ClaimPath, array_index, opens};
 pub use provider::{
     KeySource, MAX_ROW_NAME_BYTES, PROVIDER_MEMBERS, Provider, ProviderMember, ROW_MEMBERS, Remote,
 };

@@ -45,14 +45,58 @@ impl ClaimPath {
         self.steps.iter().map(String::as_str)
     }
 
-    pub(crate) fn find<'c, 'a>(&self, claims: &'c Object<'a>) -> Option<&'c Json<'a>> {
-        let (first, rest) = self.steps.split_first()?;
-        rest.iter().try_fold(claims.get(first)?, |value, step| match value {
-            Json::Object(object) => object.get(step),
-            Json::Array(items) => items.get(array_index(step)?),
-            _ => None,
-        })
+    /// The path of the member `name` of what is at this path.
+    pub(crate) fn member(&self, name: &str) -> Self {
+        let mut path = self.clone();
+        path.steps.push(name.to_owned());
+        path
     }
+
+    /// Shows `look` what is at the path, if anything.
+    pub(crate) fn find<T>(
+        &self,
+        claims: &Object<'_>,
+        look: impl FnOnce(Option<&Json<'_>>) -> T,
+    ) -> T {
+        match self.steps.split_first() {
+            Some((first, rest)) => walk(claims.get(first), rest, look),
+            None => look(None),
+        }
+    }
+}
+
+fn walk<T>(
+    value: Option<&Json<'_>>,
+    steps: &[String],
+    look: impl FnOnce(Option<&Json<'_>>) -> T,
+) -> T {
+    let Some((step, rest)) = steps.split_first() else {
+        return look(value);
+    };
+    match value {
+        Some(Json::Object(object)) => walk(object.get(step), rest, look),
+        Some(Json::Array(items)) => {
+            walk(array_index(step).and_then(|index| items.get(index)), rest, look)
+        }
+        Some(Json::String(text)) => match open(text) {
+            Some(inner) => walk(Some(&inner), steps, look),
+            None => look(None),
+        },
+        _ => look(None),
+    }
+}
+
+/// The object or array that a string holds as JSON, as the claims of some providers do.
+pub(crate) fn open(text: &str) -> Option<Json<'_>> {
+    let value = Json::parse(text.as_bytes()).ok()?;
+    let container = matches!(value, Json::Object(_) | Json::Array(_));
+    (container && value.fits_jsonb().is_ok()).then_some(value)
+}
+
+/// Whether a path goes on within a string, because it holds an object or an array as JSON, as strict
+/// as a token's.
+pub fn opens(text: &str) -> bool {
+    open(text).is_some()
 }
 
 /// A reference token as an array index: decimal digits without a leading zero (RFC 6901 section
@@ -82,13 +126,17 @@ mod tests {
 
     #[test]
     fn names_and_pointers() {
-        let text = br#"{"a.b":1,"":2,"a":{"b/c":[10,{"~":"x"}],"0":3},"https://x/y":4}"#;
+        let text = br#"{"a.b":1,"":2,"a":{"b/c":[10,{"~":"x"}],"0":3},"https://x/y":4,
+            "s":"{\"a\":[7,{\"b\":8}],\"t\":\"[\\\"in\\\"]\"}","twice":"{\"a\":1,\"a\":2}",
+            "number":"1","nul":"[\"\\u0000\"]"}"#;
         let value = Json::parse(text).unwrap();
         let claims = value.as_object().unwrap();
         let find = |path: &str| {
-            ClaimPath::parse(path).unwrap().find(claims).map(|value| match value {
-                Json::Number(number) => number.text().to_owned(),
-                other => other.as_str().unwrap_or(other.type_name()).to_owned(),
+            ClaimPath::parse(path).unwrap().find(claims, |found| {
+                found.map(|value| match value {
+                    Json::Number(number) => number.text().to_owned(),
+                    other => other.as_str().unwrap_or(other.type_name()).to_owned(),
+                })
             })
         };
         for (path, found) in [
@@ -106,6 +154,14 @@ mod tests {
             ("https://x/y", Some("4")),
             ("/https:~1~1x~1y", Some("4")),
             ("missing", None),
+            ("/s/a/0", Some("7")),
+            ("/s/a/1/b", Some("8")),
+            ("/s/t/0", Some("in")),
+            ("/s/t", Some("[\"in\"]")),
+            ("/s/a/2", None),
+            ("/twice/a", None),
+            ("/number/0", None),
+            ("/nul/0", None),
         ] {
             assert_eq!(find(path).as_deref(), found, "{path:?}");
         }

@@ -37,7 +37,10 @@ pub struct Provider {
     pub(crate) user_id_claim: ClaimPath,
     pub(crate) role_claim: ClaimPath,
     pub(crate) names_role_claim: bool,
+    pub(crate) default_role: Option<String>,
     pub(crate) allowed_roles: Option<Vec<String>>,
+    pub(crate) allowed_roles_claim: Option<ClaimPath>,
+    pub(crate) claims_namespace: Option<ClaimPath>,
     pub(crate) monotonic_jti: bool,
     pub(crate) typ: Option<Vec<String>>,
     algorithms: Option<AlgorithmSet>,
@@ -97,7 +100,10 @@ struct Draft {
     required_claims: Option<Vec<String>>,
     user_id_claim: Option<ClaimPath>,
     role_claim: Option<ClaimPath>,
+    default_role: Option<String>,
     allowed_roles: Option<Vec<String>>,
+    allowed_roles_claim: Option<ClaimPath>,
+    claims_namespace: Option<ClaimPath>,
     monotonic_jti: Option<bool>,
     typ: Option<Vec<String>>,
     jwks_url: Option<Endpoint>,
@@ -109,7 +115,7 @@ struct Draft {
 }
 
 /// Every member that a provider document may have; any other is an error.
-pub const PROVIDER_MEMBERS: [ProviderMember; 13] = [
+pub const PROVIDER_MEMBERS: [ProviderMember; 16] = [
     ProviderMember {
         name: "name",
         meaning: "a string by which messages call the provider; the issuer without it",
@@ -188,13 +194,32 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 13] = [
     },
     ProviderMember {
         name: "role_claim",
-        meaning: "the claim that `auth.role()` returns, by name or JSON Pointer; `role` without it",
+        meaning: "the claim that names the database role that the session takes, by name or JSON \
+                  Pointer; without it the session keeps its own, and `auth.role()` returns `role`",
         read: |value, draft| set(&mut draft.role_claim, path(value)),
+    },
+    ProviderMember {
+        name: "default_role",
+        meaning: "the database role that the session takes where that claim is absent; without it its \
+                  own",
+        read: |value, draft| set(&mut draft.default_role, text(value)),
     },
     ProviderMember {
         name: "allowed_roles",
         meaning: "an array of the roles that a token may name; without it any",
         read: |value, draft| set(&mut draft.allowed_roles, texts(value)),
+    },
+    ProviderMember {
+        name: "allowed_roles_claim",
+        meaning: "the claim that lists the roles that the token may name, by name or JSON Pointer; \
+                  without it none needs to",
+        read: |value, draft| set(&mut draft.allowed_roles_claim, path(value)),
+    },
+    ProviderMember {
+        name: "claims_namespace",
+        meaning: "the claim in which `auth.session_variable()` looks, by name or JSON Pointer; without \
+                  it `https://hasura.io/jwt/claims`, or else `claims.jwt.hasura.io`",
+        read: |value, draft| set(&mut draft.claims_namespace, path(value)),
     },
     ProviderMember {
         name: "monotonic_jti",
@@ -492,7 +517,10 @@ impl Draft {
             names_role_claim: self.role_claim.is_some(),
             user_id_claim: claim(self.user_id_claim, "sub"),
             role_claim: claim(self.role_claim, "role"),
+            default_role: self.default_role,
             allowed_roles: self.allowed_roles,
+            allowed_roles_claim: self.allowed_roles_claim,
+            claims_namespace: self.claims_namespace,
             monotonic_jti: self.monotonic_jti.unwrap_or(false),
             typ: self.typ,
             algorithms: self.algorithms,

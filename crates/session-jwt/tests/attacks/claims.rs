@@ -592,6 +592,130 @@ fn the_role_is_an_allowed_string() {
     }
 }
 
+/// What a session takes as its role: where the provider names a claim or a default for it.
+#[test]
+fn the_role_to_take() {
+    let taken = |members: &Value, claims: &str| {
+        let claims = format!(r#"{{"exp":1700000300,{claims}}}"#);
+        let claims = accepted(&claims, verify(members, &claims, NOW).1);
+        (claims.database_role().map(str::to_owned), claims.role().map(str::to_owned))
+    };
+    let both = |role: &str| (Some(role.to_owned()), Some(role.to_owned()));
+    let role = r#""role":"a","x":{"r":"b"}"#;
+    assert_eq!(taken(&json!({}), role), (None, Some("a".to_owned())));
+    assert_eq!(taken(&json!({"allowed_roles": ["a"]}), role), (None, Some("a".to_owned())));
+    assert_eq!(taken(&json!({"role_claim": "role"}), role), both("a"));
+    assert_eq!(taken(&json!({"role_claim": "/x/r"}), role), both("b"));
+    assert_eq!(taken(&json!({"default_role": "c"}), role), both("a"));
+    assert_eq!(taken(&json!({"default_role": "c"}), r#""role":null"#), both("c"));
+    let by_default = json!({"role_claim": "/x/s", "default_role": "c", "allowed_roles": ["a"]});
+    assert_eq!(taken(&by_default, role), both("c"));
+    assert_eq!(taken(&json!({"role_claim": "/x/s"}), role), (None, None));
+    // A string that holds an object is gone through, once it is as strict as a token.
+    for (text, expected) in [
+        (r#"{\"r\":\"b\"}"#, Some("b")),
+        (r#"{\"r\":\"b\",\"r\":\"c\"}"#, None),
+        (r#"{\"r\":\"b\"} "#, Some("b")),
+        (r#"{\"r\":\"b\"}x"#, None),
+        ("b", None),
+    ] {
+        let claims = format!(r#""x":"{text}""#);
+        let (role, _) = taken(&json!({"role_claim": "/x/r"}), &claims);
+        assert_eq!(role.as_deref(), expected, "{text}");
+    }
+}
+
+/// The roles that a token lists bound the one that it names, but not the provider's default.
+#[test]
+fn the_role_is_among_those_of_the_token() {
+    const NOT_ALLOWED: Expected = Err(("28J09", "role is not allowed"));
+    check(
+        &json!({"role_claim": "r", "allowed_roles_claim": "/h/all", "default_role": "z"}),
+        &[
+            (r#"{"exp":1700000300,"r":"a","h":{"all":["b","a"]}}"#, OK),
+            (r#"{"exp":1700000300,"r":"a","h":{"all":"[\"a\"]"}}"#, OK),
+            (r#"{"exp":1700000300,"r":"a","h":"{\"all\":[\"a\"]}"}"#, OK),
+            (r#"{"exp":1700000300,"r":"c","h":{"all":["b","a"]}}"#, NOT_ALLOWED),
+            (r#"{"exp":1700000300,"r":"A","h":{"all":["b","a"]}}"#, NOT_ALLOWED),
+            (r#"{"exp":1700000300,"r":"a","h":{"all":[]}}"#, NOT_ALLOWED),
+            (r#"{"exp":1700000300,"r":"a","h":{"all":null}}"#, NOT_ALLOWED),
+            (r#"{"exp":1700000300,"r":"a","h":{}}"#, NOT_ALLOWED),
+            (r#"{"exp":1700000300,"r":"a"}"#, NOT_ALLOWED),
+            (r#"{"exp":1700000300,"h":{"all":["b"]}}"#, OK),
+            (r#"{"exp":1700000300}"#, OK),
+            (r#"{"exp":1700000300,"r":"a","h":{"all":"a"}}"#, WRONG_TYPE),
+            (r#"{"exp":1700000300,"r":"a","h":{"all":{"a":1}}}"#, WRONG_TYPE),
+            (r#"{"exp":1700000300,"r":"a","h":{"all":["a",1]}}"#, WRONG_TYPE),
+            (r#"{"exp":1700000300,"r":["a"],"h":{"all":["a"]}}"#, WRONG_TYPE),
+        ],
+    );
+    // Both lists hold.
+    check(
+        &json!({"allowed_roles": ["a"], "allowed_roles_claim": "all"}),
+        &[
+            (r#"{"exp":1700000300,"role":"a","all":["a","b"]}"#, OK),
+            (r#"{"exp":1700000300,"role":"b","all":["a","b"]}"#, NOT_ALLOWED),
+            (r#"{"exp":1700000300,"role":"a","all":["b"]}"#, NOT_ALLOWED),
+        ],
+    );
+}
+
+/// Hasura's session variables, wherever they are.
+#[test]
+fn session_variables() {
+    const AMBIGUOUS: Expected = Err(("28J09", "claim is ambiguous"));
+    let old = "https://hasura.io/jwt/claims";
+    for (members, claims) in [
+        (json!({}), format!(r#""{old}":{{"X-Hasura-Org-Id":"1"}}"#)),
+        (json!({}), format!(r#""{old}":"{{\"X-Hasura-Org-Id\":\"1\"}}""#)),
+        (json!({}), r#""claims.jwt.hasura.io":{"x-hasura-org-id":"1"}"#.to_owned()),
+        (json!({"claims_namespace": "h"}), r#""h":{"x-hasura-org-id":"1"}"#.to_owned()),
+        (json!({"claims_namespace": "/h/1"}), r#""h":[0,{"x-hasura-org-id":"1"}]"#.to_owned()),
+    ] {
+        let claims = format!(r#"{{"exp":1700000300,{claims}}}"#);
+        let claims = accepted(&claims, verify(&members, &claims, NOW).1);
+        for name in ["x-hasura-org-id", "X-HASURA-ORG-ID"] {
+            assert!(claims.session_variable(name).is_some(), "{members} {}", claims.json());
+        }
+        for name in ["x-hasura-org", "x-hasura-org-id ", "", "org-id"] {
+            assert!(claims.session_variable(name).is_none(), "{members} {}", claims.json());
+        }
+    }
+    // A provider's namespace takes the place of the usual ones; of those the first counts.
+    let claims = format!(
+        r#"{{"exp":1700000300,"{old}":{{"a":1}},"claims.jwt.hasura.io":{{"b":1}},"h":{{"c":1}}}}"#
+    );
+    let found = |members: Value| {
+        let claims = accepted(&claims, verify(&members, &claims, NOW).1);
+        ["a", "b", "c"].map(|name| claims.session_variable(name).is_some())
+    };
+    assert_eq!(found(json!({})), [true, false, false]);
+    assert_eq!(found(json!({"claims_namespace": "h"})), [false, false, true]);
+    assert_eq!(found(json!({"claims_namespace": "i"})), [false; 3]);
+    check(
+        &json!({}),
+        &[
+            (r#"{"exp":1700000300,"claims.jwt.hasura.io":{"a":1,"A":1}}"#, AMBIGUOUS),
+            (r#"{"exp":1700000300,"claims.jwt.hasura.io":"{\"a\":1,\"A\":1}"}"#, AMBIGUOUS),
+            (r#"{"exp":1700000300,"claims.jwt.hasura.io":[]}"#, OK),
+            (r#"{"exp":1700000300,"claims.jwt.hasura.io":"x"}"#, OK),
+            (r#"{"exp":1700000300,"h":{"a":1,"A":1}}"#, OK),
+        ],
+    );
+    check(
+        &json!({"claims_namespace": "h"}),
+        &[
+            (r#"{"exp":1700000300,"h":{"a":1,"b":1,"A":2}}"#, AMBIGUOUS),
+            (r#"{"exp":1700000300,"h":{"a":1,"b":1}}"#, OK),
+            (r#"{"exp":1700000300}"#, OK),
+            (r#"{"exp":1700000300,"h":null}"#, OK),
+            (r#"{"exp":1700000300,"h":[]}"#, WRONG_TYPE),
+            (r#"{"exp":1700000300,"h":"x"}"#, WRONG_TYPE),
+            (r#"{"exp":1700000300,"h":"[]"}"#, WRONG_TYPE),
+        ],
+    );
+}
+
 /// Claims that somebody else has verified are held to the same form.
 #[test]
 fn trusted_claims_have_the_same_form() {

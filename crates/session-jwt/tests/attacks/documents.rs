@@ -72,7 +72,7 @@ fn every_member_is_of_its_type() {
     let paths = [json!("x"), json!("a.b"), json!("https://x/y"), json!("/a/b~1c/~0/0"), json!("/")];
     let no_paths = [json!("/a~"), json!("/~2"), json!("/~x/y"), json!("/a/b~")];
     let not = |some: &[&[Value]]| some.concat();
-    let table: [(&str, Vec<Value>, Vec<Value>); 13] = [
+    let table: [(&str, Vec<Value>, Vec<Value>); 16] = [
         ("name", strings.to_vec(), not(&[&no_strings, &lists])),
         ("issuer", strings.to_vec(), not(&[&no_strings, &lists])),
         ("audience", not(&[&strings, &lists]), not(&[&no_lists, &[json!([])]])),
@@ -125,7 +125,10 @@ fn every_member_is_of_its_type() {
         ("required_claims", not(&[&lists, &[json!([])]]), not(&[&no_lists, &[json!("exp")]])),
         ("user_id_claim", paths.to_vec(), not(&[&no_strings, &lists, &no_paths])),
         ("role_claim", paths.to_vec(), not(&[&no_strings, &lists, &no_paths])),
+        ("default_role", strings.to_vec(), not(&[&no_strings, &lists])),
         ("allowed_roles", not(&[&lists, &[json!([])]]), not(&[&no_lists, &[json!("user")]])),
+        ("allowed_roles_claim", paths.to_vec(), not(&[&no_strings, &lists, &no_paths])),
+        ("claims_namespace", paths.to_vec(), not(&[&no_strings, &lists, &no_paths])),
         (
             "monotonic_jti",
             vec![json!(true), json!(false)],
