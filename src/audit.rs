@@ -19,6 +19,7 @@ pub(crate) fn accepted(claims: &Claims) {
             ("aud", (!audience.is_empty()).then_some(audience.as_str())),
             ("jti", claims.jti()),
             ("kid", claims.kid()),
+            ("role", claims.database_role()),
         ] {
             if let Some(value) = value {
                 // Writing to a String cannot fail.

@@ -75,6 +75,7 @@ sql_function!(
 
 /// `auth.init()`
 fn init(_: &Arguments) -> Outcome {
+    settings::check_locks()?;
     for provider in keyring::configured()?.providers() {
         for key in provider.keys().unusable() {
             error::warn(

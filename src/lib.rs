@@ -26,6 +26,8 @@ fn on_load() {
     // Not to be left half done by a cancelled statement.
     pg::hold_interrupts(|| {
         pg::secrets::guard();
+        pg::statement::watch(session::prepare, session::vouch);
+        pg::role::guard(settings::is_locked);
         settings::register();
         pg::table::on_change(keyring::table_changed);
         pg::on_transaction_end(|committed| {

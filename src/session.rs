@@ -19,9 +19,10 @@ use crate::pg::datum::{
 };
 use crate::pg::function::Answer;
 use crate::pg::guc::{self, ForeignAssignHook, ForeignVariable, Passed, Source, Standing};
+use crate::pg::role::{self, Role};
 use crate::pg::{self, BackendLocal, Timestamp, error, secrets};
 use crate::settings::{
-    IDENTITY_SCOPE, JWT, JWT_NAME, TOKEN_CACHE_SIZE, TRANSACTION_SCOPE, TRUST_REQUEST_CLAIMS,
+    self, IDENTITY_SCOPE, JWT, JWT_NAME, TOKEN_CACHE_SIZE, TRANSACTION_SCOPE, TRUST_REQUEST_CLAIMS,
 };
 
 /// The values that readers return.
@@ -398,6 +399,7 @@ pub(crate) fn end_transaction() {
     if ends_with_transaction(IDENTITY_SCOPE.get()) {
         end_identities(false);
     }
+    role::end_transaction();
     if let Ok(mut state) = STATE.try_borrow_mut()
         && let Some(state) = state.as_mut()
     {
@@ -464,13 +466,14 @@ pub(crate) fn resolved(value: Value) -> Result<Option<Reference>, Rejection> {
 pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection> {
     let generation = GENERATION.get() + 1;
     GENERATION.set(generation);
+    let passed = |mark| Passed { generation, mark, role: None };
     if token.is_empty() {
-        return Ok(Passed { generation, mark: None });
+        return Ok(passed(None));
     }
     match source {
         // What the leader has put before the token is there already.
-        Source::Worker => Ok(Passed { generation, mark: None }),
-        Source::Startup => Ok(Passed { generation, mark: Some(Standing::Pending) }),
+        Source::Worker => Ok(passed(None)),
+        Source::Startup => Ok(passed(Some(Standing::Pending))),
         Source::Stored | Source::Test => {
             let detail = "Whatever is stored for a database, a role or a function, all can read.";
             Err(Rejection::new(Code::Configuration, "a token cannot be stored in a setting")
@@ -483,7 +486,7 @@ pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection>
             "a token cannot be presented within a security-restricted operation",
         )),
         Source::Session if LOADING.get() || !pg::in_transaction() => {
-            Ok(Passed { generation, mark: Some(Standing::Pending) })
+            Ok(passed(Some(Standing::Pending)))
         }
         Source::Session => {
             secrets::conceal_statement();
@@ -493,14 +496,15 @@ pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection>
                     revoke();
                 }
             });
-            let identity = verified(token, generation).and_then(|identity| {
-                admit(&identity.claims)?;
-                Ok(identity)
+            let identity = settings::check_locks().and_then(|()| verified(token, generation));
+            let admitted = identity.and_then(|identity| {
+                let role = admit(&identity.claims)?;
+                Ok((identity, role))
             });
-            let identity = identity.inspect_err(audit::refused)?;
+            let (identity, role) = admitted.inspect_err(audit::refused)?;
             audit::accepted(&identity.claims);
             accepted.set(true);
-            Ok(Passed { generation, mark: Some(Standing::Admitted) })
+            Ok(Passed { role, ..passed(Some(Standing::Admitted)) })
         }
     }
 }
@@ -514,12 +518,19 @@ fn revoke() {
     forget();
 }
 
-/// The checks that belong to the moment at which a token is presented, and are not repeated.
-fn admit(claims: &Claims) -> Result<(), Rejection> {
+/// The checks that belong to the moment at which a token is presented, and are not repeated. Returns
+/// the role that the session is to take.
+fn admit(claims: &Claims) -> Result<Option<Role>, Rejection> {
     check_times(claims)?;
-    let Some(sequence) = claims.sequence() else {
-        return Ok(());
-    };
+    let role = claims.database_role().map(role::find).transpose()?;
+    if let Some(sequence) = claims.sequence() {
+        admit_sequence(claims, sequence)?;
+    }
+    Ok(role)
+}
+
+/// Refuses a `jti` that is not above the last one.
+fn admit_sequence(claims: &Claims, sequence: i64) -> Result<(), Rejection> {
     with_state(|state| {
         match state.last_jti.get(claims.provider()) {
             Some(last) if sequence <= *last => {
@@ -610,9 +621,32 @@ impl State {
     }
 }
 
+/// What is done before each statement is planned, outside of parallel workers: the token of the
+/// startup packet is looked at, for it may name a role. Where it is refused, readers say so.
+pub(crate) fn prepare() {
+    let pending = || JWT.with(|token| !token.is_empty()) && JWT.standing() == Standing::Pending;
+    if pending() && pg::in_transaction() {
+        let _ = resolve();
+    }
+    role::set(JWT.role());
+    role::settle_due();
+}
+
+/// Whether the session may go on in the role of its token: an expired one, or one that nobody
+/// vouches for any more, is as good as refused.
+pub(crate) fn vouch() -> Result<(), Rejection> {
+    if is_ready() {
+        return Ok(());
+    }
+    resolve()?;
+    let current = with_state(|state| state.current.clone());
+    role::confirm(current.as_ref().and_then(|identity| identity.claims.database_role()))
+}
+
 /// Finds out who the session is, for the current statement and as long as nothing changes.
 fn resolve() -> Result<(), Rejection> {
     forget();
+    settings::check_locks()?;
     let epoch = keyring::epoch();
     let token = JWT.with(|token| token.get(..=MAX_TOKEN_BYTES).unwrap_or(token).to_vec());
     if token.is_empty() {
@@ -623,7 +657,8 @@ fn resolve() -> Result<(), Rejection> {
         match standing {
             Standing::Admitted => {}
             _ if pg::is_parallel_worker() => admit_in_worker(&identity.claims)?,
-            _ => admit(&identity.claims)?,
+            // The role is taken before the next statement: this one was planned for another.
+            _ => JWT.set_role(admit(&identity.claims)?),
         }
         Ok(identity)
     });

@@ -65,6 +65,14 @@ pub(crate) static JWKS_CA_FILE: TextVariable = TextVariable::new();
 /// little earlier.
 pub(crate) static JWKS_TIMEOUT: IntVariable = IntVariable::new(5000);
 
+/// Login roles whose sessions change their role by a token alone.
+pub(crate) static LOCKED_ROLES: TextVariable = TextVariable::new();
+
+const LOCKED_ROLES_NAME: &CStr = c"pg_session_jwt.locked_roles";
+
+/// Whether the postmaster has loaded the library: else a client could change its role before.
+static PRELOADED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+
 const JWKS_TIMEOUTS: RangeInclusive<i32> = 100..=60_000;
 
 /// Defines every setting, the documents first: a token that was set before the library came is
@@ -102,9 +110,16 @@ pub(crate) fn register() {
             Privilege::Superuser,
             Unit::None,
         );
-        JWKS_CA_FILE.define_file(
+        JWKS_CA_FILE.define_in_files(
             c"pg_session_jwt.jwks_ca_file",
             c"File with certificates of further authorities for servers that keys are fetched from.",
+            None,
+        );
+        PRELOADED.set(pg::is_preloading());
+        LOCKED_ROLES.define_in_files(
+            LOCKED_ROLES_NAME,
+            c"Login roles whose sessions change their role by a token alone.",
+            guc::check_hook!(LOCKED_ROLES_NAME, |value: &[u8], _| check_names(value)),
         );
         JWKS_TIMEOUT.define(
             c"pg_session_jwt.jwks_timeout",
@@ -120,6 +135,42 @@ pub(crate) fn register() {
         );
         guc::reserve_prefix(c"pg_session_jwt");
     });
+}
+
+fn check_names(value: &[u8]) -> Result<(), Rejection> {
+    match guc::names(value) {
+        Some(_) => Ok(()),
+        None => Err(Rejection::new(Code::Configuration, "it is not a list of names")
+            .with_detail("Names are separated by commas, and quoted as in SQL.")),
+    }
+}
+
+/// Whether a login role's sessions change their role by a token alone: also where nobody knows.
+pub(crate) fn is_locked(login: Option<&[u8]>) -> bool {
+    if LOCKED_ROLES.is_lost() {
+        return true;
+    }
+    LOCKED_ROLES.with(|value| match (value, login) {
+        (b"", _) => false,
+        (_, None) => true,
+        (_, Some(login)) => {
+            guc::names(value).is_none_or(|names| names.iter().any(|name| name == login))
+        }
+    })
+}
+
+/// Refuses to know anybody where locks would not hold.
+pub(crate) fn check_locks() -> Result<(), Rejection> {
+    let holds = PRELOADED.get() || LOCKED_ROLES.with(<[u8]>::is_empty);
+    if holds && !LOCKED_ROLES.is_lost() {
+        return Ok(());
+    }
+    Err(Rejection::new(Code::Configuration, "locked roles are not locked")
+        .with_detail(
+            "pg_session_jwt.locked_roles has a value that was not taken over, or the library was \
+             loaded only after the session had begun.",
+        )
+        .with_hint("Add pg_session_jwt to shared_preload_libraries, and name roles as SQL does."))
 }
 
 /// A setting that decides whom to trust, by a text that says a `T`.
@@ -203,12 +254,11 @@ impl<T> Document<T> {
     }
 
     fn define(&'static self, description: &'static CStr, hooks: guc::DocumentHooks) {
-        let was_set = guc::foreign(self.name, |_| ()).is_some();
         self.text.define_document(self.name, description, hooks);
         // A value that was refused for what it is can be mended; one that was not even looked at,
         // for the client put its own in its place, cannot be had back.
         let refused = self.refused.borrow().is_some();
-        self.lost.set(was_set && self.text.is_null() && !refused);
+        self.lost.set(self.text.is_lost() && !refused);
     }
 
     /// The check hook. Whom to trust is decided outside of sessions; not even a superuser's

@@ -130,6 +130,11 @@ fn in_server_encoding<T>(text: &str, build: impl Fn(&[u8]) -> T) -> Result<T, Un
     .execute()
 }
 
+/// A text in the database's encoding; None where that lacks a character.
+pub(crate) fn to_server_encoding(text: &str) -> Option<CString> {
+    in_server_encoding(text, |bytes| CString::new(bytes).ok()).ok()?
+}
+
 /// A UUID in the forms that Postgres' `uuid` accepts: 32 hexadecimal digits, a hyphen after any
 /// group of four, braces around it all.
 pub(crate) fn parse_uuid(text: &str) -> Option<[u8; 16]> {

@@ -150,8 +150,8 @@ pub(crate) fn log(message: &str) {
     .send();
 }
 
-/// Tells Postgres why a check hook refuses a token.
-pub(crate) fn refuse_token(rejection: &Rejection) {
+/// Tells Postgres why a check hook refuses a value, in our own words.
+pub(crate) fn refuse(rejection: &Rejection) {
     refuse_value(rejection.message(), rejection.code(), rejection.detail(), rejection.hint());
 }
 

@@ -17,7 +17,7 @@ pub(crate) fn guarded<T>(body: impl FnOnce() -> T) -> T {
 
 /// The same for code that refuses: the refusal is raised with its own SQLSTATE.
 #[inline(never)]
-fn guarded_result<T>(body: impl FnOnce() -> Result<T, Rejection>) -> T {
+pub(super) fn guarded_result<T>(body: impl FnOnce() -> Result<T, Rejection>) -> T {
     match guarded(body) {
         Ok(value) => value,
         // Nothing else is alive in this frame.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use pgrx::pg_sys;
 use session_jwt::{Code, Rejection};
 
-use super::{BackendLocal, error, function};
+use super::{BackendLocal, error, function, role};
 
 /// Where a new value comes from, as far as our hooks care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +114,11 @@ impl Loss {
 pub(crate) struct IntVariable(BackendLocal<Cell<c_int>>);
 
 /// The memory of a text setting.
-pub(crate) struct TextVariable(BackendLocal<Cell<*mut c_char>>);
+pub(crate) struct TextVariable {
+    text: BackendLocal<Cell<*mut c_char>>,
+    /// Whether there was a value before the library was loaded.
+    was_set: BackendLocal<Cell<bool>>,
+}
 
 impl<T: Copy> Variable<T> {
     pub(crate) const fn new(value: T) -> Self {
@@ -248,12 +252,21 @@ pub(crate) type DocumentHooks = (pg_sys::GucStringCheckHook, pg_sys::GucStringAs
 
 impl TextVariable {
     pub(crate) const fn new() -> Self {
-        Self(BackendLocal::new(Cell::new(std::ptr::null_mut())))
+        Self {
+            text: BackendLocal::new(Cell::new(std::ptr::null_mut())),
+            was_set: BackendLocal::new(Cell::new(false)),
+        }
+    }
+
+    /// Whether a value that was there before the library was loaded was not taken over, and no other
+    /// has come since.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.was_set.get() && self.is_null()
     }
 
     /// Lends the value; empty where there is none. `body` must not change the setting.
     pub(crate) fn with<T>(&self, body: impl FnOnce(&[u8]) -> T) -> T {
-        let value = self.0.get();
+        let value = self.text.get();
         if value.is_null() {
             return body(b"");
         }
@@ -263,7 +276,7 @@ impl TextVariable {
 
     /// Whether the setting has its built-in default.
     pub(crate) fn is_null(&self) -> bool {
-        self.0.get().is_null()
+        self.text.get().is_null()
     }
 
     /// The value as the path of a file.
@@ -272,9 +285,14 @@ impl TextVariable {
         self.with(|path| (!path.is_empty()).then(|| OsStr::from_bytes(path).into()))
     }
 
-    /// Defines a setting for configuration files alone, whose value is a file's path.
-    pub(crate) fn define_file(&'static self, name: &'static CStr, description: &'static CStr) {
-        self.define(name, description, pg_sys::GucContext::PGC_SIGHUP, (None, None));
+    /// Defines a setting for configuration files alone.
+    pub(crate) fn define_in_files(
+        &'static self,
+        name: &'static CStr,
+        description: &'static CStr,
+        check: pg_sys::GucStringCheckHook,
+    ) {
+        self.define(name, description, pg_sys::GucContext::PGC_SIGHUP, (check, None));
     }
 
     pub(crate) fn define_document(
@@ -294,13 +312,14 @@ impl TextVariable {
         (check, assign): DocumentHooks,
     ) {
         let privilege = Privilege::SuperuserHidden;
+        self.was_set.set(foreign(name, |_| ()).is_some());
         // SAFETY: as for a boolean.
         unsafe {
             pg_sys::DefineCustomStringVariable(
                 name.as_ptr(),
                 description.as_ptr(),
                 std::ptr::null(),
-                self.0.as_ptr(),
+                self.text.as_ptr(),
                 std::ptr::null(),
                 context,
                 privilege.flags(),
@@ -323,7 +342,7 @@ fn wipe(value: *mut c_char) {
 }
 
 /// What Postgres itself keeps of a text setting; None where there is none of that name.
-fn record(name: &CStr) -> Option<&'static mut pg_sys::config_string> {
+pub(super) fn record(name: &CStr) -> Option<&'static mut pg_sys::config_string> {
     place_of(name).map(|(record, _)| record)
 }
 
@@ -350,7 +369,10 @@ fn place_of(name: &CStr) -> Option<(&'static mut pg_sys::config_string, usize)> 
 /// Visits every value that a text setting has or may come to have again without being given one:
 /// the current one, the one of `RESET`, those that ends of (sub)transactions bring back. Each with
 /// what a check hook has left.
-fn visit_values(record: &pg_sys::config_string, mut visit: impl FnMut(*mut c_char, *mut c_void)) {
+pub(super) fn visit_values(
+    record: &pg_sys::config_string,
+    mut visit: impl FnMut(*mut c_char, *mut c_void),
+) {
     // SAFETY: the record is Postgres', and so is its stack; a text setting's values are pointers
     // to text. `masked` is a value in one state of the stack only.
     unsafe {
@@ -364,6 +386,24 @@ fn visit_values(record: &pg_sys::config_string, mut visit: impl FnMut(*mut c_cha
             }
             level = entry.prev;
         }
+    }
+}
+
+/// The names in a text that lists them as SQL does, separated by commas; None where it does not.
+pub(crate) fn names(text: &[u8]) -> Option<Vec<Vec<u8>>> {
+    // SAFETY: the text is copied, for it is changed; the list is of C strings in the copy.
+    unsafe {
+        let copy = pg_sys::pnstrdup(text.as_ptr().cast(), text.len());
+        let mut list = std::ptr::null_mut();
+        if !pg_sys::SplitIdentifierString(copy, b',' as c_char, &mut list) {
+            return None;
+        }
+        let Some(list) = list.as_ref() else {
+            return Some(Vec::new());
+        };
+        let count = usize::try_from(list.length).unwrap_or(0);
+        let names = std::slice::from_raw_parts(list.elements, count).iter();
+        Some(names.map(|name| CStr::from_ptr(name.ptr_value.cast()).to_bytes().to_vec()).collect())
     }
 }
 
@@ -510,6 +550,8 @@ pub(crate) unsafe fn check<T>(
 struct Presentation {
     /// Counts the values that this backend has been given.
     generation: u64,
+    /// The role that the token has the session take.
+    role: Option<role::Role>,
 }
 
 /// What has come of the checks that belong to a token's presentation, such as `nbf`. It stands
@@ -531,6 +573,8 @@ pub(crate) struct Passed {
     pub(crate) generation: u64,
     /// What to put before a token; None where there is none, or a mark already.
     pub(crate) mark: Option<Standing>,
+    /// The role that the token has the session take.
+    pub(crate) role: Option<role::Role>,
 }
 
 /// The setting that holds the token.
@@ -570,7 +614,7 @@ impl TokenVariable {
             return;
         }
         // SAFETY: the text has a first byte, and is a heap copy of Postgres' (see `wipe`).
-        unsafe { self.text.0.get().write(standing as c_char) };
+        unsafe { self.text.text.get().write(standing as c_char) };
         if standing == Standing::Refused {
             self.revoke_below(self.generation());
         }
@@ -582,7 +626,29 @@ impl TokenVariable {
     pub(crate) fn revoke_below(&self, generation: u64) {
         self.revoked_below.set(self.revoked_below.get().max(generation));
         if self.generation() < generation {
-            wipe(self.text.0.get());
+            wipe(self.text.text.get());
+            role::set(None);
+        }
+    }
+
+    /// The role that the token in force has the session take.
+    pub(crate) fn role(&self) -> Option<role::Role> {
+        let role = self.presented_role();
+        role.filter(|_| self.with(|token| !token.is_empty()))
+    }
+
+    /// The same, whatever the text is.
+    fn presented_role(&self) -> Option<role::Role> {
+        // SAFETY: as for `generation`.
+        unsafe { self.presentation.get().as_ref() }.and_then(|current| current.role)
+    }
+
+    /// Notes the role of a token that was looked at after its presentation. It is put in force by
+    /// whoever knows the moment.
+    pub(crate) fn set_role(&self, role: Option<role::Role>) {
+        // SAFETY: as for `generation`; nobody has a reference to it.
+        if let Some(current) = unsafe { self.presentation.get().as_mut() } {
+            current.role = role;
         }
     }
 
@@ -605,8 +671,8 @@ impl TokenVariable {
         live
     }
 
-    /// What the assign hook does. It may run during a rollback and must not fail. Returns whether
-    /// there is a token now.
+    /// What the assign hook does, the token's role included. It may run during a rollback and must
+    /// not fail. Returns whether there is a token now.
     ///
     /// # Safety
     /// Postgres makes the call, with the value and the memory that a check hook left.
@@ -620,7 +686,9 @@ impl TokenVariable {
             {
                 wipe(value.cast_mut());
             }
-            !value.is_null() && value.read() != 0
+            let is_there = !value.is_null() && value.read() != 0;
+            role::set(self.presented_role().filter(|_| is_there));
+            is_there
         }
     }
 
@@ -638,7 +706,7 @@ impl TokenVariable {
                 name.as_ptr(),
                 description.as_ptr(),
                 std::ptr::null(),
-                self.text.0.as_ptr(),
+                self.text.text.as_ptr(),
                 std::ptr::null(),
                 pg_sys::GucContext::PGC_USERSET,
                 flags as c_int,
@@ -650,25 +718,34 @@ impl TokenVariable {
     }
 }
 
-/// The hooks of the document `$document`, which is a `settings::Document`.
-macro_rules! document_hooks {
-    ($document:expr) => {{
+/// The check hook of the text setting `$name`, by safe code.
+macro_rules! check_hook {
+    ($name:expr, $check:expr) => {{
         #[allow(unsafe_code)]
         unsafe extern "C-unwind" fn check(
             new_value: *mut *mut std::ffi::c_char,
             _extra: *mut *mut std::ffi::c_void,
             source: ::pgrx::pg_sys::GucSource::Type,
         ) -> bool {
-            let check = |value: &[u8], source| $document.check(value, source);
-            let explain =
-                |rejection: &_| $crate::pg::error::refuse_setting($document.name, rejection);
+            let explain = |rejection: &_| $crate::pg::error::refuse_setting($name, rejection);
             // SAFETY: Postgres calls this as the check hook it is.
-            unsafe { $crate::pg::guc::check(new_value, source, check, explain) }.is_some()
+            unsafe { $crate::pg::guc::check(new_value, source, $check, explain) }.is_some()
         }
+        Some(check as _)
+    }};
+}
+pub(crate) use check_hook;
+
+/// The hooks of the document `$document`, which is a `settings::Document`.
+macro_rules! document_hooks {
+    ($document:expr) => {{
         extern "C-unwind" fn assign(value: *const std::ffi::c_char, _: *mut std::ffi::c_void) {
             $document.assign(value.is_null());
         }
-        (Some(check as _), Some(assign as _))
+        let check = $crate::pg::guc::check_hook!($document.name, |value: &[u8], source| {
+            $document.check(value, source)
+        });
+        (check, Some(assign as _))
     }};
 }
 pub(crate) use document_hooks;
@@ -685,7 +762,7 @@ macro_rules! token_hooks {
         ) -> bool {
             // SAFETY: Postgres calls this as the check hook it is.
             unsafe {
-                $crate::pg::guc::check(new_value, source, $check, $crate::pg::error::refuse_token)
+                $crate::pg::guc::check(new_value, source, $check, $crate::pg::error::refuse)
                     .is_some_and(|passed| $crate::pg::guc::keep(passed, new_value, extra))
             }
         }
@@ -752,13 +829,13 @@ pub(crate) unsafe fn keep(
             }
         };
         if presentation.is_null() || (marked.is_null() && passed.mark.is_some()) {
-            error::refuse_token(&Rejection::new(Code::Configuration, "out of memory"));
+            error::refuse(&Rejection::new(Code::Configuration, "out of memory"));
             return false;
         }
         if passed.mark.is_some() {
             free(new_value.replace(marked).cast());
         }
-        presentation.write(Presentation { generation: passed.generation });
+        presentation.write(Presentation { generation: passed.generation, role: passed.role });
         extra.write(presentation.cast());
         true
     }

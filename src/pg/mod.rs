@@ -10,7 +10,9 @@ pub(crate) mod datum;
 pub(crate) mod error;
 pub(crate) mod function;
 pub(crate) mod guc;
+pub(crate) mod role;
 pub(crate) mod secrets;
+pub(crate) mod statement;
 pub(crate) mod table;
 pub(crate) mod worker;
 
@@ -137,6 +139,12 @@ pub(crate) fn hold_interrupts<T>(body: impl FnOnce() -> T) -> T {
 pub(crate) fn within_portal() -> bool {
     // SAFETY: it reads a static variable.
     unsafe { !pg_sys::ActivePortal.is_null() }
+}
+
+/// Whether the postmaster is loading the library, and every session will have it from its start.
+pub(crate) fn is_preloading() -> bool {
+    // SAFETY: it reads a static variable.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
 }
 
 /// Whether a client's statement is under way, so that the library was not there before it.

@@ -12,19 +12,12 @@ use pgrx::pg_sys;
 
 use super::BackendLocal;
 use super::error::{self, packed};
-use super::function::guarded;
 
 /// The message of the last value that a check hook refused, until it has been logged. Postgres
 /// raises it, so it cannot be told there that the statement is to stay out of the log.
 static REFUSED: BackendLocal<RefCell<Option<CString>>> = BackendLocal::new(RefCell::new(None));
 
 static NEXT_LOG_HOOK: BackendLocal<Cell<pg_sys::emit_log_hook_type>> =
-    BackendLocal::new(Cell::new(None));
-
-static NEXT_UTILITY_HOOK: BackendLocal<Cell<pg_sys::ProcessUtility_hook_type>> =
-    BackendLocal::new(Cell::new(None));
-
-static NEXT_EXECUTOR_HOOK: BackendLocal<Cell<pg_sys::ExecutorStart_hook_type>> =
     BackendLocal::new(Cell::new(None));
 
 /// Takes note of the message with which Postgres is going to refuse a value.
@@ -38,10 +31,6 @@ pub(crate) fn guard() {
     unsafe {
         NEXT_LOG_HOOK.set(pg_sys::emit_log_hook);
         pg_sys::emit_log_hook = Some(at_log);
-        NEXT_UTILITY_HOOK.set(pg_sys::ProcessUtility_hook);
-        pg_sys::ProcessUtility_hook = Some(at_utility);
-        NEXT_EXECUTOR_HOOK.set(pg_sys::ExecutorStart_hook);
-        pg_sys::ExecutorStart_hook = Some(at_start);
     }
 }
 
@@ -122,74 +111,24 @@ unsafe extern "C-unwind" fn at_log(report: *mut pg_sys::ErrorData) {
     }
 }
 
-unsafe extern "C-unwind" {
-    // By hand, without `pgrx`'s guard, which would replace the SQLSTATE of an error of ours.
-    fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
-    fn standard_ProcessUtility(
-        statement: *mut pg_sys::PlannedStmt,
-        text: *const c_char,
-        read_only_tree: bool,
-        context: pg_sys::ProcessUtilityContext::Type,
-        parameters: pg_sys::ParamListInfo,
-        environment: *mut pg_sys::QueryEnvironment,
-        destination: *mut pg_sys::DestReceiver,
-        completion: *mut pg_sys::QueryCompletion,
-    );
-}
-
-/// Begins a plan. A parallel worker has just shown its leader's statement as the client sent it; others
-/// look whether providers have changed, which has no hook of its own.
-unsafe extern "C-unwind" fn at_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
-    if super::is_parallel_worker() {
-        guarded(conceal_statement);
-    } else {
-        super::table::look_for_changes();
-    }
-    // SAFETY: the arguments are Postgres' own. This frame owns nothing, for errors pass through it.
-    unsafe { NEXT_EXECUTOR_HOOK.get().unwrap_or(standard_ExecutorStart)(query, flags) }
-}
-
-/// Runs a utility statement, such as `SET` and `DO`, with its text as others may see it: those that
-/// keep statements, and come after us. What is done is in the parse tree, and places in the text
-/// stay where they are. It looks for changed providers, too.
-unsafe extern "C-unwind" fn at_utility(
-    statement: *mut pg_sys::PlannedStmt,
-    text: *const c_char,
-    read_only_tree: bool,
-    context: pg_sys::ProcessUtilityContext::Type,
-    parameters: pg_sys::ParamListInfo,
-    environment: *mut pg_sys::QueryEnvironment,
-    destination: *mut pg_sys::DestReceiver,
-    completion: *mut pg_sys::QueryCompletion,
-) {
-    // SAFETY: the text is a C string; a copy in the current memory context, which is the portal's,
-    // lives as long as the statement, and what outlives that has always had to copy its text. This
-    // frame owns nothing, for errors pass through it.
+/// The text of a statement as others may see it: a copy in the current memory context, which is the
+/// portal's and lives as long as the statement, where there is anything to conceal.
+///
+/// # Safety
+/// It is a C string.
+pub(super) unsafe fn concealed(text: *const c_char) -> *const c_char {
+    // SAFETY: the caller's. What outlives the copy has always had to copy the text.
     unsafe {
-        let text = guarded(|| {
-            super::table::look_for_changes();
-            if !has_secrets(text) {
-                return text;
-            }
-            conceal_statement();
-            // In Postgres' memory, which says so where there is none left.
-            let size = CStr::from_ptr(text).to_bytes_with_nul().len();
-            let copy = pg_sys::MemoryContextAllocHuge(pg_sys::CurrentMemoryContext, size);
-            copy.copy_from_nonoverlapping(text.cast(), size);
-            session_jwt::conceal(std::slice::from_raw_parts_mut(copy.cast(), size - 1));
-            copy.cast_const().cast()
-        });
-        let next = NEXT_UTILITY_HOOK.get().unwrap_or(standard_ProcessUtility);
-        next(
-            statement,
-            text,
-            read_only_tree,
-            context,
-            parameters,
-            environment,
-            destination,
-            completion,
-        );
+        if !has_secrets(text) {
+            return text;
+        }
+        conceal_statement();
+        // In Postgres' memory, which says so where there is none left.
+        let size = CStr::from_ptr(text).to_bytes_with_nul().len();
+        let copy = pg_sys::MemoryContextAllocHuge(pg_sys::CurrentMemoryContext, size);
+        copy.copy_from_nonoverlapping(text.cast(), size);
+        session_jwt::conceal(std::slice::from_raw_parts_mut(copy.cast(), size - 1));
+        copy.cast_const().cast()
     }
 }
 

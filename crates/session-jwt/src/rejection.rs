@@ -28,6 +28,8 @@ pub enum Code {
     Algorithm,
     /// A provider's keys could not be fetched when an administrator wanted it.
     Fetching,
+    /// The session may not change its role but by a token.
+    Locked,
     /// No provider has the name that an administrator gave.
     NoProvider,
     /// A key, a provider or a setting is wrong.
@@ -36,7 +38,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the SQLSTATEs.
-    pub const ALL: [Code; 13] = [
+    pub const ALL: [Code; 14] = [
         Code::Malformed,
         Code::NoKey,
         Code::Signature,
@@ -49,12 +51,13 @@ impl Code {
         Code::Algorithm,
         Code::Fetching,
         Code::Configuration,
+        Code::Locked,
         Code::NoProvider,
     ];
 
     /// The five characters of the SQLSTATE: class 28 (invalid authorization specification) with
-    /// implementation-defined subclasses, and Postgres' own `22023` (invalid parameter value) and
-    /// `42704` (undefined object).
+    /// implementation-defined subclasses, and Postgres' own `22023` (invalid parameter value),
+    /// `42501` (insufficient privilege) and `42704` (undefined object).
     pub const fn sqlstate(self) -> &'static str {
         self.describe().0
     }
@@ -77,6 +80,7 @@ impl Code {
             Code::Claim => ("28J09", "a claim is missing, of the wrong type, or not allowed"),
             Code::Algorithm => ("28J10", "algorithm not allowed"),
             Code::Fetching => ("28J11", "keys could not be fetched"),
+            Code::Locked => ("42501", "the session's role is locked"),
             Code::NoProvider => ("42704", "no provider of that name"),
             Code::Configuration => ("22023", "a key, a provider or a setting is wrong"),
         }

@@ -1,0 +1,739 @@
+//! Database roles by token: a session takes the role that its token names, for as long as the token is
+//! in force, and locked sessions change it in no other way.
+
+use std::time::{Duration, Instant};
+
+use harness::{Cluster, Connection, Preload, Wire, now, present, run, sqlstate, text, user};
+use mint::{Algorithm, Key};
+use postgres::Client;
+use serde_json::{Value, json};
+
+/// A cluster whose roles `editor` and `reader` the login roles `app` and `locked` may take.
+struct Fixture {
+    cluster: Cluster,
+    key: Key,
+}
+
+const ROLES: &str = "
+    ALTER ROLE app NOINHERIT;
+    CREATE ROLE locked LOGIN NOINHERIT;
+    CREATE ROLE \"Locked too\" LOGIN NOINHERIT;
+    CREATE ROLE editor; CREATE ROLE reader; CREATE ROLE stranger;
+    CREATE ROLE boss SUPERUSER;
+    GRANT editor, reader, boss TO app, locked, \"Locked too\";
+    CREATE TABLE notes (note text);
+    INSERT INTO notes VALUES ('public'), ('secret');
+    ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY edit ON notes TO editor USING (true);
+    CREATE POLICY read ON notes FOR SELECT TO reader USING (note = 'public');
+    GRANT ALL ON notes TO editor; GRANT SELECT ON notes TO reader;
+    GRANT CREATE ON SCHEMA public TO PUBLIC;
+";
+
+impl Fixture {
+    fn start(preload: Preload, settings: &[(&str, &str)]) -> Self {
+        let key = Key::generate(Algorithm::ES256);
+        let keys = key.public_jwk();
+        let providers = json!([
+            {"name": "plain", "jwks": keys, "role_claim": "role", "leeway": 0},
+            {"issuer": "bounded", "jwks": keys, "role_claim": "/app/role",
+             "allowed_roles": ["reader"], "default_role": "reader"},
+            {"issuer": "listed", "jwks": keys, "role_claim": "role",
+             "allowed_roles_claim": "roles"},
+            {"issuer": "by default", "jwks": keys, "default_role": "boss"},
+            {"issuer": "without", "jwks": keys},
+        ])
+        .to_string();
+        let mut all = vec![("pg_session_jwt.providers", providers.as_str())];
+        all.extend_from_slice(settings);
+        let cluster = Cluster::start(preload, &all);
+        run(&mut cluster.admin(), ROLES);
+        Self { cluster, key }
+    }
+
+    fn app(&self) -> Connection {
+        self.cluster.as_role("app")
+    }
+
+    fn client(&self) -> Client {
+        self.app().client()
+    }
+
+    /// A token with these claims, for ten minutes.
+    fn sign(&self, mut claims: Value) -> String {
+        let members = claims.as_object_mut().unwrap();
+        members.entry("exp").or_insert_with(|| (now() + 600).into());
+        members.entry("sub").or_insert_with(|| "alice".into());
+        self.key.sign(&claims)
+    }
+
+    /// One that names this role.
+    fn token(&self, role: &str) -> String {
+        self.sign(json!({"role": role}))
+    }
+}
+
+/// The role in force, which the setting `role` shows as well, if any is.
+fn role(client: &mut Client) -> String {
+    let row = client
+        .query_one("SELECT current_user::text, current_setting('role'), session_user::text", &[])
+        .unwrap();
+    let (user, setting, login): (String, String, String) = (row.get(0), row.get(1), row.get(2));
+    assert!(setting == user || setting == "none" && user == login, "{setting} {user} {login}");
+    user
+}
+
+/// The notes that the session sees.
+fn notes(client: &mut Client) -> Result<i64, String> {
+    match client.query_one("SELECT count(*) FROM notes", &[]) {
+        Ok(row) => Ok(row.get(0)),
+        Err(error) => Err(error.code().map(|code| code.code().to_owned()).unwrap_or_default()),
+    }
+}
+
+#[test]
+fn the_role_comes_and_goes_with_the_token() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    let (editor, reader) = (fixture.token("editor"), fixture.token("reader"));
+    let nobody = fixture.sign(json!({}));
+    let mut client = fixture.client();
+    assert_eq!(notes(&mut client), Err("42501".to_owned()));
+
+    // For the session.
+    assert_eq!(present(&mut client, &editor), "00000");
+    assert_eq!((role(&mut client), notes(&mut client)), ("editor".to_owned(), Ok(2)));
+    assert_eq!(present(&mut client, &reader), "00000");
+    assert_eq!((role(&mut client), notes(&mut client)), ("reader".to_owned(), Ok(1)));
+    assert_eq!(present(&mut client, &nobody), "00000");
+    assert_eq!(role(&mut client), "app");
+    assert_eq!(user(&mut client).as_deref(), Some("alice"));
+
+    // Whatever takes the token away takes the role.
+    for way in [
+        "SELECT auth.jwt_session_init(NULL)",
+        "SELECT auth.jwt_session_init('')",
+        "RESET pg_session_jwt.jwt",
+        "SET pg_session_jwt.jwt = ''",
+        "RESET ALL",
+        "DISCARD ALL",
+    ] {
+        assert_eq!(present(&mut client, &editor), "00000");
+        assert_eq!(role(&mut client), "editor");
+        run(&mut client, way);
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{way}");
+        assert_eq!(notes(&mut client), Err("42501".to_owned()), "{way}");
+    }
+
+    // For the transaction, over a session's and over none.
+    for before in [None, Some(&reader)] {
+        let outside = before.map_or("app", |_| "reader");
+        if let Some(token) = before {
+            assert_eq!(present(&mut client, token), "00000");
+        }
+        let ways = [
+            format!("SELECT auth.jwt_session_init('{editor}', true)"),
+            format!("SET LOCAL pg_session_jwt.jwt = '{editor}'"),
+            format!("SELECT set_config('pg_session_jwt.jwt', '{editor}', true)"),
+            // As the session's, but rolled back.
+            format!("SELECT auth.jwt_session_init('{editor}')"),
+            format!("SET pg_session_jwt.jwt = '{editor}'"),
+        ];
+        for (place, way) in ways.iter().enumerate() {
+            for end in ["COMMIT", "ROLLBACK"] {
+                if place > 2 && end == "COMMIT" {
+                    continue;
+                }
+                run(&mut client, "BEGIN");
+                run(&mut client, way);
+                assert_eq!(role(&mut client), "editor", "{way}");
+                run(&mut client, "SAVEPOINT s");
+                assert_eq!(present(&mut client, &nobody), "00000");
+                assert_eq!(role(&mut client), "app");
+                run(&mut client, "SAVEPOINT t");
+                assert_eq!(present(&mut client, &reader), "00000");
+                run(&mut client, "RELEASE t");
+                assert_eq!(role(&mut client), "reader");
+                run(&mut client, "ROLLBACK TO s");
+                assert_eq!(role(&mut client), "editor", "{way}, ROLLBACK TO");
+                run(&mut client, end);
+                assert_eq!(role(&mut client), outside, "{way}, {end}");
+            }
+        }
+        // An error ends it as well.
+        run(&mut client, "BEGIN");
+        run(&mut client, &ways[0]);
+        assert_eq!(sqlstate(client.batch_execute("SELECT 1/0")), "22012");
+        run(&mut client, "ROLLBACK");
+        assert_eq!(role(&mut client), outside);
+    }
+
+    // Clearing it is undone by a rollback, and by the end of a transaction where it was local.
+    for (way, end) in [
+        ("SELECT auth.jwt_session_init(NULL)", "ROLLBACK"),
+        ("SELECT auth.jwt_session_init(NULL, true)", "COMMIT"),
+        ("DISCARD PLANS; RESET pg_session_jwt.jwt", "ROLLBACK"),
+    ] {
+        assert_eq!(present(&mut client, &editor), "00000");
+        run(&mut client, &format!("BEGIN; {way}"));
+        assert_eq!(role(&mut client), "app", "{way}");
+        run(&mut client, end);
+        assert_eq!((role(&mut client), notes(&mut client)), ("editor".to_owned(), Ok(2)), "{way}");
+    }
+}
+
+#[test]
+fn the_role_is_one_that_the_session_may_take() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    let good = fixture.token("editor");
+    let mut client = fixture.client();
+    for (claims, code) in [
+        (json!({"role": "stranger"}), "28J09"),
+        (json!({"role": "nobody"}), "28J09"),
+        (json!({"role": "none"}), "28J09"),
+        (json!({"role": "NONE"}), "28J09"),
+        (json!({"role": "public"}), "28J09"),
+        (json!({"role": ""}), "28J09"),
+        (json!({"role": "Editor"}), "28J09"),
+        (json!({"role": "\"editor\""}), "28J09"),
+        (json!({"role": "editor; RESET ROLE"}), "28J09"),
+        (json!({"role": format!("editor{}", " ".repeat(80))}), "28J09"),
+        (json!({"role": "ed\u{1f5}tor"}), "28J09"),
+        (json!({"role": ["editor"]}), "28J09"),
+        (json!({"role": "boss"}), "28J09"),
+        (json!({"role": "postgres"}), "28J09"),
+        (json!({"role": "pg_read_all_data"}), "28J09"),
+        (json!({"iss": "by default"}), "28J09"),
+        (json!({"iss": "bounded", "app": {"role": "editor"}}), "28J09"),
+        (json!({"iss": "bounded", "app": {"role": 1}}), "28J09"),
+        (json!({"iss": "listed", "role": "editor"}), "28J09"),
+        (json!({"iss": "listed", "role": "editor", "roles": ["reader"]}), "28J09"),
+        (json!({"role": "editor", "exp": now() - 1}), "28J04"),
+        (json!({"role": "editor", "nbf": now() + 600}), "28J05"),
+    ] {
+        let token = fixture.sign(claims.clone());
+        // What was there before is gone: identity and role.
+        assert_eq!(present(&mut client, &good), "00000");
+        assert_eq!(role(&mut client), "editor");
+        assert_eq!(present(&mut client, &token), code, "{claims}");
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{claims}");
+
+        // In a savepoint, over those of the session, the transaction and the savepoint.
+        assert_eq!(present(&mut client, &good), "00000");
+        run(&mut client, "BEGIN");
+        run(&mut client, &format!("SELECT auth.jwt_session_init('{good}', true); SAVEPOINT s"));
+        run(&mut client, &format!("SELECT auth.jwt_session_init('{good}', true)"));
+        assert_eq!(present(&mut client, &token), code, "{claims}");
+        run(&mut client, "ROLLBACK TO s");
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{claims}");
+        run(&mut client, "COMMIT");
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{claims}");
+
+        // Where PL/pgSQL swallows the error.
+        assert_eq!(present(&mut client, &good), "00000");
+        run(
+            &mut client,
+            &format!(
+                "DO $do$ BEGIN
+                   BEGIN PERFORM auth.jwt_session_init('{token}');
+                   EXCEPTION WHEN OTHERS THEN IF SQLSTATE <> '{code}' THEN RAISE; END IF; END;
+                   IF current_user <> 'app' THEN RAISE 'still %', current_user; END IF;
+                 END $do$"
+            ),
+        );
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{claims}");
+    }
+    for (claims, expected) in [
+        (json!({"role": "editor"}), "editor"),
+        (json!({"role": null}), "app"),
+        (json!({}), "app"),
+        (json!({"role": "app"}), "app"),
+        (json!({"iss": "bounded", "app": {"role": "reader"}}), "reader"),
+        (json!({"iss": "bounded", "app": "{\"role\": \"reader\"}"}), "reader"),
+        (json!({"iss": "bounded", "role": "editor"}), "reader"),
+        (json!({"iss": "listed", "role": "editor", "roles": ["reader", "editor"]}), "editor"),
+        (json!({"iss": "listed", "roles": ["reader"]}), "app"),
+        (json!({"iss": "without", "role": "editor"}), "app"),
+    ] {
+        assert_eq!(present(&mut client, &fixture.sign(claims.clone())), "00000", "{claims}");
+        assert_eq!(role(&mut client), expected, "{claims}");
+    }
+    // A superuser's session may take any role, but none that is one.
+    let mut admin = fixture.cluster.admin();
+    assert_eq!(present(&mut admin, &fixture.token("stranger")), "00000");
+    assert_eq!(role(&mut admin), "stranger");
+    assert_eq!(text(&mut admin, "SHOW is_superuser").as_deref(), Some("off"));
+    assert_eq!(sqlstate(admin.batch_execute("SELECT pg_read_file('PG_VERSION')")), "42501");
+    assert_eq!(present(&mut admin, &fixture.token("boss")), "28J09");
+    assert_eq!(text(&mut admin, "SHOW is_superuser").as_deref(), Some("on"));
+}
+
+/// Within a security-definer function the user is not the session's to change.
+#[test]
+fn security_definer_functions_change_no_role() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    let mut admin = fixture.cluster.admin();
+    run(
+        &mut admin,
+        "CREATE FUNCTION present(token text) RETURNS text SECURITY DEFINER LANGUAGE plpgsql AS $$
+           BEGIN PERFORM auth.jwt_session_init(token); RETURN current_user; END $$;
+         CREATE FUNCTION try(token text) RETURNS text SECURITY DEFINER LANGUAGE plpgsql AS $$
+           BEGIN
+             BEGIN PERFORM auth.jwt_session_init(token);
+             EXCEPTION WHEN SQLSTATE '28J09' THEN NULL; END;
+             RETURN current_user;
+           END $$",
+    );
+    let mut client = fixture.client();
+    let (editor, nobody) = (fixture.token("editor"), fixture.sign(json!({})));
+    let call = |function: &str, token: &str| format!("SELECT {function}('{token}')");
+
+    assert_eq!(sqlstate(client.batch_execute(&call("present", &editor))), "28J09");
+    assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None));
+    // A token without a role is as good as anywhere, and takes the one before with it.
+    for (token, expected) in [(nobody.as_str(), Some("alice".to_owned())), ("", None)] {
+        assert_eq!(present(&mut client, &editor), "00000");
+        assert_eq!(text(&mut client, &call("present", token)).as_deref(), Some("postgres"));
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), expected.clone()));
+        // In a transaction, from the next statement on.
+        assert_eq!(present(&mut client, &editor), "00000");
+        run(&mut client, "BEGIN");
+        assert_eq!(text(&mut client, &call("present", token)).as_deref(), Some("postgres"));
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), expected));
+        assert_eq!(notes(&mut client), Err("42501".to_owned()));
+        run(&mut client, "ROLLBACK");
+        assert_eq!((role(&mut client), notes(&mut client)), ("editor".to_owned(), Ok(2)));
+    }
+    // A refusal that is swallowed there takes the role, too.
+    for around in ["", "BEGIN; SAVEPOINT s"] {
+        assert_eq!(present(&mut client, &editor), "00000");
+        run(&mut client, around);
+        assert_eq!(text(&mut client, &call("try", &editor)).as_deref(), Some("postgres"));
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None));
+        run(&mut client, if around.is_empty() { "" } else { "ROLLBACK TO s" });
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None));
+        run(&mut client, "COMMIT");
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None));
+    }
+}
+
+/// What a client can do where its role is not locked.
+#[test]
+fn the_later_of_token_and_set_role_counts() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    let (editor, reader) = (fixture.token("editor"), fixture.token("reader"));
+    let mut client = fixture.client();
+    run(&mut client, "SET ROLE reader");
+    assert_eq!(present(&mut client, &editor), "00000");
+    assert_eq!(role(&mut client), "editor");
+    // Without the token, what was there before.
+    assert_eq!(present(&mut client, ""), "00000");
+    assert_eq!(role(&mut client), "reader");
+    run(&mut client, "RESET ROLE");
+    assert_eq!(role(&mut client), "app");
+
+    assert_eq!(present(&mut client, &editor), "00000");
+    run(&mut client, "SET ROLE reader");
+    assert_eq!(role(&mut client), "reader");
+    run(&mut client, "RESET ROLE");
+    assert_eq!(role(&mut client), "editor");
+    run(&mut client, "SET ROLE NONE");
+    assert_eq!(role(&mut client), "app");
+    assert_eq!(user(&mut client).as_deref(), Some("alice"));
+    assert_eq!(present(&mut client, &reader), "00000");
+    assert_eq!(role(&mut client), "reader");
+    run(&mut client, "BEGIN; SET LOCAL ROLE editor");
+    assert_eq!(role(&mut client), "editor");
+    run(&mut client, "COMMIT");
+    assert_eq!(role(&mut client), "reader");
+    run(&mut client, "BEGIN; SET ROLE NONE; SAVEPOINT s; SET ROLE editor; ROLLBACK TO s");
+    assert_eq!(role(&mut client), "app");
+    run(&mut client, "ROLLBACK");
+    assert_eq!(role(&mut client), "reader");
+    assert_eq!(sqlstate(client.batch_execute("SET ROLE stranger")), "42501");
+    run(
+        &mut client,
+        "CREATE FUNCTION whose() RETURNS text LANGUAGE sql SET role = editor
+           AS 'SELECT current_user::text'",
+    );
+    assert_eq!(text(&mut client, "SELECT whose()").as_deref(), Some("editor"));
+    assert_eq!(role(&mut client), "reader");
+    // Many values of the setting do no harm.
+    for _ in 0..200 {
+        run(&mut client, "BEGIN; SET LOCAL ROLE editor; SAVEPOINT s; SET LOCAL ROLE NONE; COMMIT");
+    }
+    assert_eq!(role(&mut client), "reader");
+    run(&mut client, "DISCARD ALL");
+    assert_eq!(role(&mut client), "app");
+
+    // A token's role is that of the session user who took it.
+    let mut admin = fixture.cluster.admin();
+    assert_eq!(present(&mut admin, &fixture.token("stranger")), "00000");
+    run(&mut admin, "SET SESSION AUTHORIZATION app");
+    assert_eq!(role(&mut admin), "app");
+    assert_eq!(user(&mut admin).as_deref(), Some("alice"));
+    run(&mut admin, "RESET SESSION AUTHORIZATION");
+    assert_eq!(role(&mut admin), "stranger");
+    run(&mut admin, "BEGIN; SET LOCAL SESSION AUTHORIZATION app; ROLLBACK");
+    assert_eq!(role(&mut admin), "stranger");
+    assert_eq!(present(&mut admin, ""), "00000");
+    assert_eq!(role(&mut admin), "postgres");
+    run(&mut admin, "SET ROLE reader; SET SESSION AUTHORIZATION app");
+    assert_eq!(present(&mut admin, &editor), "00000");
+    assert_eq!(role(&mut admin), "editor");
+    assert_eq!(present(&mut admin, ""), "00000");
+    assert_eq!(role(&mut admin), "app");
+}
+
+/// A statement does not go on in the role of a token that has expired, or that nobody vouches for.
+#[test]
+fn the_role_ends_with_its_token() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    let mut client = fixture.client();
+    let statement = client.prepare("SELECT count(*) FROM notes").unwrap();
+    let exp = now() + 2;
+    let brief = fixture.sign(json!({"role": "editor", "exp": exp}));
+    assert_eq!(present(&mut client, &brief), "00000");
+    assert_eq!(client.query_one(&statement, &[]).unwrap().get::<_, i64>(0), 2);
+    run(&mut client, "BEGIN; DECLARE c CURSOR FOR SELECT * FROM notes; FETCH 1 FROM c");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while now() < exp && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(sqlstate(client.batch_execute("FETCH 1 FROM c")), "28J04");
+    run(&mut client, "ROLLBACK");
+    assert_eq!(notes(&mut client), Err("28J04".to_owned()));
+    assert_eq!(sqlstate(client.query_one(&statement, &[])), "28J04");
+    for statement in [
+        "COPY notes TO STDOUT",
+        "TRUNCATE notes",
+        "LOCK notes",
+        "CREATE TABLE mine ()",
+        "INSERT INTO notes VALUES ('x')",
+        "DO $$ BEGIN PERFORM * FROM notes; END $$",
+        "EXPLAIN SELECT * FROM notes",
+        "WITH n AS (DELETE FROM notes RETURNING 1) SELECT 1",
+        "SELECT auth.user_id()",
+    ] {
+        assert_eq!(sqlstate(client.batch_execute(statement)), "28J04", "{statement}");
+    }
+    // What brings another token, or takes this one away, goes on.
+    for way in ["BEGIN; ROLLBACK", "SET work_mem = '1MB'", "SHOW work_mem", "SELECT 1"] {
+        run(&mut client, way);
+    }
+    assert_eq!(present(&mut client, &fixture.token("reader")), "00000");
+    assert_eq!((role(&mut client), notes(&mut client)), ("reader".to_owned(), Ok(1)));
+
+    // Neither keys that are gone nor a provider that says otherwise leave it in force.
+    let mut admin = fixture.cluster.admin();
+    let key = Key::generate(Algorithm::ES256);
+    let add = format!(
+        "SELECT auth.add_provider('row', issuer => 'row', jwks => '{}', role_claim => 'role')",
+        key.public_jwk()
+    );
+    let token = key.sign(&json!({"iss": "row", "sub": "alice", "exp": now() + 600,
+                                 "role": "editor", "r": "reader"}));
+    for (change, code) in [
+        ("UPDATE auth.providers SET leeway = 1".to_owned(), "00000"),
+        ("UPDATE auth.providers SET role_claim = 'r'".to_owned(), "28J09"),
+        ("UPDATE auth.providers SET role_claim = NULL".to_owned(), "28J09"),
+        ("UPDATE auth.providers SET allowed_roles = '{reader}'".to_owned(), "28J09"),
+        ("UPDATE auth.providers SET audience = '{x}'".to_owned(), "28J07"),
+        (format!("UPDATE auth.providers SET jwks = '{}'", fixture.key.public_jwk()), "28J03"),
+        // Then it is for the provider without issuer, whose key is another.
+        ("SELECT auth.remove_provider('row')".to_owned(), "28J03"),
+        ("REVOKE editor FROM app".to_owned(), "00000"),
+    ] {
+        run(&mut admin, "DELETE FROM auth.providers");
+        run(&mut admin, &add);
+        assert_eq!(present(&mut client, &token), "00000");
+        assert_eq!(notes(&mut client), Ok(2));
+        run(&mut admin, &change);
+        let found = notes(&mut client).map_or_else(|code| code, |_| "00000".to_owned());
+        assert_eq!(found, code, "{change}");
+        assert_eq!(present(&mut client, ""), "00000");
+        assert_eq!(role(&mut client), "app");
+    }
+}
+
+#[test]
+fn the_role_ends_with_its_transaction() {
+    let fixture =
+        Fixture::start(Preload::Shared, &[("pg_session_jwt.identity_scope", "transaction")]);
+    let mut client = fixture.client();
+    let editor = fixture.token("editor");
+    for end in ["COMMIT", "ROLLBACK"] {
+        for way in ["SELECT auth.jwt_session_init", "SELECT set_config"] {
+            run(&mut client, "BEGIN");
+            let set = match way {
+                "SELECT set_config" => format!("{way}('pg_session_jwt.jwt', '{editor}', false)"),
+                _ => format!("{way}('{editor}')"),
+            };
+            run(&mut client, &set);
+            assert_eq!((role(&mut client), notes(&mut client)), ("editor".to_owned(), Ok(2)));
+            run(&mut client, end);
+            assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{end}");
+        }
+    }
+    assert_eq!(present(&mut client, &editor), "00000");
+    assert_eq!(role(&mut client), "app");
+}
+
+/// A token that was there before the first statement names the role of that statement.
+#[test]
+fn the_role_of_the_startup_packet() {
+    for preload in Preload::ALL {
+        let fixture = Fixture::start(preload, &[]);
+        let connect = |token: &str| fixture.app().option("pg_session_jwt.jwt", token).client();
+        let mut client = connect(&fixture.token("editor"));
+        if preload == Preload::Neither {
+            // The library comes with the first call.
+            assert_eq!(notes(&mut client), Err("42501".to_owned()));
+            assert_eq!(user(&mut client).as_deref(), Some("alice"));
+        }
+        assert_eq!((notes(&mut client), role(&mut client)), (Ok(2), "editor".to_owned()));
+        run(&mut client, "DISCARD ALL");
+        assert_eq!((notes(&mut client), role(&mut client)), (Ok(2), "editor".to_owned()));
+        let mut client = connect(&fixture.token("stranger"));
+        for _ in 0..2 {
+            assert_eq!(sqlstate(client.query_one("SELECT auth.user_id()", &[])), "28J09");
+            assert_eq!(
+                (notes(&mut client), role(&mut client)),
+                (Err("42501".into()), "app".into())
+            );
+        }
+    }
+}
+
+/// Parallel workers, generic plans and the messages of the extended protocol.
+#[test]
+fn plans_are_of_the_role() {
+    let settings = [
+        ("force_parallel_mode", "on"),
+        ("parallel_setup_cost", "0"),
+        ("parallel_tuple_cost", "0"),
+        ("min_parallel_table_scan_size", "0"),
+    ];
+    let fixture = Fixture::start(Preload::Shared, &settings);
+    let mut admin = fixture.cluster.admin();
+    run(
+        &mut admin,
+        "INSERT INTO notes SELECT 'public' FROM generate_series(1, 20000); ANALYZE notes;
+         CREATE FUNCTION whose() RETURNS text LANGUAGE sql PARALLEL SAFE STABLE
+           AS 'SELECT current_user || '' '' || coalesce(auth.user_id(), ''?'')';
+         CREATE FUNCTION pid() RETURNS integer LANGUAGE plpgsql PARALLEL SAFE VOLATILE
+           AS 'BEGIN RETURN pg_backend_pid(); END'",
+    );
+    let mut client = fixture.client();
+    let leader: i32 = client.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
+    run(&mut client, "SET plan_cache_mode = force_generic_plan");
+    let statement =
+        client.prepare("SELECT whose(), pid(), count(*) FROM notes GROUP BY 1, 2").unwrap();
+    for _ in 0..2 {
+        for (name, expected) in [("editor", 20_002), ("reader", 20_001)] {
+            assert_eq!(present(&mut client, &fixture.token(name)), "00000");
+            let rows = client.query(&statement, &[]).unwrap();
+            let counted: i64 = rows.iter().map(|row| row.get::<_, i64>(2)).sum();
+            assert_eq!(counted, expected, "{name}");
+            assert!(rows.iter().any(|row| row.get::<_, i32>(1) != leader), "no worker");
+            for row in rows {
+                assert_eq!(row.get::<_, &str>(0), format!("{name} alice"));
+            }
+            assert_eq!(role(&mut client), name);
+        }
+        assert_eq!(present(&mut client, ""), "00000");
+        assert_eq!(sqlstate(client.query(&statement, &[])), "42501");
+    }
+    // One pipeline: the role counts for what comes after it, and ends with the transaction.
+    let mut wire = Wire::connect(&fixture.app()).unwrap();
+    let present = "SELECT auth.jwt_session_init($1, true)";
+    wire.statement(present, &[&fixture.token("reader")]);
+    wire.statement("SELECT current_user || ' ' || count(*) FROM notes", &[]);
+    wire.statement(present, &[&fixture.token("editor")]);
+    wire.statement("SELECT current_user || ' ' || count(*) FROM notes", &[]);
+    let answers = wire.sync().unwrap();
+    let values = |answer: &harness::Answer| answer.as_ref().unwrap()[0][0].clone();
+    assert_eq!(values(&answers[1]).as_deref(), Some("reader 20001"));
+    assert_eq!(values(&answers[3]).as_deref(), Some("editor 20002"));
+    let answer = wire.ask("SELECT current_user", &[]).unwrap();
+    assert_eq!(values(&answer).as_deref(), Some("app"));
+}
+
+/// The next client of a pooled connection has neither role nor identity of the one before.
+#[test]
+fn nothing_is_left_on_a_pooled_connection() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    let pooler = fixture.cluster.pooler("transaction", &[("default_pool_size", "1")]);
+    let (mut first, mut second) = (pooler.as_role("app").client(), pooler.as_role("app").client());
+    let pid = |client: &mut Client| -> i32 {
+        client.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0)
+    };
+    assert_eq!(pid(&mut first), pid(&mut second));
+    let editor = fixture.token("editor");
+    for end in ["COMMIT", "ROLLBACK"] {
+        run(&mut first, &format!("BEGIN; SELECT auth.jwt_session_init('{editor}', true)"));
+        assert_eq!((role(&mut first), notes(&mut first)), ("editor".to_owned(), Ok(2)));
+        run(&mut first, end);
+        assert_eq!((role(&mut second), user(&mut second)), ("app".to_owned(), None));
+    }
+    // What a client has left behind, a refused token takes away.
+    run(&mut first, &format!("SELECT auth.jwt_session_init('{editor}')"));
+    let bad = fixture.token("stranger");
+    let refused = second.batch_execute(&format!("SELECT auth.jwt_session_init('{bad}', true)"));
+    assert_eq!(sqlstate(refused), "28J09");
+    for client in [&mut first, &mut second] {
+        assert_eq!((role(client), user(client)), ("app".to_owned(), None));
+    }
+}
+
+/// Every way in which a session can change its role, but by token.
+#[test]
+fn locked_sessions_change_their_role_by_token_alone() {
+    let fixture = Fixture::start(
+        Preload::Shared,
+        &[("pg_session_jwt.locked_roles", "locked, \"Locked too\", postgres2")],
+    );
+    let mut admin = fixture.cluster.admin();
+    run(
+        &mut admin,
+        "CREATE FUNCTION as_reader() RETURNS text LANGUAGE sql SET role = reader
+           AS 'SELECT current_user::text';
+         CREATE FUNCTION reset_role() RETURNS void LANGUAGE plpgsql AS 'BEGIN RESET ROLE; END';
+         CREATE ROLE postgres2 LOGIN SUPERUSER;
+         GRANT SET ON PARAMETER pg_session_jwt.locked_roles TO locked",
+    );
+    let editor = fixture.token("editor");
+    let refused = [
+        "SET ROLE reader",
+        "SET ROLE editor",
+        "SET ROLE NONE",
+        "SET LOCAL ROLE reader",
+        "SET SESSION ROLE reader",
+        "SET role TO 'reader'",
+        "SELECT set_config('role', 'reader', false)",
+        "SELECT set_config('ROLE', 'none', true)",
+        "UPDATE pg_settings SET setting = set_config('role', 'reader', false)",
+        "DO $$ BEGIN SET LOCAL ROLE reader; END $$",
+        "DO $$ BEGIN EXECUTE 'SET ROLE NONE'; END $$",
+        "DO $$ BEGIN PERFORM set_config('role', 'none', false); END $$",
+        "SELECT as_reader()",
+        "SET SESSION AUTHORIZATION locked",
+        "SET LOCAL SESSION AUTHORIZATION postgres",
+        "SELECT set_config('session_authorization', 'app', false)",
+    ];
+    // None of these changes the role.
+    let harmless = [
+        "RESET ROLE",
+        "SET ROLE TO DEFAULT",
+        "RESET SESSION AUTHORIZATION",
+        "SET SESSION AUTHORIZATION DEFAULT",
+        "SELECT reset_role()",
+        "DO $$ BEGIN RESET ROLE; RESET SESSION AUTHORIZATION; END $$",
+        "BEGIN; RESET ROLE; ROLLBACK",
+        "BEGIN; SAVEPOINT s; RESET SESSION AUTHORIZATION; ROLLBACK TO s; COMMIT",
+        "DISCARD PLANS",
+    ];
+    for login in ["locked", "Locked too", "postgres2"] {
+        let mut client = fixture.cluster.as_role(login).client();
+        for token in ["", &editor] {
+            assert_eq!(present(&mut client, token), "00000");
+            let expected = if token.is_empty() { login } else { "editor" };
+            for statement in refused {
+                let outcome = sqlstate(client.batch_execute(statement));
+                assert_eq!(outcome, "42501", "{login}: {statement}");
+                assert_eq!(role(&mut client), expected, "{login}: {statement}");
+            }
+            for statement in harmless {
+                run(&mut client, statement);
+                assert_eq!(role(&mut client), expected, "{login}: {statement}");
+            }
+            assert_eq!(user(&mut client).as_deref(), (!token.is_empty()).then_some("alice"));
+        }
+        // Token and role go together.
+        assert_eq!(present(&mut client, &fixture.token("reader")), "00000");
+        assert_eq!(role(&mut client), "reader");
+        for statement in ["RESET ALL", "DISCARD ALL", "RESET pg_session_jwt.jwt"] {
+            assert_eq!(present(&mut client, &editor), "00000");
+            run(&mut client, statement);
+            assert_eq!((role(&mut client), user(&mut client)), (login.to_owned(), None));
+        }
+        // Nor by what is set for it before its first statement.
+        for option in ["role", "session_authorization"] {
+            let connection = fixture.cluster.as_role(login).option(option, "reader");
+            assert_eq!(sqlstate(connection.try_client()), "42501", "{login}: {option}");
+        }
+        for way in [
+            format!("ALTER ROLE \"{login}\" SET role = 'reader'"),
+            format!("ALTER ROLE \"{login}\" IN DATABASE postgres SET role = 'reader'"),
+            "ALTER DATABASE postgres SET role = 'reader'".to_owned(),
+        ] {
+            run(&mut admin, &way);
+            let mut client = fixture.cluster.as_role(login).client();
+            assert_eq!(role(&mut client), login, "{way}");
+            run(&mut client, "RESET ROLE");
+            assert_eq!(role(&mut client), login, "{way}");
+            run(&mut client, "DISCARD ALL");
+            assert_eq!(role(&mut client), login, "{way}");
+            assert_eq!(present(&mut client, &editor), "00000");
+            assert_eq!(role(&mut client), "editor", "{way}");
+            run(&mut admin, &way.replace("SET role = 'reader'", "RESET role"));
+        }
+        // No session unlocks itself, a superuser's as little.
+        let outcome = sqlstate(client.batch_execute("SET pg_session_jwt.locked_roles = ''"));
+        assert_eq!(outcome, "55P02", "{login}");
+        let option = fixture.cluster.as_role(login).option("pg_session_jwt.locked_roles", "");
+        assert_eq!(sqlstate(option.try_client()), "55P02", "{login}");
+    }
+    // Others are as free as ever.
+    let mut client = fixture.client();
+    run(&mut client, "SET ROLE reader");
+    assert_eq!(role(&mut client), "reader");
+    assert_eq!(text(&mut client, "SELECT as_reader()").as_deref(), Some("reader"));
+
+    // A lock that comes later binds sessions that are there.
+    assert_eq!(present(&mut client, &editor), "00000");
+    fixture.cluster.append_configuration(&[("pg_session_jwt.locked_roles", "app")]);
+    fixture.cluster.reload();
+    harness::wait_for("the lock", || {
+        sqlstate(client.batch_execute("BEGIN; SET LOCAL ROLE NONE; COMMIT")) == "42501" || {
+            run(&mut client, "ROLLBACK");
+            false
+        }
+    });
+    run(&mut client, "ROLLBACK");
+    // A list that is none leaves the one before in force.
+    fixture.cluster.append_configuration(&[("pg_session_jwt.locked_roles", "app, , x")]);
+    fixture.cluster.reload();
+    harness::wait_for("the log", || fixture.cluster.log().contains("It is not a list of names"));
+    assert_eq!(sqlstate(client.batch_execute("SET ROLE reader")), "42501");
+}
+
+/// Where the library comes late, a client could have changed its role before: nobody is anybody.
+#[test]
+fn locks_that_would_not_hold_let_nobody_in() {
+    for (preload, settings) in [
+        (Preload::Session, [("pg_session_jwt.locked_roles", "locked")]),
+        (Preload::Neither, [("pg_session_jwt.locked_roles", "locked")]),
+        // A list that is none, where there is none before.
+        (Preload::Shared, [("pg_session_jwt.locked_roles", "locked,")]),
+    ] {
+        let fixture = Fixture::start(preload, &settings);
+        let editor = fixture.token("editor");
+        for login in ["app", "locked"] {
+            let mut client = fixture.cluster.as_role(login).client();
+            assert_eq!(present(&mut client, &editor), "22023", "{preload:?}");
+            assert_eq!(role(&mut client), login);
+            for call in ["SELECT auth.user_id()", "SELECT auth.init()", "SELECT auth.claim('sub')"]
+            {
+                let outcome = sqlstate(client.batch_execute(call));
+                assert_eq!(outcome, "22023", "{preload:?}: {call}");
+            }
+        }
+        if preload != Preload::Shared {
+            // Nor does it help to name another list.
+            let connection = fixture.app().option("pg_session_jwt.locked_roles", "");
+            if let Ok(mut client) = connection.try_client() {
+                assert_eq!(present(&mut client, &editor), "22023", "{preload:?}");
+            }
+        }
+    }
+}
