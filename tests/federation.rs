@@ -1,9 +1,6 @@
 //! Runs `examples/federation`: foreign tables whose rows lie behind policies on another server,
 //! which verifies the token itself.
 
-use std::path::Path;
-use std::process::Stdio;
-
 use harness::{Cluster, Preload, now, sqlstate, text};
 use mint::{Algorithm, Key};
 use postgres::Client;
@@ -33,8 +30,8 @@ impl Fixture {
         };
         let (near, far) = (start(&near_key), start(&far_key));
         let fixture = Self { near, far, key, near_key, far_key };
-        fixture.psql(&fixture.far, "far.sql");
-        fixture.psql(&fixture.near, "near.sql");
+        fixture.psql(&fixture.far, include_str!("../examples/federation/far.sql"));
+        fixture.psql(&fixture.near, include_str!("../examples/federation/near.sql"));
         let mut client = fixture.client();
         for (name, tasks) in [("alice", 1), ("bob", 2)] {
             run(&mut client, "BEGIN");
@@ -51,16 +48,9 @@ impl Fixture {
     }
 
     /// Runs a file of the example as the superuser.
-    fn psql(&self, cluster: &Cluster, file: &str) {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/federation");
-        let mut psql = cluster.program("psql");
-        psql.args(["-X", "-q", "-h", "127.0.0.1", "-p", &cluster.port().to_string()]);
-        psql.args(["-U", "postgres", "-d", "postgres", "-v", "ON_ERROR_STOP=1"]);
-        psql.args(["-v", "far_host=127.0.0.1", "-v", &format!("far_port={}", self.far.port())]);
-        // Whoever runs it need not be able to read the checkout.
-        let input = std::fs::File::open(folder.join(file)).unwrap();
-        let output = psql.stdin(input).stdout(Stdio::null()).output().unwrap();
-        assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+    fn psql(&self, cluster: &Cluster, sql: &str) {
+        let port = self.far.port().to_string();
+        cluster.psql(&[("far_host", "127.0.0.1"), ("far_port", &port)], sql);
     }
 
     fn client(&self) -> Client {

@@ -9,6 +9,7 @@
 //! test harness.
 
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -228,6 +229,22 @@ impl Cluster {
         wait_for("the standby to catch up", || {
             text(&mut admin, &replayed).as_deref() == Some("true")
         });
+    }
+
+    /// Runs SQL with psql as the superuser, with these variables.
+    pub fn psql(&self, variables: &[(&str, &str)], sql: &str) {
+        let mut psql = self.program("psql");
+        psql.args(["-X", "-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        psql.args(["-U", "postgres", "-d", "postgres", "-v", "ON_ERROR_STOP=1"]);
+        for (name, value) in variables {
+            psql.args(["-v", &format!("{name}={value}")]);
+        }
+        // Whoever runs it need not be able to read the checkout.
+        psql.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = psql.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}\n{sql}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Makes this standby a primary.
@@ -514,6 +531,14 @@ pub fn run(client: &mut Client, sql: &str) {
 /// What one query of one row and one column returns; the type must be text.
 pub fn text(client: &mut Client, query: &str) -> Option<String> {
     client.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
+}
+
+/// The block of SQL under a heading of a page in Markdown.
+pub fn block_of<'p>(page: &'p str, heading: &str) -> &'p str {
+    let (_, section) = page.split_once(&format!("\n## {heading}\n")).expect("the section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let (_, block) = section.split_once("\n```sql\n").expect("a block");
+    block.split("\n```\n").next().unwrap_or_default()
 }
 
 /// Seconds since 1970.

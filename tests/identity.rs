@@ -320,7 +320,20 @@ fn the_catalog_says_what_functions_are() {
         )
         .unwrap();
     let names: Vec<&str> = functions.iter().map(|row| row.get(0)).collect();
-    let readers = ["claim", "email", "jwt", "provider_keys", "role", "session", "uid", "user_id"];
+    let readers = [
+        "claim",
+        "claim_jsonb",
+        "email",
+        "jwt",
+        "organization",
+        "organization_id",
+        "provider_keys",
+        "role",
+        "session",
+        "session_variable",
+        "uid",
+        "user_id",
+    ];
     let for_administrators = ["add_provider", "refresh_provider", "remove_provider"];
     let mut expected = ["check_provider", "init", "jwt_session_init", "jwt_verify"].to_vec();
     expected.extend(readers.iter().chain(&for_administrators));
