@@ -9,13 +9,17 @@ PACKAGES   = gcc libc6-dev libclang-14-dev pgbouncer postgresql-$(PG) \
              postgresql-server-dev-$(PG)
 TEST       = cargo test --locked --package tests
 
+# What the examples' clients are made of, fetched where git ignores it.
+NODE_MODULES = examples/drizzle/node_modules/.fetched
+VENV         = examples/python/.venv/.fetched
+
 # What pgrx and the test harness read.
 export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
 export PG_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help demo psql test setup build install lint test-core test-integration bench soak valgrind \
-        fmt deny clean
+.PHONY: help demo psql test setup setup-clients clients build install lint test-core \
+        test-integration bench soak valgrind fmt deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | column -t -s '|'
@@ -46,8 +50,24 @@ lint: setup ## Check formatting and lints
 test-core: setup ## Test the crates that know nothing of Postgres
 	cargo test --locked --package session-jwt --package jwks-fetch --package mint
 
-test-integration: build ## Test the extension in real clusters
+test-integration: build clients ## Test the extension in real clusters
 	$(TEST)
+
+clients: $(NODE_MODULES) $(VENV) ## Fetch what the examples' clients need, from npm and PyPI
+
+# By what they can do: not only Debian's packages bring npm and venv.
+setup-clients: setup
+	@tools/setup $$(command -v npm >/dev/null || echo npm) \
+		$$(python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv)
+
+$(NODE_MODULES): examples/drizzle/package.json examples/drizzle/package-lock.json | setup-clients
+	npm ci --prefix examples/drizzle --ignore-scripts --no-audit --no-fund
+	touch $@
+
+$(VENV): examples/python/requirements.txt | setup-clients
+	python3 -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --require-hashes --only-binary :all: --requirement $<
+	touch $@
 
 bench: build ## Measure what everything costs, and write it to docs/benchmarks.md and .svg
 	cargo run --locked --release --quiet --package benches

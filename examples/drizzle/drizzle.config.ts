@@ -1,0 +1,9 @@
+import { defineConfig } from 'drizzle-kit';
+
+export default defineConfig({
+  dialect: 'postgresql',
+  schema: './schema.ts',
+  out: './drizzle',
+  // For `npm run migrate`: as the role migrator, and not through the pooler.
+  dbCredentials: { url: process.env.DATABASE_URL ?? '' },
+});
