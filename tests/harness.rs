@@ -533,11 +533,13 @@ pub fn text(client: &mut Client, query: &str) -> Option<String> {
     client.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
 }
 
-/// The block of SQL under a heading of a page in Markdown.
+/// The only block of SQL under a heading of a page in Markdown.
 pub fn block_of<'p>(page: &'p str, heading: &str) -> &'p str {
     let (_, section) = page.split_once(&format!("\n## {heading}\n")).expect("the section");
     let section = section.split("\n## ").next().unwrap_or_default();
-    let (_, block) = section.split_once("\n```sql\n").expect("a block");
+    let mut blocks = section.split("\n```sql\n").skip(1);
+    let block = blocks.next().expect("a block");
+    assert!(blocks.next().is_none(), "{heading} has more than one block");
     block.split("\n```\n").next().unwrap_or_default()
 }
 
