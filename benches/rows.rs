@@ -111,6 +111,12 @@ const POLICIES: &[Policy] = &[
         policy("pointer", "`auth.claim('/org/name')`", "auth.claim('/org/name')", Use::Owner),
         5.0,
     ),
+    policy(
+        "allows",
+        "`auth.allows('data_read', 'docs')`, asked for null",
+        "auth.allows('data_read', 'docs'::regclass)",
+        Use::Any,
+    ),
     policy("trusting", "`auth.user_id()` of `request.jwt.claims`", "auth.user_id()", Use::Owner),
     policy("member", "`auth.jwt() ->> 'sub'`", "auth.jwt() ->> 'sub'", Use::Owner),
     policy(
@@ -146,6 +152,9 @@ fn client(site: &Site, role: &str) -> Client {
     let mut claims = crate::claims();
     if role == "uid" {
         claims["sub"] = USER_UUID.into();
+    }
+    if role == "allows" {
+        claims["perm"] = serde_json::json!([{"t": ["docs"], "a": ["data_read"]}]);
     }
     run(&mut client, &format!("SET bench.owner = '{USER}'"));
     match role {
@@ -294,12 +303,16 @@ fn per_row(all: &[(&'static str, f64)]) -> Table {
     let cost =
         |policy: &Policy| (of(all, policy.role) - of(all, policy.base())) / ROWS as f64 * 1e9;
     let mut lines = lines(POLICIES.iter().filter(|policy| !policy.is_literal()), cost);
-    for (role, most) in [("current_setting", 0.1), ("claims_setting", 0.01)] {
+    for (role, control, most) in [
+        ("user_id", "current_setting", 0.1),
+        ("user_id", "claims_setting", 0.01),
+        ("allows", "claim", 3.0),
+    ] {
         lines.push(Line {
-            what: "`auth.user_id()`".to_owned(),
-            this: cost(by_role("user_id")),
-            control: cost(by_role(role)),
-            control_name: by_role(role).what.to_owned(),
+            what: by_role(role).what.to_owned(),
+            this: cost(by_role(role)),
+            control: cost(by_role(control)),
+            control_name: by_role(control).what.to_owned(),
             budget: Budget::Most(most),
         });
     }

@@ -296,3 +296,281 @@ REVOKE ALL ON @extschema@.provider_status FROM PUBLIC;
 GRANT SELECT ON @extschema@.provider_status TO pg_monitor;
 COMMENT ON VIEW @extschema@.provider_status IS
     'identity providers, their keys by id, and how fetching them goes; no secrets';
+
+-- What a token allows on tables: its claims perm and a. Not leakproof, as above.
+
+CREATE FUNCTION @extschema@.allows(action text, "table" regclass) RETURNS boolean
+    LANGUAGE c STABLE PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_allows';
+COMMENT ON FUNCTION @extschema@.allows(text, regclass) IS
+    'whether the session''s token allows an action on a table, or, where that is NULL, on the database as a whole; false without identity';
+
+CREATE FUNCTION @extschema@.demand(action text, "schema" text, "table" text) RETURNS void
+    LANGUAGE c STABLE
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_demand';
+COMMENT ON FUNCTION @extschema@.demand(text, text, text) IS
+    'raises an error where the session''s token does not allow an action on the table of that name, or, where that is NULL, on the database as a whole';
+
+CREATE FUNCTION @extschema@.jwt_template(scope text DEFAULT NULL, permissions text[] DEFAULT NULL)
+    RETURNS jsonb
+    LANGUAGE c IMMUTABLE PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_template';
+COMMENT ON FUNCTION @extschema@.jwt_template(text, text[]) IS
+    'the claims by which a token grants a scope (full-access, read-only), or permissions such as comments:data_add,data_update';
+
+CREATE FUNCTION @extschema@.protect("table" regclass, restrictive boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    policy record;
+    others text;
+BEGIN
+    IF "table" IS NULL OR restrictive IS NULL THEN
+        RAISE EXCEPTION 'argument is null' USING
+            ERRCODE = 'null_value_not_allowed',
+            DETAIL = 'A table is needed, and whether its policies are restrictive.';
+    END IF;
+    -- The owner's business, and a table's; the lock keeps others from changing policies meanwhile.
+    EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', "table");
+    FOR policy IN
+        SELECT 'pg_session_jwt_' || action AS name, p.oid IS NOT NULL AS is_there, action, command,
+               -- As an OID, which stays the table's whatever it is called.
+               format('@extschema@.allows(%L, %L::pg_catalog.regclass)', action, "table"::oid)
+                   AS condition
+        FROM (VALUES ('data_read', 'SELECT'), ('data_add', 'INSERT'), ('data_update', 'UPDATE'),
+                     ('data_delete', 'DELETE')) wanted (action, command)
+        LEFT JOIN pg_policy p
+            ON p.polrelid = "table" AND p.polname = 'pg_session_jwt_' || action
+    LOOP
+        IF policy.is_there THEN
+            EXECUTE format('DROP POLICY %I ON %s', policy.name, "table");
+        END IF;
+        EXECUTE format(
+            'CREATE POLICY %I ON %s AS %s FOR %s %s (%s)',
+            policy.name, "table",
+            CASE WHEN restrictive THEN 'RESTRICTIVE' ELSE 'PERMISSIVE' END,
+            policy.command,
+            CASE WHEN policy.command = 'INSERT' THEN 'WITH CHECK' ELSE 'USING' END,
+            policy.condition);
+    END LOOP;
+    IF NOT restrictive THEN
+        SELECT string_agg(quote_ident(p.polname), ', ' ORDER BY p.polname) INTO others
+        FROM pg_policy p
+        WHERE p.polrelid = "table" AND p.polpermissive
+          AND p.polname NOT IN ('pg_session_jwt_data_read', 'pg_session_jwt_data_add',
+                                'pg_session_jwt_data_update', 'pg_session_jwt_data_delete');
+        IF others IS NOT NULL THEN
+            RAISE WARNING 'table has other permissive policies' USING
+                DETAIL = format('What they allow is allowed whatever the token says: %s.', others),
+                HINT = 'To have the token''s permissions asked as well, use restrictive => true.';
+        END IF;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.protect(regclass, boolean) IS
+    'has row-level security ask auth.allows() for each action on a table''s rows, instead of what other policies allow or, if restrictive, as well';
+
+CREATE FUNCTION @extschema@.unprotect("table" regclass) RETURNS void
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    policy name;
+BEGIN
+    FOR policy IN
+        SELECT polname FROM pg_policy
+        WHERE polrelid = "table"
+          AND polname IN ('pg_session_jwt_data_read', 'pg_session_jwt_data_add',
+                          'pg_session_jwt_data_update', 'pg_session_jwt_data_delete')
+    LOOP
+        EXECUTE format('DROP POLICY %I ON %s', policy, "table");
+    END LOOP;
+    IF (SELECT relrowsecurity FROM pg_class WHERE oid = "table") THEN
+        RAISE NOTICE 'row-level security is still on' USING
+            DETAIL = 'Rows are what other policies allow; where there are none, nobody but the owner '
+                     'sees any.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.unprotect(regclass) IS
+    'drops the policies that auth.protect() has made, and leaves row-level security on';
+
+-- What a token allows of data definition: event triggers that auth.protect_schema() installs. They
+-- run as whoever runs the command. Superusers are not asked, nor is anybody about temporary objects.
+
+CREATE FUNCTION @extschema@.check_ddl_start() RETURNS event_trigger
+    LANGUAGE c
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_check_ddl_start';
+COMMENT ON FUNCTION @extschema@.check_ddl_start() IS
+    'refuses commands that change what names mean, where the token does not allow that';
+
+CREATE FUNCTION @extschema@.check_ddl_end() RETURNS event_trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    command record;
+    target record;
+    parent record;
+    created oid[];
+    action text;
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND rolsuper) THEN
+        RETURN;
+    END IF;
+    SELECT array_agg(objid) INTO created
+    FROM pg_event_trigger_ddl_commands()
+    WHERE classid = 'pg_class'::regclass AND objsubid = 0
+      AND (command_tag LIKE 'CREATE%' OR command_tag = 'SELECT INTO')
+      AND object_type IN ('table', 'foreign table', 'view', 'materialized view');
+    FOR command IN SELECT * FROM pg_event_trigger_ddl_commands() LOOP
+        -- The one relation that the command is about, whose part its object may be. A sequence is a
+        -- part of its column's table where it comes with that.
+        SELECT c.oid, n.nspname, c.relname, c.relpersistence INTO target
+        FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm')
+          AND c.oid = CASE command.classid
+              WHEN 'pg_class'::regclass THEN coalesce(
+                  (SELECT indrelid FROM pg_index WHERE indexrelid = command.objid),
+                  (SELECT d.refobjid FROM pg_depend d JOIN pg_class s ON s.oid = d.objid
+                   WHERE d.classid = 'pg_class'::regclass AND d.objid = command.objid
+                     AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0
+                     AND d.deptype IN ('a', 'i') AND s.relkind = 'S'
+                     AND tg_tag IN ('CREATE SCHEMA', 'CREATE TABLE', 'CREATE FOREIGN TABLE',
+                                    'ALTER TABLE', 'ALTER FOREIGN TABLE')),
+                  command.objid)
+              WHEN 'pg_constraint'::regclass THEN
+                  (SELECT conrelid FROM pg_constraint WHERE oid = command.objid)
+              WHEN 'pg_trigger'::regclass THEN
+                  (SELECT tgrelid FROM pg_trigger WHERE oid = command.objid)
+              WHEN 'pg_policy'::regclass THEN
+                  (SELECT polrelid FROM pg_policy WHERE oid = command.objid)
+              WHEN 'pg_rewrite'::regclass THEN
+                  (SELECT ev_class FROM pg_rewrite WHERE oid = command.objid)
+              WHEN 'pg_attrdef'::regclass THEN
+                  (SELECT adrelid FROM pg_attrdef WHERE oid = command.objid)
+              WHEN 'pg_statistic_ext'::regclass THEN
+                  (SELECT stxrelid FROM pg_statistic_ext WHERE oid = command.objid)
+              END;
+        -- A table that becomes another's child adds to that one's rows.
+        IF command.classid = 'pg_class'::regclass AND command.objid = ANY (created) THEN
+            FOR parent IN
+                SELECT n.nspname, c.relname
+                FROM pg_inherits i
+                JOIN pg_class c ON c.oid = i.inhparent
+                JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE i.inhrelid = command.objid AND c.relpersistence <> 't'
+            LOOP
+                PERFORM @extschema@.demand('schema_update', parent.nspname, parent.relname);
+            END LOOP;
+        END IF;
+        CONTINUE WHEN command.schema_name = 'pg_temp' OR target.relpersistence = 't';
+        action := CASE
+            WHEN target.oid = ANY (created) THEN 'schema_add'
+            WHEN tg_tag IN ('ALTER TABLE', 'ALTER FOREIGN TABLE') THEN 'schema_update'
+            WHEN command.command_tag LIKE 'CREATE%'
+                 OR command.command_tag IN ('SELECT INTO', 'IMPORT FOREIGN SCHEMA')
+                THEN 'schema_add'
+            ELSE 'schema_update'
+            END;
+        PERFORM @extschema@.demand(action, target.nspname, target.relname);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.check_ddl_end() IS
+    'refuses to create and to alter what the token does not allow';
+
+-- Stable, so that its queries still find the index that is dropped.
+CREATE FUNCTION @extschema@.check_ddl_drop() RETURNS event_trigger
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    object record;
+    is_relation boolean;
+    is_part boolean;
+    target record;
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND rolsuper) THEN
+        RETURN;
+    END IF;
+    FOR object IN SELECT * FROM pg_event_trigger_dropped_objects() LOOP
+        CONTINUE WHEN object.is_temporary OR object.address_names[1] = 'pg_temp';
+        is_relation :=
+            object.object_type IN ('table', 'foreign table', 'view', 'materialized view');
+        -- What belongs to another object goes with it; but a table is always one by itself.
+        CONTINUE WHEN NOT (object.original OR object.normal OR is_relation);
+        is_part := object.object_type IN (
+            'table column', 'foreign table column', 'view column', 'materialized view column',
+            'table constraint', 'default value', 'rule', 'trigger', 'policy');
+        -- Nor is more needed for a part of what is dropped itself.
+        CONTINUE WHEN is_part AND EXISTS (
+            SELECT FROM pg_event_trigger_dropped_objects() r
+            WHERE r.object_type IN ('table', 'foreign table', 'view', 'materialized view')
+              AND r.address_names = object.address_names[1:2]);
+        SELECT NULL::name AS nspname, NULL::name AS relname INTO target;
+        IF is_relation OR is_part THEN
+            target.nspname := object.address_names[1];
+            target.relname := object.address_names[2];
+        ELSIF object.object_type = 'index' THEN
+            is_part := true;
+            SELECT n.nspname, c.relname INTO target
+            FROM pg_index i
+            JOIN pg_class c ON c.oid = i.indrelid
+            JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE i.indexrelid = object.objid;
+        END IF;
+        PERFORM @extschema@.demand(
+            CASE WHEN is_part AND tg_tag LIKE 'ALTER%' THEN 'schema_update' ELSE 'schema_delete' END,
+            target.nspname, target.relname);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.check_ddl_drop() IS
+    'refuses to drop what the token does not allow';
+
+REVOKE ALL ON FUNCTION
+    @extschema@.check_ddl_start(), @extschema@.check_ddl_end(), @extschema@.check_ddl_drop()
+    FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.protect_schema() RETURNS void
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    PERFORM @extschema@.unprotect_schema();
+    CREATE EVENT TRIGGER pg_session_jwt_ddl_start ON ddl_command_start
+        EXECUTE FUNCTION @extschema@.check_ddl_start();
+    CREATE EVENT TRIGGER pg_session_jwt_ddl_end ON ddl_command_end
+        EXECUTE FUNCTION @extschema@.check_ddl_end();
+    CREATE EVENT TRIGGER pg_session_jwt_ddl_drop ON sql_drop
+        EXECUTE FUNCTION @extschema@.check_ddl_drop();
+    -- Whatever session_replication_role is.
+    ALTER EVENT TRIGGER pg_session_jwt_ddl_start ENABLE ALWAYS;
+    ALTER EVENT TRIGGER pg_session_jwt_ddl_end ENABLE ALWAYS;
+    ALTER EVENT TRIGGER pg_session_jwt_ddl_drop ENABLE ALWAYS;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.protect_schema() IS
+    'has data definition commands ask what the session''s token allows, by event triggers; for superusers';
+
+CREATE FUNCTION @extschema@.unprotect_schema() RETURNS void
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    event_trigger name;
+BEGIN
+    FOR event_trigger IN
+        SELECT evtname FROM pg_event_trigger
+        WHERE evtname IN ('pg_session_jwt_ddl_start', 'pg_session_jwt_ddl_end',
+                          'pg_session_jwt_ddl_drop')
+    LOOP
+        EXECUTE format('DROP EVENT TRIGGER %I', event_trigger);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.unprotect_schema() IS
+    'removes the event triggers that auth.protect_schema() has made; for superusers';

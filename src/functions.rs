@@ -1,9 +1,10 @@
 //! The SQL functions. `sql/` declares them; each is one line here.
 
-use session_jwt::{Provider, Rejection, json_string};
+use session_jwt::{Action, Provider, Rejection, json_string, permission_claims};
 
 use crate::pg::datum::Varlena;
 use crate::pg::function::{self, Arguments, Outcome, SettingChange, sql_function};
+use crate::pg::relation;
 use crate::pg::table::{Change, Rows, Table, Verdict};
 use crate::pg::{error, secrets};
 use crate::session::{self, Reading, Value};
@@ -44,6 +45,24 @@ reader_of!(
     pg_finfo_pg_session_jwt_session_variable,
     Reading::SessionVariable
 );
+
+// `auth.allows(action text, "table" regclass)`
+sql_function!(
+    pg_session_jwt_allows,
+    pg_finfo_pg_session_jwt_allows,
+    read_permit,
+    session::owner_and_names,
+    session::allows
+);
+
+sql_function!(pg_session_jwt_demand, pg_finfo_pg_session_jwt_demand, call, demand);
+sql_function!(
+    pg_session_jwt_check_ddl_start,
+    pg_finfo_pg_session_jwt_check_ddl_start,
+    call_event_trigger,
+    check_ddl_start
+);
+sql_function!(pg_session_jwt_template, pg_finfo_pg_session_jwt_template, call, template);
 
 sql_function!(pg_session_jwt_init, pg_finfo_pg_session_jwt_init, call, init);
 sql_function!(pg_session_jwt_verify, pg_finfo_pg_session_jwt_verify, call, verify);
@@ -170,6 +189,29 @@ fn check_provider(change: &Change) -> Result<Verdict, Rejection> {
         return Ok(Verdict::Anew);
     }
     Ok(Verdict::Accepted)
+}
+
+/// `auth.demand(action text, "schema" text, "table" text)`
+fn demand(arguments: &Arguments) -> Outcome {
+    let action = Action::expect(&arguments.utf8(0)?)?;
+    let (schema, name) = (arguments.utf8(1)?, arguments.utf8(2)?);
+    let is_named = arguments.text(2).is_some();
+    session::demand(action, is_named.then_some((&schema, &name)))?;
+    Ok(Some(function::VOID))
+}
+
+/// `auth.check_ddl_start()`, the event trigger for `ddl_command_start`
+fn check_ddl_start(needed: Action) -> Result<(), Rejection> {
+    if relation::is_superuser() { Ok(()) } else { session::demand(needed, None) }
+}
+
+/// `auth.jwt_template(scope text, permissions text[])`
+fn template(arguments: &Arguments) -> Outcome {
+    let scope = arguments.text(0).map(|_| arguments.utf8(0)).transpose()?;
+    let permissions = arguments.texts(1)?;
+    let permissions: Vec<&str> = permissions.iter().map(String::as_str).collect();
+    let claims = Varlena::jsonb(&permission_claims(scope.as_deref(), &permissions)?);
+    Ok(Some(function::copied(&claims.map_err(|_| session::unrepresentable())?)))
 }
 
 /// JSON with key ids in it as `jsonb`: they are given as they are, or, where the database's encoding

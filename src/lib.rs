@@ -30,6 +30,7 @@ fn on_load() {
         pg::role::guard(settings::is_locked);
         settings::register();
         pg::table::on_change(keyring::table_changed);
+        pg::relation::watch_names();
         pg::on_transaction_end(|committed| {
             session::end_transaction();
             refresh::end_transaction(committed);

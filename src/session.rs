@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use session_jwt::{ClaimPath, Claims, Code, MAX_TOKEN_BYTES, Rejection};
+use session_jwt::{Action, ClaimPath, Claims, Code, MAX_TOKEN_BYTES, Rejection};
 
 use crate::audit;
 use crate::cache::TokenCache;
@@ -17,8 +17,9 @@ use crate::keyring::{self, Trust};
 use crate::pg::datum::{
     self, Form, Reference, Unrepresentable, Varlena, from_server_encoding, parse_uuid,
 };
-use crate::pg::function::Answer;
+use crate::pg::function::{Answer, Permit};
 use crate::pg::guc::{self, ForeignAssignHook, ForeignVariable, Passed, Source, Standing};
+use crate::pg::relation::{self, Name, Oid};
 use crate::pg::role::{self, Role};
 use crate::pg::{self, BackendLocal, Timestamp, error, secrets};
 use crate::settings::{
@@ -160,7 +161,9 @@ impl Identity {
     /// The memory that it takes at most, roughly, in bytes.
     fn size(&self) -> usize {
         let organization = self.organization.as_ref().map_or(0, Varlena::size);
-        1024 + self.claims.json().len() + self.jsonb.size() + organization + self.most_found()
+        let permissions = self.claims.permissions().size();
+        let claims = self.claims.json().len() + self.jsonb.size();
+        1024 + claims + organization + permissions + self.most_found()
     }
 
     fn value(&self, value: Value) -> Option<Reference> {
@@ -794,4 +797,64 @@ pub(crate) fn claims_of(token: &[u8]) -> Result<Varlena, Rejection> {
 pub(crate) fn unrepresentable() -> Rejection {
     Rejection::new(Code::Claim, "claim cannot be held by jsonb")
         .with_detail("The database's encoding lacks a character, or jsonb a value.")
+}
+
+/// The number of the session's identity and that of the names of relations, where the former is known
+/// without further ado.
+#[inline(always)]
+pub(crate) fn owner_and_names() -> Option<(u64, u64)> {
+    is_ready().then(|| (READY.owner.get(), relation::names()))
+}
+
+/// Whether the token allows the action of that name, which is in the database's encoding, on a table;
+/// for None, on the database as a whole.
+pub(crate) fn allows(action: &[u8], table: Option<Oid>) -> Result<Permit, Rejection> {
+    let action = Action::expect(&from_server_encoding(action).unwrap_or_default())?;
+    let identity = current()?;
+    // Before they are read: what changes meanwhile counts.
+    let names = relation::names();
+    let allowed = identity.as_ref().is_some_and(|identity| {
+        let permissions = identity.claims.permissions();
+        let Some(table) = table else {
+            return permissions.allows(action, None);
+        };
+        match Name::of(table) {
+            Some(Name::Known { schema, name }) => {
+                permissions.allows(action, Some((&schema, &name)))
+            }
+            Some(Name::Unrepresentable) => permissions.allows(action, None),
+            None => false,
+        }
+    });
+    Ok(Permit { owner: identity.map_or(NOBODY, |identity| identity.number), names, allowed })
+}
+
+/// Refuses what the token does not allow on the table of that schema and name, which need not be there;
+/// for None, on the database as a whole.
+pub(crate) fn demand(action: Action, table: Option<(&str, &str)>) -> Result<(), Rejection> {
+    let identity = current()?;
+    if identity.as_ref().is_some_and(|identity| identity.claims.permissions().allows(action, table))
+    {
+        return Ok(());
+    }
+    let target = match table {
+        Some((schema, name)) => {
+            format!("the table {}.{}", session_jwt::quoted(schema), session_jwt::quoted(name))
+        }
+        None => "the database as a whole".to_owned(),
+    };
+    let whose =
+        if identity.is_some() { "the session's token does not" } else { "no token is there to" };
+    Err(Rejection::new(Code::Forbidden, "token does not allow this").with_detail(format!(
+        "The statement needs {} on {target}, which {whose} grant.",
+        action.name()
+    )))
+}
+
+/// Who the session is.
+fn current() -> Result<Option<Rc<Identity>>, Rejection> {
+    if !is_ready() {
+        resolve()?;
+    }
+    Ok(with_state(|state| state.current.clone()))
 }

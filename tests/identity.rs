@@ -321,6 +321,7 @@ fn the_catalog_says_what_functions_are() {
         .unwrap();
     let names: Vec<&str> = functions.iter().map(|row| row.get(0)).collect();
     let readers = [
+        "allows",
         "claim",
         "claim_jsonb",
         "email",
@@ -335,8 +336,13 @@ fn the_catalog_says_what_functions_are() {
         "user_id",
     ];
     let for_administrators = ["add_provider", "refresh_provider", "remove_provider"];
-    let mut expected = ["check_provider", "init", "jwt_session_init", "jwt_verify"].to_vec();
+    let for_triggers = ["check_ddl_drop", "check_ddl_end", "check_ddl_start", "check_provider"];
+    // Whoever calls them runs with the search path that they name.
+    let with_settings = ["protect", "protect_schema", "unprotect", "unprotect_schema"];
+    let mut expected =
+        ["demand", "init", "jwt_session_init", "jwt_template", "jwt_verify"].to_vec();
     expected.extend(readers.iter().chain(&for_administrators));
+    expected.extend(for_triggers.iter().chain(&with_settings));
     expected.sort();
     assert_eq!(names, expected);
     for row in &functions {
@@ -344,12 +350,18 @@ fn the_catalog_says_what_functions_are() {
         assert!(!row.get::<_, bool>(3), "{name} is not leakproof");
         assert!(row.get::<_, bool>(5), "{name} has a comment");
         // Those for administrators ask for privileges on the table.
-        let is_for_all = !["check_provider", "provider_keys"].contains(&name);
+        let is_for_all = name != "provider_keys" && !for_triggers.contains(&name);
         assert_eq!(row.get::<_, bool>(6), is_for_all, "who may execute {name}");
         assert!(row.get::<_, bool>(7), "{name} runs as its caller");
-        assert_eq!(row.get::<_, bool>(8), name != "remove_provider", "the settings of {name}");
+        let has_settings = ["check_ddl_drop", "check_ddl_end", "remove_provider"].contains(&name)
+            || with_settings.contains(&name);
+        assert_eq!(row.get::<_, bool>(8), !has_settings, "the settings of {name}");
         let kind: (&str, &str) = (row.get(1), row.get(2));
-        if name == "jwt_verify" {
+        if name == "jwt_template" {
+            assert_eq!(kind, ("i", "s"), "{name}");
+        } else if ["check_ddl_drop", "demand"].contains(&name) {
+            assert_eq!(kind, ("s", "u"), "{name}");
+        } else if name == "jwt_verify" {
             // An error in a worker would be logged by the leader, with the statement.
             assert_eq!(kind, ("s", "r"), "{name}");
         } else if readers.contains(&name) {

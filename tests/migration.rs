@@ -354,6 +354,68 @@ fn cognito_and_firebase() {
     }
 }
 
+#[test]
+fn turso() {
+    let issuer = "https://clean-mole-7.clerk.accounts.dev";
+    let fixture = Fixture::start("Turso", Algorithm::RS256, json!({"issuer": issuer}));
+    let mut admin = fixture.cluster.admin();
+    run(&mut admin, "INSERT INTO comments VALUES ('first'); SELECT auth.protect_schema()");
+    run(&mut admin, "GRANT CREATE ON SCHEMA public TO app");
+    let mut client = fixture.client();
+    let claims = json!({"iss": issuer, "sub": "user_1", "id": "d7f2c1a0"});
+    let template = |arguments: &str| -> Value {
+        let mut client = fixture.client();
+        let query = format!("SELECT auth.jwt_template({arguments})::text");
+        serde_json::from_str(&text(&mut client, &query).unwrap()).unwrap()
+    };
+    let of_permissions = template("permissions => ARRAY['all:data_read', 'comments:data_add']");
+    assert_eq!(
+        of_permissions,
+        json!({"perm": [{"t": null, "a": ["data_read"]}, {"t": ["comments"], "a": ["data_add"]}]})
+    );
+    let statements = [
+        "INSERT INTO comments VALUES ('x')",
+        "UPDATE comments SET body = body",
+        "DELETE FROM comments",
+        "CREATE TABLE t ()",
+    ];
+    // What a token sees, and which of the statements it may.
+    for (claim, seen, allowed) in [
+        (json!({}), 0, [false; 4]),
+        (json!({"a": "admin"}), 0, [false; 4]),
+        (json!({"perm": ["data_read"]}), 0, [false; 4]),
+        (template("scope => 'read-only'"), 1, [false; 4]),
+        (of_permissions.clone(), 1, [true, false, false, false]),
+        (template("scope => 'full-access'"), 1, [true; 4]),
+    ] {
+        assert_eq!(present(&mut client, &fixture.sign(&claims, claim.clone())), "00000");
+        let count: i64 = client.query_one("SELECT count(*) FROM comments", &[]).unwrap().get(0);
+        assert_eq!(count, seen, "{claim}");
+        for (statement, allowed) in statements.into_iter().zip(allowed) {
+            run(&mut client, "BEGIN");
+            let done = client.execute(statement, &[]);
+            let done = matches!(done, Ok(1)) || (done.is_ok() && statement.starts_with("CREATE"));
+            assert_eq!(done, allowed, "{claim}: {statement}");
+            run(&mut client, "ROLLBACK");
+        }
+    }
+    assert_eq!(present(&mut client, ""), "00000");
+    assert_eq!(column(&mut client, "SELECT body FROM comments"), [""; 0]);
+    assert_eq!(sqlstate(client.batch_execute("CREATE TABLE t ()")), "42501");
+}
+
+/// Nothing on the page goes untried.
+#[test]
+fn every_section_is_tested() {
+    let tests = include_str!("migration.rs");
+    let headings: Vec<&str> =
+        PAGE.split("\n## ").skip(1).filter_map(|section| section.lines().next()).collect();
+    assert!(!headings.is_empty());
+    for heading in headings {
+        assert!(tests.contains(&format!("Fixture::start(\"{heading}\",")), "{heading}");
+    }
+}
+
 /// Readers say the same of a token and of the same claims in `request.jwt.claims`.
 #[test]
 fn readers_without_a_token() {
@@ -362,6 +424,7 @@ fn readers_without_a_token() {
     let settings =
         [("pg_session_jwt.jwk", jwk.as_str()), ("pg_session_jwt.trust_request_claims", "on")];
     let cluster = Cluster::start(Preload::Shared, &settings);
+    run(&mut cluster.admin(), "CREATE TABLE comments ()");
     let mut client = cluster.as_role("app").client();
     let claims = json!({
         "sub": ALICE, "exp": now() + 600, "role": "authenticated", "email": "a@example.com",
@@ -387,12 +450,16 @@ fn readers_without_a_token() {
         "auth.claim_jsonb('null')::text",
         "auth.claim_jsonb('/app_metadata/tenant')::text",
         "auth.session_variable('x-hasura-org-id')",
+        "auth.allows('data_read', NULL)::text",
+        "auth.allows('data_add', 'comments')::text",
+        "auth.allows('data_delete', 'comments')::text",
     ];
     let ask = |client: &mut Client| readers.map(|reader| text(client, &format!("SELECT {reader}")));
     assert_eq!(present(&mut client, &key.sign(&claims)), "00000");
     let with_token = ask(&mut client);
     assert_eq!(present(&mut client, ""), "00000");
-    assert_eq!(ask(&mut client), readers.map(|_| None));
+    let nobody = readers.map(|reader| reader.contains("allows").then(|| "false".to_owned()));
+    assert_eq!(ask(&mut client), nobody);
     client
         .execute("SELECT set_config('request.jwt.claims', $1, false)", &[&claims.to_string()])
         .unwrap();

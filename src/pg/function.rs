@@ -5,7 +5,8 @@ use std::ffi::c_char;
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Pg_finfo_record};
 use session_jwt::Rejection;
 
-use super::datum::{Reference, Varlena, plain_text};
+use super::datum::{Reference, Varlena, from_server_encoding, plain_text, text_datum_bytes};
+use super::relation::{self, Oid};
 use super::{error, table};
 
 /// Runs safe code that Postgres called: a panic, or an error that Postgres raised below it,
@@ -314,6 +315,194 @@ impl SettingChange<'_> {
 pub(crate) fn copied(value: &Varlena) -> Datum {
     // SAFETY: it is a plain varlena, and `pg_detoast_datum_copy` copies such.
     unsafe { Datum::from(pg_sys::pg_detoast_datum_copy(value.datum().cast_mut_ptr())) }
+}
+
+impl Arguments {
+    /// The argument at that place, which is an `oid` or the like; None where it is null.
+    pub(crate) fn oid(&self, place: usize) -> Option<Oid> {
+        // SAFETY: the SQL declaration makes the argument an OID.
+        let datum = unsafe { pgrx::fcinfo::pg_getarg_datum(self.0, place)? };
+        Some(oid(datum))
+    }
+
+    /// The elements of the argument at that place, a `text[]`, in UTF-8; none where it is null.
+    ///
+    /// # Errors
+    /// Where an element is null, or has no equal in UTF-8.
+    pub(crate) fn texts(&self, place: usize) -> Result<Vec<String>, Rejection> {
+        // SAFETY: the SQL declaration makes the argument a `text[]`, whose elements are laid out as
+        // is said; the arrays that are made of it are as long as is said.
+        let elements = unsafe {
+            let Some(datum) = pgrx::fcinfo::pg_getarg_datum(self.0, place) else {
+                return Ok(Vec::new());
+            };
+            let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
+            let (mut values, mut nulls) = (std::ptr::null_mut(), std::ptr::null_mut());
+            let mut count = 0;
+            pg_sys::deconstruct_array(
+                array.cast(),
+                pg_sys::TEXTOID,
+                -1,
+                false,
+                pg_sys::TYPALIGN_INT as c_char,
+                &mut values,
+                &mut nulls,
+                &mut count,
+            );
+            let count = usize::try_from(count).unwrap_or(0);
+            (0..count).map(|n| (!*nulls.add(n)).then(|| *values.add(n))).collect::<Vec<_>>()
+        };
+        let texts = elements
+            .into_iter()
+            .map(|element| element.and_then(|text| from_server_encoding(&text_datum_bytes(text))));
+        texts.collect::<Option<_>>().ok_or_else(|| {
+            Rejection::new(session_jwt::Code::Configuration, "text in an array cannot be read")
+                .with_detail("An element is null, or cannot be converted to UTF-8.")
+        })
+    }
+}
+
+/// An argument that is an OID.
+#[inline(always)]
+fn oid(datum: Datum) -> Oid {
+    // The upper half of the word is nobody's.
+    Oid::from(datum.value() as u32)
+}
+
+/// Whether an action on a table is allowed.
+pub(crate) struct Permit {
+    pub(crate) owner: u64,
+    /// What [`super::relation::names`] was before it was found out.
+    pub(crate) names: u64,
+    pub(crate) allowed: bool,
+}
+
+/// What `auth.allows()` keeps at its place in a plan (`fn_extra`), like [`CallSite`].
+#[derive(Clone, Copy)]
+struct PermitSite {
+    owner: u64,
+    names: u64,
+    table: Option<Oid>,
+    allowed: bool,
+    action: [u8; PermitSite::LONGEST],
+    length: usize,
+}
+
+impl PermitSite {
+    /// How long the name of an action may be that is kept, in bytes.
+    const LONGEST: usize = 16;
+
+    /// The answer that there is to the arguments of this call, if any.
+    ///
+    /// # Safety
+    /// As for [`call`]; the arguments are a `text` and an OID.
+    #[inline(always)]
+    unsafe fn recall(fcinfo: FunctionCallInfo, owner: u64, names: u64) -> Option<bool> {
+        // SAFETY: as in `CallSite::recall`.
+        let (site, action, table) = unsafe {
+            let function = (*fcinfo).flinfo.as_ref()?;
+            let site = function.fn_extra.cast::<Self>().as_ref()?;
+            let [action, table] = (*fcinfo).args.as_slice(2) else {
+                return None;
+            };
+            if action.isnull {
+                return None;
+            }
+            let table = (!table.isnull).then(|| oid(table.value));
+            (site, plain_text(action.value)?, table)
+        };
+        let same = site.owner == owner
+            && site.names == names
+            && site.table == table
+            && site.action.get(..site.length)? == action;
+        same.then_some(site.allowed)
+    }
+
+    /// Keeps an answer.
+    ///
+    /// # Safety
+    /// As for [`call`].
+    unsafe fn remember(
+        fcinfo: FunctionCallInfo,
+        action: &[u8],
+        table: Option<Oid>,
+        permit: &Permit,
+    ) {
+        let Permit { owner, names, allowed } = *permit;
+        let length = action.len();
+        let mut site = Self { owner, names, table, allowed, action: [0; _], length };
+        let Some(place) = site.action.get_mut(..length) else {
+            return;
+        };
+        place.copy_from_slice(action);
+        // SAFETY: as in `CallSite::remember`.
+        unsafe {
+            let Some(function) = (*fcinfo).flinfo.as_mut() else {
+                return;
+            };
+            if function.fn_extra.is_null() {
+                function.fn_extra = pg_sys::MemoryContextAlloc(function.fn_mcxt, size_of::<Self>());
+            }
+            function.fn_extra.cast::<Self>().write(site);
+        }
+    }
+}
+
+/// Runs a reader of a `text` and an OID that answers yes or no: where its call site has kept the
+/// answer to the same arguments, and it holds for the `current` owner and names, nothing else is
+/// done.
+///
+/// # Safety
+/// As for [`call`].
+#[inline(always)]
+pub(crate) unsafe fn read_permit(
+    fcinfo: FunctionCallInfo,
+    current: impl FnOnce() -> Option<(u64, u64)>,
+    resolve: fn(&[u8], Option<Oid>) -> Result<Permit, Rejection>,
+) -> Datum {
+    #[cold]
+    #[inline(never)]
+    unsafe fn slow(
+        fcinfo: FunctionCallInfo,
+        resolve: fn(&[u8], Option<Oid>) -> Result<Permit, Rejection>,
+    ) -> Datum {
+        let allowed = guarded_result(|| {
+            let arguments = Arguments(fcinfo);
+            let Some(action) = arguments.text(0) else {
+                return Ok(None);
+            };
+            let table = arguments.oid(1);
+            let permit = resolve(action, table)?;
+            // SAFETY: the caller's.
+            unsafe { PermitSite::remember(fcinfo, action, table, &permit) };
+            Ok(Some(permit.allowed))
+        });
+        // SAFETY: the caller's.
+        unsafe { answer(fcinfo, allowed.map(Datum::from)) }
+    }
+    // SAFETY: the caller's.
+    unsafe {
+        match current().and_then(|(owner, names)| PermitSite::recall(fcinfo, owner, names)) {
+            Some(allowed) => answer(fcinfo, Some(Datum::from(allowed))),
+            None => slow(fcinfo, resolve),
+        }
+    }
+}
+
+/// Runs an event trigger for `ddl_command_start`: `body` is told what the command needs on the
+/// database as a whole.
+///
+/// # Safety
+/// Postgres makes the call.
+pub(crate) unsafe fn call_event_trigger(
+    fcinfo: FunctionCallInfo,
+    body: fn(session_jwt::Action) -> Result<(), Rejection>,
+) -> Datum {
+    guarded_result(|| {
+        // SAFETY: the caller's.
+        unsafe { relation::needed_everywhere(fcinfo)? }.map_or(Ok(()), body)
+    });
+    VOID
 }
 
 /// The record by which a function says that it has the version 1 calling convention.

@@ -318,7 +318,7 @@ fn admits(source: pg_sys::GucSource::Type) -> bool {
         let open = is_open(source);
         if !open {
             error::refuse(
-                &Rejection::new(Code::Locked, "role cannot be changed")
+                &Rejection::new(Code::Forbidden, "role cannot be changed")
                     .with_detail("The session's login role is in pg_session_jwt.locked_roles.")
                     .with_hint("Present a token that names the role."),
             );

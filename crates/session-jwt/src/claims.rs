@@ -2,6 +2,7 @@
 
 use crate::json::{Json, Object};
 use crate::path::{self, ClaimPath};
+use crate::permissions::Permissions;
 use crate::provider::Provider;
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 
@@ -22,6 +23,7 @@ pub struct Claims {
     /// Where the provider says that Hasura's session variables are.
     pub(crate) namespace: Option<ClaimPath>,
     pub(crate) sequence: Option<i64>,
+    pub(crate) permissions: Permissions,
     pub(crate) registered: Registered,
     pub(crate) leeway: i64,
 }
@@ -151,6 +153,11 @@ impl Claims {
     /// for `monotonic_jti`.
     pub fn sequence(&self) -> Option<i64> {
         self.sequence
+    }
+
+    /// What the token allows on tables.
+    pub fn permissions(&self) -> &Permissions {
+        &self.permissions
     }
 
     /// The first second since 1970 at which the token is no longer valid: `exp` and the leeway.
@@ -496,6 +503,7 @@ impl Claims {
             takes_role: false,
             namespace: None,
             sequence: None,
+            permissions: Permissions::of(claims),
             registered: Registered {
                 email: claims.get("email").and_then(Json::as_str).map(str::to_owned),
                 has_organization: organization.is_some(),

@@ -9,6 +9,7 @@ mod json;
 mod jwk;
 mod jws;
 mod path;
+mod permissions;
 mod provider;
 mod rejection;
 mod verifier;
@@ -21,6 +22,7 @@ pub use json::json_string;
 pub use jwk::{FetchedKeys, KeySet, UnusableKey};
 pub use jws::MAX_TOKEN_BYTES;
 pub use path::{ClaimPath, array_index, opens};
+pub use permissions::{Action, Permissions, permission_claims};
 pub use provider::{
     KeySource, MAX_ROW_NAME_BYTES, PROVIDER_MEMBERS, Provider, ProviderMember, ROW_MEMBERS, Remote,
 };

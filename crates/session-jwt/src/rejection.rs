@@ -28,12 +28,12 @@ pub enum Code {
     Algorithm,
     /// A provider's keys could not be fetched when an administrator wanted it.
     Fetching,
-    /// The session may not change its role but by a token.
-    Locked,
     /// No provider has the name that an administrator gave.
     NoProvider,
-    /// A key, a provider or a setting is wrong.
+    /// A key, a provider, a setting or an argument is wrong.
     Configuration,
+    /// The token does not grant what a statement needs, or the session may not change its role.
+    Forbidden,
 }
 
 impl Code {
@@ -51,7 +51,7 @@ impl Code {
         Code::Algorithm,
         Code::Fetching,
         Code::Configuration,
-        Code::Locked,
+        Code::Forbidden,
         Code::NoProvider,
     ];
 
@@ -80,9 +80,13 @@ impl Code {
             Code::Claim => ("28J09", "a claim is missing, of the wrong type, or not allowed"),
             Code::Algorithm => ("28J10", "algorithm not allowed"),
             Code::Fetching => ("28J11", "keys could not be fetched"),
-            Code::Locked => ("42501", "the session's role is locked"),
             Code::NoProvider => ("42704", "no provider of that name"),
-            Code::Configuration => ("22023", "a key, a provider or a setting is wrong"),
+            Code::Configuration => {
+                ("22023", "a key, a provider, a setting or an argument is wrong")
+            }
+            Code::Forbidden => {
+                ("42501", "the token does not grant what a statement needs, or the role is locked")
+            }
         }
     }
 }
