@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use harness::{Cluster, Site, run};
 use postgres::Client;
+use serde_json::json;
 
 use crate::measure::{Runner, latency, shortest};
 use crate::report::{Budget, Growth, Line, Table};
@@ -111,6 +112,24 @@ const POLICIES: &[Policy] = &[
         policy("pointer", "`auth.claim('/org/name')`", "auth.claim('/org/name')", Use::Owner),
         5.0,
     ),
+    limited(
+        policy(
+            "jsonb",
+            "`auth.claim_jsonb('org')`, asked for null",
+            "auth.claim_jsonb('org')",
+            Use::Any,
+        ),
+        5.0,
+    ),
+    limited(
+        policy(
+            "variable",
+            "`auth.session_variable('x-hasura-user-id')`",
+            "auth.session_variable('x-hasura-user-id')",
+            Use::Owner,
+        ),
+        5.0,
+    ),
     policy(
         "allows",
         "`auth.allows('data_read', 'docs')`, asked for null",
@@ -150,11 +169,11 @@ const POLICIES: &[Policy] = &[
 fn client(site: &Site, role: &str) -> Client {
     let mut client = site.cluster.as_role(role).client();
     let mut claims = crate::claims();
-    if role == "uid" {
-        claims["sub"] = USER_UUID.into();
-    }
-    if role == "allows" {
-        claims["perm"] = serde_json::json!([{"t": ["docs"], "a": ["data_read"]}]);
+    match role {
+        "uid" => claims["sub"] = USER_UUID.into(),
+        "allows" => claims["perm"] = json!([{"t": ["docs"], "a": ["data_read"]}]),
+        "variable" => claims["claims.jwt.hasura.io"] = json!({"X-Hasura-User-Id": USER}),
+        _ => {}
     }
     run(&mut client, &format!("SET bench.owner = '{USER}'"));
     match role {
