@@ -632,7 +632,7 @@ pub(crate) fn prepare() {
         let _ = resolve();
     }
     role::set(JWT.role());
-    role::settle_due();
+    role::settle_waiting();
 }
 
 /// Whether the session may go on in the role of its token: an expired one, or one that nobody

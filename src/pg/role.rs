@@ -31,8 +31,11 @@ static TOKEN: BackendLocal<Cell<Option<Role>>> = BackendLocal::new(Cell::new(Non
 static IN_FORCE: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
 /// Whether it has changed in this transaction: an abort brings back the user that there was before
-/// without a word, and within a security-definer function it cannot change.
+/// without a word.
 static DUE: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+
+/// Whether it could not be put in force, as within a security-definer function.
+static WAITING: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
 /// The number that was given last.
 static LAST_NUMBER: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
@@ -53,8 +56,9 @@ const SESSION_AUTHORIZATION: &CStr = c"session_authorization";
 
 type IsLocked = fn(Option<&[u8]>) -> bool;
 
-/// Postgres' own hooks of a setting.
+/// What Postgres has of a setting of its own, which stays where it is.
 struct Hooks {
+    record: BackendLocal<Cell<*const pg_sys::config_string>>,
     check: BackendLocal<Cell<pg_sys::GucStringCheckHook>>,
     assign: BackendLocal<Cell<pg_sys::GucStringAssignHook>>,
     show: BackendLocal<Cell<pg_sys::GucShowHook>>,
@@ -63,17 +67,24 @@ struct Hooks {
 impl Hooks {
     const fn new() -> Self {
         Self {
+            record: BackendLocal::new(Cell::new(std::ptr::null())),
             check: BackendLocal::new(Cell::new(None)),
             assign: BackendLocal::new(Cell::new(None)),
             show: BackendLocal::new(Cell::new(None)),
         }
     }
 
-    /// Keeps those that are there.
+    /// Keeps what is there.
     fn keep(&self, record: &pg_sys::config_string) {
+        self.record.set(record);
         self.check.set(record.check_hook);
         self.assign.set(record.assign_hook);
         self.show.set(record.show_hook);
+    }
+
+    fn record(&self) -> Option<&pg_sys::config_string> {
+        // SAFETY: it is null or Postgres' own record, which is static.
+        unsafe { self.record.get().as_ref() }
     }
 
     /// # Safety
@@ -211,14 +222,24 @@ pub(crate) fn set(role: Option<Role>) {
     }
 }
 
-/// Puts in force what could not be before, or what an abort has taken out of it. It cannot fail.
-pub(crate) fn settle_due() {
-    if DUE.get() && may_change() && !super::is_parallel_worker() {
-        settle();
+/// Puts in force what has changed in this transaction, or notes that it has to wait.
+fn settle_due() {
+    if DUE.get() && !super::is_parallel_worker() {
+        WAITING.set(!may_change());
+        if !WAITING.get() {
+            settle();
+        }
     }
 }
 
-/// The same at the end of a transaction.
+/// Puts in force what had to wait. It cannot fail.
+pub(crate) fn settle_waiting() {
+    if WAITING.get() {
+        settle_due();
+    }
+}
+
+/// Puts in force at the end of a transaction what its abort has taken out of it. It cannot fail.
 pub(crate) fn end_transaction() {
     settle_due();
     DUE.set(false);
@@ -226,8 +247,8 @@ pub(crate) fn end_transaction() {
 
 /// Puts the later of the token's role and the setting's in force.
 fn settle() {
-    let setting = guc::record(ROLE);
-    let extra = setting.as_ref().map_or(std::ptr::null_mut(), |setting| setting.gen_.extra);
+    let setting = OF_ROLE.record();
+    let extra = setting.map_or(std::ptr::null_mut(), |setting| setting.gen_.extra);
     if put_in_force(extra) {
         return;
     }
@@ -270,7 +291,7 @@ fn number(extra: *mut c_void) {
     // The memory may have been another value's before.
     numbers.retain(|(known, _)| *known != extra);
     if numbers.len() >= FEW
-        && let Some(record) = guc::record(ROLE)
+        && let Some(record) = OF_ROLE.record()
     {
         let mut live = Vec::new();
         guc::visit_values(record, |_, extra| live.push(extra));
