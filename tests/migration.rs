@@ -227,6 +227,17 @@ fn postgrest() {
         let update = "UPDATE wards SET patient = patient";
         assert_eq!(client.execute(update, &[]).unwrap(), changed, "{roles} {wards}");
     }
+    assert_eq!(present(&mut client, &token(json!([]), json!(["east", "west"]))), "00000");
+    run(
+        &mut fixture.cluster.admin(),
+        "CREATE INDEX ON wards (ward); DROP POLICY write ON wards;
+         ALTER POLICY read ON wards USING (ward = ANY (ARRAY(
+             SELECT jsonb_array_elements_text(auth.claim_jsonb('wards')))))",
+    );
+    run(&mut client, "SET enable_seqscan = off");
+    assert_eq!(column(&mut client, patients), ["Eve", "Will"]);
+    let plan = column(&mut client, "EXPLAIN SELECT * FROM wards").join("\n");
+    assert!(plan.contains("Index Cond: (ward = ANY"), "{plan}");
 }
 
 #[test]
