@@ -370,10 +370,17 @@ fn the_later_of_token_and_set_role_counts() {
     assert_eq!(present(&mut admin, &fixture.token("stranger")), "00000");
     run(&mut admin, "SET SESSION AUTHORIZATION app");
     assert_eq!(role(&mut admin), "app");
+    run(&mut admin, "RESET ROLE");
+    assert_eq!(role(&mut admin), "app");
     assert_eq!(user(&mut admin).as_deref(), Some("alice"));
     run(&mut admin, "RESET SESSION AUTHORIZATION");
     assert_eq!(role(&mut admin), "stranger");
     run(&mut admin, "BEGIN; SET LOCAL SESSION AUTHORIZATION app; ROLLBACK");
+    assert_eq!(role(&mut admin), "stranger");
+    run(&mut admin, "SET ROLE reader");
+    run(&mut admin, "BEGIN; SET SESSION AUTHORIZATION app; ROLLBACK");
+    assert_eq!(role(&mut admin), "reader");
+    run(&mut admin, "RESET ROLE");
     assert_eq!(role(&mut admin), "stranger");
     assert_eq!(present(&mut admin, ""), "00000");
     assert_eq!(role(&mut admin), "postgres");

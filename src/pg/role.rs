@@ -45,9 +45,6 @@ static LAST_NUMBER: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
 static NUMBERS: BackendLocal<RefCell<Vec<(*mut c_void, u64)>>> =
     BackendLocal::new(RefCell::new(Vec::new()));
 
-/// Whether `SET SESSION AUTHORIZATION` has put the setting `role` out of force.
-static VOID: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
-
 /// Says whether the sessions of a login role may not change their role.
 static IS_LOCKED: BackendLocal<Cell<IsLocked>> = BackendLocal::new(Cell::new(|_| true));
 
@@ -247,26 +244,21 @@ pub(crate) fn end_transaction() {
 
 /// Puts the later of the token's role and the setting's in force.
 fn settle() {
-    let setting = OF_ROLE.record();
-    let extra = setting.map_or(std::ptr::null_mut(), |setting| setting.gen_.extra);
-    if put_in_force(extra) {
+    let Some(setting) = OF_ROLE.record() else {
         return;
-    }
-    match setting {
+    };
+    if !put_in_force(setting.gen_.extra) {
         // SAFETY: the value and what Postgres' check hook has left with it are the setting's own.
-        Some(setting) if !VOID.get() && !extra.is_null() => unsafe {
-            OF_ROLE.assign(setting.variable.read(), extra);
-        },
-        _ => SetCurrentRoleId(Oid::INVALID, false),
+        unsafe { OF_ROLE.assign(setting.variable.read(), setting.gen_.extra) };
     }
 }
 
 /// Puts the token's role in force where it is later than the value of the setting that Postgres' check
 /// hook has left `extra` with; whether it is. A role is the session's whose user took it.
 fn put_in_force(extra: *mut c_void) -> bool {
-    let setting = if VOID.get() { 0 } else { number_of(extra) };
-    let role =
-        TOKEN.get().filter(|role| role.number > setting && role.session_user == GetSessionUserId());
+    let is_later = |role: &Role| role.number > number_of(extra);
+    let role = TOKEN.get().filter(is_later);
+    let role = role.filter(|role| role.session_user == GetSessionUserId());
     if let Some(role) = role {
         SetCurrentRoleId(role.oid, false);
     }
@@ -379,7 +371,6 @@ unsafe extern "C-unwind" fn assign_role(value: *const c_char, extra: *mut c_void
     }
     // SAFETY: Postgres makes the call.
     unsafe { OF_ROLE.assign(value, extra) };
-    VOID.set(false);
     if !super::is_parallel_worker() {
         put_in_force(extra);
     }
@@ -388,9 +379,11 @@ unsafe extern "C-unwind" fn assign_role(value: *const c_char, extra: *mut c_void
 unsafe extern "C-unwind" fn assign_session_authorization(value: *const c_char, extra: *mut c_void) {
     // SAFETY: Postgres makes the call.
     unsafe { OF_SESSION_AUTHORIZATION.assign(value, extra) };
-    VOID.set(true);
-    if !super::is_parallel_worker() {
-        put_in_force(std::ptr::null_mut());
+    // That ends the role, or is followed by a value of `role` that does.
+    if !super::is_parallel_worker()
+        && let Some(setting) = OF_ROLE.record()
+    {
+        put_in_force(setting.gen_.extra);
     }
 }
 
