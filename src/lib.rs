@@ -27,7 +27,7 @@ fn on_load() {
     pg::hold_interrupts(|| {
         pg::secrets::guard();
         pg::statement::watch(session::prepare, session::vouch);
-        pg::role::guard(settings::is_locked);
+        pg::role::guard(settings::is_locked, session::forget);
         settings::register();
         pg::table::on_change(keyring::table_changed);
         pg::relation::watch_names();

@@ -21,6 +21,7 @@ use crate::pg::function::{Answer, Permit};
 use crate::pg::guc::{self, ForeignAssignHook, ForeignVariable, Passed, Source, Standing};
 use crate::pg::relation::{self, Name, Oid};
 use crate::pg::role::{self, Role};
+use crate::pg::statement::Kind;
 use crate::pg::{self, BackendLocal, Timestamp, error, secrets};
 use crate::settings::{
     self, IDENTITY_SCOPE, JWT, JWT_NAME, TOKEN_CACHE_SIZE, TRANSACTION_SCOPE, TRUST_REQUEST_CLAIMS,
@@ -526,6 +527,7 @@ fn revoke() {
 fn admit(claims: &Claims) -> Result<Option<Role>, Rejection> {
     check_times(claims)?;
     let role = claims.database_role().map(role::find).transpose()?;
+    role::check_running(role.as_ref())?;
     if let Some(sequence) = claims.sequence() {
         admit_sequence(claims, sequence)?;
     }
@@ -633,17 +635,28 @@ pub(crate) fn prepare() {
     }
     role::set(JWT.role());
     role::settle_waiting();
+    role::look_again();
 }
 
-/// Whether the session may go on in the role of its token: an expired one, or one that nobody
-/// vouches for any more, is as good as refused.
-pub(crate) fn vouch() -> Result<(), Rejection> {
-    if is_ready() {
+/// Whether a statement of this kind may go on: the role of a token that has expired, or that nobody
+/// vouches for any more, is as good as refused. What does not need it goes on without it.
+pub(crate) fn vouch(kind: Kind) -> Result<(), Rejection> {
+    if role::settle_waiting() && kind == Kind::Plan {
+        return Err(role::changed());
+    }
+    if !role::is_there() || is_ready() && !role::is_suspended() {
         return Ok(());
     }
-    resolve()?;
-    let current = with_state(|state| state.current.clone());
-    role::confirm(current.as_ref().and_then(|identity| identity.claims.database_role()))
+    let vouched = resolve().and_then(|()| {
+        let current = with_state(|state| state.current.clone());
+        role::confirm(current.as_ref().and_then(|identity| identity.claims.database_role()))
+    });
+    let has_changed = role::suspend(vouched.is_err());
+    match vouched {
+        Err(rejection) if kind != Kind::Free => Err(rejection),
+        Ok(()) if has_changed && kind == Kind::Plan => Err(role::changed()),
+        _ => Ok(()),
+    }
 }
 
 /// Finds out who the session is, for the current statement and as long as nothing changes.

@@ -28,6 +28,7 @@ const ROLES: &str = "
     CREATE POLICY read ON notes FOR SELECT TO reader USING (note = 'public');
     GRANT ALL ON notes TO editor; GRANT SELECT ON notes TO reader;
     GRANT CREATE ON SCHEMA public TO PUBLIC;
+    CREATE SEQUENCE numbers; GRANT USAGE ON numbers TO editor;
 ";
 
 impl Fixture {
@@ -303,6 +304,23 @@ fn security_definer_functions_change_no_role() {
         run(&mut client, "ROLLBACK");
         assert_eq!((role(&mut client), notes(&mut client)), ("editor".to_owned(), Ok(2)));
     }
+    // Statements that were analysed before ask nobody again.
+    let whoami = client.prepare("SELECT current_user::text").unwrap();
+    let count = client.prepare("SELECT count(*) FROM notes").unwrap();
+    let attempt = client.prepare("SELECT try($1)").unwrap();
+    for token in ["", &editor] {
+        for statement in [&whoami, &count] {
+            assert_eq!(present(&mut client, &editor), "00000");
+            assert_eq!(client.query_one(&count, &[]).unwrap().get::<_, i64>(0), 2);
+            run(&mut client, "BEGIN");
+            client.query_one(&attempt, &[&token]).unwrap();
+            match client.query_one(statement, &[]) {
+                Ok(row) => assert_eq!(row.get::<_, &str>(0), "app"),
+                Err(error) => assert_eq!(sqlstate::<()>(Err(error)), "42501"),
+            }
+            run(&mut client, "ROLLBACK");
+        }
+    }
     // A refusal that is swallowed there takes the role, too.
     for around in ["", "BEGIN; SAVEPOINT s"] {
         assert_eq!(present(&mut client, &editor), "00000");
@@ -314,6 +332,106 @@ fn security_definer_functions_change_no_role() {
         run(&mut client, "COMMIT");
         assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None));
     }
+}
+
+/// One token's role and another one's claims do not meet in a statement.
+#[test]
+fn a_statement_goes_on_in_the_role_that_it_began_in() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    run(
+        &mut fixture.cluster.admin(),
+        "CREATE TABLE orgs (org text); INSERT INTO orgs VALUES ('A'), ('B'), ('B');
+         ALTER TABLE orgs ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY own ON orgs TO editor USING (org = auth.claim('org'));
+         GRANT SELECT ON orgs TO editor",
+    );
+    let token = |role: Option<&str>, org: &str| match role {
+        Some(role) => fixture.sign(json!({"role": role, "org": org})),
+        None => fixture.sign(json!({"iss": "without", "org": org})),
+    };
+    let of_editor = token(Some("editor"), "A");
+    let mut client = fixture.client();
+    for (other, within, afterwards) in [
+        (token(Some("reader"), "B"), "28J09", "42501"),
+        (token(None, "B"), "28J09", "42501"),
+        // As good as if it had been presented before.
+        (token(Some("editor"), "B"), "00000", "00000"),
+    ] {
+        assert_eq!(present(&mut client, &of_editor), "00000");
+        let query = format!(
+            "SELECT orgs.* FROM (SELECT auth.jwt_session_init('{other}') OFFSET 0) x, orgs"
+        );
+        assert_eq!(sqlstate(client.batch_execute(&query)), within);
+        let function = format!(
+            "DO $do$ DECLARE o orgs; BEGIN
+               FOR o IN SELECT * FROM orgs LOOP PERFORM auth.jwt_session_init('{other}'); END LOOP;
+             END $do$"
+        );
+        assert_eq!(present(&mut client, &of_editor), "00000");
+        let outcome = sqlstate(client.batch_execute(&function));
+        assert_eq!(outcome, afterwards, "the loop goes on as a cursor does");
+        // A cursor, and one that was open when a token was refused.
+        assert_eq!(present(&mut client, &of_editor), "00000");
+        run(&mut client, "BEGIN; DECLARE c CURSOR FOR SELECT * FROM orgs");
+        assert_eq!(present(&mut client, &other), "00000");
+        assert_eq!(sqlstate(client.batch_execute("FETCH ALL FROM c")), afterwards);
+        run(&mut client, "ROLLBACK");
+        run(&mut client, "BEGIN; DECLARE c CURSOR FOR SELECT * FROM orgs; SAVEPOINT s");
+        assert_eq!(present(&mut client, &fixture.token("stranger")), "28J09");
+        run(&mut client, "ROLLBACK TO s");
+        assert_eq!(sqlstate(client.batch_execute("FETCH ALL FROM c")), "42501");
+        run(&mut client, "ROLLBACK");
+        // A statement that failed is not running any more.
+        assert_eq!(present(&mut client, &of_editor), "00000");
+        run(&mut client, "BEGIN; SAVEPOINT s");
+        assert_eq!(
+            sqlstate(client.batch_execute("SELECT 1 / count(*) - 1 / 0 FROM orgs")),
+            "22012"
+        );
+        run(&mut client, "ROLLBACK TO s");
+        assert_eq!(present(&mut client, &other), "00000");
+        run(&mut client, "COMMIT");
+        assert_eq!(present(&mut client, ""), "00000");
+    }
+}
+
+/// Roles and memberships that change while a session has the role.
+#[test]
+fn the_role_is_still_one_that_the_session_may_take() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    let mut admin = fixture.cluster.admin();
+    let mut client = fixture.client();
+    let file = client.prepare("SELECT pg_read_file('PG_VERSION')").unwrap();
+    let count = client.prepare("SELECT count(*) FROM notes").unwrap();
+    let editor = fixture.token("editor");
+    for (change, back) in [
+        ("ALTER ROLE editor SUPERUSER", "ALTER ROLE editor NOSUPERUSER"),
+        ("REVOKE editor FROM app", "GRANT editor TO app"),
+    ] {
+        // Whether or not anybody has asked who is there.
+        for asked in [false, true] {
+            assert_eq!(present(&mut client, &editor), "00000");
+            if asked {
+                assert_eq!(user(&mut client).as_deref(), Some("alice"));
+            }
+            assert_eq!(role(&mut client), "editor");
+            run(&mut admin, change);
+            assert_eq!(sqlstate(client.query_one(&file, &[])), "42501", "{change}");
+            assert_eq!(sqlstate(client.query_one(&count, &[])), "28J09", "{change}");
+            assert_eq!(role(&mut client), "app", "{change}");
+            assert_eq!(notes(&mut client), Err("28J09".to_owned()), "{change}");
+            assert_eq!(present(&mut client, &editor), "28J09");
+            run(&mut admin, back);
+            assert_eq!(present(&mut client, &editor), "00000");
+            assert_eq!((role(&mut client), notes(&mut client)), ("editor".to_owned(), Ok(2)));
+        }
+    }
+    run(&mut admin, "CREATE ROLE brief; GRANT brief TO app; GRANT SELECT ON notes TO brief");
+    assert_eq!(present(&mut client, &fixture.token("brief")), "00000");
+    assert_eq!(notes(&mut client), Ok(0));
+    run(&mut admin, "REVOKE SELECT ON notes FROM brief; DROP ROLE brief");
+    assert_eq!(notes(&mut client), Err("28J09".to_owned()));
+    assert_eq!(role(&mut client), "app");
 }
 
 /// What a client can do where its role is not locked.
@@ -427,6 +545,12 @@ fn the_role_ends_with_its_token() {
     for way in ["BEGIN; ROLLBACK", "SET work_mem = '1MB'", "SHOW work_mem", "SELECT 1"] {
         run(&mut client, way);
     }
+    // They go on without the role.
+    assert_eq!(role(&mut client), "app");
+    let next = "SELECT nextval('numbers')";
+    assert_eq!(sqlstate(client.batch_execute(next)), "42501");
+    assert_eq!(present(&mut client, &fixture.token("editor")), "00000");
+    run(&mut client, next);
     assert_eq!(present(&mut client, &fixture.token("reader")), "00000");
     assert_eq!((role(&mut client), notes(&mut client)), ("reader".to_owned(), Ok(1)));
 
@@ -448,7 +572,6 @@ fn the_role_ends_with_its_token() {
         (format!("UPDATE auth.providers SET jwks = '{}'", fixture.key.public_jwk()), "28J03"),
         // Then it is for the provider without issuer, whose key is another.
         ("SELECT auth.remove_provider('row')".to_owned(), "28J03"),
-        ("REVOKE editor FROM app".to_owned(), "00000"),
     ] {
         run(&mut admin, "DELETE FROM auth.providers");
         run(&mut admin, &add);
@@ -483,6 +606,14 @@ fn the_role_ends_with_its_transaction() {
     }
     assert_eq!(present(&mut client, &editor), "00000");
     assert_eq!(role(&mut client), "app");
+    // Also for statements that were analysed before.
+    let whoami = client.prepare("SELECT current_user::text").unwrap();
+    let count = client.prepare("SELECT count(*) FROM notes").unwrap();
+    run(&mut client, &format!("BEGIN; SELECT auth.jwt_session_init('{editor}')"));
+    assert_eq!(client.query_one(&count, &[]).unwrap().get::<_, i64>(0), 2);
+    run(&mut client, "COMMIT");
+    assert_eq!(client.query_one(&whoami, &[]).unwrap().get::<_, &str>(0), "app");
+    assert_eq!(sqlstate(client.query_one(&count, &[])), "42501");
 }
 
 /// A token that was there before the first statement names the role of that statement.
@@ -690,6 +821,50 @@ fn locked_sessions_change_their_role_by_token_alone() {
         let option = fixture.cluster.as_role(login).option("pg_session_jwt.locked_roles", "");
         assert_eq!(sqlstate(option.try_client()), "55P02", "{login}");
     }
+    // Nor by giving something to a role, to act as that.
+    let mut client = fixture.cluster.as_role("locked").client();
+    run(
+        &mut client,
+        "CREATE FUNCTION pg_temp.f() RETURNS text SECURITY DEFINER LANGUAGE sql AS 'SELECT 1::text';
+         CREATE TEMP TABLE t (); CREATE TEMP VIEW v AS SELECT; CREATE TEMP SEQUENCE s;
+         CREATE TYPE pg_temp.e AS ENUM (); CREATE TYPE pg_temp.c AS (n int)",
+    );
+    run(&mut admin, "GRANT CREATE ON DATABASE postgres TO locked; ALTER ROLE locked CREATEDB");
+    for gift in [
+        "ALTER FUNCTION pg_temp.f() OWNER TO reader",
+        "ALTER TABLE t OWNER TO reader",
+        "ALTER TABLE t ADD COLUMN n int, OWNER TO reader",
+        "ALTER VIEW v OWNER TO reader",
+        "ALTER SEQUENCE s OWNER TO reader",
+        "ALTER TYPE pg_temp.e OWNER TO reader",
+        "ALTER TYPE pg_temp.c OWNER TO reader",
+        "CREATE SCHEMA x AUTHORIZATION reader",
+        "CREATE SCHEMA AUTHORIZATION reader CREATE VIEW v AS SELECT",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE reader GRANT ALL ON TABLES TO locked",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE locked, reader GRANT ALL ON TABLES TO locked",
+        "CREATE DATABASE x OWNER reader",
+        "REASSIGN OWNED BY locked TO reader",
+        "DO $$ BEGIN ALTER FUNCTION pg_temp.f() OWNER TO reader; END $$",
+        "DO $$ BEGIN EXECUTE 'CREATE SCHEMA x AUTHORIZATION reader'; END $$",
+    ] {
+        let error = client.batch_execute(gift).unwrap_err();
+        let message = error.as_db_error().map(|error| error.message().to_owned());
+        assert_eq!(message.as_deref(), Some("nothing can be made another role's"), "{gift}");
+        assert_eq!(sqlstate::<()>(Err(error)), "42501", "{gift}");
+    }
+    for harmless in [
+        "ALTER TABLE t OWNER TO locked",
+        "ALTER FUNCTION pg_temp.f() OWNER TO CURRENT_USER",
+        "CREATE SCHEMA mine AUTHORIZATION locked; DROP SCHEMA mine",
+        "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO reader",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE locked REVOKE ALL ON TABLES FROM reader",
+        "ALTER TABLE t ADD COLUMN m int",
+    ] {
+        run(&mut client, harmless);
+    }
+    let mut free = fixture.client();
+    run(&mut free, "CREATE TEMP TABLE t (); ALTER TABLE t OWNER TO reader");
+
     // Others are as free as ever.
     let mut client = fixture.client();
     run(&mut client, "SET ROLE reader");

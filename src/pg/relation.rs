@@ -9,6 +9,7 @@ use session_jwt::{Action, Code, Rejection};
 
 use super::BackendLocal;
 use super::datum::from_server_encoding;
+use super::statement::elements;
 
 pub(crate) use pgrx::pg_sys::Oid;
 
@@ -129,14 +130,9 @@ pub(super) unsafe fn needed_everywhere(
             T_AlterObjectSchemaStmt => Some(Action::SchemaUpdate),
             T_AlterTableStmt => {
                 let commands = (*tree.cast::<pg_sys::AlterTableStmt>()).cmds;
-                let commands = commands.as_ref().map_or(&[][..], |list| {
-                    std::slice::from_raw_parts(list.elements, list.length as usize)
-                });
-                let ties = |command: &pg_sys::ListCell| {
-                    let command = command.ptr_value.cast::<pg_sys::AlterTableCmd>();
-                    TIES.contains(&(*command).subtype)
-                };
-                commands.iter().any(ties).then_some(Action::SchemaUpdate)
+                let mut commands = elements::<pg_sys::AlterTableCmd>(commands);
+                let ties = commands.any(|command| TIES.contains(&command.subtype));
+                ties.then_some(Action::SchemaUpdate)
             }
             // In transactions of their own, which have been committed by the end.
             T_IndexStmt if (*tree.cast::<pg_sys::IndexStmt>()).concurrent => {

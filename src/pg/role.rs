@@ -6,13 +6,14 @@
 //! stands in front of Postgres' own hooks of the settings `role` and `session_authorization`.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
 
-use pgrx::pg_sys::{self, Oid};
+use pgrx::pg_sys::{self, Datum, Oid};
 use session_jwt::{Code, Rejection, quoted};
 
 use super::function::guarded;
-use super::{BackendLocal, datum, error, guc};
+use super::{BackendLocal, datum, error, guc, statement};
 
 /// A role that a token has the session take.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,34 @@ static DUE: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
 /// Whether it could not be put in force, as within a security-definer function.
 static WAITING: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+
+/// Whether it is out of force, for nobody vouches for its token.
+static SUSPENDED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+
+/// Whether roles or their memberships have changed since they were looked at.
+static CHANGED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+
+/// Is told when they do.
+static TOLD: BackendLocal<Cell<fn()>> = BackendLocal::new(Cell::new(|| ()));
+
+/// Plans that have begun in the role of a token, and in which.
+static BEGUN: BackendLocal<RefCell<Option<HashMap<Query, Oid>>>> =
+    BackendLocal::new(RefCell::new(None));
+
+/// A plan that has begun.
+type Query = *const pg_sys::QueryDesc;
+
+/// Those that run and touch tables, from the outermost.
+static RUNNING: BackendLocal<RefCell<Vec<Running>>> = BackendLocal::new(RefCell::new(Vec::new()));
+
+#[derive(Clone, Copy)]
+struct Running {
+    query: Query,
+    /// The token's role with which it goes on.
+    role: Oid,
+    /// Within which subtransaction.
+    level: c_int,
+}
 
 /// The number that was given last.
 static LAST_NUMBER: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
@@ -115,12 +144,18 @@ unsafe extern "C-unwind" {
     safe fn SetCurrentRoleId(role: Oid, is_superuser: bool);
     safe fn GetCurrentRoleId() -> Oid;
     safe fn GetSessionUserId() -> Oid;
+    safe fn GetUserId() -> Oid;
+    safe fn GetCurrentTransactionNestLevel() -> c_int;
     fn GetUserIdAndSecContext(user: *mut Oid, context: *mut c_int);
 }
 
 /// Puts itself in front of the settings' hooks. `is_locked` is told a login role, or None where its
-/// name is not known.
-pub(crate) fn guard(is_locked: IsLocked) {
+/// name is not known; `changed` is called when roles have changed, and cannot fail.
+pub(crate) fn guard(is_locked: IsLocked, changed: fn()) {
+    unsafe extern "C-unwind" fn at_change(_argument: Datum, _cache: c_int, _hash: u32) {
+        CHANGED.set(true);
+        TOLD.get()();
+    }
     unsafe extern "C-unwind" fn at_subtransaction(
         event: pg_sys::SubXactEvent::Type,
         _: pg_sys::SubTransactionId,
@@ -128,10 +163,13 @@ pub(crate) fn guard(is_locked: IsLocked) {
         _: *mut c_void,
     ) {
         if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+            let level = GetCurrentTransactionNestLevel();
+            RUNNING.borrow_mut().retain(|running| running.level < level);
             settle_due();
         }
     }
     IS_LOCKED.set(is_locked);
+    TOLD.set(changed);
     if let Some(record) = guc::record(ROLE) {
         OF_ROLE.keep(record);
         record.check_hook = Some(check_role);
@@ -143,8 +181,14 @@ pub(crate) fn guard(is_locked: IsLocked) {
         record.check_hook = Some(check_session_authorization);
         record.assign_hook = Some(assign_session_authorization);
     }
-    // SAFETY: the callback lives as long as the library, which is never unloaded.
-    unsafe { pg_sys::RegisterSubXactCallback(Some(at_subtransaction), std::ptr::null_mut()) };
+    // SAFETY: the callbacks live as long as the library, which is never unloaded.
+    unsafe {
+        pg_sys::RegisterSubXactCallback(Some(at_subtransaction), std::ptr::null_mut());
+        use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID};
+        for cache in [AUTHOID, AUTHMEMROLEMEM] {
+            pg_sys::CacheRegisterSyscacheCallback(cache as c_int, Some(at_change), Datum::null());
+        }
+    }
 }
 
 /// The role of that name, for the session to take.
@@ -159,19 +203,48 @@ pub(crate) fn find(name: &str) -> Result<Role, Rejection> {
     Ok(Role { oid, session_user: GetSessionUserId(), number: next_number() })
 }
 
+/// Refuses a token with this role, or none, where a plan is running that is for another: it would go
+/// on with the policies of that one, and the claims of this.
+pub(crate) fn check_running(role: Option<&Role>) -> Result<(), Rejection> {
+    let role = role.map_or(Oid::INVALID, |role| role.oid);
+    let running = RUNNING.borrow().clone();
+    let others = running.into_iter().filter(|running| running.role != role);
+    if { others }.any(|running| obeys_policies(running.query)) {
+        return Err(refused("A statement that was planned for another role is running."));
+    }
+    Ok(())
+}
+
+/// Whether a plan that is under way reads tables whose policies depend on the role.
+fn obeys_policies(query: Query) -> bool {
+    // SAFETY: Postgres' own; a plan's tables are there for as long as it is under way.
+    unsafe {
+        statement::tables((*query).plannedstmt).any(|table| {
+            let applies = pg_sys::check_enable_rls(table, Oid::INVALID, true);
+            applies != pg_sys::CheckEnableRlsResult::RLS_NONE as c_int
+        })
+    }
+}
+
 /// A role that the session may take.
 fn look_up(name: &str) -> Result<Oid, Rejection> {
     let unknown = || refused(format!("There is no role {}.", quoted(name)));
     let stored = datum::to_server_encoding(name).ok_or_else(unknown)?;
+    // SAFETY: within a transaction it looks into the catalogs; the name is a C string.
+    let oid = unsafe { pg_sys::get_role_oid(stored.as_ptr(), true) };
+    if oid == Oid::INVALID {
+        return Err(unknown());
+    }
+    check(oid, name)?;
+    Ok(oid)
+}
+
+/// Refuses a role that the session may not take.
+fn check(oid: Oid, name: &str) -> Result<(), Rejection> {
     let session_user = GetSessionUserId();
-    // SAFETY: within a transaction they look into the catalogs; the name is a C string.
-    let (oid, is_superuser, is_member) = unsafe {
-        let oid = pg_sys::get_role_oid(stored.as_ptr(), true);
-        if oid == Oid::INVALID {
-            return Err(unknown());
-        }
-        (oid, pg_sys::superuser_arg(oid), pg_sys::is_member_of_role(session_user, oid))
-    };
+    // SAFETY: within a transaction they look into the catalogs.
+    let (is_superuser, is_member) =
+        unsafe { (pg_sys::superuser_arg(oid), pg_sys::is_member_of_role(session_user, oid)) };
     if is_superuser {
         return Err(refused(format!("The role {} is a superuser.", quoted(name))));
     }
@@ -186,17 +259,93 @@ fn look_up(name: &str) -> Result<Oid, Rejection> {
         ))
         .with_hint("Have an administrator grant the role to the login role."));
     }
-    Ok(oid)
+    Ok(())
 }
 
 fn refused(detail: impl Into<String>) -> Rejection {
     Rejection::new(Code::Claim, "role cannot be taken").with_detail(detail)
 }
 
-/// Whether the session has the role of its token.
+/// Whether the session has a role of its token, in force or not.
 #[inline(always)]
-pub(crate) fn is_in_force() -> bool {
-    IN_FORCE.get()
+pub(crate) fn is_there() -> bool {
+    TOKEN.get().is_some()
+}
+
+/// Whether nobody vouches for it.
+pub(crate) fn is_suspended() -> bool {
+    SUSPENDED.get()
+}
+
+/// Takes the token's role out of force, or puts it back; whether that has changed anything.
+pub(crate) fn suspend(suspended: bool) -> bool {
+    let changed = SUSPENDED.replace(suspended) != suspended;
+    if changed {
+        DUE.set(true);
+        settle_due();
+    }
+    changed
+}
+
+/// Suspends the token's role where it has changed into one that the session may not have.
+pub(crate) fn look_again() {
+    if CHANGED.replace(false)
+        && let Some(role) = TOKEN.get()
+        && with_name(role.oid, |name| name.is_none() || check(role.oid, "").is_err())
+    {
+        suspend(true);
+    }
+}
+
+/// Takes note that a plan begins.
+pub(super) fn begin(query: Query) {
+    match TOKEN.get() {
+        Some(role) => {
+            BEGUN.borrow_mut().get_or_insert_default().insert(query, role.oid);
+        }
+        None => end(query),
+    }
+}
+
+/// Takes note that a plan has ended, or that one begins where another was.
+pub(super) fn end(query: Query) {
+    if let Some(begun) = BEGUN.borrow_mut().as_mut() {
+        begun.remove(&query);
+    }
+}
+
+/// Whether a plan was begun in another role of a token than the one that is there now.
+pub(super) fn is_of_another(query: Query) -> bool {
+    let begun = BEGUN.borrow();
+    let began = begun.as_ref().and_then(|begun| begun.get(&query).copied());
+    began.unwrap_or(Oid::INVALID) != token_role()
+}
+
+/// Refuses to go on with such a plan where policies depend on the role.
+pub(super) fn check_resumed(query: Query) -> Result<(), Rejection> {
+    if obeys_policies(query) { Err(changed()) } else { Ok(()) }
+}
+
+/// Takes note that a plan that touches tables runs, on from where it was.
+pub(super) fn run(query: Query) {
+    let level = GetCurrentTransactionNestLevel();
+    RUNNING.borrow_mut().push(Running { query, role: token_role(), level });
+}
+
+/// Takes note that the innermost of them has paused.
+pub(super) fn pause() {
+    RUNNING.borrow_mut().pop();
+}
+
+fn token_role() -> Oid {
+    TOKEN.get().map_or(Oid::INVALID, |role| role.oid)
+}
+
+/// The refusal of a statement that was planned for the role before.
+pub(crate) fn changed() -> Rejection {
+    Rejection::new(Code::Forbidden, "role has changed")
+        .with_detail("The statement was planned for the role that the session had before.")
+        .with_hint("Run it again.")
 }
 
 /// Checks that the token in force, whose claims were verified anew, would still have the session take
@@ -214,6 +363,7 @@ pub(crate) fn confirm(name: Option<&str>) -> Result<(), Rejection> {
 /// Takes note of the role of the token in force. It may run during a rollback and cannot fail.
 pub(crate) fn set(role: Option<Role>) {
     if TOKEN.replace(role) != role {
+        SUSPENDED.set(false);
         DUE.set(true);
         settle_due();
     }
@@ -229,17 +379,27 @@ fn settle_due() {
     }
 }
 
-/// Puts in force what had to wait. It cannot fail.
-pub(crate) fn settle_waiting() {
+/// Whether something has to wait.
+#[inline(always)]
+pub(crate) fn is_waiting() -> bool {
+    WAITING.get()
+}
+
+/// Puts in force what had to wait; whether the user is another one now. It cannot fail.
+pub(crate) fn settle_waiting() -> bool {
+    let before = GetUserId();
     if WAITING.get() {
         settle_due();
     }
+    GetUserId() != before
 }
 
 /// Puts in force at the end of a transaction what its abort has taken out of it. It cannot fail.
 pub(crate) fn end_transaction() {
     settle_due();
     DUE.set(false);
+    RUNNING.borrow_mut().clear();
+    BEGUN.borrow_mut().take();
 }
 
 /// Puts the later of the token's role and the setting's in force.
@@ -257,7 +417,7 @@ fn settle() {
 /// hook has left `extra` with; whether it is. A role is the session's whose user took it.
 fn put_in_force(extra: *mut c_void) -> bool {
     let is_later = |role: &Role| role.number > number_of(extra);
-    let role = TOKEN.get().filter(is_later);
+    let role = TOKEN.get().filter(is_later).filter(|_| !SUSPENDED.get());
     let role = role.filter(|role| role.session_user == GetSessionUserId());
     if let Some(role) = role {
         SetCurrentRoleId(role.oid, false);
@@ -313,15 +473,77 @@ fn with_name<T>(role: Oid, body: impl FnOnce(Option<&[u8]>) -> T) -> T {
     }
 }
 
+/// Whether the session is one of a locked login role.
+fn is_locked() -> bool {
+    with_name(GetSessionUserId(), |login| IS_LOCKED.get()(login))
+}
+
+/// Refuses what would make something another role's, where the session is locked: with a function, a
+/// view or a schema of that role's, it could act as the role.
+///
+/// # Safety
+/// The statement is Postgres'.
+pub(super) unsafe fn check_gift(statement: *const pg_sys::Node) -> Result<(), Rejection> {
+    // SAFETY: the caller's. Superusers, as within a function of theirs, may do as they like.
+    let locked = unsafe { is_gift(statement) && !pg_sys::superuser() } && is_locked();
+    if !locked {
+        return Ok(());
+    }
+    Err(Rejection::new(Code::Forbidden, "nothing can be made another role's")
+        .with_detail("The session's login role is in pg_session_jwt.locked_roles.")
+        .with_hint("Have an administrator do it."))
+}
+
+/// Whether a statement makes something that is, or will be, a role's other than the current one.
+///
+/// # Safety
+/// The statement is Postgres'.
+unsafe fn is_gift(statement: *const pg_sys::Node) -> bool {
+    use pg_sys::NodeTag::*;
+    unsafe fn is_other(role: *const pg_sys::RoleSpec) -> bool {
+        // SAFETY: it is null or a role specification; where there is no such role, the OID is none.
+        unsafe { !role.is_null() && pg_sys::get_rolespec_oid(role, true) != GetUserId() }
+    }
+    // SAFETY: the tag tells the type of a node, and Postgres' grammar what its lists hold.
+    unsafe {
+        match (*statement).type_ {
+            T_AlterOwnerStmt => is_other((*statement.cast::<pg_sys::AlterOwnerStmt>()).newowner),
+            T_AlterTableStmt => {
+                let statement = statement.cast::<pg_sys::AlterTableStmt>();
+                statement::elements::<pg_sys::AlterTableCmd>((*statement).cmds).any(|command| {
+                    command.subtype == pg_sys::AlterTableType::AT_ChangeOwner
+                        && is_other(command.newowner)
+                })
+            }
+            T_CreateSchemaStmt => {
+                is_other((*statement.cast::<pg_sys::CreateSchemaStmt>()).authrole)
+            }
+            T_AlterDefaultPrivilegesStmt => {
+                let statement = statement.cast::<pg_sys::AlterDefaultPrivilegesStmt>();
+                statement::elements::<pg_sys::DefElem>((*statement).options).any(|option| {
+                    CStr::from_ptr(option.defname) == c"roles"
+                        && statement::elements::<pg_sys::RoleSpec>(option.arg.cast())
+                            .any(|role| is_other(role))
+                })
+            }
+            // What has an owner named here is made by those who create databases.
+            T_CreatedbStmt => {
+                let statement = statement.cast::<pg_sys::CreatedbStmt>();
+                statement::elements::<pg_sys::DefElem>((*statement).options)
+                    .any(|option| CStr::from_ptr(option.defname) == c"owner")
+            }
+            T_ReassignOwnedStmt => true,
+            _ => false,
+        }
+    }
+}
+
 /// Whether a value from there is none of the client's doing, or the session is not locked.
 fn is_open(source: pg_sys::GucSource::Type) -> bool {
     use pg_sys::GucSource::*;
     match source {
         PGC_S_DEFAULT | PGC_S_DYNAMIC_DEFAULT | PGC_S_OVERRIDE | PGC_S_TEST => true,
-        _ => {
-            super::restoring_worker()
-                || !with_name(GetSessionUserId(), |login| IS_LOCKED.get()(login))
-        }
+        _ => super::restoring_worker() || !is_locked(),
     }
 }
 

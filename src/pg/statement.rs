@@ -2,7 +2,7 @@
 //! of a utility statement's beginning.
 
 use std::cell::Cell;
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_void};
 
 use pgrx::pg_sys;
 use session_jwt::Rejection;
@@ -17,19 +17,39 @@ static NEXT_ANALYSIS_HOOK: BackendLocal<Cell<pg_sys::post_parse_analyze_hook_typ
 static NEXT_EXECUTOR_HOOK: BackendLocal<Cell<pg_sys::ExecutorStart_hook_type>> =
     BackendLocal::new(Cell::new(None));
 
+static NEXT_RUN_HOOK: BackendLocal<Cell<pg_sys::ExecutorRun_hook_type>> =
+    BackendLocal::new(Cell::new(None));
+
+static NEXT_END_HOOK: BackendLocal<Cell<pg_sys::ExecutorEnd_hook_type>> =
+    BackendLocal::new(Cell::new(None));
+
+static NEXT_ACCESS_HOOK: BackendLocal<Cell<pg_sys::object_access_hook_type>> =
+    BackendLocal::new(Cell::new(None));
+
 static NEXT_UTILITY_HOOK: BackendLocal<Cell<pg_sys::ProcessUtility_hook_type>> =
     BackendLocal::new(Cell::new(None));
 
 /// Says who the session is, before a statement is planned for that role.
 static PREPARE: BackendLocal<Cell<fn()>> = BackendLocal::new(Cell::new(|| ()));
 
-/// Says whether the role of the session's token still counts.
-static VOUCH: BackendLocal<Cell<Vouch>> = BackendLocal::new(Cell::new(|| Ok(())));
+/// Says whether the role of the session's token still counts for a statement of this kind.
+static VOUCH: BackendLocal<Cell<Vouch>> = BackendLocal::new(Cell::new(|_| Ok(())));
 
-type Vouch = fn() -> Result<(), Rejection>;
+type Vouch = fn(Kind) -> Result<(), Rejection>;
 
-/// Installs the hooks: `prepare` is called before each statement is planned, `vouch` before one that
-/// touches tables begins under the role of a token.
+/// What a statement has to do with the role.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Nothing, so that it may go on without.
+    Free,
+    /// It is a utility statement that may touch tables.
+    Utility,
+    /// It touches tables, with a plan that may have been made for the role.
+    Plan,
+}
+
+/// Installs the hooks: `prepare` is called before each statement is planned, `vouch` before one begins
+/// while the session has the role of a token, or is about to lose it.
 pub(crate) fn watch(prepare: fn(), vouch: Vouch) {
     PREPARE.set(prepare);
     VOUCH.set(vouch);
@@ -39,6 +59,12 @@ pub(crate) fn watch(prepare: fn(), vouch: Vouch) {
         pg_sys::post_parse_analyze_hook = Some(at_analysis);
         NEXT_EXECUTOR_HOOK.set(pg_sys::ExecutorStart_hook);
         pg_sys::ExecutorStart_hook = Some(at_start);
+        NEXT_RUN_HOOK.set(pg_sys::ExecutorRun_hook);
+        pg_sys::ExecutorRun_hook = Some(at_run);
+        NEXT_END_HOOK.set(pg_sys::ExecutorEnd_hook);
+        pg_sys::ExecutorEnd_hook = Some(at_end);
+        NEXT_ACCESS_HOOK.set(pg_sys::object_access_hook);
+        pg_sys::object_access_hook = Some(at_access);
         NEXT_UTILITY_HOOK.set(pg_sys::ProcessUtility_hook);
         pg_sys::ProcessUtility_hook = Some(at_utility);
     }
@@ -47,6 +73,13 @@ pub(crate) fn watch(prepare: fn(), vouch: Vouch) {
 unsafe extern "C-unwind" {
     // By hand, without `pgrx`'s guard, which would replace the SQLSTATE of an error of ours.
     fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
+    fn standard_ExecutorRun(
+        query: *mut pg_sys::QueryDesc,
+        direction: pg_sys::ScanDirection::Type,
+        count: u64,
+        execute_once: bool,
+    );
+    fn standard_ExecutorEnd(query: *mut pg_sys::QueryDesc);
     fn standard_ProcessUtility(
         statement: *mut pg_sys::PlannedStmt,
         text: *const c_char,
@@ -83,12 +116,77 @@ unsafe extern "C-unwind" fn at_start(query: *mut pg_sys::QueryDesc, flags: c_int
     } else {
         table::look_for_changes();
         // SAFETY: Postgres' own, with the plan that is to begin.
-        if role::is_in_force() && unsafe { touches_tables((*query).plannedstmt) } {
-            guarded_result(VOUCH.get());
+        unsafe {
+            let plan = (*query).plannedstmt;
+            vouch(|| if tables(plan).next().is_some() { Kind::Plan } else { Kind::Free });
+            guarded(|| role::begin(query));
         }
     }
     // SAFETY: the arguments are Postgres' own. This frame owns nothing, for errors pass through it.
     unsafe { NEXT_EXECUTOR_HOOK.get().unwrap_or(standard_ExecutorStart)(query, flags) }
+}
+
+/// Asks whether the role still counts, where there is one of a token, or is about to be none.
+fn vouch(kind: impl FnOnce() -> Kind) {
+    if role::is_there() || role::is_waiting() {
+        let kind = kind();
+        guarded_result(|| VOUCH.get()(kind));
+    }
+}
+
+/// Runs a plan, from its beginning or on from where it was, as for a cursor. Where policies depend on
+/// the role, it goes on in the one that it began in, or not at all.
+unsafe extern "C-unwind" fn at_run(
+    query: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+    execute_once: bool,
+) {
+    // SAFETY: the arguments are Postgres' own. This frame owns nothing, for errors pass through it.
+    unsafe {
+        let touches_tables =
+            !super::is_parallel_worker() && tables((*query).plannedstmt).next().is_some();
+        if touches_tables {
+            if role::is_of_another(query) {
+                guarded_result(|| role::check_resumed(query));
+            }
+            role::run(query);
+        }
+        let next = NEXT_RUN_HOOK.get().unwrap_or(standard_ExecutorRun);
+        next(query, direction, count, execute_once);
+        if touches_tables {
+            role::pause();
+        }
+    }
+}
+
+/// Ends a plan.
+unsafe extern "C-unwind" fn at_end(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: the argument is Postgres' own. This frame owns nothing, for errors pass through it.
+    unsafe {
+        role::end(query);
+        NEXT_END_HOOK.get().unwrap_or(standard_ExecutorEnd)(query);
+    }
+}
+
+/// Comes before a function is called. The one that a client's message calls by itself is in no plan.
+unsafe extern "C-unwind" fn at_access(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    part: c_int,
+    argument: *mut c_void,
+) {
+    if access == pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE
+        && !super::within_portal()
+        && !super::is_parallel_worker()
+    {
+        vouch(|| Kind::Free);
+    }
+    if let Some(next) = NEXT_ACCESS_HOOK.get() {
+        // SAFETY: the arguments are Postgres' own. This frame owns nothing, for errors pass through it.
+        unsafe { next(access, class, object, part, argument) };
+    }
 }
 
 /// Runs a utility statement, such as `SET` and `DO`, with its text as others may see it: those that
@@ -107,9 +205,9 @@ unsafe extern "C-unwind" fn at_utility(
     table::look_for_changes();
     // SAFETY: Postgres' own. This frame owns nothing, for errors pass through it.
     unsafe {
-        if role::is_in_force() && !is_free((*statement).utilityStmt) {
-            guarded_result(VOUCH.get());
-        }
+        let tree = (*statement).utilityStmt;
+        vouch(|| if is_free(tree) { Kind::Free } else { Kind::Utility });
+        guarded_result(|| role::check_gift(tree));
         let text = guarded(|| secrets::concealed(text));
         let next = NEXT_UTILITY_HOOK.get().unwrap_or(standard_ProcessUtility);
         next(
@@ -125,23 +223,31 @@ unsafe extern "C-unwind" fn at_utility(
     }
 }
 
-/// Whether a plan has to do with any table; what calls functions alone, as `SELECT
-/// auth.jwt_session_init(…)`, has not.
+/// The tables that a plan has to do with; what calls functions alone, as `SELECT
+/// auth.jwt_session_init(…)`, has none.
 ///
 /// # Safety
-/// The plan is Postgres'.
-unsafe fn touches_tables(plan: *const pg_sys::PlannedStmt) -> bool {
-    // SAFETY: the range table is null or a list of pointers to range table entries.
+/// The plan is Postgres', and outlives the iterator.
+pub(super) unsafe fn tables(plan: *const pg_sys::PlannedStmt) -> impl Iterator<Item = pg_sys::Oid> {
+    // SAFETY: the range table is a list of pointers to range table entries.
     unsafe {
-        let Some(range_table) = (*plan).rtable.as_ref() else {
-            return false;
-        };
-        let entries = usize::try_from(range_table.length).unwrap_or(0);
-        let entries = std::slice::from_raw_parts(range_table.elements, entries);
-        entries.iter().any(|entry| {
-            let entry = entry.ptr_value.cast::<pg_sys::RangeTblEntry>();
-            (*entry).rtekind == pg_sys::RTEKind::RTE_RELATION
-        })
+        elements::<pg_sys::RangeTblEntry>((*plan).rtable)
+            .filter(|entry| entry.rtekind == pg_sys::RTEKind::RTE_RELATION)
+            .map(|entry| entry.relid)
+    }
+}
+
+/// The elements of a list of pointers.
+///
+/// # Safety
+/// It is null or a list of pointers to `T`, and outlives the iterator.
+pub(super) unsafe fn elements<'l, T: 'l>(list: *const pg_sys::List) -> impl Iterator<Item = &'l T> {
+    // SAFETY: the caller's.
+    unsafe {
+        let cells = list.as_ref().map_or(&[][..], |list| {
+            std::slice::from_raw_parts(list.elements, usize::try_from(list.length).unwrap_or(0))
+        });
+        cells.iter().filter_map(|cell| cell.ptr_value.cast::<T>().as_ref())
     }
 }
 
