@@ -568,9 +568,9 @@ fn organisations() {
         ("00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002");
     let recipe = Recipe::follow("Organisations");
     let mut late =
-        recipe.client_for(3, json!({"o": {"id": one, "rol": "admin"}, "org_id": "alice"}));
+        recipe.client_for(3, json!({"o": {"id": one, "role": "admin"}, "org_id": "alice"}));
     let member = |sub: &str, id: &str, role: Value| {
-        recipe.client(json!({"sub": sub, "o": {"id": id, "rol": role}, "org_id": sub}))
+        recipe.client(json!({"sub": sub, "o": {"id": id, "role": role}, "org_id": sub}))
     };
     let mut alice = member("alice", one, json!("admin"));
     let mut ann = member("ann", one, json!(["viewer", "admin"]));
@@ -617,9 +617,9 @@ fn organisations() {
     let mut outsiders = [
         recipe.nobody("app"),
         recipe.user("alice"),
-        recipe.client(json!({"o": "admin", "rol": "admin", "organization_id": one})),
-        recipe.client(json!({"o": {"id": [one], "rol": "admin"}})),
-        recipe.client(json!({"o": {"id": "org_1", "rol": "admin"}, "org_id": null})),
+        recipe.client(json!({"o": "admin", "role": "admin", "organization_id": one})),
+        recipe.client(json!({"o": {"id": [one], "role": "admin"}})),
+        recipe.client(json!({"o": {"id": "org_1", "role": "admin"}, "org_id": null})),
     ];
     for actor in &mut outsiders {
         actor.expect(&[

@@ -227,6 +227,25 @@ fn postgrest() {
         let update = "UPDATE wards SET patient = patient";
         assert_eq!(client.execute(update, &[]).unwrap(), changed, "{roles} {wards}");
     }
+    // Behind PostgREST, which sets the headers of the request.
+    assert_eq!(present(&mut client, ""), "00000");
+    let doctor = token(json!(["doctor"]), json!(["east"]));
+    for (header, code, name) in [
+        (format!("Bearer {doctor}"), "00000", Some("alice")),
+        (format!("Bearer {}x", &doctor[..doctor.len() - 4]), "28J03", None),
+        (String::new(), "00000", None),
+    ] {
+        run(&mut client, "BEGIN");
+        let headers = json!({"authorization": header}).to_string();
+        client.execute("SELECT set_config('request.headers', $1, true)", &[&headers]).unwrap();
+        let outcome = sqlstate(client.batch_execute("SELECT hand_over()"));
+        assert!(outcome == code || outcome == "28J01" && code == "28J03", "{outcome}");
+        if code == "00000" {
+            assert_eq!(harness::user(&mut client).as_deref(), name);
+        }
+        run(&mut client, "ROLLBACK");
+        assert_eq!(harness::user(&mut client), None);
+    }
     assert_eq!(present(&mut client, &token(json!([]), json!(["east", "west"]))), "00000");
     run(
         &mut fixture.cluster.admin(),
@@ -295,6 +314,13 @@ fn hasura() {
         let seen = if stringified { &["false", "true"][..] } else { &["false"] };
         assert_eq!(column(&mut client, titles), seen);
         assert_eq!(client.execute("DELETE FROM articles", &[]).unwrap(), 0);
+        // The header X-Hasura-Role.
+        assert_eq!(present(&mut client, &token("7", "user")), "00000");
+        run(&mut client, "BEGIN; SELECT take_role('editor')");
+        assert_eq!(text(&mut client, role).as_deref(), Some("editor"));
+        run(&mut client, "COMMIT");
+        assert_eq!(text(&mut client, role).as_deref(), Some("user"));
+        assert_eq!(sqlstate(client.batch_execute("SELECT take_role('stranger')")), "42501");
         // A role that the token does not list, and one that is not there.
         for bad in ["stranger", "postgres", "none"] {
             assert_eq!(present(&mut client, &token("7", bad)), "28J09", "{bad}");

@@ -13,6 +13,9 @@ CREATE ROLE service_role BYPASSRLS;
 GRANT anon, authenticated, service_role TO authenticator;
 ALTER ROLE authenticator SET role = 'anon';
 
+-- Nobody leaves functions behind in a pooled session that run as one of these roles.
+SELECT format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database()) \gexec
+
 -- Users. A token that names no role is a user's as well, and none makes a service of one.
 SELECT auth.add_provider(
     'users',

@@ -356,14 +356,15 @@ pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
     ClaimCheck {
         claim: "the provider's `role_claim`",
         code: Code::Claim,
-        rule: "a string, where the provider names it, a default or allowed roles; one of \
-               `allowed_roles`, where it has them; it may be missing",
+        rule: "a string, where the provider names it or has allowed roles; one of `allowed_roles`, \
+               where it has them; it may be missing. Without the member it is `role`",
         check: |claims, provider, out| {
             let path = &provider.role_claim;
             let allowed = &provider.allowed_roles;
             out.takes_role = provider.names_role_claim || provider.default_role.is_some();
-            let strict =
-                out.takes_role || allowed.is_some() || provider.allowed_roles_claim.is_some();
+            let strict = provider.names_role_claim
+                || allowed.is_some()
+                || provider.allowed_roles_claim.is_some();
             out.role = path.find(claims, |found| match found {
                 Some(Json::String(role)) => Ok(Some(role.to_string())),
                 Some(Json::Null) | None => Ok(None),
@@ -382,8 +383,8 @@ pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
         claim: "the provider's `allowed_roles_claim`",
         code: Code::Claim,
         rule: "an array of strings, or a string that holds one, where present and not null; where the \
-               provider names it, the token's role is among them. Where the token names no role, the \
-               provider's `default_role` counts from here on",
+               provider names it, the token's role is among them. Where the token names no role, or \
+               the provider no claim for it, the provider's `default_role` counts from here on",
         check: |claims, provider, out| {
             if let Some(path) = &provider.allowed_roles_claim {
                 path.find(claims, |found| {
@@ -403,8 +404,10 @@ pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
                     })
                 })?;
             }
-            if out.role.is_none() {
-                out.role.clone_from(&provider.default_role);
+            if let (Some(default), false) =
+                (&provider.default_role, provider.names_role_claim && out.role.is_some())
+            {
+                out.role = Some(default.clone());
             }
             Ok(())
         },
@@ -454,9 +457,9 @@ const NAMESPACES: [&str; 2] = ["https://hasura.io/jwt/claims", "claims.jwt.hasur
 /// Where Hasura's session variables are in these claims.
 fn namespace(named: Option<&ClaimPath>, claims: &Object<'_>) -> ClaimPath {
     named.cloned().unwrap_or_else(|| {
+        let is_there = |name: &str| with_object(claims.get(name), |object| object.is_some());
         let [first, second] = NAMESPACES;
-        let name = if claims.get(first).is_some() { first } else { second };
-        ClaimPath::name(name)
+        ClaimPath::name(if is_there(first) { first } else { second })
     })
 }
 

@@ -176,7 +176,25 @@ impl KeySet {
 
     /// A bare HMAC secret, its bytes being those of the text in UTF-8. It verifies HS256 and the
     /// token's kid, which nothing here could match, is not considered.
+    ///
+    /// # Errors
+    /// [`Code::Configuration`] where it is too short, or looks like what is no secret: a public key as
+    /// a secret would let everybody sign.
     pub(crate) fn from_secret(secret: &str) -> Result<Self, Rejection> {
+        let looks = secret.trim_start();
+        let is_json =
+            || Json::parse(secret.as_bytes()).is_ok_and(|json| json.as_object().is_some());
+        let what = match looks {
+            _ if looks.starts_with("-----BEGIN") => Some("a key in PEM"),
+            _ if looks.starts_with("https://") || looks.starts_with("http://") => Some("a URL"),
+            _ if looks.starts_with('{') && is_json() => Some("a JSON object"),
+            _ => None,
+        };
+        if let Some(what) = what {
+            return Err(wrong("secret cannot be used")
+                .with_detail(format!("It is {what}."))
+                .with_hint("Give keys as \"jwks\", and a URL as \"jwks_url\"."));
+        }
         let key = Key::hmac(secret.as_bytes(), None)
             .map_err(|reason| wrong("secret cannot be used").with_detail(reason))?;
         Ok(Self { any_kid: true, ..Self::new(vec![key], Vec::new()) })

@@ -183,7 +183,7 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 16] = [
     },
     ProviderMember {
         name: "required_claims",
-        meaning: "an array of the claims that must be there; `[\"exp\"]` without it",
+        meaning: "an array of the claims that must be there, by name; `[\"exp\"]` without it",
         read: |value, draft| set(&mut draft.required_claims, texts(value)),
     },
     ProviderMember {
@@ -195,13 +195,13 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 16] = [
     ProviderMember {
         name: "role_claim",
         meaning: "the claim that names the database role that the session takes, by name or JSON \
-                  Pointer; without it the session keeps its own, and `auth.role()` returns `role`",
+                  Pointer; without it no claim does, and `auth.role()` returns `role`",
         read: |value, draft| set(&mut draft.role_claim, path(value)),
     },
     ProviderMember {
         name: "default_role",
-        meaning: "the database role that the session takes where that claim is absent; without it its \
-                  own",
+        meaning: "the database role that the session takes where that claim is absent, or none is \
+                  named; without it the session keeps its own",
         read: |value, draft| set(&mut draft.default_role, text(value)),
     },
     ProviderMember {
@@ -218,7 +218,8 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 16] = [
     ProviderMember {
         name: "claims_namespace",
         meaning: "the claim in which `auth.session_variable()` looks, by name or JSON Pointer; without \
-                  it `https://hasura.io/jwt/claims`, or else `claims.jwt.hasura.io`",
+                  it `https://hasura.io/jwt/claims`, or where that is no object \
+                  `claims.jwt.hasura.io`",
         read: |value, draft| set(&mut draft.claims_namespace, path(value)),
     },
     ProviderMember {
@@ -339,7 +340,9 @@ impl Provider {
         }
         let source = match (&draft.jwks_url, &draft.issuer) {
             (Some(url), _) => Some(KeySource::Url(url.clone())),
-            (None, Some(issuer)) if draft.jwks.is_none() && draft.secret.is_none() => {
+            (None, Some(issuer))
+                if draft.jwks.is_none() && draft.secret.is_none() && draft.key_error.is_none() =>
+            {
                 let document = Endpoint::discovery(issuer).map_err(|problem| {
                     wrong("provider has no key").with_detail(format!(
                         "{label} has none of \"jwks\", \"secret\" and \"jwks_url\", and its \

@@ -606,7 +606,10 @@ fn the_role_to_take() {
     assert_eq!(taken(&json!({"allowed_roles": ["a"]}), role), (None, Some("a".to_owned())));
     assert_eq!(taken(&json!({"role_claim": "role"}), role), both("a"));
     assert_eq!(taken(&json!({"role_claim": "/x/r"}), role), both("b"));
-    assert_eq!(taken(&json!({"default_role": "c"}), role), both("a"));
+    // Without a claim that is named for it, no claim says which.
+    assert_eq!(taken(&json!({"default_role": "c"}), role), both("c"));
+    assert_eq!(taken(&json!({"default_role": "c", "allowed_roles": ["a"]}), role), both("c"));
+    assert_eq!(taken(&json!({"role_claim": "role", "default_role": "c"}), role), both("a"));
     assert_eq!(taken(&json!({"default_role": "c"}), r#""role":null"#), both("c"));
     let by_default = json!({"role_claim": "/x/s", "default_role": "c", "allowed_roles": ["a"]});
     assert_eq!(taken(&by_default, role), both("c"));
@@ -692,6 +695,12 @@ fn session_variables() {
     assert_eq!(found(json!({})), [true, false, false]);
     assert_eq!(found(json!({"claims_namespace": "h"})), [false, false, true]);
     assert_eq!(found(json!({"claims_namespace": "i"})), [false; 3]);
+    for nothing in ["null", "[]", "\"x\"", "7"] {
+        let claims =
+            format!(r#"{{"exp":1700000300,"{old}":{nothing},"claims.jwt.hasura.io":{{"b":1}}}}"#);
+        let claims = accepted(&claims, verify(&json!({}), &claims, NOW).1);
+        assert!(claims.session_variable("B").is_some(), "{nothing}");
+    }
     check(
         &json!({}),
         &[

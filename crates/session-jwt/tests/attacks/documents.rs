@@ -84,7 +84,19 @@ fn every_member_is_of_its_type() {
         (
             "secret",
             vec![json!(SECRET), json!(SECRET[..32]), json!("\u{e9}".repeat(16))],
-            not(&[&no_strings, &[json!(SECRET[..31]), json!([SECRET]), json!({"k": SECRET})]]),
+            not(&[
+                &no_strings,
+                &[
+                    json!(SECRET[..31]),
+                    json!([SECRET]),
+                    json!({"k": SECRET}),
+                    // What everybody can read is no secret.
+                    json!(format!("\n-----BEGIN PUBLIC KEY-----\n{SECRET}")),
+                    json!(jwk().to_string()),
+                    json!(json!({"keys": [jwk()]}).to_string()),
+                    json!(format!("https://example.com/{SECRET}")),
+                ],
+            ]),
         ),
         (
             "algorithms",
