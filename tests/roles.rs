@@ -426,6 +426,12 @@ fn the_role_is_still_one_that_the_session_may_take() {
             assert_eq!((role(&mut client), notes(&mut client)), ("editor".to_owned(), Ok(2)));
         }
     }
+    // What has nothing to do with it does not matter, not even in a transaction that has failed.
+    run(&mut client, "BEGIN");
+    assert_eq!(sqlstate(client.batch_execute("SELECT 1/0")), "22012");
+    run(&mut admin, "CREATE ROLE another");
+    run(&mut client, "ROLLBACK");
+    assert_eq!((notes(&mut client), role(&mut client)), (Ok(2), "editor".to_owned()));
     run(&mut admin, "CREATE ROLE brief; GRANT brief TO app; GRANT SELECT ON notes TO brief");
     assert_eq!(present(&mut client, &fixture.token("brief")), "00000");
     assert_eq!(notes(&mut client), Ok(0));

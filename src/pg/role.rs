@@ -289,7 +289,9 @@ pub(crate) fn suspend(suspended: bool) -> bool {
 
 /// Suspends the token's role where it has changed into one that the session may not have.
 pub(crate) fn look_again() {
-    if CHANGED.replace(false)
+    // A transaction that has failed cannot ask.
+    if super::in_transaction()
+        && CHANGED.replace(false)
         && let Some(role) = TOKEN.get()
         && with_name(role.oid, |name| name.is_none() || check(role.oid, "").is_err())
     {
