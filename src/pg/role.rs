@@ -207,9 +207,9 @@ pub(crate) fn find(name: &str) -> Result<Role, Rejection> {
 /// on with the policies of that one, and the claims of this.
 pub(crate) fn check_running(role: Option<&Role>) -> Result<(), Rejection> {
     let role = role.map_or(Oid::INVALID, |role| role.oid);
+    // A copy, for asking about policies may raise an error.
     let running = RUNNING.borrow().clone();
-    let others = running.into_iter().filter(|running| running.role != role);
-    if { others }.any(|running| obeys_policies(running.query)) {
+    if running.iter().any(|plan| plan.role != role && obeys_policies(plan.query)) {
         return Err(refused("A statement that was planned for another role is running."));
     }
     Ok(())
