@@ -52,7 +52,10 @@ impl Line {
     fn verdict(&self) -> (String, &'static str) {
         let met = |met| if met { "yes" } else { "**no**" };
         match self.budget {
-            Budget::Most(most) => (format!("≤ {most}"), met(self.ratio() <= most)),
+            // A control that costs less than nothing was drowned in noise, and says nothing.
+            Budget::Most(most) => {
+                (format!("≤ {most}"), met(self.control > 0.0 && self.ratio() <= most))
+            }
             Budget::Least(least) => (format!("≥ {least}"), met(self.ratio() >= least)),
             Budget::More(more) => (format!("≤ +{more}"), met(self.this - self.control <= more)),
             Budget::None => (String::new(), ""),
