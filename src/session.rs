@@ -635,7 +635,6 @@ pub(crate) fn prepare() {
     }
     role::set(JWT.role());
     role::settle_waiting();
-    role::look_again();
 }
 
 /// Whether a statement of this kind may go on: the role of a token that has expired, or that nobody

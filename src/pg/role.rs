@@ -41,10 +41,7 @@ static WAITING: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 /// Whether it is out of force, for nobody vouches for its token.
 static SUSPENDED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
-/// Whether roles or their memberships have changed since they were looked at.
-static CHANGED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
-
-/// Is told when they do.
+/// Is told when roles or their memberships have changed.
 static TOLD: BackendLocal<Cell<fn()>> = BackendLocal::new(Cell::new(|| ()));
 
 /// Plans that have begun in the role of a token, and in which.
@@ -153,7 +150,6 @@ unsafe extern "C-unwind" {
 /// name is not known; `changed` is called when roles have changed, and cannot fail.
 pub(crate) fn guard(is_locked: IsLocked, changed: fn()) {
     unsafe extern "C-unwind" fn at_change(_argument: Datum, _cache: c_int, _hash: u32) {
-        CHANGED.set(true);
         TOLD.get()();
     }
     unsafe extern "C-unwind" fn at_subtransaction(
@@ -285,18 +281,6 @@ pub(crate) fn suspend(suspended: bool) -> bool {
         settle_due();
     }
     changed
-}
-
-/// Suspends the token's role where it has changed into one that the session may not have.
-pub(crate) fn look_again() {
-    // A transaction that has failed cannot ask.
-    if super::in_transaction()
-        && CHANGED.replace(false)
-        && let Some(role) = TOKEN.get()
-        && with_name(role.oid, |name| name.is_none() || check(role.oid, "").is_err())
-    {
-        suspend(true);
-    }
 }
 
 /// Takes note that a plan begins.
