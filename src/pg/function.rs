@@ -204,16 +204,25 @@ impl CallSite {
             return;
         };
         place.copy_from_slice(argument);
-        // SAFETY: as above; memory of `fn_mcxt` lives as long as the call site.
-        unsafe {
-            let Some(function) = (*fcinfo).flinfo.as_mut() else {
-                return;
-            };
-            if function.fn_extra.is_null() {
-                function.fn_extra = pg_sys::MemoryContextAlloc(function.fn_mcxt, size_of::<Self>());
-            }
-            function.fn_extra.cast::<Self>().write(site);
+        // SAFETY: as above; nothing else is left at the places of these functions.
+        unsafe { leave(fcinfo, site) };
+    }
+}
+
+/// Leaves something at the place of a call in its plan (`fn_extra`).
+///
+/// # Safety
+/// As for [`call`]; whatever is left at this place is a `T`.
+unsafe fn leave<T: Copy>(fcinfo: FunctionCallInfo, site: T) {
+    // SAFETY: the caller's; memory of `fn_mcxt` lives as long as the call site.
+    unsafe {
+        let Some(function) = (*fcinfo).flinfo.as_mut() else {
+            return;
+        };
+        if function.fn_extra.is_null() {
+            function.fn_extra = pg_sys::MemoryContextAlloc(function.fn_mcxt, size_of::<T>());
         }
+        function.fn_extra.cast::<T>().write(site);
     }
 }
 
@@ -436,15 +445,7 @@ impl PermitSite {
         };
         place.copy_from_slice(action);
         // SAFETY: as in `CallSite::remember`.
-        unsafe {
-            let Some(function) = (*fcinfo).flinfo.as_mut() else {
-                return;
-            };
-            if function.fn_extra.is_null() {
-                function.fn_extra = pg_sys::MemoryContextAlloc(function.fn_mcxt, size_of::<Self>());
-            }
-            function.fn_extra.cast::<Self>().write(site);
-        }
+        unsafe { leave(fcinfo, site) };
     }
 }
 
