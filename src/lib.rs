@@ -28,6 +28,7 @@ fn on_load() {
         pg::secrets::guard();
         pg::statement::watch(session::prepare, session::vouch);
         pg::role::guard(settings::is_locked, session::forget);
+        pg::plan::watch();
         settings::register();
         pg::table::on_change(keyring::table_changed);
         pg::relation::watch_names();

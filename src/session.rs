@@ -19,6 +19,7 @@ use crate::pg::datum::{
 };
 use crate::pg::function::{Answer, Permit};
 use crate::pg::guc::{self, ForeignAssignHook, ForeignVariable, Passed, Source, Standing};
+use crate::pg::plan::{self, TokenNumber};
 use crate::pg::relation::{self, Name, Oid};
 use crate::pg::role::{self, Role};
 use crate::pg::statement::Kind;
@@ -56,6 +57,14 @@ impl Value {
         Value::Organization,
         Value::OrganizationId,
     ];
+
+    /// A copy in the current memory context.
+    fn copied(self, reference: Reference) -> Reference {
+        match self {
+            Value::Uid | Value::OrganizationId => reference.copied_uuid(),
+            _ => reference.copied_varlena(),
+        }
+    }
 }
 
 /// How readers with an argument read it, and what they return.
@@ -179,11 +188,11 @@ impl Identity {
         }
     }
 
-    /// What a reader with an argument returns. It lasts as the other values do where there is room to
-    /// remember it, and else belongs to the current memory context.
-    fn read(&self, reading: Reading, argument: &[u8]) -> Result<Answer, Rejection> {
+    /// What a reader with an argument returns. It lasts as the other values do where those are lent
+    /// and there is room to remember it, and else belongs to the current memory context.
+    fn read(&self, reading: Reading, argument: &[u8], lends: bool) -> Result<Answer, Rejection> {
         let answer = |value, lasting| Answer { owner: self.number, value, lasting };
-        if let Some(value) = self.found.borrow_mut().by(reading).get(argument) {
+        if lends && let Some(value) = self.found.borrow_mut().by(reading).get(argument) {
             return Ok(answer(value.as_ref().map(Varlena::reference), true));
         }
         let text = from_server_encoding(argument).ok_or_else(|| {
@@ -198,7 +207,7 @@ impl Identity {
         let (value, copy) = found.unzip();
         let mut found = self.found.borrow_mut();
         let size = argument.len() + copy.as_ref().map_or(0, Varlena::size) + Found::OVERHEAD;
-        if found.size + size > self.most_found() {
+        if !lends || found.size + size > self.most_found() {
             return Ok(answer(value, false));
         }
         found.size += size;
@@ -270,8 +279,12 @@ static READY: BackendLocal<Ready> = BackendLocal::new(Ready {
 #[derive(Default)]
 struct State {
     current: Option<Rc<Identity>>,
-    /// Identities whose values may still be referred to by the running transaction.
+    /// Whether readers return pointers to the values of the current identity, instead of copies.
+    lends: bool,
+    /// Earlier identities to whose values the running transaction may still hold pointers.
     retired: Vec<Rc<Identity>>,
+    /// The memory that they take, in bytes.
+    retired_size: usize,
     /// Whose each value of the token setting is, by its number, so that a value that comes back
     /// into force is not verified again. The numbers rise; some are of values that are gone.
     presented: Vec<(u64, Rc<Identity>)>,
@@ -284,6 +297,8 @@ struct State {
     /// The last `jti` that each provider with `monotonic_jti` has presented here.
     last_jti: HashMap<String, i64>,
     warned_of_request_claims: bool,
+    /// Why the value of the token setting with that number was rejected when it was first used.
+    rejected: Option<(u64, Rejection)>,
 }
 
 static STATE: BackendLocal<RefCell<Option<State>>> = BackendLocal::new(RefCell::new(None));
@@ -404,11 +419,13 @@ pub(crate) fn end_transaction() {
         end_identities(false);
     }
     role::end_transaction();
+    plan::end_transaction();
     if let Ok(mut state) = STATE.try_borrow_mut()
         && let Some(state) = state.as_mut()
     {
         if !pg::within_portal() {
             state.retired.clear();
+            state.retired_size = 0;
         }
         if state.current.is_none() {
             forget();
@@ -452,8 +469,8 @@ pub(crate) fn read(reading: Reading, argument: &[u8]) -> Result<Answer, Rejectio
     if !is_ready() {
         resolve()?;
     }
-    match with_state(|state| state.current.clone()) {
-        Some(identity) => identity.read(reading, argument),
+    match with_state(|state| state.current.clone().map(|identity| (identity, state.lends))) {
+        Some((identity, lends)) => identity.read(reading, argument, lends),
         None => Ok(Answer { owner: NOBODY, value: None, lasting: true }),
     }
 }
@@ -461,7 +478,13 @@ pub(crate) fn read(reading: Reading, argument: &[u8]) -> Result<Answer, Rejectio
 /// A reader's value, found out.
 pub(crate) fn resolved(value: Value) -> Result<Option<Reference>, Rejection> {
     resolve()?;
-    Ok(READY.slot(value).get())
+    let Some((identity, lends)) =
+        with_state(|state| state.current.clone().map(|identity| (identity, state.lends)))
+    else {
+        return Ok(None);
+    };
+    let reference = identity.value(value);
+    Ok(if lends { reference } else { reference.map(|reference| value.copied(reference)) })
 }
 
 /// The check hook of the token setting. Within a transaction a token is verified at once, and a
@@ -470,9 +493,9 @@ pub(crate) fn resolved(value: Value) -> Result<Option<Reference>, Rejection> {
 pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection> {
     let generation = GENERATION.get() + 1;
     GENERATION.set(generation);
-    let passed = |mark| Passed { generation, mark, role: None };
+    let passed = |mark| Passed { generation, token: generation, mark, role: None };
     if token.is_empty() {
-        return Ok(passed(None));
+        return Ok(Passed { token: 0, ..passed(None) });
     }
     match source {
         // What the leader has put before the token is there already.
@@ -501,14 +524,17 @@ pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection>
                 }
             });
             let identity = settings::check_locks().and_then(|()| verified(token, generation));
+            // A token that is presented again is the same one to cursors.
+            let is_same = JWT.with(|current| current == token);
+            let number = if is_same { JWT.token() } else { generation };
             let admitted = identity.and_then(|identity| {
-                let role = admit(&identity.claims)?;
+                let role = admit(&identity.claims, number)?;
                 Ok((identity, role))
             });
             let (identity, role) = admitted.inspect_err(audit::refused)?;
             audit::accepted(&identity.claims);
             accepted.set(true);
-            Ok(Passed { role, ..passed(Some(Standing::Admitted)) })
+            Ok(Passed { token: number, role, ..passed(Some(Standing::Admitted)) })
         }
     }
 }
@@ -524,10 +550,10 @@ fn revoke() {
 
 /// The checks that belong to the moment at which a token is presented, and are not repeated. Returns
 /// the role that the session is to take.
-fn admit(claims: &Claims) -> Result<Option<Role>, Rejection> {
+fn admit(claims: &Claims, token: TokenNumber) -> Result<Option<Role>, Rejection> {
     check_times(claims)?;
     let role = claims.database_role().map(role::find).transpose()?;
-    role::check_running(role.as_ref())?;
+    plan::check_presentation(role.as_ref(), token)?;
     if let Some(sequence) = claims.sequence() {
         admit_sequence(claims, sequence)?;
     }
@@ -614,24 +640,63 @@ impl State {
         Some(identity)
     }
 
-    /// Keeps the identity for as long as its value may be in force.
+    /// Keeps the identity for as long as its value may be in force, within bounds: one that was
+    /// dropped is verified again.
     fn hold(&mut self, generation: u64, identity: &Rc<Identity>) {
         const FEW: usize = 16;
+        /// In bytes.
+        const MOST: usize = 512 * 1024;
         if self.presented.len() >= self.presented_limit.max(FEW) {
             let live = JWT.live_generations(JWT_NAME);
-            self.presented.retain(|(number, _)| live.contains(number));
+            let mut left = MOST;
+            let mut kept = Vec::new();
+            // The latest first.
+            for (number, identity) in self.presented.drain(..).rev() {
+                if live.contains(&number)
+                    && let Some(rest) = left.checked_sub(identity.size())
+                {
+                    left = rest;
+                    kept.push((number, identity));
+                }
+            }
+            kept.reverse();
+            self.presented = kept;
             self.presented_limit = 2 * self.presented.len();
         }
         self.presented.push((generation, Rc::clone(identity)));
     }
+
+    /// Makes the identity the current one. Pointers to the values of the one before may be held until
+    /// the transaction ends: it is kept until then. Once such identities take too much memory, readers
+    /// return copies, and identities are freed as soon as they are replaced.
+    fn replace(&mut self, identity: Option<Rc<Identity>>) {
+        /// In bytes.
+        const MOST_RETIRED: usize = 256 * 1024;
+        let is_same = match (&self.current, &identity) {
+            (Some(current), Some(identity)) => Rc::ptr_eq(current, identity),
+            _ => false,
+        };
+        if !is_same {
+            let before = std::mem::replace(&mut self.current, identity);
+            if let Some(before) = before.filter(|_| self.lends) {
+                self.retired_size += before.size();
+                self.retired.push(before);
+            }
+        }
+        if !is_same || !self.lends {
+            self.lends = self.retired_size <= MOST_RETIRED;
+        }
+    }
 }
 
-/// What is done before each statement is planned, outside of parallel workers: the token of the
-/// startup packet is looked at, for it may name a role. Where it is refused, readers say so.
+/// What is done before each statement is rewritten, outside of parallel workers. The token of the
+/// startup packet is looked at, for it may name a role; so is one that was rejected, for its key or its
+/// time may have come. Where it is rejected, readers say why.
 pub(crate) fn prepare() {
-    let pending = || JWT.with(|token| !token.is_empty()) && JWT.standing() == Standing::Pending;
-    if pending() && pg::in_transaction() {
-        let _ = resolve();
+    let is_unsettled =
+        || JWT.with(|token| !token.is_empty()) && JWT.standing() != Standing::Admitted;
+    if is_unsettled() && plan::is_idle() && pg::in_transaction() {
+        let _ = resolve_at(Moment::BetweenStatements);
     }
     role::set(JWT.role());
     role::settle_waiting();
@@ -658,45 +723,86 @@ pub(crate) fn vouch(kind: Kind) -> Result<(), Rejection> {
     }
 }
 
+/// When an identity is resolved.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    /// Before a statement is rewritten: its policies can be chosen for the token's role.
+    BetweenStatements,
+    /// Within a statement, whose policies have been chosen.
+    WithinStatement,
+}
+
 /// Finds out who the session is, for the current statement and as long as nothing changes.
 fn resolve() -> Result<(), Rejection> {
+    resolve_at(Moment::WithinStatement)
+}
+
+fn resolve_at(moment: Moment) -> Result<(), Rejection> {
     forget();
     settings::check_locks()?;
+    plan::check_reader()?;
     let epoch = keyring::epoch();
     let token = JWT.with(|token| token.get(..=MAX_TOKEN_BYTES).unwrap_or(token).to_vec());
     if token.is_empty() {
         return resolve_without_token();
     }
     let standing = JWT.standing();
+    if standing == Standing::Refused && moment == Moment::WithinStatement {
+        return Err(why_rejected(&token));
+    }
     let outcome = verified(&token, JWT.generation()).and_then(|identity| {
         match standing {
             Standing::Admitted => {}
             _ if pg::is_parallel_worker() => admit_in_worker(&identity.claims)?,
-            // The role is taken before the next statement: this one was planned for another.
-            _ => JWT.set_role(admit(&identity.claims)?),
+            _ => JWT.set_role(admit(&identity.claims, JWT.token())?),
         }
         Ok(identity)
     });
     match (standing, &outcome) {
-        (Standing::Admitted, _) | (Standing::Refused, Err(_)) => {}
+        (Standing::Admitted, _) => {}
         (_, Ok(identity)) => {
             audit::accepted(&identity.claims);
             JWT.set_standing(Standing::Admitted);
         }
-        (Standing::Pending, Err(rejection)) => {
-            audit::refused(rejection);
-            JWT.set_standing(Standing::Refused);
+        (_, Err(rejection)) => {
+            if standing == Standing::Pending {
+                audit::refused(rejection);
+                JWT.set_standing(Standing::Refused);
+            }
+            let rejected = (JWT.generation(), rejection.clone());
+            with_state(|state| state.rejected = Some(rejected));
         }
     }
     let identity = outcome?;
+    // The role is taken before the next statement: this one was rewritten for another.
+    if moment == Moment::WithinStatement && standing == Standing::Pending && JWT.role().is_some() {
+        return Err(role::changed());
+    }
     identity.claims.check_expiry(pg::to_unix(pg::statement_start()))?;
     let until = identity.expires_at();
-    install(Some(identity));
-    // Had anything changed meanwhile, the next read looks again.
-    if epoch == keyring::epoch() {
+    // Had anything changed meanwhile, the next read looks again; so it does where values are copied.
+    if install(Some(identity)) && epoch == keyring::epoch() {
         READY.ready_until.set(until);
     }
     Ok(())
+}
+
+/// Why a token was rejected that no statement has presented. It stays rejected until the next statement
+/// is rewritten, whatever has become of the reason.
+fn why_rejected(token: &[u8]) -> Rejection {
+    let generation = JWT.generation();
+    let known = with_state(|state| {
+        let rejected = state.rejected.as_ref().filter(|(number, _)| *number == generation);
+        rejected.map(|(_, rejection)| rejection.clone())
+    });
+    // A parallel worker's leader knows the reason, the worker does not.
+    let again =
+        || verified(token, generation).and_then(|identity| admit_in_worker(&identity.claims));
+    known.unwrap_or_else(|| match again() {
+        Err(rejection) => rejection,
+        Ok(()) => Rejection::new(Code::Claim, "token was rejected before the statement")
+            .with_hint("Present the token again."),
+    })
 }
 
 /// Whether `request.jwt.claims` are believed where there is no token.
@@ -726,9 +832,9 @@ fn resolve_without_token() -> Result<(), Rejection> {
             identity.claims.check_expiry(now).map_err(of_request_claims)?;
         }
         let until = identity.as_ref().map_or(Timestamp::MAX, |identity| identity.expires_at());
-        install(identity);
-        // Where nobody tells when the setting changes, every read looks at it.
-        if watched {
+        let lends = install(identity);
+        // Where no hook tells when the setting changes, every read looks at it.
+        if watched && lends {
             READY.believed_until.set(until);
         }
         return Ok(());
@@ -776,22 +882,17 @@ fn trusted(text: &[u8]) -> Result<Rc<Identity>, Rejection> {
 }
 
 /// Shows readers this identity, or nobody, once the caller says until when, and keeps the one before
-/// while it may be referred to.
-fn install(identity: Option<Rc<Identity>>) {
+/// while its values may be referred to. Returns whether values are lent, so that they can be ready.
+fn install(identity: Option<Rc<Identity>>) -> bool {
     for value in Value::ALL {
         let reference = identity.as_ref().and_then(|identity| identity.value(value));
         READY.slot(value).set(reference);
     }
     READY.owner.set(identity.as_ref().map_or(NOBODY, |identity| identity.number));
     with_state(|state| {
-        let same = match (&state.current, &identity) {
-            (Some(current), Some(identity)) => Rc::ptr_eq(current, identity),
-            _ => false,
-        };
-        if !same && let Some(current) = std::mem::replace(&mut state.current, identity) {
-            state.retired.push(current);
-        }
-    });
+        state.replace(identity);
+        state.lends
+    })
 }
 
 /// Verifies a token, its times included, and returns its claims as jsonb; installs nothing.

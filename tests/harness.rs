@@ -69,6 +69,7 @@ pub struct Pooler<'c> {
 }
 
 /// How to connect: who, to which database, with which startup options.
+#[derive(Clone)]
 pub struct Connection {
     port: u16,
     user: String,
@@ -439,6 +440,12 @@ impl Drop for Pooler<'_> {
 }
 
 impl Connection {
+    /// The same as another role.
+    pub fn user(mut self, user: &str) -> Self {
+        self.user = user.to_owned();
+        self
+    }
+
     /// The same to another database.
     pub fn database(mut self, database: &str) -> Self {
         self.database = database.to_owned();

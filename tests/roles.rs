@@ -334,76 +334,6 @@ fn security_definer_functions_change_no_role() {
     }
 }
 
-/// One token's role and another one's claims do not meet in a statement.
-#[test]
-fn a_statement_goes_on_in_the_role_that_it_began_in() {
-    let fixture = Fixture::start(Preload::Shared, &[]);
-    run(
-        &mut fixture.cluster.admin(),
-        "CREATE TABLE orgs (org text); INSERT INTO orgs VALUES ('A'), ('B'), ('B');
-         ALTER TABLE orgs ENABLE ROW LEVEL SECURITY;
-         CREATE POLICY own ON orgs TO editor USING (org = auth.claim('org'));
-         GRANT SELECT ON orgs TO editor;
-         CREATE TABLE plain AS SELECT 1 AS n; GRANT SELECT ON plain TO PUBLIC",
-    );
-    let token = |role: Option<&str>, org: &str| match role {
-        Some(role) => fixture.sign(json!({"role": role, "org": org})),
-        None => fixture.sign(json!({"iss": "without", "org": org})),
-    };
-    let of_editor = token(Some("editor"), "A");
-    let mut client = fixture.client();
-    for (other, within, afterwards) in [
-        (token(Some("reader"), "B"), "28J09", "42501"),
-        (token(None, "B"), "28J09", "42501"),
-        // As good as if it had been presented before.
-        (token(Some("editor"), "B"), "00000", "00000"),
-    ] {
-        assert_eq!(present(&mut client, &of_editor), "00000");
-        let query = format!(
-            "SELECT orgs.* FROM (SELECT auth.jwt_session_init('{other}') OFFSET 0) x, orgs"
-        );
-        assert_eq!(sqlstate(client.batch_execute(&query)), within);
-        let function = format!(
-            "DO $do$ DECLARE o orgs; BEGIN
-               FOR o IN SELECT * FROM orgs LOOP PERFORM auth.jwt_session_init('{other}'); END LOOP;
-             END $do$"
-        );
-        assert_eq!(present(&mut client, &of_editor), "00000");
-        let outcome = sqlstate(client.batch_execute(&function));
-        assert_eq!(outcome, afterwards, "the loop goes on as a cursor does");
-        // A cursor, and one that was open when a token was refused.
-        assert_eq!(present(&mut client, &of_editor), "00000");
-        run(&mut client, "BEGIN; DECLARE c CURSOR FOR SELECT * FROM orgs");
-        assert_eq!(present(&mut client, &other), "00000");
-        assert_eq!(sqlstate(client.batch_execute("FETCH ALL FROM c")), afterwards);
-        run(&mut client, "ROLLBACK");
-        run(&mut client, "BEGIN; DECLARE c CURSOR FOR SELECT * FROM orgs; SAVEPOINT s");
-        assert_eq!(present(&mut client, &fixture.token("stranger")), "28J09");
-        run(&mut client, "ROLLBACK TO s");
-        assert_eq!(sqlstate(client.batch_execute("FETCH ALL FROM c")), "42501");
-        run(&mut client, "ROLLBACK");
-        // Where no policy depends on the role, there is nothing to mix.
-        assert_eq!(present(&mut client, &of_editor), "00000");
-        let query = format!("SELECT auth.jwt_session_init('{other}') FROM plain");
-        assert_eq!(sqlstate(client.batch_execute(&query)), "00000");
-        assert_eq!(present(&mut client, &of_editor), "00000");
-        run(&mut client, "BEGIN; DECLARE c CURSOR FOR SELECT * FROM plain");
-        assert_eq!(present(&mut client, &other), "00000");
-        run(&mut client, "FETCH ALL FROM c; COMMIT");
-        // A statement that failed is not running any more.
-        assert_eq!(present(&mut client, &of_editor), "00000");
-        run(&mut client, "BEGIN; SAVEPOINT s");
-        assert_eq!(
-            sqlstate(client.batch_execute("SELECT 1 / (count(*) - count(*)) FROM orgs")),
-            "22012"
-        );
-        run(&mut client, "ROLLBACK TO s");
-        assert_eq!(present(&mut client, &other), "00000");
-        run(&mut client, "COMMIT");
-        assert_eq!(present(&mut client, ""), "00000");
-    }
-}
-
 /// Roles and memberships that change while a session has the role.
 #[test]
 fn the_role_is_still_one_that_the_session_may_take() {
@@ -639,8 +569,9 @@ fn the_role_of_the_startup_packet() {
         let connect = |token: &str| fixture.app().option("pg_session_jwt.jwt", token).client();
         let mut client = connect(&fixture.token("editor"));
         if preload == Preload::Neither {
-            // The library comes with the first call.
+            // The library comes with the first call, in a statement of the login role.
             assert_eq!(notes(&mut client), Err("42501".to_owned()));
+            assert_eq!(sqlstate(client.query("SELECT auth.user_id()", &[])), "42501");
             assert_eq!(user(&mut client).as_deref(), Some("alice"));
         }
         assert_eq!((notes(&mut client), role(&mut client)), (Ok(2), "editor".to_owned()));
@@ -665,6 +596,7 @@ fn plans_are_of_the_role() {
         ("parallel_setup_cost", "0"),
         ("parallel_tuple_cost", "0"),
         ("min_parallel_table_scan_size", "0"),
+        ("parallel_leader_participation", "off"),
     ];
     let fixture = Fixture::start(Preload::Shared, &settings);
     let mut admin = fixture.cluster.admin();
@@ -696,19 +628,22 @@ fn plans_are_of_the_role() {
         assert_eq!(present(&mut client, ""), "00000");
         assert_eq!(sqlstate(client.query(&statement, &[])), "42501");
     }
-    // One pipeline: the role counts for what comes after it, and ends with the transaction.
+    // One pipeline is one transaction: it has one role, which ends with it.
     let mut wire = Wire::connect(&fixture.app()).unwrap();
     let present = "SELECT auth.jwt_session_init($1, true)";
-    wire.statement(present, &[&fixture.token("reader")]);
-    wire.statement("SELECT current_user || ' ' || count(*) FROM notes", &[]);
-    wire.statement(present, &[&fixture.token("editor")]);
-    wire.statement("SELECT current_user || ' ' || count(*) FROM notes", &[]);
-    let answers = wire.sync().unwrap();
     let values = |answer: &harness::Answer| answer.as_ref().unwrap()[0][0].clone();
-    assert_eq!(values(&answers[1]).as_deref(), Some("reader 20001"));
-    assert_eq!(values(&answers[3]).as_deref(), Some("editor 20002"));
-    let answer = wire.ask("SELECT current_user", &[]).unwrap();
-    assert_eq!(values(&answer).as_deref(), Some("app"));
+    for (name, expected, other) in
+        [("reader", "reader 20001", "editor"), ("editor", "editor 20002", "reader")]
+    {
+        wire.statement(present, &[&fixture.token(name)]);
+        wire.statement("SELECT current_user || ' ' || count(*) FROM notes", &[]);
+        wire.statement(present, &[&fixture.token(other)]);
+        let answers = wire.sync().unwrap();
+        assert_eq!(values(&answers[1]).as_deref(), Some(expected));
+        assert_eq!(answers[2].as_ref().unwrap_err().sqlstate(), "28J09");
+        let answer = wire.ask("SELECT current_user", &[]).unwrap();
+        assert_eq!(values(&answer).as_deref(), Some("app"));
+    }
 }
 
 /// The next client of a pooled connection has neither role nor identity of the one before.

@@ -213,7 +213,7 @@ fn identities_outlast_conflicts_and_promotion() {
     let waiting = std::thread::spawn({
         let bob = bob.clone();
         move || {
-            let wait = "SELECT auth.jwt_session_init($1), pg_sleep(60) FROM notes LIMIT 1";
+            let wait = "SELECT auth.jwt_session_init($1), pg_sleep(60)";
             run(&mut client, "BEGIN; SELECT FROM notes");
             let code = sqlstate(client.query(wait, &[&bob]));
             run(&mut client, "ROLLBACK");

@@ -83,7 +83,13 @@ impl Wire {
 
     /// Queues the execution of what was prepared under a name.
     pub fn execute(&mut self, name: &str, parameters: &[&str]) {
-        let mut bind = [b"\0", name.as_bytes(), b"\0\0\0"].concat();
+        self.bind("", name, parameters);
+        self.continue_portal("", 0);
+    }
+
+    /// Queues the making of a portal from what was prepared under a name.
+    pub fn bind(&mut self, portal: &str, name: &str, parameters: &[&str]) {
+        let mut bind = [portal.as_bytes(), b"\0", name.as_bytes(), b"\0\0\0"].concat();
         bind.extend((parameters.len() as u16).to_be_bytes());
         for parameter in parameters {
             bind.extend((parameter.len() as u32).to_be_bytes());
@@ -91,7 +97,11 @@ impl Wire {
         }
         bind.extend([0, 0]);
         self.message(b'B', &bind);
-        self.message(b'E', &[0; 5]);
+    }
+
+    /// Queues the execution of a portal, for so many rows; 0 for all.
+    pub fn continue_portal(&mut self, portal: &str, rows: u32) {
+        self.message(b'E', &[portal.as_bytes(), b"\0", &rows.to_be_bytes()].concat());
     }
 
     /// Sends what is queued, and a `Sync`; returns what each statement came to. Those after an
@@ -128,7 +138,7 @@ impl Wire {
             let (kind, body) = self.receive()?;
             match kind {
                 b'D' => rows.push(row(&body)?),
-                b'C' | b'I' => answers.push(Ok(std::mem::take(&mut rows))),
+                b'C' | b'I' | b's' => answers.push(Ok(std::mem::take(&mut rows))),
                 b'E' => {
                     rows.clear();
                     let fields = fields(&body);

@@ -23,6 +23,25 @@ impl Reference {
     pub(crate) fn datum(self) -> Datum {
         Datum::from(self.0.get())
     }
+
+    /// A copy of a plain varlena in the current memory context.
+    pub(crate) fn copied_varlena(self) -> Self {
+        // SAFETY: it is a plain varlena, and `pg_detoast_datum_copy` copies such.
+        let copy = unsafe { pg_sys::pg_detoast_datum_copy(self.datum().cast_mut_ptr()) };
+        NonZeroUsize::new(copy.addr()).map_or(self, Self)
+    }
+
+    /// A copy of a UUID in the current memory context.
+    pub(crate) fn copied_uuid(self) -> Self {
+        const LENGTH: usize = 16;
+        // SAFETY: a UUID has that many bytes, and so has the copy.
+        let copy = unsafe {
+            let copy = pg_sys::palloc(LENGTH).cast::<u8>();
+            copy.copy_from_nonoverlapping(self.datum().cast_mut_ptr(), LENGTH);
+            copy
+        };
+        NonZeroUsize::new(copy.addr()).map_or(self, Self)
+    }
 }
 
 /// Why a text cannot be a value in this database.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use pgrx::pg_sys;
 use session_jwt::{Code, Rejection};
 
-use super::{BackendLocal, error, function, role};
+use super::{BackendLocal, error, function, plan, role};
 
 /// Where a new value comes from, as far as our hooks care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -550,6 +550,8 @@ pub(crate) unsafe fn check<T>(
 struct Presentation {
     /// Counts the values that this backend has been given.
     generation: u64,
+    /// The number of the token.
+    token: plan::TokenNumber,
     /// The role that the token has the session take.
     role: Option<role::Role>,
 }
@@ -571,6 +573,9 @@ pub(crate) enum Standing {
 pub(crate) struct Passed {
     /// The value's number.
     pub(crate) generation: u64,
+    /// The number of the token: that of the first of the values that have the same token one after
+    /// the other; 0 where there is none.
+    pub(crate) token: plan::TokenNumber,
     /// What to put before a token; None where there is none, or a mark already.
     pub(crate) mark: Option<Standing>,
     /// The role that the token has the session take.
@@ -627,6 +632,7 @@ impl TokenVariable {
         self.revoked_below.set(self.revoked_below.get().max(generation));
         if self.generation() < generation {
             wipe(self.text.text.get());
+            plan::set_token(0);
             role::set(None);
         }
     }
@@ -658,6 +664,13 @@ impl TokenVariable {
         unsafe { self.presentation.get().as_ref() }.map_or(0, |current| current.generation)
     }
 
+    /// The number of the token in force; 0 where there is none.
+    pub(crate) fn token(&self) -> plan::TokenNumber {
+        // SAFETY: as for `generation`.
+        let current = unsafe { self.presentation.get().as_ref() };
+        current.filter(|_| self.with(|token| !token.is_empty())).map_or(0, |current| current.token)
+    }
+
     /// The numbers of the values that are or may come into force without being presented again.
     pub(crate) fn live_generations(&self, name: &CStr) -> Vec<u64> {
         let mut live = Vec::new();
@@ -687,6 +700,8 @@ impl TokenVariable {
                 wipe(value.cast_mut());
             }
             let is_there = !value.is_null() && value.read() != 0;
+            let token = presentation.as_ref().map_or(0, |presentation| presentation.token);
+            plan::set_token(if is_there { token } else { 0 });
             role::set(self.presented_role().filter(|_| is_there));
             is_there
         }
@@ -835,7 +850,11 @@ pub(crate) unsafe fn keep(
         if passed.mark.is_some() {
             free(new_value.replace(marked).cast());
         }
-        presentation.write(Presentation { generation: passed.generation, role: passed.role });
+        presentation.write(Presentation {
+            generation: passed.generation,
+            token: passed.token,
+            role: passed.role,
+        });
         extra.write(presentation.cast());
         true
     }

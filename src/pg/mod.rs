@@ -10,6 +10,7 @@ pub(crate) mod datum;
 pub(crate) mod error;
 pub(crate) mod function;
 pub(crate) mod guc;
+pub(crate) mod plan;
 pub(crate) mod relation;
 pub(crate) mod role;
 pub(crate) mod secrets;

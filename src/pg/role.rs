@@ -6,14 +6,13 @@
 //! stands in front of Postgres' own hooks of the settings `role` and `session_authorization`.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
 
 use pgrx::pg_sys::{self, Datum, Oid};
 use session_jwt::{Code, Rejection, quoted};
 
 use super::function::guarded;
-use super::{BackendLocal, datum, error, guc, statement};
+use super::{BackendLocal, datum, error, guc, plan, statement};
 
 /// A role that a token has the session take.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,25 +42,6 @@ static SUSPENDED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false))
 
 /// Is told when roles or their memberships have changed.
 static TOLD: BackendLocal<Cell<fn()>> = BackendLocal::new(Cell::new(|| ()));
-
-/// Plans that have begun in the role of a token, and in which.
-static BEGUN: BackendLocal<RefCell<Option<HashMap<Query, Oid>>>> =
-    BackendLocal::new(RefCell::new(None));
-
-/// A plan that has begun.
-type Query = *const pg_sys::QueryDesc;
-
-/// Those that run and touch tables, from the outermost.
-static RUNNING: BackendLocal<RefCell<Vec<Running>>> = BackendLocal::new(RefCell::new(Vec::new()));
-
-#[derive(Clone, Copy)]
-struct Running {
-    query: Query,
-    /// The token's role with which it goes on.
-    role: Oid,
-    /// Within which subtransaction.
-    level: c_int,
-}
 
 /// The number that was given last.
 static LAST_NUMBER: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
@@ -142,7 +122,6 @@ unsafe extern "C-unwind" {
     safe fn GetCurrentRoleId() -> Oid;
     safe fn GetSessionUserId() -> Oid;
     safe fn GetUserId() -> Oid;
-    safe fn GetCurrentTransactionNestLevel() -> c_int;
     fn GetUserIdAndSecContext(user: *mut Oid, context: *mut c_int);
 }
 
@@ -159,8 +138,6 @@ pub(crate) fn guard(is_locked: IsLocked, changed: fn()) {
         _: *mut c_void,
     ) {
         if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
-            let level = GetCurrentTransactionNestLevel();
-            RUNNING.borrow_mut().retain(|running| running.level < level);
             settle_due();
         }
     }
@@ -197,29 +174,6 @@ pub(crate) fn find(name: &str) -> Result<Role, Rejection> {
     }
     let oid = look_up(name)?;
     Ok(Role { oid, session_user: GetSessionUserId(), number: next_number() })
-}
-
-/// Refuses a token with this role, or none, where a plan is running that is for another: it would go
-/// on with the policies of that one, and the claims of this.
-pub(crate) fn check_running(role: Option<&Role>) -> Result<(), Rejection> {
-    let role = role.map_or(Oid::INVALID, |role| role.oid);
-    // A copy, for asking about policies may raise an error.
-    let running = RUNNING.borrow().clone();
-    if running.iter().any(|plan| plan.role != role && obeys_policies(plan.query)) {
-        return Err(refused("A statement that was planned for another role is running."));
-    }
-    Ok(())
-}
-
-/// Whether a plan that is under way reads tables whose policies depend on the role.
-fn obeys_policies(query: Query) -> bool {
-    // SAFETY: Postgres' own; a plan's tables are there for as long as it is under way.
-    unsafe {
-        statement::tables((*query).plannedstmt).any(|table| {
-            let applies = pg_sys::check_enable_rls(table, Oid::INVALID, true);
-            applies != pg_sys::CheckEnableRlsResult::RLS_NONE as c_int
-        })
-    }
 }
 
 /// A role that the session may take.
@@ -283,48 +237,20 @@ pub(crate) fn suspend(suspended: bool) -> bool {
     changed
 }
 
-/// Takes note that a plan begins.
-pub(super) fn begin(query: Query) {
-    match TOKEN.get() {
-        Some(role) => {
-            BEGUN.borrow_mut().get_or_insert_default().insert(query, role.oid);
-        }
-        None => end(query),
-    }
+/// The role of the token in force, whether or not it is the session's; [`Oid::INVALID`] where it names
+/// none.
+pub(super) fn of_token() -> Oid {
+    oid_of(TOKEN.get().as_ref())
 }
 
-/// Takes note that a plan has ended, or that one begins where another was.
-pub(super) fn end(query: Query) {
-    if let Some(begun) = BEGUN.borrow_mut().as_mut() {
-        begun.remove(&query);
-    }
+/// The OID of a role; [`Oid::INVALID`] stands for none.
+pub(super) fn oid_of(role: Option<&Role>) -> Oid {
+    role.map_or(Oid::INVALID, |role| role.oid)
 }
 
-/// Whether a plan was begun in another role of a token than the one that is there now.
-pub(super) fn is_of_another(query: Query) -> bool {
-    let begun = BEGUN.borrow();
-    let began = begun.as_ref().and_then(|begun| begun.get(&query).copied());
-    began.unwrap_or(Oid::INVALID) != token_role()
-}
-
-/// Refuses to go on with such a plan where policies depend on the role.
-pub(super) fn check_resumed(query: Query) -> Result<(), Rejection> {
-    if obeys_policies(query) { Err(changed()) } else { Ok(()) }
-}
-
-/// Takes note that a plan that touches tables runs, on from where it was.
-pub(super) fn run(query: Query) {
-    let level = GetCurrentTransactionNestLevel();
-    RUNNING.borrow_mut().push(Running { query, role: token_role(), level });
-}
-
-/// Takes note that the innermost of them has paused.
-pub(super) fn pause() {
-    RUNNING.borrow_mut().pop();
-}
-
-fn token_role() -> Oid {
-    TOKEN.get().map_or(Oid::INVALID, |role| role.oid)
+/// Whether the role of the token has changed in this transaction.
+pub(super) fn has_changed() -> bool {
+    DUE.get()
 }
 
 /// The refusal of a statement that was planned for the role before.
@@ -371,10 +297,16 @@ pub(crate) fn is_waiting() -> bool {
     WAITING.get()
 }
 
-/// Puts in force what had to wait; whether the user is another one now. It cannot fail.
+/// Whether something has waited for longer than it had to.
+pub(super) fn is_overdue() -> bool {
+    WAITING.get() && may_change()
+}
+
+/// Puts in force what had to wait; whether the user is another one now. While the planner runs it waits
+/// on, for what is planned was rewritten for the user of before. It cannot fail.
 pub(crate) fn settle_waiting() -> bool {
     let before = GetUserId();
-    if WAITING.get() {
+    if WAITING.get() && !plan::is_planning() {
         settle_due();
     }
     GetUserId() != before
@@ -384,8 +316,6 @@ pub(crate) fn settle_waiting() -> bool {
 pub(crate) fn end_transaction() {
     settle_due();
     DUE.set(false);
-    RUNNING.borrow_mut().clear();
-    BEGUN.borrow_mut().take();
 }
 
 /// Puts the later of the token's role and the setting's in force.
@@ -448,7 +378,7 @@ fn may_change() -> bool {
 }
 
 /// Lends the name of a role; None where it is not known.
-fn with_name<T>(role: Oid, body: impl FnOnce(Option<&[u8]>) -> T) -> T {
+pub(super) fn with_name<T>(role: Oid, body: impl FnOnce(Option<&[u8]>) -> T) -> T {
     if role == Oid::INVALID || !super::in_transaction() {
         return body(None);
     }

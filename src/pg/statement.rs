@@ -9,15 +9,21 @@ use session_jwt::Rejection;
 
 use super::BackendLocal;
 use super::function::{guarded, guarded_result};
-use super::{role, secrets, table};
+use super::{plan, role, secrets, table};
 
 static NEXT_ANALYSIS_HOOK: BackendLocal<Cell<pg_sys::post_parse_analyze_hook_type>> =
+    BackendLocal::new(Cell::new(None));
+
+static NEXT_PLANNER_HOOK: BackendLocal<Cell<pg_sys::planner_hook_type>> =
     BackendLocal::new(Cell::new(None));
 
 static NEXT_EXECUTOR_HOOK: BackendLocal<Cell<pg_sys::ExecutorStart_hook_type>> =
     BackendLocal::new(Cell::new(None));
 
 static NEXT_RUN_HOOK: BackendLocal<Cell<pg_sys::ExecutorRun_hook_type>> =
+    BackendLocal::new(Cell::new(None));
+
+static NEXT_FINISH_HOOK: BackendLocal<Cell<pg_sys::ExecutorFinish_hook_type>> =
     BackendLocal::new(Cell::new(None));
 
 static NEXT_END_HOOK: BackendLocal<Cell<pg_sys::ExecutorEnd_hook_type>> =
@@ -57,10 +63,14 @@ pub(crate) fn watch(prepare: fn(), vouch: Vouch) {
     unsafe {
         NEXT_ANALYSIS_HOOK.set(pg_sys::post_parse_analyze_hook);
         pg_sys::post_parse_analyze_hook = Some(at_analysis);
+        NEXT_PLANNER_HOOK.set(pg_sys::planner_hook);
+        pg_sys::planner_hook = Some(at_planning);
         NEXT_EXECUTOR_HOOK.set(pg_sys::ExecutorStart_hook);
         pg_sys::ExecutorStart_hook = Some(at_start);
         NEXT_RUN_HOOK.set(pg_sys::ExecutorRun_hook);
         pg_sys::ExecutorRun_hook = Some(at_run);
+        NEXT_FINISH_HOOK.set(pg_sys::ExecutorFinish_hook);
+        pg_sys::ExecutorFinish_hook = Some(at_finish);
         NEXT_END_HOOK.set(pg_sys::ExecutorEnd_hook);
         pg_sys::ExecutorEnd_hook = Some(at_end);
         NEXT_ACCESS_HOOK.set(pg_sys::object_access_hook);
@@ -72,6 +82,12 @@ pub(crate) fn watch(prepare: fn(), vouch: Vouch) {
 
 unsafe extern "C-unwind" {
     // By hand, without `pgrx`'s guard, which would replace the SQLSTATE of an error of ours.
+    fn standard_planner(
+        query: *mut pg_sys::Query,
+        text: *const c_char,
+        options: c_int,
+        parameters: pg_sys::ParamListInfo,
+    ) -> *mut pg_sys::PlannedStmt;
     fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
     fn standard_ExecutorRun(
         query: *mut pg_sys::QueryDesc,
@@ -79,6 +95,7 @@ unsafe extern "C-unwind" {
         count: u64,
         execute_once: bool,
     );
+    fn standard_ExecutorFinish(query: *mut pg_sys::QueryDesc);
     fn standard_ExecutorEnd(query: *mut pg_sys::QueryDesc);
     fn standard_ProcessUtility(
         statement: *mut pg_sys::PlannedStmt,
@@ -108,18 +125,40 @@ unsafe extern "C-unwind" fn at_analysis(
     }
 }
 
-/// Begins a plan. A parallel worker has just shown its leader's statement as the client sent it; others
+/// Plans a statement. Where its tables are, the transaction is bound to the role.
+unsafe extern "C-unwind" fn at_planning(
+    query: *mut pg_sys::Query,
+    text: *const c_char,
+    options: c_int,
+    parameters: pg_sys::ParamListInfo,
+) -> *mut pg_sys::PlannedStmt {
+    let next = NEXT_PLANNER_HOOK.get().unwrap_or(standard_planner);
+    // SAFETY: the arguments are Postgres' own. This frame owns nothing, for errors pass through it.
+    unsafe {
+        if super::is_parallel_worker() {
+            return next(query, text, options, parameters);
+        }
+        let before = plan::begin_planning();
+        let planned = next(query, text, options, parameters);
+        guarded_result(|| plan::end_planning(before, planned));
+        planned
+    }
+}
+
+/// Starts a plan. A parallel worker has just shown its leader's statement as the client sent it; others
 /// look whether providers have changed, which has no hook of its own, and whether the role counts.
 unsafe extern "C-unwind" fn at_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
     if super::is_parallel_worker() {
         guarded(secrets::conceal_statement);
     } else {
         table::look_for_changes();
-        // SAFETY: Postgres' own, with the plan that is to begin.
+        // SAFETY: Postgres' own, with the plan that is to start.
         unsafe {
             let plan = (*query).plannedstmt;
-            vouch(|| if tables(plan).next().is_some() { Kind::Plan } else { Kind::Free });
-            guarded(|| role::begin(query));
+            vouch(|| if relations(plan).next().is_some() { Kind::Plan } else { Kind::Free });
+            if plan::touches_tables(plan) {
+                guarded_result(|| plan::check_start(query));
+            }
         }
     }
     // SAFETY: the arguments are Postgres' own. This frame owns nothing, for errors pass through it.
@@ -134,8 +173,7 @@ fn vouch(kind: impl FnOnce() -> Kind) {
     }
 }
 
-/// Runs a plan, from its beginning or on from where it was, as for a cursor. Where policies depend on
-/// the role, it goes on in the one that it began in, or not at all.
+/// Runs a plan, from its start or on from where it was, as for a cursor.
 unsafe extern "C-unwind" fn at_run(
     query: *mut pg_sys::QueryDesc,
     direction: pg_sys::ScanDirection::Type,
@@ -144,29 +182,46 @@ unsafe extern "C-unwind" fn at_run(
 ) {
     // SAFETY: the arguments are Postgres' own. This frame owns nothing, for errors pass through it.
     unsafe {
-        let touches_tables =
-            !super::is_parallel_worker() && tables((*query).plannedstmt).next().is_some();
-        if touches_tables {
-            if role::is_of_another(query) {
-                guarded_result(|| role::check_resumed(query));
-            }
-            role::run(query);
-        }
+        let has_entered = enter(query);
         let next = NEXT_RUN_HOOK.get().unwrap_or(standard_ExecutorRun);
         next(query, direction, count, execute_once);
-        if touches_tables {
-            role::pause();
+        if has_entered {
+            plan::leave();
         }
     }
 }
 
-/// Ends a plan.
-unsafe extern "C-unwind" fn at_end(query: *mut pg_sys::QueryDesc) {
+/// Runs what a plan has left to its end: data-modifying `WITH` queries and `AFTER` triggers.
+unsafe extern "C-unwind" fn at_finish(query: *mut pg_sys::QueryDesc) {
     // SAFETY: the argument is Postgres' own. This frame owns nothing, for errors pass through it.
     unsafe {
-        role::end(query);
-        NEXT_END_HOOK.get().unwrap_or(standard_ExecutorEnd)(query);
+        let has_entered = enter(query);
+        NEXT_FINISH_HOOK.get().unwrap_or(standard_ExecutorFinish)(query);
+        if has_entered {
+            plan::leave();
+        }
     }
+}
+
+/// Notes that the executor goes on with a plan, where that touches tables; whether it does.
+///
+/// # Safety
+/// The plan is Postgres', and has started.
+unsafe fn enter(query: *mut pg_sys::QueryDesc) -> bool {
+    // SAFETY: the caller's.
+    let touches_tables =
+        !super::is_parallel_worker() && unsafe { plan::touches_tables((*query).plannedstmt) };
+    if touches_tables {
+        guarded_result(|| plan::enter(query));
+    }
+    touches_tables
+}
+
+/// Ends a plan.
+unsafe extern "C-unwind" fn at_end(query: *mut pg_sys::QueryDesc) {
+    plan::end(query);
+    // SAFETY: the argument is Postgres' own. This frame owns nothing, for errors pass through it.
+    unsafe { NEXT_END_HOOK.get().unwrap_or(standard_ExecutorEnd)(query) }
 }
 
 /// Comes before a function is called. The one that a client's message calls by itself is in no plan.
@@ -178,7 +233,7 @@ unsafe extern "C-unwind" fn at_access(
     argument: *mut c_void,
 ) {
     if access == pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE
-        && !super::within_portal()
+        && plan::is_idle()
         && !super::is_parallel_worker()
     {
         vouch(|| Kind::Free);
@@ -206,7 +261,11 @@ unsafe extern "C-unwind" fn at_utility(
     // SAFETY: Postgres' own. This frame owns nothing, for errors pass through it.
     unsafe {
         let tree = (*statement).utilityStmt;
-        vouch(|| if is_free(tree) { Kind::Free } else { Kind::Utility });
+        let is_free = is_free(tree);
+        vouch(|| if is_free { Kind::Free } else { Kind::Utility });
+        if !is_free && !super::is_parallel_worker() {
+            guarded_result(plan::bind);
+        }
         guarded_result(|| role::check_gift(tree));
         let text = guarded(|| secrets::concealed(text));
         let next = NEXT_UTILITY_HOOK.get().unwrap_or(standard_ProcessUtility);
@@ -223,12 +282,13 @@ unsafe extern "C-unwind" fn at_utility(
     }
 }
 
-/// The tables that a plan has to do with; what calls functions alone, as `SELECT
-/// auth.jwt_session_init(…)`, has none.
+/// The relations that a plan has to do with, of the system catalogs too.
 ///
 /// # Safety
 /// The plan is Postgres', and outlives the iterator.
-pub(super) unsafe fn tables(plan: *const pg_sys::PlannedStmt) -> impl Iterator<Item = pg_sys::Oid> {
+pub(super) unsafe fn relations(
+    plan: *const pg_sys::PlannedStmt,
+) -> impl Iterator<Item = pg_sys::Oid> {
     // SAFETY: the range table is a list of pointers to range table entries.
     unsafe {
         elements::<pg_sys::RangeTblEntry>((*plan).rtable)

@@ -32,7 +32,8 @@ pub enum Code {
     NoProvider,
     /// A key, a provider, a setting or an argument is wrong.
     Configuration,
-    /// The token does not grant what a statement needs, or the session may not change its role.
+    /// The token does not grant what a statement needs, the session may not change its role, or role or
+    /// token have changed since the statement was planned.
     Forbidden,
 }
 
@@ -84,9 +85,10 @@ impl Code {
             Code::Configuration => {
                 ("22023", "a key, a provider, a setting or an argument is wrong")
             }
-            Code::Forbidden => {
-                ("42501", "the token does not grant what a statement needs, or the role is locked")
-            }
+            Code::Forbidden => (
+                "42501",
+                "the token does not grant what a statement needs, the role is locked, or role or token have changed meanwhile",
+            ),
         }
     }
 }
