@@ -207,7 +207,7 @@ unsafe extern "C-unwind" fn at_utility(
     unsafe {
         let tree = (*statement).utilityStmt;
         vouch(|| if is_free(tree) { Kind::Free } else { Kind::Utility });
-        guarded_result(|| role::check_gift(tree));
+        guarded_result(|| role::reject_locked(tree));
         let text = guarded(|| secrets::concealed(text));
         let next = NEXT_UTILITY_HOOK.get().unwrap_or(standard_ProcessUtility);
         next(
