@@ -249,7 +249,7 @@ CREATE FUNCTION @extschema@.refresh_provider(name text) RETURNS jsonb
     LANGUAGE c VOLATILE STRICT
     AS 'MODULE_PATHNAME', 'pg_session_jwt_refresh_provider';
 COMMENT ON FUNCTION @extschema@.refresh_provider(text) IS
-    'fetches a provider''s keys now, and tells which were added, removed and kept; whoever may update auth.providers may call it';
+    'fetches a provider''s keys now, and tells which were added, removed and kept; needs the privileges SELECT and UPDATE on auth.providers';
 
 CREATE FUNCTION @extschema@.provider_keys(name text) RETURNS jsonb
     LANGUAGE c STABLE STRICT PARALLEL SAFE

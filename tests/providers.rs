@@ -331,6 +331,26 @@ fn only_administrators_say_whom_to_trust() {
 }
 
 #[test]
+fn refreshing_takes_select_and_update() {
+    let cluster = cluster();
+    let mut admin = cluster.admin();
+    add(&mut admin, "p", &key("k"));
+    let refresh = "SELECT auth.refresh_provider('p')";
+    for (granted, expected) in [
+        ("SELECT", "42501"),
+        ("UPDATE", "42501"),
+        ("INSERT, DELETE", "42501"),
+        // It has keys of its own.
+        ("SELECT, UPDATE", "28J11"),
+    ] {
+        run(&mut admin, &format!("GRANT {granted} ON auth.providers TO app"));
+        let mut app = client(&cluster);
+        assert_eq!(sqlstate(app.batch_execute(refresh)), expected, "{granted}");
+        run(&mut admin, "REVOKE ALL ON auth.providers FROM app");
+    }
+}
+
+#[test]
 fn secrets_stay_out_of_what_postgres_writes() {
     let settings = [("log_statement", "all"), ("log_min_duration_statement", "0")];
     let cluster = Cluster::start(Preload::Shared, &settings);
