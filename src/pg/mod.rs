@@ -31,6 +31,7 @@ macro_rules! module_entry {
         // SAFETY: Postgres calls it once, on the backend's thread, after loading the library.
         #[unsafe(no_mangle)]
         extern "C-unwind" fn _PG_init() {
+            $crate::pg::error::replace_panic_hook();
             $crate::pg::function::guarded($on_load);
         }
     };
