@@ -432,7 +432,8 @@ fn the_catalog_says_what_functions_are() {
     // Whoever calls them runs with the search path that they name.
     let with_settings = ["protect", "protect_schema", "unprotect", "unprotect_schema"];
     let mut expected =
-        ["demand", "init", "jwt_session_init", "jwt_template", "jwt_verify"].to_vec();
+        ["demand", "init", "is_new", "jwt_session_init", "jwt_template", "jwt_verify", "table_of"]
+            .to_vec();
     expected.extend(readers.iter().chain(&for_administrators));
     expected.extend(for_triggers.iter().chain(&with_settings));
     expected.sort();
@@ -451,7 +452,7 @@ fn the_catalog_says_what_functions_are() {
         let kind: (&str, &str) = (row.get(1), row.get(2));
         if name == "jwt_template" {
             assert_eq!(kind, ("i", "s"), "{name}");
-        } else if ["check_ddl_drop", "demand"].contains(&name) {
+        } else if ["check_ddl_drop", "demand", "table_of"].contains(&name) {
             assert_eq!(kind, ("s", "u"), "{name}");
         } else if name == "jwt_verify" {
             // An error in a worker would be logged by the leader, with the statement.

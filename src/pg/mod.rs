@@ -7,6 +7,7 @@
 //! cannot raise, or are made from frames that own nothing.
 
 pub(crate) mod datum;
+pub(crate) mod definition;
 pub(crate) mod error;
 pub(crate) mod function;
 pub(crate) mod guc;

@@ -9,7 +9,7 @@ use session_jwt::Rejection;
 
 use super::BackendLocal;
 use super::function::{guarded, guarded_result};
-use super::{role, secrets, table};
+use super::{definition, role, secrets, table};
 
 static NEXT_ANALYSIS_HOOK: BackendLocal<Cell<pg_sys::post_parse_analyze_hook_type>> =
     BackendLocal::new(Cell::new(None));
@@ -208,6 +208,7 @@ unsafe extern "C-unwind" fn at_utility(
         let tree = (*statement).utilityStmt;
         vouch(|| if is_free(tree) { Kind::Free } else { Kind::Utility });
         guarded_result(|| role::reject_locked(tree));
+        guarded_result(|| definition::check_utility(tree));
         let text = guarded(|| secrets::concealed(text));
         let next = NEXT_UTILITY_HOOK.get().unwrap_or(standard_ProcessUtility);
         next(
