@@ -1,17 +1,20 @@
-//! Data definition: what a command needs before it runs, and which objects are new.
+//! Data definition: what a command needs before it runs, which objects are new, and who may attach
+//! something to the table of providers.
 //!
 //! Event triggers judge most commands, at their end. This module judges the others: before the command
 //! begins, from its parse tree.
 
 use std::cell::Cell;
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, c_int, c_void};
 
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Oid};
 use session_jwt::{Action, Code, Rejection};
 
 use super::BackendLocal;
+use super::function::guarded_result;
 use super::relation::{Name, is_superuser};
 use super::statement::elements;
+use super::table::Table;
 
 /// Rejects an action on the table of a schema and a name, or on the database as a whole, that the
 /// session's token does not allow.
@@ -19,12 +22,20 @@ type Demand = fn(Action, Option<(&str, &str)>) -> Result<(), Rejection>;
 
 static DEMAND: BackendLocal<Cell<Demand>> = BackendLocal::new(Cell::new(|_, _| Ok(())));
 
+static NEXT_ACCESS_HOOK: BackendLocal<Cell<pg_sys::object_access_hook_type>> =
+    BackendLocal::new(Cell::new(None));
+
 /// The event trigger that `auth.protect_schema()` creates for `ddl_command_start`.
 const EVENT_TRIGGER: &CStr = c"pg_session_jwt_ddl_start";
 
-/// Has `demand` asked for the commands that event triggers do not see.
+/// Installs the object access hook; `demand` is asked for the commands that event triggers do not see.
 pub(crate) fn watch(demand: Demand) {
     DEMAND.set(demand);
+    // SAFETY: the hook is installed once, while the library is loaded, and calls the next one.
+    unsafe {
+        NEXT_ACCESS_HOOK.set(pg_sys::object_access_hook);
+        pg_sys::object_access_hook = Some(object_access_hook);
+    }
 }
 
 /// What a command needs an action on.
@@ -374,5 +385,58 @@ unsafe fn scan(
         }
         pg_sys::systable_endscan(scan);
         pg_sys::table_close(catalog, lock);
+    }
+}
+
+/// Comes after an object was created, by whatever command.
+unsafe extern "C-unwind" fn object_access_hook(
+    access: pg_sys::ObjectAccessType::Type,
+    class: Oid,
+    object: Oid,
+    part: c_int,
+    argument: *mut c_void,
+) {
+    let is_created = access == pg_sys::ObjectAccessType::OAT_POST_CREATE;
+    if is_created && class == pg_sys::TriggerRelationId {
+        guarded_result(|| check_trigger(object));
+    }
+    if let Some(next) = NEXT_ACCESS_HOOK.get() {
+        // SAFETY: the arguments are Postgres' own. This frame owns nothing, for errors pass through it.
+        unsafe { next(access, class, object, part, argument) };
+    }
+}
+
+/// Rejects a trigger on the table of providers, unless the role is its owner's. A foreign key that
+/// references the table creates such triggers, too. With the privilege REFERENCES or TRIGGER alone, a
+/// role could keep a provider from being removed.
+fn check_trigger(trigger: Oid) -> Result<(), Rejection> {
+    let mut table = Oid::INVALID;
+    // SAFETY: the row is one of that catalog.
+    let visit = |row: pg_sys::HeapTuple| unsafe {
+        table = (*pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_trigger>()).tgrelid;
+    };
+    let (class, index) = (pg_sys::TriggerRelationId, Oid::from(pg_sys::TriggerOidIndexId));
+    let column = pg_sys::Anum_pg_trigger_oid as pg_sys::AttrNumber;
+    // SAFETY: the snapshot is a static one, which sees what the current command has written.
+    unsafe { scan(class, index, column, trigger, &raw mut pg_sys::SnapshotSelfData, visit) };
+    let is_on_providers = Table::find().is_some_and(|providers| providers.is(table));
+    if !is_on_providers || is_owner(table) {
+        return Ok(());
+    }
+    Err(Rejection::new(Code::Forbidden, "permission denied to attach to auth.providers")
+        .with_detail("Only its owner creates triggers on it and foreign keys that reference it."))
+}
+
+/// Whether the current role has the privileges of a relation's owner.
+fn is_owner(relation: Oid) -> bool {
+    // SAFETY: they read catalogs; the relation is open in between.
+    unsafe {
+        let open = pg_sys::RelationIdGetRelation(relation);
+        if open.is_null() {
+            return false;
+        }
+        let owner = (*(*open).rd_rel).relowner;
+        pg_sys::RelationClose(open);
+        pg_sys::has_privs_of_role(pg_sys::GetUserId(), owner)
     }
 }

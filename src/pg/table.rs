@@ -427,6 +427,11 @@ impl Table {
         }
     }
 
+    /// Whether a relation is the table of providers.
+    pub(super) fn is(self, relation: Oid) -> bool {
+        self.relation == relation
+    }
+
     /// The table's own number among the objects of the database.
     pub(crate) fn number(self) -> u32 {
         self.relation.to_u32()
