@@ -249,7 +249,7 @@ CREATE FUNCTION @extschema@.refresh_provider(name text) RETURNS jsonb
     LANGUAGE c VOLATILE STRICT
     AS 'MODULE_PATHNAME', 'pg_session_jwt_refresh_provider';
 COMMENT ON FUNCTION @extschema@.refresh_provider(text) IS
-    'fetches a provider''s keys now, and tells which were added, removed and kept; whoever may update auth.providers may call it';
+    'fetches a provider''s keys now, and tells which were added, removed and kept; needs the privileges SELECT and UPDATE on auth.providers';
 
 CREATE FUNCTION @extschema@.provider_keys(name text) RETURNS jsonb
     LANGUAGE c STABLE STRICT PARALLEL SAFE
@@ -397,7 +397,38 @@ COMMENT ON FUNCTION @extschema@.unprotect(regclass) IS
     'drops the policies that auth.protect() has made, and leaves row-level security on';
 
 -- What a token allows of data definition: event triggers that auth.protect_schema() installs. They
--- run as whoever runs the command. Superusers are not asked, nor is anybody about temporary objects.
+-- run as the role that runs the command. Superusers are exempt, and so are temporary objects.
+--
+-- A table is created with schema_add, dropped with schema_delete, and all else that changes what it
+-- means needs schema_update on it: its columns, policies, triggers and other parts, whether they are
+-- created, altered or dropped, and what ties it to another table.
+
+CREATE FUNCTION @extschema@.is_new(class oid, object oid) RETURNS boolean
+    LANGUAGE c VOLATILE STRICT
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_is_new';
+COMMENT ON FUNCTION @extschema@.is_new(oid, oid) IS
+    'whether the current transaction has created an object, given its catalog and its OID';
+
+CREATE FUNCTION @extschema@.table_of(class oid, object oid) RETURNS oid
+    LANGUAGE sql STABLE
+RETURN CASE class
+    WHEN 'pg_catalog.pg_class'::pg_catalog.regclass THEN coalesce(
+        (SELECT i.indrelid FROM pg_catalog.pg_index i WHERE i.indexrelid = object), object)
+    WHEN 'pg_catalog.pg_constraint'::pg_catalog.regclass THEN
+        (SELECT c.conrelid FROM pg_catalog.pg_constraint c WHERE c.oid = object)
+    WHEN 'pg_catalog.pg_trigger'::pg_catalog.regclass THEN
+        (SELECT t.tgrelid FROM pg_catalog.pg_trigger t WHERE t.oid = object)
+    WHEN 'pg_catalog.pg_policy'::pg_catalog.regclass THEN
+        (SELECT p.polrelid FROM pg_catalog.pg_policy p WHERE p.oid = object)
+    WHEN 'pg_catalog.pg_rewrite'::pg_catalog.regclass THEN
+        (SELECT r.ev_class FROM pg_catalog.pg_rewrite r WHERE r.oid = object)
+    WHEN 'pg_catalog.pg_attrdef'::pg_catalog.regclass THEN
+        (SELECT d.adrelid FROM pg_catalog.pg_attrdef d WHERE d.oid = object)
+    WHEN 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass THEN
+        (SELECT s.stxrelid FROM pg_catalog.pg_statistic_ext s WHERE s.oid = object)
+    END;
+COMMENT ON FUNCTION @extschema@.table_of(oid, oid) IS
+    'the relation that an object is or is a part of, given its catalog and its OID; NULL for other objects';
 
 CREATE FUNCTION @extschema@.check_ddl_start() RETURNS event_trigger
     LANGUAGE c
@@ -412,77 +443,79 @@ CREATE FUNCTION @extschema@.check_ddl_end() RETURNS event_trigger
 DECLARE
     command record;
     target record;
-    parent record;
-    created oid[];
-    action text;
+    other record;
 BEGIN
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND rolsuper) THEN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND rolsuper)
+        -- Judged before it ran, on every version of Postgres.
+        OR tg_tag = 'REINDEX'
+    THEN
         RETURN;
     END IF;
-    SELECT array_agg(objid) INTO created
-    FROM pg_event_trigger_ddl_commands()
-    WHERE classid = 'pg_class'::regclass AND objsubid = 0
-      AND (command_tag LIKE 'CREATE%' OR command_tag = 'SELECT INTO')
-      AND object_type IN ('table', 'foreign table', 'view', 'materialized view');
     FOR command IN SELECT * FROM pg_event_trigger_ddl_commands() LOOP
-        -- The one relation that the command is about, whose part its object may be. A sequence is a
-        -- part of its column's table where it comes with that.
+        -- The one relation that the command is about, or a part of which its object is. A sequence is
+        -- a part of its column's table where it comes with that.
         SELECT c.oid, n.nspname, c.relname, c.relpersistence INTO target
         FROM pg_class c
         JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm')
-          AND c.oid = CASE command.classid
-              WHEN 'pg_class'::regclass THEN coalesce(
-                  (SELECT indrelid FROM pg_index WHERE indexrelid = command.objid),
-                  (SELECT d.refobjid FROM pg_depend d JOIN pg_class s ON s.oid = d.objid
-                   WHERE d.classid = 'pg_class'::regclass AND d.objid = command.objid
-                     AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0
-                     AND d.deptype IN ('a', 'i') AND s.relkind = 'S'
-                     AND tg_tag IN ('CREATE SCHEMA', 'CREATE TABLE', 'CREATE FOREIGN TABLE',
-                                    'ALTER TABLE', 'ALTER FOREIGN TABLE')),
-                  command.objid)
-              WHEN 'pg_constraint'::regclass THEN
-                  (SELECT conrelid FROM pg_constraint WHERE oid = command.objid)
-              WHEN 'pg_trigger'::regclass THEN
-                  (SELECT tgrelid FROM pg_trigger WHERE oid = command.objid)
-              WHEN 'pg_policy'::regclass THEN
-                  (SELECT polrelid FROM pg_policy WHERE oid = command.objid)
-              WHEN 'pg_rewrite'::regclass THEN
-                  (SELECT ev_class FROM pg_rewrite WHERE oid = command.objid)
-              WHEN 'pg_attrdef'::regclass THEN
-                  (SELECT adrelid FROM pg_attrdef WHERE oid = command.objid)
-              WHEN 'pg_statistic_ext'::regclass THEN
-                  (SELECT stxrelid FROM pg_statistic_ext WHERE oid = command.objid)
-              END;
-        -- A table that becomes another's child adds to that one's rows.
-        IF command.classid = 'pg_class'::regclass AND command.objid = ANY (created) THEN
-            FOR parent IN
-                SELECT n.nspname, c.relname
-                FROM pg_inherits i
-                JOIN pg_class c ON c.oid = i.inhparent
-                JOIN pg_namespace n ON n.oid = c.relnamespace
-                WHERE i.inhrelid = command.objid AND c.relpersistence <> 't'
-            LOOP
-                PERFORM @extschema@.demand('schema_update', parent.nspname, parent.relname);
-            END LOOP;
-        END IF;
-        CONTINUE WHEN command.schema_name = 'pg_temp' OR target.relpersistence = 't';
-        action := CASE
-            WHEN target.oid = ANY (created) THEN 'schema_add'
-            WHEN tg_tag IN ('ALTER TABLE', 'ALTER FOREIGN TABLE') THEN 'schema_update'
+          AND c.oid = coalesce(
+              (SELECT d.refobjid FROM pg_depend d JOIN pg_class s ON s.oid = d.objid
+               WHERE d.classid = 'pg_class'::regclass AND d.objid = command.objid
+                 AND command.classid = 'pg_class'::regclass
+                 AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0
+                 AND d.deptype IN ('a', 'i') AND s.relkind = 'S'
+                 AND tg_tag IN ('CREATE SCHEMA', 'CREATE TABLE', 'CREATE FOREIGN TABLE',
+                                'ALTER TABLE', 'ALTER FOREIGN TABLE')),
+              @extschema@.table_of(command.classid, command.objid));
+        -- The tables that exist and get tied to it: parents of a new table, what a new foreign key
+        -- references, what a new publication publishes, the table whose column owns a new sequence.
+        FOR other IN
+            SELECT n.nspname, c.relname
+            FROM pg_class c
+            JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') AND c.relpersistence <> 't'
+              AND c.oid IN (
+                  SELECT inhparent FROM pg_inherits
+                  WHERE inhrelid = target.oid AND @extschema@.is_new('pg_class'::regclass, inhrelid)
+                  UNION ALL
+                  -- Those of partitions come with their parents'.
+                  SELECT confrelid FROM pg_constraint
+                  WHERE conrelid = target.oid AND contype = 'f' AND conparentid = 0
+                    AND @extschema@.is_new('pg_constraint'::regclass, oid)
+                  UNION ALL
+                  SELECT prrelid FROM pg_publication_rel
+                  WHERE command.command_tag = 'CREATE PUBLICATION'
+                    AND command.classid = 'pg_publication'::regclass AND prpubid = command.objid
+                  UNION ALL
+                  SELECT refobjid FROM pg_depend
+                  WHERE command.command_tag = 'CREATE SEQUENCE'
+                    AND classid = 'pg_class'::regclass AND objid = command.objid
+                    AND refclassid = 'pg_class'::regclass AND refobjsubid > 0)
+              AND NOT @extschema@.is_new('pg_class'::regclass, c.oid)
+        LOOP
+            PERFORM @extschema@.demand('schema_update', other.nspname, other.relname);
+        END LOOP;
+        CONTINUE WHEN target.relpersistence = 't'
+            -- By the schema's OID; no schema gets that name.
+            OR target.oid IS NULL AND command.schema_name = 'pg_temp';
+        PERFORM @extschema@.demand(
+            CASE
+            WHEN target.oid IS NOT NULL THEN
+                CASE WHEN @extschema@.is_new('pg_class'::regclass, target.oid)
+                    THEN 'schema_add' ELSE 'schema_update' END
             WHEN command.command_tag LIKE 'CREATE%'
-                 OR command.command_tag IN ('SELECT INTO', 'IMPORT FOREIGN SCHEMA')
-                THEN 'schema_add'
+                AND @extschema@.is_new(command.classid, command.objid) THEN 'schema_add'
             ELSE 'schema_update'
-            END;
-        PERFORM @extschema@.demand(action, target.nspname, target.relname);
+            END,
+            target.nspname, target.relname);
     END LOOP;
 END
 $$;
 COMMENT ON FUNCTION @extschema@.check_ddl_end() IS
     'refuses to create and to alter what the token does not allow';
 
--- Stable, so that its queries still find the index that is dropped.
+-- Stable, so that its queries still find what is dropped: the catalogs as they were before the
+-- statement.
 CREATE FUNCTION @extschema@.check_ddl_drop() RETURNS event_trigger
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
@@ -490,40 +523,36 @@ CREATE FUNCTION @extschema@.check_ddl_drop() RETURNS event_trigger
 DECLARE
     object record;
     is_relation boolean;
-    is_part boolean;
     target record;
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND rolsuper) THEN
         RETURN;
     END IF;
     FOR object IN SELECT * FROM pg_event_trigger_dropped_objects() LOOP
-        CONTINUE WHEN object.is_temporary OR object.address_names[1] = 'pg_temp';
         is_relation :=
             object.object_type IN ('table', 'foreign table', 'view', 'materialized view');
         -- What belongs to another object goes with it; but a table is always one by itself.
-        CONTINUE WHEN NOT (object.original OR object.normal OR is_relation);
-        is_part := object.object_type IN (
-            'table column', 'foreign table column', 'view column', 'materialized view column',
-            'table constraint', 'default value', 'rule', 'trigger', 'policy');
-        -- Nor is more needed for a part of what is dropped itself.
-        CONTINUE WHEN is_part AND EXISTS (
-            SELECT FROM pg_event_trigger_dropped_objects() r
-            WHERE r.object_type IN ('table', 'foreign table', 'view', 'materialized view')
-              AND r.address_names = object.address_names[1:2]);
-        SELECT NULL::name AS nspname, NULL::name AS relname INTO target;
-        IF is_relation OR is_part THEN
-            target.nspname := object.address_names[1];
-            target.relname := object.address_names[2];
-        ELSIF object.object_type = 'index' THEN
-            is_part := true;
-            SELECT n.nspname, c.relname INTO target
-            FROM pg_index i
-            JOIN pg_class c ON c.oid = i.indrelid
-            JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE i.indexrelid = object.objid;
-        END IF;
+        CONTINUE WHEN object.is_temporary
+            OR NOT (object.original OR object.normal OR is_relation);
+        -- The relation that it is, or is a part of.
+        SELECT c.oid, n.nspname, c.relname, c.relpersistence INTO target
+        FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm')
+          AND c.oid = @extschema@.table_of(object.classid, object.objid);
+        CONTINUE WHEN target.relpersistence = 't'
+            -- Nor is more needed for a part of what is dropped itself.
+            OR NOT is_relation AND EXISTS (
+                SELECT FROM pg_event_trigger_dropped_objects() r
+                WHERE r.classid = 'pg_class'::regclass AND r.objid = target.oid
+                  AND r.objsubid = 0);
         PERFORM @extschema@.demand(
-            CASE WHEN is_part AND tg_tag LIKE 'ALTER%' THEN 'schema_update' ELSE 'schema_delete' END,
+            CASE
+            -- DROP INDEX CONCURRENTLY has committed, so that its table is unknown.
+            WHEN target.oid IS NOT NULL AND NOT is_relation OR object.object_type = 'index'
+                THEN 'schema_update'
+            ELSE 'schema_delete'
+            END,
             target.nspname, target.relname);
     END LOOP;
 END

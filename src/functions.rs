@@ -3,6 +3,7 @@
 use session_jwt::{Action, Provider, Rejection, json_string, permission_claims};
 
 use crate::pg::datum::Varlena;
+use crate::pg::definition;
 use crate::pg::function::{self, Arguments, Outcome, SettingChange, sql_function};
 use crate::pg::relation;
 use crate::pg::table::{Change, Rows, Table, Verdict};
@@ -62,6 +63,7 @@ sql_function!(
     call_event_trigger,
     check_ddl_start
 );
+sql_function!(pg_session_jwt_is_new, pg_finfo_pg_session_jwt_is_new, call, is_new);
 sql_function!(pg_session_jwt_template, pg_finfo_pg_session_jwt_template, call, template);
 
 sql_function!(pg_session_jwt_init, pg_finfo_pg_session_jwt_init, call, init);
@@ -198,6 +200,12 @@ fn demand(arguments: &Arguments) -> Outcome {
     let is_named = arguments.text(2).is_some();
     session::demand(action, is_named.then_some((&schema, &name)))?;
     Ok(Some(function::VOID))
+}
+
+/// `auth.is_new(class oid, object oid)`
+fn is_new(arguments: &Arguments) -> Outcome {
+    let place = arguments.oid(0).zip(arguments.oid(1));
+    Ok(Some(place.is_some_and(|(class, object)| definition::is_new(class, object)).into()))
 }
 
 /// `auth.check_ddl_start()`, the event trigger for `ddl_command_start`

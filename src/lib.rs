@@ -32,6 +32,7 @@ fn on_load() {
         settings::register();
         pg::table::on_change(keyring::table_changed);
         pg::relation::watch_names();
+        pg::definition::watch(session::demand);
         pg::on_transaction_end(|committed| {
             session::end_transaction();
             refresh::end_transaction(committed);

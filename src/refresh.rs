@@ -219,7 +219,7 @@ pub(crate) fn order(name: &str) -> Result<Changes, Rejection> {
     let Some(table) = Table::find() else {
         return Err(no_provider(name));
     };
-    table.demand_update();
+    table.check_privileges();
     let before = table.row(Rows::Named(name))?.ok_or_else(|| no_provider(name))?;
     let provider = Provider::from_row(&before.document)?;
     if provider.remote().is_none() {

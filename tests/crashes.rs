@@ -417,3 +417,60 @@ fn cancels_at_random_moments() {
         assert!(outcomes.get(code).is_some_and(|times| *times >= 20), "{outcomes:?}");
     }
 }
+
+/// Whatever the server's environment says, no error has a backtrace in it, for the client or the log.
+#[test]
+fn errors_have_no_backtrace() {
+    let (cluster, key) = fixture();
+    let mut stop = cluster.program("pg_ctl");
+    assert!(
+        stop.args(["-w", "-s", "-m", "fast", "stop", "-D", "data"]).status().unwrap().success()
+    );
+    let mut start = cluster.program("pg_ctl");
+    start.args(["-w", "-s", "-l", "log", "-o", &format!("-p {}", cluster.port()), "-D", "data"]);
+    start.arg("start").env("RUST_BACKTRACE", "full").env("RUST_LIB_BACKTRACE", "full");
+    start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    assert!(start.status().unwrap().success());
+
+    let mut admin = cluster.admin();
+    let mut client = cluster.as_role("app").client();
+    // Errors of Postgres' own, below the extension: in a function, and in a check hook.
+    run(&mut admin, "BEGIN; LOCK TABLE auth.providers");
+    run(&mut client, "SET lock_timeout = '100ms'");
+    let provided = token(&key, "alice");
+    for (statement, code, message) in [
+        (
+            "SELECT auth.refresh_provider('p')".to_owned(),
+            "42501",
+            "permission denied for table providers",
+        ),
+        (
+            format!("SELECT auth.jwt_verify('{}')", key.sign(&json!({"iss": "other"}))),
+            "55P03",
+            "canceling statement due to lock timeout",
+        ),
+        (
+            "SELECT auth.demand('schema_add', 'public', 'notes')".to_owned(),
+            "42501",
+            "token does not allow this",
+        ),
+        ("SELECT auth.allows('no', NULL)".to_owned(), "22023", "action is unknown"),
+    ] {
+        let error = client.batch_execute(&statement).expect_err(&statement);
+        let error = error.as_db_error().expect("the server's error");
+        assert_eq!((error.code().code(), error.message()), (code, message), "{statement}");
+        for field in [error.detail(), error.hint(), error.where_()] {
+            let field = field.unwrap_or_default();
+            assert!(!field.contains("core::") && !field.contains(".rs"), "{statement}: {field}");
+        }
+        if code.starts_with('5') {
+            assert_eq!(error.detail(), None, "{statement}");
+        }
+    }
+    run(&mut admin, "COMMIT");
+    assert_eq!(present(&mut client, &provided), "00000");
+    let log = cluster.log();
+    for trace in ["core::panicking", "rust_begin_unwind", "pgrx", "stack backtrace"] {
+        assert!(!log.contains(trace), "{trace} in {log}");
+    }
+}

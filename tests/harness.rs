@@ -672,7 +672,8 @@ fn copy(from: &Path, to: &Path) {
     fs::set_permissions(to, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-fn pg_config(option: &str) -> PathBuf {
+/// What `pg_config` says for an option.
+pub fn pg_config(option: &str) -> PathBuf {
     let program = std::env::var("PG_CONFIG").unwrap_or_else(|_| "pg_config".to_owned());
     let output = Command::new(&program).arg(option).output();
     let output = output.unwrap_or_else(|error| panic!("cannot run {program}: {error}"));

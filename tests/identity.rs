@@ -1,7 +1,7 @@
 //! The main job: a session presents a token, readers return what it says, and row-level security
 //! obeys it. All as a role that is neither superuser nor owner.
 
-use harness::{Cluster, Preload, now, present, sqlstate, text};
+use harness::{Cluster, Preload, now, present, run, sqlstate, text};
 use mint::{Algorithm, Key};
 use postgres::Client;
 use serde_json::{Value, json};
@@ -305,6 +305,98 @@ fn other_encodings() {
     assert_eq!(text(&mut ascii, "SELECT auth.user_id()").as_deref(), Some("alice"));
 }
 
+/// Some conversions map several characters to one. A text that does not convert back to itself is
+/// rejected, so that no two users share an identity, and no two claims or tables a name.
+#[test]
+fn texts_convert_back_to_themselves() {
+    let key = Key::generate(Algorithm::ES256);
+    let cluster = cluster_with(&key);
+    let mut admin = cluster.admin();
+    run(
+        &mut admin,
+        "CREATE FUNCTION there(text, encoding text) RETURNS bytea LANGUAGE plpgsql AS
+             'BEGIN RETURN convert_to($1, $2); EXCEPTION WHEN OTHERS THEN RETURN NULL; END';
+         CREATE FUNCTION back(bytea, encoding text) RETURNS text LANGUAGE plpgsql AS
+             'BEGIN RETURN convert_from($1, $2); EXCEPTION WHEN OTHERS THEN RETURN NULL; END'",
+    );
+    let token = |claims: &str| {
+        let payload = format!("{{{claims},\"exp\":{}}}", now() + 600);
+        key.sign_raw(br#"{"alg":"ES256"}"#, payload.as_bytes())
+    };
+    let mut lossy = Vec::new();
+    for encoding in [
+        "EUC_JP",
+        "EUC_KR",
+        "EUC_CN",
+        "EUC_TW",
+        "EUC_JIS_2004",
+        "LATIN1",
+        "WIN1252",
+        "WIN1258",
+        "KOI8R",
+    ] {
+        // The characters that become another one on the way there and back.
+        let rows = admin
+            .query(
+                "SELECT chr(c), back(there(chr(c), $1), $1) FROM generate_series(128, 65535) c
+                 WHERE c NOT BETWEEN 55296 AND 57343 AND back(there(chr(c), $1), $1) <> chr(c)",
+                &[&encoding],
+            )
+            .unwrap();
+        let pairs: Vec<(String, String)> =
+            rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        if pairs.is_empty() {
+            continue;
+        }
+        lossy.push(encoding);
+        run(
+            &mut admin,
+            &format!(
+                "CREATE DATABASE {encoding} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+            ),
+        );
+        let database = encoding.to_lowercase();
+        let mut owner = cluster.as_role("postgres").database(&database).client();
+        run(&mut owner, "CREATE EXTENSION pg_session_jwt");
+        let mut client = cluster.as_role("app").database(&database).client();
+        for (one, other) in pairs.iter().take(8) {
+            let code = |text: &str| {
+                text.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect::<String>()
+            };
+            let sub = |text: &str| token(&format!("\"sub\":\"{text}\""));
+            assert_eq!(present(&mut client, &sub(other)), "00000", "{encoding} {other}");
+            assert_eq!(text(&mut client, "SELECT auth.user_id()").as_ref(), Some(other));
+            assert_eq!(present(&mut client, &sub(one)), "28J09", "{encoding} {one}");
+            assert_eq!(text(&mut client, "SELECT auth.user_id()"), None);
+            // As an escape, and behind other escapes.
+            assert_eq!(present(&mut client, &sub(&code(other))), "00000", "{encoding} {other}");
+            assert_eq!(text(&mut client, "SELECT auth.user_id()").as_ref(), Some(other));
+            for claims in [
+                format!("\"sub\":\"{}\"", code(one)),
+                format!("\"sub\":\"a\",\"x\":\"\\\\\\\"{}\"", code(one)),
+                format!("\"sub\":\"a\",\"x\":[{{\"{}\":1}}]", code(one)),
+                format!("\"sub\":\"a\",\"{one}\":1"),
+                format!("\"sub\":\"a\",\"role\":\"{one}\""),
+                format!("\"sub\":\"a\",\"email\":\"{}\"", code(one)),
+            ] {
+                assert_eq!(present(&mut client, &token(&claims)), "28J09", "{encoding} {claims}");
+                let verify = client.query("SELECT auth.jwt_verify($1)", &[&token(&claims)]);
+                assert_eq!(sqlstate(verify), "28J09", "{encoding} {claims}");
+            }
+            // An escaped backslash before what looks like an escape.
+            let claims = format!("\"sub\":\"a\",\"x\":\"\\\\{}\"", &code(one)[1..]);
+            assert_eq!(present(&mut client, &token(&claims)), "00000", "{encoding} {claims}");
+            assert_eq!(
+                text(&mut client, "SELECT auth.claim('x')"),
+                Some(code(one)),
+                "{encoding} {claims}"
+            );
+        }
+        assert_eq!(present(&mut client, &token(r#""sub":"\u00e9\ud83d\ude00""#)), "28J09");
+    }
+    assert!(lossy.contains(&"EUC_JP"), "{lossy:?}");
+}
+
 #[test]
 fn the_catalog_says_what_functions_are() {
     let key = Key::generate(Algorithm::ES256);
@@ -340,7 +432,8 @@ fn the_catalog_says_what_functions_are() {
     // Whoever calls them runs with the search path that they name.
     let with_settings = ["protect", "protect_schema", "unprotect", "unprotect_schema"];
     let mut expected =
-        ["demand", "init", "jwt_session_init", "jwt_template", "jwt_verify"].to_vec();
+        ["demand", "init", "is_new", "jwt_session_init", "jwt_template", "jwt_verify", "table_of"]
+            .to_vec();
     expected.extend(readers.iter().chain(&for_administrators));
     expected.extend(for_triggers.iter().chain(&with_settings));
     expected.sort();
@@ -359,7 +452,7 @@ fn the_catalog_says_what_functions_are() {
         let kind: (&str, &str) = (row.get(1), row.get(2));
         if name == "jwt_template" {
             assert_eq!(kind, ("i", "s"), "{name}");
-        } else if ["check_ddl_drop", "demand"].contains(&name) {
+        } else if ["check_ddl_drop", "demand", "table_of"].contains(&name) {
             assert_eq!(kind, ("s", "u"), "{name}");
         } else if name == "jwt_verify" {
             // An error in a worker would be logged by the leader, with the statement.

@@ -331,6 +331,78 @@ fn only_administrators_say_whom_to_trust() {
 }
 
 #[test]
+fn refreshing_takes_select_and_update() {
+    let cluster = cluster();
+    let mut admin = cluster.admin();
+    add(&mut admin, "p", &key("k"));
+    let refresh = "SELECT auth.refresh_provider('p')";
+    for (granted, expected) in [
+        ("SELECT", "42501"),
+        ("UPDATE", "42501"),
+        ("INSERT, DELETE", "42501"),
+        // It has keys of its own.
+        ("SELECT, UPDATE", "28J11"),
+    ] {
+        run(&mut admin, &format!("GRANT {granted} ON auth.providers TO app"));
+        let mut app = client(&cluster);
+        assert_eq!(sqlstate(app.batch_execute(refresh)), expected, "{granted}");
+        run(&mut admin, "REVOKE ALL ON auth.providers FROM app");
+    }
+}
+
+/// With some privilege on the table, short of writing it, a role must not keep a provider there.
+#[test]
+fn removal_is_not_blocked_by_what_others_attach() {
+    let cluster = Cluster::start(Preload::Shared, &[]);
+    let mut admin = cluster.admin();
+    add(&mut admin, "p", &key("k"));
+    run(
+        &mut admin,
+        "GRANT SELECT, REFERENCES, TRIGGER ON auth.providers TO app; GRANT CREATE ON SCHEMA public TO app;
+         GRANT CREATE ON DATABASE postgres TO app;
+         CREATE ROLE dba; GRANT SELECT, DELETE ON auth.providers TO dba",
+    );
+    let mut app = client(&cluster);
+    run(
+        &mut app,
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TABLE plain (name text, issuer text); CREATE TABLE parted (name text) PARTITION BY LIST (name)",
+    );
+    for attach in [
+        "CREATE TABLE r (name text REFERENCES auth.providers)",
+        "CREATE TABLE r (issuer text REFERENCES auth.providers (issuer) ON DELETE SET NULL)",
+        "CREATE TABLE r (name text, FOREIGN KEY (name) REFERENCES auth.providers)",
+        "CREATE TEMP TABLE r (name text REFERENCES auth.providers)",
+        "ALTER TABLE plain ADD FOREIGN KEY (name) REFERENCES auth.providers NOT VALID",
+        "ALTER TABLE plain ADD COLUMN p text REFERENCES auth.providers",
+        "ALTER TABLE parted ADD FOREIGN KEY (name) REFERENCES auth.providers",
+        "CREATE SCHEMA r CREATE TABLE r (name text REFERENCES auth.providers)",
+        "CREATE TRIGGER keep BEFORE DELETE ON auth.providers FOR EACH ROW EXECUTE FUNCTION keep()",
+        "CREATE OR REPLACE TRIGGER check_provider BEFORE DELETE ON auth.providers
+             FOR EACH ROW EXECUTE FUNCTION keep()",
+        "CREATE CONSTRAINT TRIGGER keep AFTER DELETE ON auth.providers
+             FOR EACH ROW EXECUTE FUNCTION keep()",
+        "CREATE TRIGGER keep AFTER DELETE ON auth.providers EXECUTE FUNCTION keep()",
+        "CREATE RULE keep AS ON DELETE TO auth.providers DO INSTEAD NOTHING",
+        "CREATE POLICY keep ON auth.providers",
+        "CREATE TABLE r () INHERITS (auth.providers)",
+        "ALTER TABLE auth.providers INHERIT plain",
+        "CREATE PUBLICATION r FOR TABLE auth.providers",
+        "CREATE STATISTICS r ON name, issuer FROM auth.providers",
+        "DO 'BEGIN LOCK TABLE auth.providers IN SHARE MODE; END'",
+        "SELECT FROM auth.providers FOR KEY SHARE",
+    ] {
+        // A temporary table references none that is not.
+        let expected = if attach.starts_with("CREATE TEMP") { "42P16" } else { "42501" };
+        assert_eq!(sqlstate(app.batch_execute(attach)), expected, "{attach}");
+    }
+    run(&mut app, "CREATE VIEW v AS SELECT name FROM auth.providers; BEGIN; TABLE v");
+    run(&mut admin, "SET ROLE dba; SET lock_timeout = '5s'; SELECT auth.remove_provider('p')");
+    // The table's owner may, as with every table.
+    run(&mut admin, "RESET ROLE; CREATE TABLE r (name text REFERENCES auth.providers)");
+}
+
+#[test]
 fn secrets_stay_out_of_what_postgres_writes() {
     let settings = [("log_statement", "all"), ("log_min_duration_statement", "0")];
     let cluster = Cluster::start(Preload::Shared, &settings);

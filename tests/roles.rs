@@ -799,7 +799,7 @@ fn locked_sessions_change_their_role_by_token_alone() {
     ] {
         let error = client.batch_execute(gift).unwrap_err();
         let message = error.as_db_error().map(|error| error.message().to_owned());
-        assert_eq!(message.as_deref(), Some("nothing can be made another role's"), "{gift}");
+        assert_eq!(message.as_deref(), Some("permission denied to transfer ownership"), "{gift}");
         assert_eq!(sqlstate::<()>(Err(error)), "42501", "{gift}");
     }
     for harmless in [
@@ -837,6 +837,66 @@ fn locked_sessions_change_their_role_by_token_alone() {
     fixture.cluster.reload();
     harness::wait_for("the log", || fixture.cluster.log().contains("It is not a list of names"));
     assert_eq!(sqlstate(client.batch_execute("SET ROLE reader")), "42501");
+}
+
+#[test]
+fn locked_sessions_change_no_roles_and_memberships() {
+    let settings = [("pg_session_jwt.locked_roles", "locked")];
+    let fixture = Fixture::start(Preload::Shared, &settings);
+    let mut admin = fixture.cluster.admin();
+    run(
+        &mut admin,
+        "CREATE ROLE given; CREATE ROLE other; GRANT given TO locked WITH ADMIN OPTION;
+         ALTER ROLE locked CREATEROLE; GRANT given TO app WITH ADMIN OPTION; ALTER ROLE app CREATEROLE;
+         CREATE FUNCTION grant_given() RETURNS void SECURITY DEFINER LANGUAGE plpgsql
+             AS 'BEGIN GRANT given TO other; REVOKE given FROM other; END'",
+    );
+    let statements = [
+        "GRANT given TO other",
+        "GRANT given TO other GRANTED BY CURRENT_USER",
+        "REVOKE given FROM other",
+        "REVOKE ADMIN OPTION FOR given FROM other",
+        "ALTER GROUP given ADD USER other",
+        "ALTER GROUP given DROP USER other",
+        "CREATE ROLE fresh",
+        "CREATE USER fresh",
+        "CREATE GROUP fresh",
+        "CREATE ROLE fresh ROLE CURRENT_USER",
+        "ALTER ROLE other LOGIN",
+        "ALTER ROLE other RENAME TO another",
+        "ALTER GROUP other RENAME TO another",
+        "ALTER USER CURRENT_USER PASSWORD 'x'",
+        "ALTER ROLE CURRENT_USER SET work_mem = '1MB'",
+        "ALTER ROLE CURRENT_USER IN DATABASE postgres SET work_mem = '1MB'",
+        "ALTER ROLE CURRENT_USER RESET ALL",
+        "DROP ROLE other",
+        "DROP USER IF EXISTS absent",
+        "DO $$ BEGIN GRANT given TO other; END $$",
+        "PREPARE p AS SELECT 1; DO $$ BEGIN EXECUTE 'GRANT given TO other'; END $$",
+    ];
+    let mut client = fixture.cluster.as_role("locked").client();
+    let mut free = fixture.client();
+    for statement in statements {
+        run(&mut client, "BEGIN");
+        let error = client.batch_execute(statement).expect_err(statement);
+        let message = error.as_db_error().map(|error| error.message().to_owned());
+        assert_eq!(message.as_deref(), Some("permission denied to change roles"), "{statement}");
+        assert_eq!(sqlstate::<()>(Err(error)), "42501", "{statement}");
+        run(&mut client, "ROLLBACK");
+        // A session that is not locked may.
+        run(&mut free, "BEGIN");
+        run(&mut free, statement);
+        run(&mut free, "ROLLBACK");
+    }
+    // Nor in the role of a token; but a superuser's function may.
+    run(&mut admin, "GRANT given TO editor WITH ADMIN OPTION; GRANT editor TO locked");
+    assert_eq!(present(&mut client, &fixture.token("editor")), "00000");
+    assert_eq!(sqlstate(client.batch_execute("GRANT given TO other")), "42501");
+    run(&mut client, "SELECT grant_given()");
+    run(
+        &mut client,
+        "CREATE TEMP TABLE t (); GRANT SELECT ON t TO other; REVOKE ALL ON t FROM other",
+    );
 }
 
 /// Where the library comes late, a client could have changed its role before: nobody is anybody.

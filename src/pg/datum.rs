@@ -1,6 +1,7 @@
 //! Ready-made values: memory of our own that SQL functions hand out by pointer.
 
-use std::ffi::{CString, c_int};
+use std::borrow::Cow;
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::num::NonZeroUsize;
 
 use pgrx::pg_sys::{self, Datum};
@@ -65,7 +66,7 @@ impl Varlena {
 
     /// A `jsonb`, read by Postgres itself from JSON in UTF-8.
     pub(crate) fn jsonb(json: &str) -> Result<Self, Unrepresentable> {
-        let value = in_server_encoding(json, |bytes| {
+        let value = in_server_encoding(&without_escapes(json), |bytes| {
             let json = CString::new(bytes).unwrap_or_default();
             // SAFETY: `jsonb_in` takes a C string and returns a plain varlena, which is copied.
             unsafe {
@@ -127,26 +128,92 @@ pub(crate) unsafe fn plain_text<'t>(datum: Datum) -> Option<&'t [u8]> {
 /// Runs `build` on the text in the database's encoding. An error that Postgres raises on the way
 /// (a character that the encoding does not have) is caught: the conversions and `jsonb_in` hold
 /// nothing but memory, so that no transaction state needs cleaning up.
+///
+/// Some conversions map several characters of UTF-8 to one of the database's encoding: U+00A6 and
+/// U+FFE4 are one character in EUC_JP. A text that does not convert back to itself is rejected, so
+/// that two users never share one identity.
 fn in_server_encoding<T>(text: &str, build: impl Fn(&[u8]) -> T) -> Result<T, Unrepresentable> {
     let build = std::panic::AssertUnwindSafe(build);
     pg_sys::PgTryBuilder::new(move || {
-        // SAFETY: the length is the text's; the result is the text itself or a new C string.
-        let bytes = unsafe {
-            let converted = pg_sys::pg_any_to_server(
-                text.as_ptr().cast(),
-                text.len() as c_int,
-                pg_sys::pg_enc::PG_UTF8 as c_int,
-            );
-            if converted.cast_const().cast() == text.as_ptr() {
-                text.as_bytes()
-            } else {
-                std::ffi::CStr::from_ptr(converted).to_bytes()
-            }
+        let Some(converted) = convert(text.as_bytes(), pg_sys::pg_any_to_server) else {
+            return Ok(build(text.as_bytes()));
         };
-        Ok(build(bytes))
+        match convert(converted, pg_sys::pg_server_to_any) {
+            Some(back) if back == text.as_bytes() => Ok(build(converted)),
+            _ => Err(Unrepresentable),
+        }
     })
     .catch_others(|_| Err(Unrepresentable))
     .execute()
+}
+
+/// Converts a text between UTF-8 and the database's encoding; None where Postgres returns the text as
+/// it is. The result is a C string in the current memory context.
+fn convert<'t>(
+    text: &[u8],
+    conversion: unsafe fn(*const c_char, c_int, c_int) -> *mut c_char,
+) -> Option<&'t [u8]> {
+    let start = text.as_ptr().cast::<c_char>();
+    // SAFETY: the length is the text's; the result is the text itself or a new C string.
+    unsafe {
+        let result = conversion(start, text.len() as c_int, pg_sys::pg_enc::PG_UTF8 as c_int);
+        (result.cast_const() != start).then(|| CStr::from_ptr(result).to_bytes())
+    }
+}
+
+/// JSON with its escapes of characters beyond ASCII replaced by the characters, where the database's
+/// encoding is neither UTF-8 nor SQL_ASCII: `jsonb_in` converts an escape by itself, without looking
+/// whether it converts back.
+fn without_escapes(json: &str) -> Cow<'_, str> {
+    // SAFETY: it reads a static variable.
+    let encoding = unsafe { pg_sys::GetDatabaseEncoding() } as u32;
+    let as_it_is = [pg_sys::pg_enc::PG_UTF8, pg_sys::pg_enc::PG_SQL_ASCII].contains(&encoding);
+    if as_it_is || !json.contains("\\u") {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len());
+    let mut rest = json;
+    // In JSON a backslash stands in a string, and begins an escape.
+    while let Some((before, escape)) = rest.split_once('\\') {
+        out.push_str(before);
+        rest = match escaped_character(escape) {
+            Some((character, after)) => {
+                out.push(character);
+                after
+            }
+            None => {
+                // The character after it, too, which may be another backslash.
+                let (first, after) =
+                    escape.split_at(escape.chars().next().map_or(0, char::len_utf8));
+                out.push('\\');
+                out.push_str(first);
+                after
+            }
+        };
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// The character beyond ASCII for which an escape stands, given what follows its backslash, and the
+/// text after it. None where it is another escape, or half of a surrogate pair.
+fn escaped_character(escape: &str) -> Option<(char, &str)> {
+    fn unit(text: &str) -> Option<(u16, &str)> {
+        let (digits, rest) = text.strip_prefix('u')?.split_at_checked(4)?;
+        let is_hexadecimal = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let unit = is_hexadecimal.then(|| u16::from_str_radix(digits, 16).ok()).flatten()?;
+        Some((unit, rest))
+    }
+    let (first, rest) = unit(escape)?;
+    if first < 0x80 {
+        return None;
+    }
+    if let Some(character) = char::from_u32(first.into()) {
+        return Some((character, rest));
+    }
+    let (second, rest) = unit(rest.strip_prefix('\\')?)?;
+    let character = char::decode_utf16([first, second]).next()?.ok()?;
+    Some((character, rest))
 }
 
 /// A text in the database's encoding; None where that lacks a character.
@@ -263,21 +330,16 @@ fn step_into(jsonb: Datum, step: &str, form: Form) -> Option<Datum> {
     }
 }
 
-/// A text of the server as UTF-8; None where it is not valid, or has no equal there.
+/// A text of the server as UTF-8; None where it is not valid, or does not convert back to itself: two
+/// names must not become one.
 pub(crate) fn from_server_encoding(text: &[u8]) -> Option<String> {
     let bytes = std::panic::AssertUnwindSafe(text);
     pg_sys::PgTryBuilder::new(move || {
-        // SAFETY: the length is the text's; the result is the text itself or a new C string.
-        let converted = unsafe {
-            let converted = pg_sys::pg_server_to_any(
-                bytes.as_ptr().cast(),
-                bytes.len() as c_int,
-                pg_sys::pg_enc::PG_UTF8 as c_int,
-            );
-            if converted.cast_const().cast() == bytes.as_ptr() {
-                *bytes
-            } else {
-                std::ffi::CStr::from_ptr(converted).to_bytes()
+        let converted = match convert(*bytes, pg_sys::pg_server_to_any) {
+            None => *bytes,
+            Some(converted) => {
+                let back = convert(converted, pg_sys::pg_any_to_server)?;
+                (back == *bytes).then_some(converted)?
             }
         };
         std::str::from_utf8(converted).ok().map(str::to_owned)

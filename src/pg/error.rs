@@ -1,6 +1,7 @@
 //! Errors, warnings and log lines, with SQLSTATEs that Postgres itself does not know.
 
 use std::ffi::{CStr, CString, c_char, c_int};
+use std::io::Write;
 
 use pgrx::pg_sys;
 use session_jwt::{Code, Rejection};
@@ -111,6 +112,25 @@ pub(crate) fn raise(rejection: Rejection) -> ! {
     });
     report.emit();
     unreachable!("an ERROR does not return")
+}
+
+/// Replaces the panic hook that `pgrx` installs when the library is loaded. That hook captures a
+/// backtrace where the server's environment has `RUST_BACKTRACE`, and `pgrx` writes it into the DETAIL
+/// of the error, also of an error that Postgres raised. Without the hook, `pgrx` reports the same
+/// message, SQLSTATE, detail and hint.
+///
+/// A panic's place goes to the server's standard error; its message, which may quote a token, does not.
+pub(crate) fn replace_panic_hook() {
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        // `pgrx` panics with a payload of its own for an error of Postgres'.
+        let is_fault = payload.is::<&str>() || payload.is::<String>();
+        if is_fault && let Some(place) = panic.location() {
+            let (file, line) = (place.file(), place.line());
+            // Not `eprintln!`, which panics where standard error is closed.
+            let _ = writeln!(std::io::stderr(), "pg_session_jwt: panic at {file}:{line}");
+        }
+    }));
 }
 
 /// Sends the client a warning.

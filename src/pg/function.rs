@@ -6,8 +6,8 @@ use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Pg_finfo_record};
 use session_jwt::Rejection;
 
 use super::datum::{Reference, Varlena, from_server_encoding, plain_text, text_datum_bytes};
-use super::relation::{self, Oid};
-use super::{error, table};
+use super::relation::Oid;
+use super::{definition, error, table};
 
 /// Runs safe code that Postgres called: a panic, or an error that Postgres raised below it,
 /// becomes an error to Postgres once the Rust frames are gone.
@@ -501,7 +501,7 @@ pub(crate) unsafe fn call_event_trigger(
 ) -> Datum {
     guarded_result(|| {
         // SAFETY: the caller's.
-        unsafe { relation::needed_everywhere(fcinfo)? }.map_or(Ok(()), body)
+        unsafe { definition::needed_everywhere(fcinfo)? }.map_or(Ok(()), body)
     });
     VOID
 }

@@ -7,6 +7,7 @@
 //! cannot raise, or are made from frames that own nothing.
 
 pub(crate) mod datum;
+pub(crate) mod definition;
 pub(crate) mod error;
 pub(crate) mod function;
 pub(crate) mod guc;
@@ -32,6 +33,7 @@ macro_rules! module_entry {
         // SAFETY: Postgres calls it once, on the backend's thread, after loading the library.
         #[unsafe(no_mangle)]
         extern "C-unwind" fn _PG_init() {
+            $crate::pg::error::replace_panic_hook();
             $crate::pg::function::guarded($on_load);
         }
     };

@@ -1,15 +1,12 @@
-//! Relations by name: what a relation is called now, when that may have changed, and which data
-//! definition commands are about more than one relation that has a name before and after.
+//! Relations by name: what a relation is called now, and when that may have changed.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};
 
-use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
-use session_jwt::{Action, Code, Rejection};
+use pgrx::pg_sys::{self, Datum};
 
 use super::BackendLocal;
 use super::datum::from_server_encoding;
-use super::statement::elements;
 
 pub(crate) use pgrx::pg_sys::Oid;
 
@@ -54,11 +51,19 @@ impl Name {
         // SAFETY: they read catalogs, and give null or a C string of the current context.
         let (schema, name) = unsafe {
             let name = palloced(pg_sys::get_rel_name(relation))?;
-            let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
-            (palloced(schema)?, name)
+            (pg_sys::get_rel_namespace(relation), name)
         };
-        let known = from_server_encoding(&schema).zip(from_server_encoding(&name));
-        Some(known.map_or(Self::Unrepresentable, |(schema, name)| Self::Known { schema, name }))
+        Some(Self::within(schema, &name))
+    }
+
+    /// What a relation of that name in a schema is called.
+    pub(super) fn within(schema: Oid, name: &[u8]) -> Self {
+        // SAFETY: it reads a catalog, and gives null or a C string of the current context.
+        let schema = unsafe { palloced(pg_sys::get_namespace_name(schema)) };
+        let schema = schema.and_then(|schema| from_server_encoding(&schema));
+        schema
+            .zip(from_server_encoding(name))
+            .map_or(Self::Unrepresentable, |(schema, name)| Self::Known { schema, name })
     }
 }
 
@@ -82,69 +87,4 @@ unsafe fn palloced(text: *mut c_char) -> Option<Vec<u8>> {
 pub(crate) fn is_superuser() -> bool {
     // SAFETY: it reads a catalog.
     unsafe { pg_sys::superuser() }
-}
-
-/// What makes a table another's child, or ends that.
-const TIES: [pg_sys::AlterTableType::Type; 5] = [
-    pg_sys::AlterTableType::AT_AddInherit,
-    pg_sys::AlterTableType::AT_DropInherit,
-    pg_sys::AlterTableType::AT_AttachPartition,
-    pg_sys::AlterTableType::AT_DetachPartition,
-    pg_sys::AlterTableType::AT_DetachPartitionFinalize,
-];
-
-/// The action that the command of an event trigger for `ddl_command_start` needs on the database as a
-/// whole, if any: it changes what names mean, ties tables to each other, or is done before the other
-/// triggers see it.
-///
-/// # Safety
-/// Postgres makes the call.
-pub(super) unsafe fn needed_everywhere(
-    fcinfo: FunctionCallInfo,
-) -> Result<Option<Action>, Rejection> {
-    use pg_sys::NodeTag::*;
-    use pg_sys::ObjectType::*;
-    // SAFETY: an event trigger's context is its data, with the tree of a command, whose type its tag
-    // tells.
-    unsafe {
-        let context = (*fcinfo).context;
-        if context.is_null() || (*context).type_ != T_EventTriggerData {
-            return Err(Rejection::new(Code::Configuration, "function is an event trigger's")
-                .with_detail("It is for ddl_command_start; auth.protect_schema() installs it."));
-        }
-        let tree = (*context.cast::<pg_sys::EventTriggerData>()).parsetree;
-        let needed = match (*tree).type_ {
-            T_RenameStmt => {
-                let kind = (*tree.cast::<pg_sys::RenameStmt>()).renameType;
-                // The table that it belongs to keeps its name.
-                let is_part = matches!(
-                    kind,
-                    OBJECT_COLUMN
-                        | OBJECT_TABCONSTRAINT
-                        | OBJECT_TRIGGER
-                        | OBJECT_POLICY
-                        | OBJECT_RULE
-                );
-                (!is_part).then_some(Action::SchemaUpdate)
-            }
-            T_AlterObjectSchemaStmt => Some(Action::SchemaUpdate),
-            T_AlterTableStmt => {
-                let commands = (*tree.cast::<pg_sys::AlterTableStmt>()).cmds;
-                let mut commands = elements::<pg_sys::AlterTableCmd>(commands);
-                let ties = commands.any(|command| TIES.contains(&command.subtype));
-                ties.then_some(Action::SchemaUpdate)
-            }
-            // In transactions of their own, which have been committed by the end.
-            T_IndexStmt if (*tree.cast::<pg_sys::IndexStmt>()).concurrent => {
-                Some(Action::SchemaAdd)
-            }
-            T_DropStmt if (*tree.cast::<pg_sys::DropStmt>()).concurrent => {
-                Some(Action::SchemaDelete)
-            }
-            // It takes the role out of policies, too, which no other trigger is told of.
-            T_DropOwnedStmt => Some(Action::SchemaDelete),
-            _ => None,
-        };
-        Ok(needed)
-    }
 }

@@ -394,27 +394,59 @@ fn is_locked() -> bool {
     with_name(GetSessionUserId(), |login| IS_LOCKED.get()(login))
 }
 
-/// Refuses what would make something another role's, where the session is locked: with a function, a
-/// view or a schema of that role's, it could act as the role.
+/// Rejects statements by which a locked session could act as another role: those that transfer
+/// ownership, for a function or a view of a role runs as that role, and those that change roles and
+/// memberships. Superusers are exempt, as in a security-definer function of a superuser.
 ///
 /// # Safety
 /// The statement is Postgres'.
-pub(super) unsafe fn check_gift(statement: *const pg_sys::Node) -> Result<(), Rejection> {
-    // SAFETY: the caller's. Superusers, as within a function of theirs, may do as they like.
-    let locked = unsafe { is_gift(statement) && !pg_sys::superuser() } && is_locked();
-    if !locked {
+pub(super) unsafe fn reject_locked(statement: *const pg_sys::Node) -> Result<(), Rejection> {
+    // SAFETY: the caller's.
+    let message = unsafe {
+        if transfers_ownership(statement) {
+            "permission denied to transfer ownership"
+        } else if changes_roles(statement) {
+            "permission denied to change roles"
+        } else {
+            return Ok(());
+        }
+    };
+    // SAFETY: it reads a catalog.
+    if unsafe { pg_sys::superuser() } || !is_locked() {
         return Ok(());
     }
-    Err(Rejection::new(Code::Forbidden, "nothing can be made another role's")
+    Err(Rejection::new(Code::Forbidden, message)
         .with_detail("The session's login role is in pg_session_jwt.locked_roles.")
-        .with_hint("Have an administrator do it."))
+        .with_hint("An administrator can do it, in a session that is not locked."))
 }
 
-/// Whether a statement makes something that is, or will be, a role's other than the current one.
+/// Whether a statement creates, alters or drops a role, or changes who is a member of one.
 ///
 /// # Safety
 /// The statement is Postgres'.
-unsafe fn is_gift(statement: *const pg_sys::Node) -> bool {
+unsafe fn changes_roles(statement: *const pg_sys::Node) -> bool {
+    use pg_sys::NodeTag::*;
+    // SAFETY: the tag tells the type of a node.
+    unsafe {
+        match (*statement).type_ {
+            // Those of users and groups have the same nodes.
+            T_CreateRoleStmt | T_AlterRoleStmt | T_AlterRoleSetStmt | T_DropRoleStmt
+            | T_GrantRoleStmt => true,
+            T_RenameStmt => {
+                let kind = (*statement.cast::<pg_sys::RenameStmt>()).renameType;
+                kind == pg_sys::ObjectType::OBJECT_ROLE
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether a statement makes another role than the current one the owner of an object that exists or
+/// will be created.
+///
+/// # Safety
+/// The statement is Postgres'.
+unsafe fn transfers_ownership(statement: *const pg_sys::Node) -> bool {
     use pg_sys::NodeTag::*;
     unsafe fn is_other(role: *const pg_sys::RoleSpec) -> bool {
         // SAFETY: it is null or a role specification; where there is no such role, the OID is none.

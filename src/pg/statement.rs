@@ -9,7 +9,7 @@ use session_jwt::Rejection;
 
 use super::BackendLocal;
 use super::function::{guarded, guarded_result};
-use super::{plan, role, secrets, table};
+use super::{definition, plan, role, secrets, table};
 
 static NEXT_ANALYSIS_HOOK: BackendLocal<Cell<pg_sys::post_parse_analyze_hook_type>> =
     BackendLocal::new(Cell::new(None));
@@ -266,7 +266,8 @@ unsafe extern "C-unwind" fn at_utility(
         if !is_free && !super::is_parallel_worker() {
             guarded_result(plan::bind);
         }
-        guarded_result(|| role::check_gift(tree));
+        guarded_result(|| role::reject_locked(tree));
+        guarded_result(|| definition::check_utility(tree));
         let text = guarded(|| secrets::concealed(text));
         let next = NEXT_UTILITY_HOOK.get().unwrap_or(standard_ProcessUtility);
         next(

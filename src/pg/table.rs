@@ -411,17 +411,25 @@ impl Table {
         names
     }
 
-    /// Raises Postgres' own error where the session's role may not change rows.
-    pub(crate) fn demand_update(self) {
-        // SAFETY: they read catalogs and static variables; the name is a C string.
-        unsafe {
-            let mode = pg_sys::ACL_UPDATE as pg_sys::AclMode;
-            let result = pg_sys::pg_class_aclcheck(self.relation, pg_sys::GetUserId(), mode);
-            if result != pg_sys::AclResult::ACLCHECK_OK {
-                let kind = pg_sys::ObjectType::OBJECT_TABLE;
-                pg_sys::aclcheck_error(result, kind, TABLE.as_ptr());
+    /// Raises Postgres' own error where the session's role lacks SELECT or UPDATE on the table.
+    pub(crate) fn check_privileges(self) {
+        // `pg_class_aclcheck` asks for any one of the privileges that it is given.
+        for privilege in [pg_sys::ACL_SELECT, pg_sys::ACL_UPDATE] {
+            // SAFETY: they read catalogs and static variables; the name is a C string.
+            unsafe {
+                let mode = privilege as pg_sys::AclMode;
+                let result = pg_sys::pg_class_aclcheck(self.relation, pg_sys::GetUserId(), mode);
+                if result != pg_sys::AclResult::ACLCHECK_OK {
+                    let kind = pg_sys::ObjectType::OBJECT_TABLE;
+                    pg_sys::aclcheck_error(result, kind, TABLE.as_ptr());
+                }
             }
         }
+    }
+
+    /// Whether a relation is the table of providers.
+    pub(super) fn is(self, relation: Oid) -> bool {
+        self.relation == relation
     }
 
     /// The table's own number among the objects of the database.
