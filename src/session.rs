@@ -443,12 +443,6 @@ pub(crate) fn owner() -> Option<u64> {
 
 /// What a reader with an argument, which is in the database's encoding, returns.
 pub(crate) fn read(reading: Reading, argument: &[u8]) -> Result<Answer, Rejection> {
-    // No name in a token is as long, escaped as it may be. Said before anything is copied.
-    const LONGEST: usize = 2 * MAX_TOKEN_BYTES;
-    if argument.len() > LONGEST {
-        return Err(Rejection::new(Code::Configuration, "name of a claim is too long")
-            .with_detail(format!("The limit is {LONGEST} bytes.")));
-    }
     if !is_ready() {
         resolve()?;
     }

@@ -10,6 +10,7 @@ pub(crate) mod datum;
 pub(crate) mod error;
 pub(crate) mod function;
 pub(crate) mod guc;
+mod memory;
 pub(crate) mod relation;
 pub(crate) mod role;
 pub(crate) mod secrets;
@@ -31,11 +32,17 @@ macro_rules! module_entry {
         // SAFETY: Postgres calls it once, on the backend's thread, after loading the library.
         #[unsafe(no_mangle)]
         extern "C-unwind" fn _PG_init() {
-            $crate::pg::function::guarded($on_load);
+            $crate::pg::on_load($on_load);
         }
     };
 }
 pub(crate) use module_entry;
+
+/// What [`module_entry`] runs.
+pub(crate) fn on_load(register: impl FnOnce()) {
+    memory::fill_reserve();
+    function::guarded(register);
+}
 
 /// A value that belongs to this backend.
 pub(crate) struct BackendLocal<T>(T);
