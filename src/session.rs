@@ -500,6 +500,7 @@ pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection>
                 Ok((identity, role))
             });
             let (identity, role) = admitted.inspect_err(audit::refused)?;
+            pg::memory::check();
             audit::accepted(&identity.claims);
             accepted.set(true);
             Ok(Passed { role, ..passed(Some(Standing::Admitted)) })

@@ -136,3 +136,52 @@ fn dumps_sent_to_the_client_show_none() {
     assert!(dump.contains("parse tree:") && dump.contains("constvalue"), "{dump}");
     assert_hidden("a notice", &dump, "a text to look for in there");
 }
+
+/// What else writes statements and plans to the log, at every level.
+#[test]
+fn plans_and_statements_show_no_tokens() {
+    let key = Key::generate(Algorithm::ES256);
+    let jwk = key.public_jwk().to_string();
+    let cluster = Cluster::start(
+        Preload::Shared,
+        &[
+            ("pg_session_jwt.jwk", &jwk),
+            ("session_preload_libraries", "auto_explain"),
+            ("auto_explain.log_min_duration", "0"),
+            ("auto_explain.log_verbose", "on"),
+            ("auto_explain.log_nested_statements", "on"),
+            ("log_min_messages", "debug5"),
+            ("log_statement", "all"),
+            ("log_duration", "on"),
+            ("log_parser_stats", "on"),
+            ("log_planner_stats", "on"),
+            ("log_executor_stats", "on"),
+        ],
+    );
+    run(&mut cluster.admin(), "GRANT ALL ON auth.providers TO app");
+    let token = key.sign(&json!({"sub": "alice", "exp": now() + 600}));
+    let mut client = cluster.as_role("app").client();
+    let secret = SECRET.replace('"', "");
+    run(&mut client, "SET debug_print_plan = on; SET debug_print_parse = on");
+    for statement in [
+        format!("SELECT auth.jwt_session_init('{token}')"),
+        format!("SELECT auth.jwt_verify(t), '{token}' FROM (VALUES ('{token}')) v (t)"),
+        format!("DO $$ BEGIN PERFORM auth.jwt_session_init('{token}'); END $$"),
+        format!("SET LOCAL pg_session_jwt.jwt = '{token}'"),
+        format!("SELECT auth.add_provider('p', 'i', NULL, NULL, '{secret}')"),
+        format!("UPDATE auth.providers SET secret = '{secret}!'"),
+        format!("DELETE FROM auth.providers WHERE secret = '{secret}!'"),
+    ] {
+        run(&mut client, &statement);
+        let log = cluster.log();
+        assert_hidden(&statement, &log, &token);
+        assert_hidden(&statement, &log, &secret);
+    }
+    client.execute("SELECT auth.jwt_session_init($1)", &[&token]).unwrap();
+    let add = "SELECT auth.add_provider($1, issuer => $2, secret => $3)";
+    client.execute(add, &[&"p", &"i", &secret]).unwrap();
+    let log = cluster.log();
+    assert_hidden("parameters", &log, &token);
+    assert_hidden("parameters", &log, &secret);
+    assert!(log.contains("Query Text:") && log.contains("plan:"), "{log}");
+}

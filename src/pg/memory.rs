@@ -25,13 +25,16 @@ const RESERVE_BYTES: usize = 2 * 1024 * 1024;
 
 /// The largest request that the reserve is for. A larger one, as [`session_jwt::is_memory_short`] makes to
 /// find out how things stand, fails as ever.
-const LARGEST_REQUEST: usize = 1024 * 1024;
+const LARGEST_REQUEST: usize = 3 * RESERVE_BYTES / 4;
 
 /// The reserve; null where it has been given back.
 static RESERVE: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
 
 /// How many requests have failed at first.
 static FAILURES: AtomicU32 = AtomicU32::new(0);
+
+/// How many there were when the call that is under way began, or the last one ended.
+static KNOWN_FAILURES: AtomicU32 = AtomicU32::new(0);
 
 /// Takes the reserve, where it is not there and can be had.
 pub(super) fn fill_reserve() {
@@ -110,14 +113,14 @@ pub(super) fn checked<T>(body: impl FnOnce() -> T) -> T {
         fn drop(&mut self) {
             // SAFETY: it is what was there before; nothing was left above it.
             unsafe { pg_sys::error_context_stack = self.context };
-            if FAILURES.load(Ordering::Relaxed) != self.failures {
-                fill_reserve();
-            }
+            KNOWN_FAILURES.store(FAILURES.load(Ordering::Relaxed), Ordering::Relaxed);
+            fill_reserve();
         }
     }
     // SAFETY: it reads a static variable.
     let context = unsafe { pg_sys::error_context_stack };
     let call = Call { failures: FAILURES.load(Ordering::Relaxed), context };
+    KNOWN_FAILURES.store(call.failures, Ordering::Relaxed);
     let mut callback = pg_sys::ErrorContextCallback {
         previous: context,
         callback: Some(at_error),
@@ -131,6 +134,13 @@ pub(super) fn checked<T>(body: impl FnOnce() -> T) -> T {
         out_of_memory();
     }
     result
+}
+
+/// Fails the call that is under way where memory has run out in it: before something that counts is done.
+pub(crate) fn check() {
+    if FAILURES.load(Ordering::Relaxed) != KNOWN_FAILURES.load(Ordering::Relaxed) {
+        out_of_memory();
+    }
 }
 
 /// Postgres calls it before it raises an error. Where Postgres' own memory has run out, the reserve is given
@@ -148,7 +158,7 @@ unsafe extern "C-unwind" fn at_error(_argument: *mut c_void) {
 }
 
 /// Raises Postgres' own error, from within [`super::function::guarded`].
-pub(super) fn out_of_memory() -> ! {
+fn out_of_memory() -> ! {
     let code = pgrx::PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY;
     pg_sys::panic::ErrorReport::new(code, "out of memory", "pg_session_jwt")
         .set_detail("The extension could not get memory for a call.")

@@ -10,7 +10,7 @@ pub(crate) mod datum;
 pub(crate) mod error;
 pub(crate) mod function;
 pub(crate) mod guc;
-mod memory;
+pub(crate) mod memory;
 pub(crate) mod relation;
 pub(crate) mod role;
 pub(crate) mod secrets;
