@@ -96,3 +96,30 @@ fn memory_that_runs_out_is_called_so() {
     }
     assert!(!cluster.log().contains("was terminated by signal"));
 }
+
+/// What the extension itself asks for: a document takes more than all that Postgres makes of it.
+#[test]
+fn a_lack_of_memory_ends_no_backend() {
+    let cluster = Cluster::start(Preload::Shared, &[]);
+    run(&mut cluster.admin(), "GRANT ALL ON auth.providers TO app");
+    let keys = format!("{{\"keys\":[0{}]}}", ",0".repeat(20_000));
+    let add = "INSERT INTO auth.providers (name, jwks) VALUES ('p', $1::text::json)";
+    let mut own = 0;
+    for step in 0..60 {
+        let mut client = cluster.as_role("app").client();
+        let add = client.prepare(add).unwrap();
+        assert_eq!(sqlstate(client.query(&add, &[&"{\"keys\":[0]}"])), "22023");
+        let pid = pid(&mut client);
+        cluster.limit_memory(pid, Some(step * 24 * 1024));
+        for _ in 0..3 {
+            let outcome = client.query(&add, &[&keys]);
+            own += u32::from(outcome.as_ref().is_err_and(is_own));
+            let code = sqlstate(outcome);
+            assert!(["22023", "53200"].contains(&code.as_str()), "{step}: {code}");
+        }
+        cluster.limit_memory(pid, None);
+        assert_eq!(sqlstate(client.query(&add, &[&keys])), "22023", "{step}");
+    }
+    assert!(own > 0, "no request of the extension's has failed");
+    assert!(!cluster.log().contains("was terminated by signal"));
+}
