@@ -1,15 +1,33 @@
 //! The SQL functions. `sql/` declares them; each is one line here.
 
-use session_jwt::{Action, Provider, Rejection, json_string, permission_claims};
+use session_jwt::{
+    Action, Code, MAX_TOKEN_BYTES, Provider, Rejection, json_string, permission_claims,
+};
 
 use crate::pg::datum::Varlena;
 use crate::pg::definition;
-use crate::pg::function::{self, Arguments, Outcome, SettingChange, sql_function};
+use crate::pg::function::{self, Arguments, Limit, Outcome, SettingChange, sql_function};
 use crate::pg::relation;
 use crate::pg::table::{Change, Rows, Table, Verdict};
 use crate::pg::{error, secrets};
 use crate::session::{self, Reading, Value};
 use crate::{keyring, refresh, settings};
+
+/// A token.
+const TOKEN: Limit =
+    Limit { bytes: MAX_TOKEN_BYTES, code: Code::Malformed, message: "token is too long" };
+
+/// A claim's name or path: no name in a token is as long, escaped as it may be.
+const PATH: Limit = Limit::new(2 * MAX_TOKEN_BYTES, "name of a claim is too long");
+
+/// The name of a provider, a schema or a table, which all have less than 100 bytes in UTF-8.
+const NAME: Limit = Limit::new(1024, "name is too long");
+
+/// The name of an action or of a scope.
+const WORD: Limit = Limit::new(1024, "word is too long");
+
+/// Permissions: more than fit a token.
+const PERMISSIONS: Limit = Limit::new(4 * MAX_TOKEN_BYTES, "permissions are too long");
 
 macro_rules! reader {
     ($symbol:ident, $finfo:ident, $value:expr) => {
@@ -33,7 +51,7 @@ reader!(
 
 macro_rules! reader_of {
     ($symbol:ident, $finfo:ident, $reading:expr) => {
-        sql_function!($symbol, $finfo, read_of, session::owner, |argument| {
+        sql_function!($symbol, $finfo, read_of, &PATH, session::owner, |argument| {
             session::read($reading, argument)
         });
     };
@@ -52,6 +70,7 @@ sql_function!(
     pg_session_jwt_allows,
     pg_finfo_pg_session_jwt_allows,
     read_permit,
+    &WORD,
     session::owner_and_names,
     session::allows
 );
@@ -98,7 +117,8 @@ sql_function!(
 fn init(_: &Arguments) -> Outcome {
     settings::check_locks()?;
     for provider in keyring::configured()?.providers() {
-        for key in provider.keys().unusable() {
+        let keys = provider.keys();
+        for key in keys.unusable() {
             error::warn(
                 &format!(
                     "key {} of provider {} is not used: {}",
@@ -109,6 +129,16 @@ fn init(_: &Arguments) -> Outcome {
                 "The other keys of the set are.",
             );
         }
+        let more = keys.unusable_count() - keys.unusable().len();
+        if more > 0 {
+            error::warn(
+                &format!(
+                    "{more} more keys of provider {} are not used",
+                    session_jwt::quoted(provider.name())
+                ),
+                "Mend those above first.",
+            );
+        }
     }
     Ok(Some(function::VOID))
 }
@@ -117,20 +147,21 @@ fn init(_: &Arguments) -> Outcome {
 fn session_init(arguments: &Arguments) -> SettingChange<'_> {
     SettingChange {
         name: settings::JWT_NAME,
-        value: arguments.text(0).unwrap_or_default(),
+        // The check hook refuses what is too long, and takes away the identity from before.
+        value: arguments.prefix(0, &TOKEN).unwrap_or_default(),
         is_local: arguments.boolean(1),
     }
 }
 
 /// `auth.jwt_verify(jwt text)`
 fn verify(arguments: &Arguments) -> Outcome {
-    let token = arguments.text(0).unwrap_or_default();
+    let token = arguments.text(0, &TOKEN)?.unwrap_or_default();
     Ok(Some(function::copied(&session::claims_of(token)?)))
 }
 
 /// `auth.refresh_provider(name text)`
 fn refresh_provider(arguments: &Arguments) -> Outcome {
-    let changes = refresh::order(&arguments.utf8(0)?)?;
+    let changes = refresh::order(&arguments.utf8(0, &NAME)?.unwrap_or_default())?;
     jsonb(|kid| {
         let list = |kids: &[Option<String>]| {
             kids.iter().map(|id| kid(id.as_deref())).collect::<Vec<_>>().join(", ")
@@ -146,7 +177,7 @@ fn refresh_provider(arguments: &Arguments) -> Outcome {
 
 /// `auth.provider_keys(name text)`
 fn provider_keys(arguments: &Arguments) -> Outcome {
-    let name = arguments.utf8(0)?;
+    let name = arguments.utf8(0, &NAME)?.unwrap_or_default();
     let row = match Table::find() {
         Some(table) => table.row(Rows::Named(&name))?,
         None => None,
@@ -195,10 +226,10 @@ fn check_provider(change: &Change) -> Result<Verdict, Rejection> {
 
 /// `auth.demand(action text, "schema" text, "table" text)`
 fn demand(arguments: &Arguments) -> Outcome {
-    let action = Action::expect(&arguments.utf8(0)?)?;
-    let (schema, name) = (arguments.utf8(1)?, arguments.utf8(2)?);
-    let is_named = arguments.text(2).is_some();
-    session::demand(action, is_named.then_some((&schema, &name)))?;
+    let action = Action::expect(&arguments.utf8(0, &WORD)?.unwrap_or_default())?;
+    let (schema, name) = (arguments.utf8(1, &NAME)?, arguments.utf8(2, &NAME)?);
+    let schema = schema.unwrap_or_default();
+    session::demand(action, name.as_deref().map(|name| (schema.as_str(), name)))?;
     Ok(Some(function::VOID))
 }
 
@@ -215,8 +246,8 @@ fn check_ddl_start(needed: Action) -> Result<(), Rejection> {
 
 /// `auth.jwt_template(scope text, permissions text[])`
 fn template(arguments: &Arguments) -> Outcome {
-    let scope = arguments.text(0).map(|_| arguments.utf8(0)).transpose()?;
-    let permissions = arguments.texts(1)?;
+    let scope = arguments.utf8(0, &WORD)?;
+    let permissions = arguments.texts(1, &PERMISSIONS)?;
     let permissions: Vec<&str> = permissions.iter().map(String::as_str).collect();
     let claims = Varlena::jsonb(&permission_claims(scope.as_deref(), &permissions)?);
     Ok(Some(function::copied(&claims.map_err(|_| session::unrepresentable())?)))

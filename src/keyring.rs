@@ -301,6 +301,12 @@ fn known(issuer: Option<&str>) -> Result<Option<Rc<Known>>, Rejection> {
         };
         Rc::new(Known { epoch, row, provider })
     });
+    // As for the settings.
+    if let Some(Err(rejection)) = found.as_ref().map(|known| &known.provider)
+        && rejection.code() == Code::OutOfMemory
+    {
+        return Err(rejection.clone());
+    }
     let mut rows = ROWS.borrow_mut();
     let rows = rows.get_or_insert_default();
     match &found {
@@ -352,6 +358,10 @@ pub(crate) fn is_shadowed(provider: &Provider) -> bool {
 fn settings() -> Loaded {
     if STALE.get() {
         let loaded = load().map(Rc::new);
+        // What could not be read for want of memory is read again the next time.
+        if loaded.as_ref().is_err_and(|rejection| rejection.code() == Code::OutOfMemory) {
+            return loaded;
+        }
         let warn = loaded.as_ref().is_ok_and(|verifier| readable_secret(verifier));
         LOADED.replace(Some(loaded));
         // Only now: had anything above failed, the keys before would have stayed in force.

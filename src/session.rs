@@ -460,12 +460,6 @@ pub(crate) fn owner() -> Option<u64> {
 
 /// What a reader with an argument, which is in the database's encoding, returns.
 pub(crate) fn read(reading: Reading, argument: &[u8]) -> Result<Answer, Rejection> {
-    // No name in a token is as long, escaped as it may be. Said before anything is copied.
-    const LONGEST: usize = 2 * MAX_TOKEN_BYTES;
-    if argument.len() > LONGEST {
-        return Err(Rejection::new(Code::Configuration, "name of a claim is too long")
-            .with_detail(format!("The limit is {LONGEST} bytes.")));
-    }
     if !is_ready() {
         resolve()?;
     }
@@ -532,6 +526,7 @@ pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection>
                 Ok((identity, role))
             });
             let (identity, role) = admitted.inspect_err(audit::refused)?;
+            pg::memory::check();
             audit::accepted(&identity.claims);
             accepted.set(true);
             Ok(Passed { token: number, role, ..passed(Some(Standing::Admitted)) })

@@ -222,6 +222,26 @@ impl Cluster {
         complete(Command::new("kill").args(["-KILL", &pid]));
     }
 
+    /// Limits the address space of one of the server's processes to what it has, and so many bytes more;
+    /// for None, no longer.
+    pub fn limit_memory(&self, pid: i32, more: Option<usize>) {
+        let space = more.map_or_else(
+            || "unlimited".to_owned(),
+            |more| {
+                let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+                let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+                let size = size.expect("a size").trim().trim_end_matches(" kB").parse::<usize>();
+                ((size.unwrap() << 10) + more).to_string()
+            },
+        );
+        // The soft limit, which can be raised again.
+        complete(as_owner(Path::new("prlimit"), &self.folder.join("home")).args([
+            "--pid",
+            &pid.to_string(),
+            &format!("--as={space}:"),
+        ]));
+    }
+
     /// Waits until this standby has replayed all that `primary` has written until now.
     pub fn catch_up(&self, primary: &Cluster) {
         let written = text(&mut primary.admin(), "SELECT pg_current_wal_lsn()::text").unwrap();

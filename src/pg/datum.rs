@@ -3,9 +3,13 @@
 use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, UnwindSafe};
 
+use pgrx::pg_sys::panic::CaughtError;
 use pgrx::pg_sys::{self, Datum};
 use session_jwt::array_index;
+
+use super::error::packed;
 
 /// A varlena in memory of ours, aligned as every Postgres type may ask.
 pub(crate) struct Varlena(Box<[u64]>);
@@ -125,26 +129,51 @@ pub(crate) unsafe fn plain_text<'t>(datum: Datum) -> Option<&'t [u8]> {
     }
 }
 
-/// Runs `build` on the text in the database's encoding. An error that Postgres raises on the way
-/// (a character that the encoding does not have) is caught: the conversions and `jsonb_in` hold
-/// nothing but memory, so that no transaction state needs cleaning up.
+/// How many bytes a varlena has beside its header once it is detoasted, which it is not for that.
+///
+/// # Safety
+/// The datum is a valid varlena.
+pub(super) unsafe fn raw_size(datum: Datum) -> usize {
+    // SAFETY: the caller's. The size of a value that is compressed or stored elsewhere is in what
+    // refers to it.
+    unsafe { pg_sys::toast_raw_datum_size(datum) }.saturating_sub(pg_sys::VARHDRSZ)
+}
+
+/// Runs `convert`. Where Postgres raises an error about the value, nothing comes of it: the conversions
+/// and `jsonb_in` hold nothing but memory, so that no transaction state needs cleaning up. Any other
+/// error, as when memory runs out or the statement is cancelled, says nothing about the value and goes on.
+fn unless_unfit<T>(convert: impl FnOnce() -> T + UnwindSafe) -> Option<T> {
+    pg_sys::PgTryBuilder::new(move || Some(convert()))
+        .catch_others(|error| {
+            let code = match &error {
+                CaughtError::PostgresError(report) => report.sql_error_code() as c_int,
+                // A panic, or an error of ours.
+                _ => error.rethrow(),
+            };
+            // `ERRCODE_TO_CATEGORY`: the first two characters are the class.
+            let class = |code: &str| packed(code) & ((1 << 12) - 1);
+            // There is no conversion between UTF-8 and some encodings.
+            let is_data = code & ((1 << 12) - 1) == class("22000") || code == packed("42883");
+            if is_data { None } else { error.rethrow() }
+        })
+        .execute()
+}
+
+/// Runs `build` on the text in the database's encoding.
 ///
 /// Some conversions map several characters of UTF-8 to one of the database's encoding: U+00A6 and
 /// U+FFE4 are one character in EUC_JP. A text that does not convert back to itself is rejected, so
 /// that two users never share one identity.
 fn in_server_encoding<T>(text: &str, build: impl Fn(&[u8]) -> T) -> Result<T, Unrepresentable> {
-    let build = std::panic::AssertUnwindSafe(build);
-    pg_sys::PgTryBuilder::new(move || {
+    let build = AssertUnwindSafe(build);
+    let built = unless_unfit(move || {
         let Some(converted) = convert(text.as_bytes(), pg_sys::pg_any_to_server) else {
-            return Ok(build(text.as_bytes()));
+            return Some(build(text.as_bytes()));
         };
-        match convert(converted, pg_sys::pg_server_to_any) {
-            Some(back) if back == text.as_bytes() => Ok(build(converted)),
-            _ => Err(Unrepresentable),
-        }
-    })
-    .catch_others(|_| Err(Unrepresentable))
-    .execute()
+        let back = convert(converted, pg_sys::pg_server_to_any)?;
+        (back == text.as_bytes()).then(|| build(converted))
+    });
+    built.flatten().ok_or(Unrepresentable)
 }
 
 /// Converts a text between UTF-8 and the database's encoding; None where Postgres returns the text as
@@ -333,8 +362,8 @@ fn step_into(jsonb: Datum, step: &str, form: Form) -> Option<Datum> {
 /// A text of the server as UTF-8; None where it is not valid, or does not convert back to itself: two
 /// names must not become one.
 pub(crate) fn from_server_encoding(text: &[u8]) -> Option<String> {
-    let bytes = std::panic::AssertUnwindSafe(text);
-    pg_sys::PgTryBuilder::new(move || {
+    let bytes = AssertUnwindSafe(text);
+    unless_unfit(move || {
         let converted = match convert(*bytes, pg_sys::pg_server_to_any) {
             None => *bytes,
             Some(converted) => {
@@ -343,9 +372,7 @@ pub(crate) fn from_server_encoding(text: &[u8]) -> Option<String> {
             }
         };
         std::str::from_utf8(converted).ok().map(str::to_owned)
-    })
-    .catch_others(|_| None)
-    .execute()
+    })?
 }
 
 /// The bytes of a `text` or `json`, wherever they are stored.

@@ -3,17 +3,20 @@
 use std::ffi::c_char;
 
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Pg_finfo_record};
-use session_jwt::Rejection;
+use session_jwt::{Code, Rejection};
 
-use super::datum::{Reference, Varlena, from_server_encoding, plain_text, text_datum_bytes};
+use super::datum::{
+    Reference, Varlena, from_server_encoding, plain_text, raw_size, text_datum_bytes,
+};
 use super::relation::Oid;
-use super::{definition, error, table};
+use super::{definition, error, memory, table};
 
-/// Runs safe code that Postgres called: a panic, or an error that Postgres raised below it,
-/// becomes an error to Postgres once the Rust frames are gone.
+/// Runs safe code that Postgres called: a panic, an error that Postgres raised below it, or a lack of
+/// memory becomes an error to Postgres once the Rust frames are gone.
 pub(crate) fn guarded<T>(body: impl FnOnce() -> T) -> T {
+    let body = std::panic::AssertUnwindSafe(|| memory::checked(body));
     // SAFETY: we are called by Postgres, on its thread; the frames above own nothing of Rust's.
-    unsafe { pg_sys::panic::pgrx_extern_c_guard(std::panic::AssertUnwindSafe(body)) }
+    unsafe { pg_sys::panic::pgrx_extern_c_guard(body) }
 }
 
 /// The same for code that refuses: the refusal is raised with its own SQLSTATE.
@@ -29,6 +32,34 @@ pub(super) fn guarded_result<T>(body: impl FnOnce() -> Result<T, Rejection>) -> 
 /// What a function returns: a Datum, or SQL NULL.
 pub(crate) type Outcome = Result<Option<Datum>, Rejection>;
 
+/// How long an argument may be. Every accessor of [`Arguments`] for a type of varying length takes
+/// one, and asks before it detoasts or copies anything: a client can pass up to 1 GB.
+pub(crate) struct Limit {
+    /// The length of the value in bytes, without its header, however it is stored.
+    pub(crate) bytes: usize,
+    /// How a longer value is refused.
+    pub(crate) code: Code,
+    pub(crate) message: &'static str,
+}
+
+impl Limit {
+    /// A limit whose violation is a wrong argument (22023).
+    pub(crate) const fn new(bytes: usize, message: &'static str) -> Self {
+        Self { bytes, code: Code::Configuration, message }
+    }
+
+    /// # Safety
+    /// The datum is a valid varlena.
+    unsafe fn check(&self, datum: Datum) -> Result<(), Rejection> {
+        // SAFETY: the caller's.
+        if unsafe { raw_size(datum) } <= self.bytes {
+            return Ok(());
+        }
+        let detail = format!("The limit is {} bytes.", self.bytes);
+        Err(Rejection::new(self.code, self.message).with_detail(detail))
+    }
+}
+
 /// The arguments of one call.
 pub(crate) struct Arguments(FunctionCallInfo);
 
@@ -36,13 +67,43 @@ impl Arguments {
     /// The argument at that place, which is a `text`; None where it is null.
     ///
     /// Bytes, not a `str`: in a database of another encoding it need not be UTF-8.
-    pub(crate) fn text(&self, place: usize) -> Option<&[u8]> {
+    pub(crate) fn text(&self, place: usize, limit: &Limit) -> Result<Option<&[u8]>, Rejection> {
         // SAFETY: the SQL declaration makes the argument a text; the memory lasts for the call.
         unsafe {
-            let datum = pgrx::fcinfo::pg_getarg_datum(self.0, place)?;
+            let Some(datum) = pgrx::fcinfo::pg_getarg_datum(self.0, place) else {
+                return Ok(None);
+            };
+            limit.check(datum)?;
             let text = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
+            Ok(Some(pgrx::varlena::varlena_to_byte_slice(text)))
+        }
+    }
+
+    /// The same for a value that another check refuses where it is too long: no more of it than tells
+    /// that it is.
+    pub(crate) fn prefix(&self, place: usize, limit: &Limit) -> Option<&[u8]> {
+        // SAFETY: as for `text`. A slice of a value that is stored elsewhere is fetched alone.
+        unsafe {
+            let datum = pgrx::fcinfo::pg_getarg_datum(self.0, place)?;
+            let text = match limit.check(datum) {
+                Ok(()) => pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr()),
+                Err(_) => {
+                    let end = i32::try_from(limit.bytes + 1).unwrap_or(i32::MAX);
+                    pg_sys::pg_detoast_datum_slice(datum.cast_mut_ptr(), 0, end)
+                }
+            };
             Some(pgrx::varlena::varlena_to_byte_slice(text))
         }
+    }
+
+    /// The same as [`Arguments::text`], in UTF-8; None where it is null.
+    pub(crate) fn utf8(&self, place: usize, limit: &Limit) -> Result<Option<String>, Rejection> {
+        let Some(text) = self.text(place, limit)? else {
+            return Ok(None);
+        };
+        let text = from_server_encoding(text);
+        text.map(Some)
+            .ok_or_else(|| Rejection::new(Code::Configuration, "text cannot be converted to UTF-8"))
     }
 
     /// The argument at that place, which is a `boolean`; false where it is null.
@@ -51,16 +112,6 @@ impl Arguments {
         unsafe {
             pgrx::fcinfo::pg_getarg_datum(self.0, place).is_some_and(|datum| datum.value() != 0)
         }
-    }
-}
-
-impl Arguments {
-    /// The same in UTF-8.
-    pub(crate) fn utf8(&self, place: usize) -> Result<String, Rejection> {
-        let text = self.text(place).unwrap_or_default();
-        super::datum::from_server_encoding(text).ok_or_else(|| {
-            Rejection::new(session_jwt::Code::Configuration, "text cannot be converted to UTF-8")
-        })
     }
 }
 
@@ -234,6 +285,7 @@ unsafe fn leave<T: Copy>(fcinfo: FunctionCallInfo, site: T) {
 #[inline(always)]
 pub(crate) unsafe fn read_of(
     fcinfo: FunctionCallInfo,
+    limit: &Limit,
     owner: impl FnOnce() -> Option<u64>,
     resolve: fn(&[u8]) -> Result<Answer, Rejection>,
 ) -> Datum {
@@ -241,11 +293,12 @@ pub(crate) unsafe fn read_of(
     #[inline(never)]
     unsafe fn slow(
         fcinfo: FunctionCallInfo,
+        limit: &Limit,
         resolve: fn(&[u8]) -> Result<Answer, Rejection>,
     ) -> Datum {
         let value = guarded_result(|| {
             let arguments = Arguments(fcinfo);
-            let Some(argument) = arguments.text(0) else {
+            let Some(argument) = arguments.text(0, limit)? else {
                 return Ok(None);
             };
             let answer = resolve(argument)?;
@@ -262,7 +315,7 @@ pub(crate) unsafe fn read_of(
     unsafe {
         match owner().and_then(|owner| CallSite::recall(fcinfo, owner)) {
             Some(value) => answer(fcinfo, value.map(Reference::datum)),
-            None => slow(fcinfo, resolve),
+            None => slow(fcinfo, limit, resolve),
         }
     }
 }
@@ -337,14 +390,15 @@ impl Arguments {
     /// The elements of the argument at that place, a `text[]`, in UTF-8; none where it is null.
     ///
     /// # Errors
-    /// Where an element is null, or has no equal in UTF-8.
-    pub(crate) fn texts(&self, place: usize) -> Result<Vec<String>, Rejection> {
+    /// Where the array is too long, and where an element is null or has no equal in UTF-8.
+    pub(crate) fn texts(&self, place: usize, limit: &Limit) -> Result<Vec<String>, Rejection> {
         // SAFETY: the SQL declaration makes the argument a `text[]`, whose elements are laid out as
         // is said; the arrays that are made of it are as long as is said.
         let elements = unsafe {
             let Some(datum) = pgrx::fcinfo::pg_getarg_datum(self.0, place) else {
                 return Ok(Vec::new());
             };
+            limit.check(datum)?;
             let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
             let (mut values, mut nulls) = (std::ptr::null_mut(), std::ptr::null_mut());
             let mut count = 0;
@@ -365,7 +419,7 @@ impl Arguments {
             .into_iter()
             .map(|element| element.and_then(|text| from_server_encoding(&text_datum_bytes(text))));
         texts.collect::<Option<_>>().ok_or_else(|| {
-            Rejection::new(session_jwt::Code::Configuration, "text in an array cannot be read")
+            Rejection::new(Code::Configuration, "text in an array cannot be read")
                 .with_detail("An element is null, or cannot be converted to UTF-8.")
         })
     }
@@ -458,6 +512,7 @@ impl PermitSite {
 #[inline(always)]
 pub(crate) unsafe fn read_permit(
     fcinfo: FunctionCallInfo,
+    limit: &Limit,
     current: impl FnOnce() -> Option<(u64, u64)>,
     resolve: fn(&[u8], Option<Oid>) -> Result<Permit, Rejection>,
 ) -> Datum {
@@ -465,11 +520,12 @@ pub(crate) unsafe fn read_permit(
     #[inline(never)]
     unsafe fn slow(
         fcinfo: FunctionCallInfo,
+        limit: &Limit,
         resolve: fn(&[u8], Option<Oid>) -> Result<Permit, Rejection>,
     ) -> Datum {
         let allowed = guarded_result(|| {
             let arguments = Arguments(fcinfo);
-            let Some(action) = arguments.text(0) else {
+            let Some(action) = arguments.text(0, limit)? else {
                 return Ok(None);
             };
             let table = arguments.oid(1);
@@ -485,7 +541,7 @@ pub(crate) unsafe fn read_permit(
     unsafe {
         match current().and_then(|(owner, names)| PermitSite::recall(fcinfo, owner, names)) {
             Some(allowed) => answer(fcinfo, Some(Datum::from(allowed))),
-            None => slow(fcinfo, resolve),
+            None => slow(fcinfo, limit, resolve),
         }
     }
 }

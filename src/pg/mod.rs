@@ -11,6 +11,7 @@ pub(crate) mod definition;
 pub(crate) mod error;
 pub(crate) mod function;
 pub(crate) mod guc;
+pub(crate) mod memory;
 pub(crate) mod plan;
 pub(crate) mod relation;
 pub(crate) mod role;
@@ -33,12 +34,18 @@ macro_rules! module_entry {
         // SAFETY: Postgres calls it once, on the backend's thread, after loading the library.
         #[unsafe(no_mangle)]
         extern "C-unwind" fn _PG_init() {
-            $crate::pg::error::replace_panic_hook();
-            $crate::pg::function::guarded($on_load);
+            $crate::pg::on_load($on_load);
         }
     };
 }
 pub(crate) use module_entry;
+
+/// What [`module_entry`] runs.
+pub(crate) fn on_load(register: impl FnOnce()) {
+    error::replace_panic_hook();
+    memory::fill_reserve();
+    function::guarded(register);
+}
 
 /// A value that belongs to this backend.
 pub(crate) struct BackendLocal<T>(T);

@@ -90,6 +90,7 @@ unsafe extern "C-unwind" fn at_log(report: *mut pg_sys::ErrorData) {
                 && session_jwt::may_give_secrets(CStr::from_ptr(statement).to_bytes());
             let conceal =
                 if may_quote { session_jwt::conceal_literals } else { session_jwt::conceal };
+            let is_dump = is_dump(report);
             for text in [
                 report.message,
                 report.detail,
@@ -100,7 +101,11 @@ unsafe extern "C-unwind" fn at_log(report: *mut pg_sys::ErrorData) {
             ] {
                 if !text.is_null() {
                     let length = CStr::from_ptr(text).count_bytes();
-                    conceal(std::slice::from_raw_parts_mut(text.cast(), length));
+                    let bytes = std::slice::from_raw_parts_mut(text.cast(), length);
+                    if is_dump && text == report.detail {
+                        session_jwt::conceal_dump(bytes);
+                    }
+                    conceal(bytes);
                 }
             }
             report.hide_stmt |= conceal_statement();
@@ -145,6 +150,17 @@ unsafe fn is_refusal(report: &pg_sys::ErrorData) -> bool {
     // SAFETY: the message is a C string.
     let message = unsafe { CStr::from_ptr(report.message) };
     REFUSED.borrow_mut().take_if(|refused| refused.as_c_str() == message).is_some()
+}
+
+/// Whether a report is a parse tree or a plan, for `debug_print_parse` and the like, which every role may
+/// set: its detail shows each constant byte by byte (`elog_node_display`).
+///
+/// # Safety
+/// The report is Postgres'.
+unsafe fn is_dump(report: &pg_sys::ErrorData) -> bool {
+    const TITLE: &CStr = c"%s:";
+    // SAFETY: the format is a C string.
+    !report.message_id.is_null() && unsafe { CStr::from_ptr(report.message_id) } == TITLE
 }
 
 /// Where a report is Postgres' line about the new value of one of our settings, ends it after the

@@ -5,9 +5,9 @@ use std::cell::Cell;
 use std::ffi::{CStr, c_int};
 
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Oid};
-use session_jwt::Rejection;
+use session_jwt::{Code, MAX_ROW_BYTES, MAX_TOKEN_BYTES, Rejection};
 
-use super::datum::{Varlena, from_server_encoding, text_datum_bytes};
+use super::datum::{Varlena, from_server_encoding, raw_size, text_datum_bytes};
 use super::function::guarded;
 use super::{BackendLocal, Timestamp};
 
@@ -49,6 +49,17 @@ const COLUMNS: [(&CStr, Oid); 30] = [
     (c"last_error", pg_sys::TEXTOID),
     (c"passed_over", pg_sys::TEXTOID),
 ];
+
+/// How many bytes a value in a column of that type may have; None where all have the same size. A claim
+/// longer than a token matches nothing, and neither does a longer issuer or role.
+fn longest(kind: Oid) -> Option<usize> {
+    match kind {
+        pg_sys::TEXTOID => Some(MAX_TOKEN_BYTES),
+        pg_sys::TEXTARRAYOID => Some(4 * MAX_TOKEN_BYTES),
+        pg_sys::JSONOID => Some(MAX_ROW_BYTES),
+        _ => None,
+    }
+}
 
 /// The trigger that checks rows and tells of changes.
 const TRIGGER: &CStr = c"check_provider";
@@ -283,9 +294,12 @@ fn attribute(relation: &Relation, tuple: pg_sys::HeapTuple, place: usize) -> Opt
     (!is_null).then_some(value)
 }
 
-/// The value of a column that is a text, in UTF-8.
+/// The value of a column that is a text, in UTF-8; None also where it is longer than the trigger lets in.
 fn text_of(relation: &Relation, tuple: pg_sys::HeapTuple, place: usize) -> Option<String> {
-    from_server_encoding(&text_datum_bytes(attribute(relation, tuple, place)?))
+    let value = attribute(relation, tuple, place)?;
+    // SAFETY: the column is a text.
+    let size = unsafe { raw_size(value) };
+    (size <= MAX_TOKEN_BYTES).then(|| from_server_encoding(&text_datum_bytes(value)))?
 }
 
 impl Table {
@@ -497,7 +511,7 @@ impl Row {
         let time =
             |place| attribute(relation, tuple, place).map(|value| value.value() as Timestamp);
         Some(Self {
-            document: document(relation.descriptor(), tuple)?,
+            document: document(relation.descriptor(), tuple).ok()?,
             name: text(column::NAME)?,
             issuer: text(column::ISSUER),
             fetching: Fetching {
@@ -517,13 +531,37 @@ impl Row {
 }
 
 /// What a row says of the provider, as a JSON object in UTF-8.
-fn document(descriptor: pg_sys::TupleDesc, tuple: pg_sys::HeapTuple) -> Option<String> {
-    // SAFETY: the tuple is of that type. What is made of it is a copy in the current context;
-    // `row_to_json` returns a plain text.
+///
+/// # Errors
+/// Where a value or all together are too long, which is found out before anything is detoasted, and
+/// where the row has no equal in UTF-8.
+fn document(descriptor: pg_sys::TupleDesc, tuple: pg_sys::HeapTuple) -> Result<String, Rejection> {
+    // SAFETY: the tuple is of that type, whose columns are those that were installed. What is made of it
+    // is a copy in the current context; `row_to_json` returns a plain text.
     unsafe {
         let count = usize::try_from((*descriptor).natts).unwrap_or(0);
         let (mut values, mut nulls) = (vec![Datum::null(); count], vec![true; count]);
         pg_sys::heap_deform_tuple(tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+        let mut total = 0;
+        for (place, (name, kind)) in COLUMNS.into_iter().enumerate() {
+            let (Some(value), Some(false)) = (values.get(place), nulls.get(place)) else {
+                continue;
+            };
+            let Some(limit) = longest(kind) else {
+                continue;
+            };
+            let size = raw_size(*value);
+            // Nothing reads why keys were passed over.
+            if size > limit && place < column::LAST_ERROR {
+                return Err(too_long(&format!("column {}", name.to_string_lossy()), limit));
+            }
+            if place < column::LAST_OF_DOCUMENT {
+                total += size;
+            }
+        }
+        if total > MAX_ROW_BYTES {
+            return Err(too_long("row", MAX_ROW_BYTES));
+        }
         for is_null in nulls.iter_mut().skip(column::LAST_OF_DOCUMENT) {
             *is_null = true;
         }
@@ -532,10 +570,14 @@ fn document(descriptor: pg_sys::TupleDesc, tuple: pg_sys::HeapTuple) -> Option<S
         pg_sys::heap_freetuple(copy);
         let text = pgrx::direct_function_call_as_datum(pg_sys::row_to_json, &[Some(row)]);
         pg_sys::pfree(row.cast_mut_ptr());
-        let text = text?;
+        let text = text.ok_or_else(unreadable)?;
+        // Escapes make it longer.
+        if raw_size(text) > MAX_ROW_BYTES {
+            return Err(too_long("row as JSON", MAX_ROW_BYTES));
+        }
         let document = from_server_encoding(&text_datum_bytes(text));
         pg_sys::pfree(text.cast_mut_ptr());
-        document
+        document.ok_or_else(unreadable)
     }
 }
 
@@ -566,7 +608,7 @@ pub(crate) unsafe fn trigger(
     body: fn(&Change) -> Result<Verdict, Rejection>,
 ) -> Result<Datum, Rejection> {
     let misused = || {
-        Rejection::new(session_jwt::Code::Configuration, "function is a trigger's")
+        Rejection::new(Code::Configuration, "function is a trigger's")
             .with_detail("It is for the rows of auth.providers, before they change.")
     };
     // SAFETY: a trigger's context is its data; the tuples are of the relation's type.
@@ -584,14 +626,15 @@ pub(crate) unsafe fn trigger(
             return Err(misused());
         }
         Relation(relation).check_columns()?;
-        let describe = |tuple| document((*relation).rd_att, tuple).ok_or_else(unreadable);
+        let describe = |tuple| document((*relation).rd_att, tuple);
         let event = data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK;
         let (change, mut result) = match event {
             pg_sys::TRIGGER_EVENT_INSERT => {
                 (Change { old: None, new: Some(describe(data.tg_trigtuple)?) }, data.tg_trigtuple)
             }
             pg_sys::TRIGGER_EVENT_UPDATE => {
-                let old = Some(describe(data.tg_trigtuple)?);
+                // One that cannot be read, for the trigger was off when it came, is another.
+                let old = Some(describe(data.tg_trigtuple).unwrap_or_default());
                 (Change { old, new: Some(describe(data.tg_newtuple)?) }, data.tg_newtuple)
             }
             _ => (Change { old: Some(String::new()), new: None }, data.tg_trigtuple),
@@ -638,11 +681,15 @@ unsafe fn forget_fetching(
 }
 
 fn altered(detail: String) -> Rejection {
-    Rejection::new(session_jwt::Code::Configuration, "table of providers was altered")
-        .with_detail(detail)
+    Rejection::new(Code::Configuration, "table of providers was altered").with_detail(detail)
+}
+
+fn too_long(what: &str, limit: usize) -> Rejection {
+    Rejection::new(Code::Configuration, "provider is too long")
+        .with_detail(format!("The limit for the {what} is {limit} bytes."))
 }
 
 fn unreadable() -> Rejection {
-    Rejection::new(session_jwt::Code::Configuration, "provider cannot be read")
+    Rejection::new(Code::Configuration, "provider cannot be read")
         .with_detail("The database's encoding does not give valid UTF-8.")
 }

@@ -16,13 +16,13 @@ use std::time::{Duration, Instant, SystemTime};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{CertificateError, RootCertStore};
-use session_jwt::{Endpoint, quoted};
+use session_jwt::{Endpoint, is_memory_short, quoted};
 use ureq::http::{HeaderMap, StatusCode, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Timeout};
 
 /// How many bytes a key set or a discovery document may have.
-const MAX_BODY_BYTES: usize = 256 * 1024;
+const MAX_BODY_BYTES: usize = session_jwt::MAX_FETCHED_BYTES;
 
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 3;
@@ -83,6 +83,13 @@ pub struct Response {
 /// A sentence for whoever configured the provider. It is ASCII and short, and has neither a
 /// URL's query nor anything of a key set.
 pub fn fetch(request: &Request) -> Result<Response, String> {
+    answer(request).map_err(|reason| {
+        // A certificate that could not be looked at, for one, is not a wrong one.
+        if is_memory_short() { "Memory ran out.".to_owned() } else { reason }
+    })
+}
+
+fn answer(request: &Request) -> Result<Response, String> {
     let fetcher = Fetcher::new(request).map_err(sentence)?;
     let found;
     let endpoint = match &request.source {

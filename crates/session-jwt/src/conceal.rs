@@ -66,6 +66,88 @@ fn conceal_within(text: &mut [u8], with_literals: bool) {
     }
 }
 
+/// The longest name of a field or a node in a dump, and the longest number.
+const LONGEST_WORD: usize = 31;
+
+/// Fields of a dump whose values are names of relations and columns, or columns' labels.
+const NAME_FIELDS: [&[u8]; 6] =
+    [b":aliasname", b":relname", b":schemaname", b":colname", b":ctename", b":resname"];
+
+/// Overwrites the values in a dump of a parse tree or a plan (`nodeToString`), as `debug_print_parse` and
+/// the like have them written: all but what is known to be none, which is the names of nodes and fields,
+/// numbers, booleans, and names of relations and columns. A token stands there as the bytes of a constant,
+/// whole or in pieces, of whatever type, or as a text. Whitespace stays, for dumps are broken into lines
+/// wherever these are full, and so does the length.
+pub fn conceal_dump(text: &mut [u8]) {
+    let mut place = 0;
+    let (mut in_bytes, mut is_name, mut opened) = (false, false, false);
+    while let Some(byte) = text.get(place) {
+        match byte {
+            b' ' | b'\n' | b'\t' => place += 1,
+            b'{' | b'}' | b'(' | b')' if !in_bytes => {
+                opened = *byte == b'{';
+                place += 1;
+            }
+            _ => {
+                let end = place + word_length(&text[place..]);
+                let word = &mut text[place..end];
+                // The bytes of a constant, between brackets.
+                let ends_bytes = in_bytes && *word == b"]"[..];
+                let begins_bytes = *word == b"["[..];
+                let is_value = (in_bytes && !ends_bytes) || !is_structure(word, opened, is_name);
+                is_name = NAME_FIELDS.contains(&&*word);
+                in_bytes = (in_bytes || begins_bytes) && !ends_bytes;
+                opened = false;
+                if is_value {
+                    for byte in word.iter_mut().filter(|byte| !byte.is_ascii_whitespace()) {
+                        *byte = b'*';
+                    }
+                }
+                place = end;
+            }
+        }
+    }
+}
+
+/// How long the word is that a text begins with: up to whitespace, a brace or a parenthesis. Such a byte
+/// of the word itself has a backslash before it.
+fn word_length(text: &[u8]) -> usize {
+    let mut length = 0;
+    while let Some(byte) = text.get(length) {
+        match byte {
+            b'\\' => length += 2,
+            b' ' | b'\n' | b'\t' | b'{' | b'}' | b'(' | b')' => break,
+            _ => length += 1,
+        }
+    }
+    length.clamp(1, text.len())
+}
+
+/// Whether a word of a dump is no value: `opened` tells that it follows a brace, `is_name` that it follows
+/// the name of a field that names something.
+fn is_structure(word: &[u8], opened: bool, is_name: bool) -> bool {
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.".contains(byte);
+    match word {
+        b"[" | b"]" | b"<>" | b"true" | b"false" | b"?column?" => true,
+        // What lists of integers and sets begin with; a kind of relation, say.
+        [letter] if letter.is_ascii_lowercase() => true,
+        _ if opened => {
+            word.len() <= LONGEST_WORD
+                && word.iter().all(|byte| byte.is_ascii_uppercase() || b"_".contains(byte))
+        }
+        [b':', name @ ..] => name.len() <= LONGEST_WORD && name.iter().all(is_word),
+        _ if is_name => {
+            word.len() < 64 && word.iter().all(|byte| is_word(byte) && !b".".contains(byte))
+        }
+        _ => word.len() <= LONGEST_WORD && is_number(word),
+    }
+}
+
+fn is_number(word: &[u8]) -> bool {
+    word.iter().any(u8::is_ascii_digit)
+        && word.iter().all(|byte| byte.is_ascii_digit() || b"+-.e".contains(byte))
+}
+
 /// Whether a text has anything that [`conceal`] would overwrite.
 pub fn has_secrets(text: &[u8]) -> bool {
     let in_documents = |text: &[u8]| {
@@ -260,7 +342,7 @@ fn secret(text: &[u8], member: &[u8], mut from: usize) -> Option<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{conceal, has_secrets};
+    use super::{conceal, conceal_dump, has_secrets};
 
     fn concealed(text: &str) -> (bool, String) {
         let mut bytes = text.as_bytes().to_vec();
@@ -364,6 +446,40 @@ mod tests {
         let escaped = r#"SET pg_session_jwt.jwk = E'{\"k\": \"a\\\"b\", \"kid\": \"c\"}'"#;
         let expected = r#"SET pg_session_jwt.jwk = E'{\"k\": \"*******", \"kid\": \"c\"}'"#;
         assert_eq!(concealed(escaped), (true, expected.to_owned()));
+    }
+
+    #[test]
+    fn dumps_keep_their_structure_and_no_value() {
+        for (dump, expected) in [
+            (
+                "   {CONST \n   :consttype 25 \n   :constbyval false \n   :constisnull false \n   \
+                 :location 7 \n   :constvalue 36 [ -112 0 0 \n   0 101 12\n1 74 ]\n   }\n",
+                "   {CONST \n   :consttype 25 \n   :constbyval false \n   :constisnull false \n   \
+                 :location 7 \n   :constvalue 36 [ **** * * \n   * *** **\n* ** ]\n   }\n",
+            ),
+            (
+                "({QUERY :cteList <> :rtable ({RTE :eref {ALIAS :aliasname my_table :colnames \
+                 (\"id\" \"a\\ b\")} :selectedCols (b 8 9) :startup_cost 0.00 :x (o 12 13)})})",
+                "({QUERY :cteList <> :rtable ({RTE :eref {ALIAS :aliasname my_table :colnames \
+                 (**** *** **)} :selectedCols (b 8 9) :startup_cost 0.00 :x (o 12 13)})})",
+            ),
+            // A text with what looks like the end of a constant, and broken anywhere.
+            (
+                "{A_CONST :val \"a]\\ b\\}\\\n:c\"d\" :location 7} :payload eyJhbGci.e \\123",
+                "{A_CONST :val **** ****\n***** :location 7} :payload ********** ****",
+            ),
+            (
+                "{SOMETHING :resname eyJhbGciOiJFUzI1NiJ9.eyJz}",
+                "{SOMETHING :resname *************************}",
+            ),
+            (":val \"eyJhbGciOiJ\nFUzI1NiJ9 [ 1 2", ":val ************\n********* [ * *"),
+            ("{eyJhbGciOiJ", "{***********"),
+            ("\\", "*"),
+        ] {
+            let mut bytes = dump.as_bytes().to_vec();
+            conceal_dump(&mut bytes);
+            assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+        }
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! written. Lexing is `hifijson`'s; the rules on top of it are ours.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 use hifijson::num::LexWrite;
 use hifijson::str::LexAlloc;
@@ -13,8 +12,8 @@ use hifijson::{Expect, SliceLexer};
 /// How deep arrays and objects may nest.
 pub(crate) const MAX_DEPTH: usize = 32;
 
-/// Up to this many members, names are compared with each other; above, through a hash set. Room for
-/// as many is made at once.
+/// Up to this many members, names are compared with each other; above, they are sorted. Room for as
+/// many is made at once, and what is not needed is given back.
 const FEW_MEMBERS: usize = 16;
 
 /// A JSON value that borrows from its text wherever no escape was undone.
@@ -24,13 +23,13 @@ pub(crate) enum Json<'a> {
     Bool(bool),
     Number(Number<'a>),
     String(Cow<'a, str>),
-    Array(Vec<Json<'a>>),
+    Array(Box<[Json<'a>]>),
     Object(Object<'a>),
 }
 
 /// An object's members in the order of the text, their names distinct.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Object<'a>(Vec<(Cow<'a, str>, Json<'a>)>);
+pub(crate) struct Object<'a>(Box<[(Cow<'a, str>, Json<'a>)]>);
 
 /// Why a text is not acceptable JSON. Positions are byte offsets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,14 +90,19 @@ impl<'a> Json<'a> {
 
     pub(crate) fn as_array(&self) -> Option<&[Json<'a>]> {
         match self {
-            Json::Array(items) => Some(items),
+            Json::Array(items) => Some(&items[..]),
             _ => None,
         }
     }
 
     /// The strings of an array of nothing but strings.
     pub(crate) fn as_strings(&self) -> Option<Vec<&str>> {
-        self.as_array()?.iter().map(Json::as_str).collect()
+        let items = self.as_array()?;
+        let mut texts = Vec::with_capacity(items.len());
+        for item in items {
+            texts.push(item.as_str()?);
+        }
+        Some(texts)
     }
 
     /// The type's name as JSON has it, for messages.
@@ -149,14 +153,24 @@ impl<'a> Object<'a> {
                 .find(|(index, (name, _))| self.0[..*index].iter().any(|(other, _)| other == name))
                 .map(|(_, (name, _))| name)
         } else {
-            let mut seen: HashSet<&str> = HashSet::with_capacity(self.0.len());
-            self.0.iter().map(|(name, _)| name).find(|&name| !seen.insert(name))
+            let mut names: Vec<&Cow<'_, str>> = self.0.iter().map(|(name, _)| name).collect();
+            names.sort_unstable();
+            names.array_windows().find(|[name, next]| name == next).map(|[name, _]| *name)
         };
         match duplicate {
             Some(name) => Err(JsonError::DuplicateName(name.to_string())),
             None => Ok(()),
         }
     }
+}
+
+/// Adds an item to a list that grows by a quarter at a time, not by as much again: what a text says
+/// takes a small multiple of its length.
+pub(crate) fn push<T>(list: &mut Vec<T>, item: T) {
+    if list.len() == list.capacity() {
+        list.reserve_exact((list.len() / 4).max(4));
+    }
+    list.push(item);
 }
 
 /// A text as a JSON string, in ASCII.
@@ -200,17 +214,17 @@ fn value<'a>(
         },
         b'-' | b'0'..=b'9' => {
             let (text, _) = lexer.num_string().validated().map_err(|_| Problem::Syntax)?;
-            Ok(Json::Number(Number(Cow::Borrowed(text))))
+            Ok(Json::Number(Number(text)))
         }
         b'"' => Ok(Json::String(string(next, lexer)?)),
         b'[' | b'{' if depth == MAX_DEPTH => Err(Problem::Rule(JsonError::TooDeep)),
         b'[' => {
             let mut items = Vec::new();
             lexer.discarded().seq(b']', Lex::ws_peek, |next, lexer| {
-                items.push(value(next, lexer, depth + 1, check)?);
+                push(&mut items, value(next, lexer, depth + 1, check)?);
                 Ok::<_, Problem>(())
             })?;
-            Ok(Json::Array(items))
+            Ok(Json::Array(items.into_boxed_slice()))
         }
         b'{' => {
             let mut members = Vec::with_capacity(FEW_MEMBERS);
@@ -218,10 +232,10 @@ fn value<'a>(
                 let name = string(next, lexer)?;
                 lexer.expect(Lex::ws_peek, b':').ok_or(Problem::Syntax)?;
                 let next = lexer.ws_peek().ok_or(Problem::Syntax)?;
-                members.push((name, value(next, lexer, depth + 1, check)?));
+                push(&mut members, (name, value(next, lexer, depth + 1, check)?));
                 Ok::<_, Problem>(())
             })?;
-            let object = Object(members);
+            let object = Object(members.into_boxed_slice());
             check(&object).map_err(Problem::Rule)?;
             Ok(Json::Object(object))
         }
@@ -237,7 +251,7 @@ fn string<'a>(next: u8, lexer: &mut SliceLexer<'a>) -> Result<Cow<'a, str>, Prob
 
 /// A JSON number as it was written; every question about it is answered exactly.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Number<'a>(Cow<'a, str>);
+pub(crate) struct Number<'a>(&'a str);
 
 /// A number's decimal digits without leading zeros, and how many of them (it may be fewer than
 /// none, or more than there are) stand before the decimal point.
@@ -252,12 +266,12 @@ struct Decimal {
 impl Number<'_> {
     /// The number as it was written.
     pub(crate) fn text(&self) -> &str {
-        &self.0
+        self.0
     }
 
     /// Whether it is written as an integer, without fraction or exponent, of any size.
     pub(crate) fn is_integer(&self) -> bool {
-        self.0.strip_prefix('-').unwrap_or(&self.0).bytes().all(|byte| byte.is_ascii_digit())
+        self.0.strip_prefix('-').unwrap_or(self.0).bytes().all(|byte| byte.is_ascii_digit())
     }
 
     /// The integer that is written without fraction or exponent, where `i64` holds it.
@@ -309,7 +323,7 @@ impl Number<'_> {
     fn decimal(&self) -> Option<Decimal> {
         let (negative, unsigned) = match self.0.strip_prefix('-') {
             Some(rest) => (true, rest),
-            None => (false, self.0.as_ref()),
+            None => (false, self.0),
         };
         let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
@@ -337,7 +351,7 @@ mod tests {
     use proptest::test_runner::RngSeed;
 
     fn number(text: &'static str) -> Number<'static> {
-        Number(Cow::Borrowed(text))
+        Number(text)
     }
 
     #[test]

@@ -10,7 +10,9 @@ use curve25519_dalek::edwards::CompressedEdwardsY;
 use jsonwebtoken::DecodingKey;
 
 use crate::algorithm::{Algorithm, AlgorithmSet, KeyType};
-use crate::json::{Json, JsonError, Object, json_string};
+use crate::json::{Json, JsonError, Object, json_string, push};
+use crate::memory;
+use crate::provider::check_document_length;
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 
 /// RSA moduli in bits.
@@ -28,7 +30,10 @@ pub struct KeySet {
     by_kid: HashMap<String, usize>,
     /// A bare secret has no key id to match, so a token's kid does not matter.
     any_kid: bool,
+    /// The first of the entries that cannot be used.
     unusable: Vec<UnusableKey>,
+    /// How many there are.
+    unusable_count: usize,
 }
 
 /// One usable key.
@@ -64,6 +69,13 @@ pub struct FetchedKeys {
 /// The most keys that a fetched set may have.
 const MOST_FETCHED: usize = 100;
 
+/// How many bytes a fetched set may have, both as it is published and as it is kept.
+pub const MAX_FETCHED_BYTES: usize = 256 * 1024;
+
+/// Of how many entries that cannot be used a set keeps the reasons, which may be longer than the
+/// entries: as many as a fetched set may have.
+const MOST_REASONS: usize = MOST_FETCHED;
+
 /// An entry of a JWK set that is passed over, as RFC 7517 section 5 asks, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnusableKey {
@@ -89,8 +101,9 @@ impl KeySet {
     /// # Errors
     /// [`Code::Configuration`] where the text is neither, where no key in it can be used, where
     /// two keys have one kid, where a key is private, and where a set mixes symmetric and
-    /// asymmetric keys.
+    /// asymmetric keys; and where the text is longer than [`crate::MAX_DOCUMENT_BYTES`].
     pub fn parse(text: &str) -> Result<Self, Rejection> {
+        check_document_length(text)?;
         let value = Json::parse(text.as_bytes())
             .map_err(|error| wrong("key set is not valid JSON").with_detail(error.to_string()))?;
         Self::from_json(&value)
@@ -101,10 +114,12 @@ impl KeySet {
     ///
     /// # Errors
     /// [`Code::Configuration`] where it is neither a JWK nor a JWK set, where no key in it can be
-    /// used, with these `algorithms` if any are given, and where there are more than a hundred.
+    /// used, with these `algorithms` if any are given, and where there are more than a hundred or
+    /// they are longer than [`MAX_FETCHED_BYTES`].
     pub fn fetched(text: &str, algorithms: Option<AlgorithmSet>) -> Result<FetchedKeys, Rejection> {
         let invalid =
             |error: JsonError| wrong("key set is not valid JSON").with_detail(error.to_string());
+        check_fetched_length(text)?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         // A name that stands twice in one key costs no other.
         let value = Json::parse_leniently(text.as_bytes()).map_err(invalid)?;
@@ -124,6 +139,7 @@ impl KeySet {
         used.sort();
         let entries: Vec<String> = used.into_iter().map(|(_, entry)| entry).collect();
         let jwks = format!("{{\"keys\":[{}]}}", entries.join(","));
+        check_fetched_length(&jwks)?;
         match algorithms {
             None => {}
             Some(listed) => drop(set.with_algorithms(listed)?),
@@ -171,7 +187,7 @@ impl KeySet {
     fn new(keys: Vec<Key>, unusable: Vec<UnusableKey>) -> Self {
         let with_place = |(place, key): (usize, &Key)| Some((key.kid.clone()?, place));
         let by_kid = keys.iter().enumerate().filter_map(with_place).collect();
-        Self { keys, by_kid, any_kid: false, unusable }
+        Self { keys, by_kid, any_kid: false, unusable_count: unusable.len(), unusable }
     }
 
     /// A bare HMAC secret, its bytes being those of the text in UTF-8. It verifies HS256 and the
@@ -202,13 +218,11 @@ impl KeySet {
 
     fn from_entries(entries: &[Json<'_>], origin: Origin) -> Result<Self, Rejection> {
         let is_fetched = origin == Origin::Fetched;
-        let types: Vec<&str> = entries.iter().filter_map(key_type_name).collect();
-        let symmetric = types.iter().filter(|kty| **kty == "oct").count();
-        if !is_fetched && symmetric != 0 && symmetric != types.len() {
-            return Err(wrong("key set mixes symmetric and asymmetric keys").with_detail(format!(
-                "Of its {} keys {symmetric} have the kty \"oct\".",
-                types.len()
-            )));
+        let types = || entries.iter().filter_map(key_type_name);
+        let (all, symmetric) = (types().count(), types().filter(|kty| *kty == "oct").count());
+        if !is_fetched && symmetric != 0 && symmetric != all {
+            return Err(wrong("key set mixes symmetric and asymmetric keys")
+                .with_detail(format!("Of its {all} keys {symmetric} have the kty \"oct\".")));
         }
         if is_fetched && entries.len() > MOST_FETCHED {
             return Err(wrong("key set has too many keys").with_detail(format!(
@@ -217,7 +231,7 @@ impl KeySet {
             )));
         }
         let mut kids = HashSet::new();
-        let (mut keys, mut unusable) = (Vec::new(), Vec::new());
+        let (mut keys, mut unusable, mut unusable_count) = (Vec::new(), Vec::new(), 0);
         for (index, entry) in entries.iter().enumerate() {
             let object = entry.as_object();
             let kid = object.and_then(|object| object.get("kid")).and_then(Json::as_str);
@@ -259,9 +273,16 @@ impl KeySet {
                 }),
             };
             match key {
-                Ok(key) => keys.push(key),
+                Ok(key) => push(&mut keys, key),
+                // A point that could not be looked at is not one that cannot be used.
+                Err(_) if key_type_name(entry) == Some("EC") && memory::is_memory_short() => {
+                    return Err(memory::out_of_memory());
+                }
                 Err(reason) => {
-                    unusable.push(UnusableKey { index, kid: kid.map(str::to_owned), reason });
+                    unusable_count += 1;
+                    if unusable.len() < MOST_REASONS {
+                        unusable.push(UnusableKey { index, kid: kid.map(str::to_owned), reason });
+                    }
                 }
             }
         }
@@ -274,7 +295,7 @@ impl KeySet {
             };
             return Err(wrong("key set has no key that can be used").with_detail(detail));
         }
-        Ok(Self::new(keys, unusable))
+        Ok(Self { unusable_count, ..Self::new(keys, unusable) })
     }
 
     /// The same keys, for these algorithms only: a key that names its algorithm keeps it where
@@ -323,9 +344,14 @@ impl KeySet {
         self.keys.iter().filter_map(|key| key.kid.as_deref())
     }
 
-    /// The entries that are passed over.
+    /// The entries that are passed over, the first hundred of them.
     pub fn unusable(&self) -> &[UnusableKey] {
         &self.unusable
+    }
+
+    /// How many entries are passed over.
+    pub fn unusable_count(&self) -> usize {
+        self.unusable_count
     }
 
     /// Whether the keys are secrets, by which whoever can read them can also sign.
@@ -565,6 +591,14 @@ fn published(entry: &Json<'_>) -> String {
 
 fn algorithms(keys: &[Key]) -> AlgorithmSet {
     keys.iter().fold(AlgorithmSet::default(), |set, key| set.union(key.algorithms))
+}
+
+fn check_fetched_length(text: &str) -> Result<(), Rejection> {
+    if text.len() <= MAX_FETCHED_BYTES {
+        return Ok(());
+    }
+    Err(wrong("key set is too long")
+        .with_detail(format!("The limit for a set that is fetched is {MAX_FETCHED_BYTES} bytes.")))
 }
 
 fn wrong(message: &'static str) -> Rejection {

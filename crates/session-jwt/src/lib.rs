@@ -8,6 +8,7 @@ mod endpoint;
 mod json;
 mod jwk;
 mod jws;
+mod memory;
 mod path;
 mod permissions;
 mod provider;
@@ -16,15 +17,17 @@ mod verifier;
 
 pub use algorithm::{Algorithm, AlgorithmSet};
 pub use claims::{CLAIM_CHECKS, ClaimCheck, Claims};
-pub use conceal::{conceal, conceal_literals, has_secrets, may_give_secrets};
+pub use conceal::{conceal, conceal_dump, conceal_literals, has_secrets, may_give_secrets};
 pub use endpoint::Endpoint;
 pub use json::json_string;
-pub use jwk::{FetchedKeys, KeySet, UnusableKey};
+pub use jwk::{FetchedKeys, KeySet, MAX_FETCHED_BYTES, UnusableKey};
 pub use jws::MAX_TOKEN_BYTES;
+pub use memory::is_memory_short;
 pub use path::{ClaimPath, array_index, opens};
 pub use permissions::{Action, Permissions, permission_claims};
 pub use provider::{
-    KeySource, MAX_ROW_NAME_BYTES, PROVIDER_MEMBERS, Provider, ProviderMember, ROW_MEMBERS, Remote,
+    KeySource, MAX_DOCUMENT_BYTES, MAX_ROW_BYTES, MAX_ROW_NAME_BYTES, PROVIDER_MEMBERS, Provider,
+    ProviderMember, ROW_MEMBERS, Remote,
 };
 pub use rejection::{Code, Rejection, quoted};
 pub use verifier::{Unverified, Verifier, authenticate, no_key_configured, verify_jws};

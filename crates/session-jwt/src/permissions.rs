@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use crate::json::{Json, Object, json_string};
+use crate::json::{Json, Object, json_string, push};
 use crate::rejection::{Code, Rejection, quoted, reject};
 
 /// What can be done with a table, or with the database as a whole.
@@ -200,7 +200,7 @@ impl Permissions {
                 for target in tables.iter().filter_map(|name| Target::parse(name.as_str()?)) {
                     match target {
                         Target::Everywhere => self.everywhere = self.everywhere.with(actions),
-                        Target::Table(table) => self.tables.push((table, actions)),
+                        Target::Table(table) => push(&mut self.tables, (table, actions)),
                     }
                 }
             }

@@ -2,8 +2,8 @@
 
 use crate::algorithm::{Algorithm, AlgorithmSet, KeyType};
 use crate::endpoint::Endpoint;
-use crate::json::{Json, Object};
-use crate::jwk::KeySet;
+use crate::json::{Json, Object, push};
+use crate::jwk::{KeySet, MAX_FETCHED_BYTES};
 use crate::path::ClaimPath;
 use crate::rejection::{Code, Rejection, quoted, reject};
 
@@ -22,6 +22,15 @@ const MIN_KEEP_KEYS: i64 = 300;
 
 /// The longest name of a provider that is a row, in bytes: it is handed to a background worker.
 pub const MAX_ROW_NAME_BYTES: usize = 90;
+
+/// How many bytes a document in a setting may have: a thousand providers or keys with 4 KiB each, which
+/// is more than an RSA key of 8192 bits takes.
+pub const MAX_DOCUMENT_BYTES: usize = 4 * 1024 * 1024;
+
+/// How many bytes a row of the table of providers may have, as JSON: room for as many keys as can be
+/// fetched, and as much again for all the rest. Roles that are no administrators write rows, and each
+/// session reads them.
+pub const MAX_ROW_BYTES: usize = 2 * MAX_FETCHED_BYTES;
 
 /// One identity provider.
 ///
@@ -292,21 +301,25 @@ impl Provider {
     /// Reads the providers of a JSON object or of an array of them.
     ///
     /// # Errors
-    /// [`Code::Configuration`], with the provider and the member in the detail.
+    /// [`Code::Configuration`], with the provider and the member in the detail; also where the text is
+    /// longer than [`MAX_DOCUMENT_BYTES`].
     pub fn parse_all(text: &str) -> Result<Vec<Self>, Rejection> {
+        check_document_length(text)?;
         let value = Json::parse(text.as_bytes()).map_err(|error| {
             wrong("providers are not valid JSON").with_detail(error.to_string())
         })?;
         match &value {
             Json::Object(object) => Ok(vec![Self::from_object(object, 1)?]),
-            Json::Array(items) => items
-                .iter()
-                .zip(1..)
-                .map(|(item, place)| match item.as_object() {
-                    Some(object) => Self::from_object(object, place),
-                    None => Err(not_an_object(item, &format!("Provider {place}"))),
-                })
-                .collect(),
+            Json::Array(items) => {
+                let mut providers = Vec::new();
+                for (item, place) in items.iter().zip(1..) {
+                    let Some(object) = item.as_object() else {
+                        return Err(not_an_object(item, &format!("Provider {place}")));
+                    };
+                    push(&mut providers, Self::from_object(object, place)?);
+                }
+                Ok(providers)
+            }
             other => Err(not_an_object(other, "It")),
         }
     }
@@ -315,8 +328,12 @@ impl Provider {
     /// there, and others than those of [`PROVIDER_MEMBERS`] and [`ROW_MEMBERS`] do not matter.
     ///
     /// # Errors
-    /// As for [`Provider::parse_all`].
+    /// As for [`Provider::parse_all`]; a row may have [`MAX_ROW_BYTES`].
     pub fn from_row(text: &str) -> Result<Self, Rejection> {
+        if text.len() > MAX_ROW_BYTES {
+            return Err(wrong("provider is too long")
+                .with_detail(format!("The limit for the row as JSON is {MAX_ROW_BYTES} bytes.")));
+        }
         let value = Json::parse(text.as_bytes())
             .map_err(|error| wrong("provider cannot be read").with_detail(error.to_string()))?;
         let Some(row) = value.as_object() else {
@@ -538,6 +555,15 @@ fn label(object: &Object<'_>, place: usize) -> String {
         .iter()
         .find_map(|member| object.get(member).and_then(Json::as_str))
         .map_or_else(|| format!("Provider {place}"), |name| format!("Provider {}", quoted(name)))
+}
+
+/// Refuses a setting's document that is too long, before it is read.
+pub(crate) fn check_document_length(text: &str) -> Result<(), Rejection> {
+    if text.len() <= MAX_DOCUMENT_BYTES {
+        return Ok(());
+    }
+    Err(wrong("document is too long")
+        .with_detail(format!("It has {} bytes; the limit is {MAX_DOCUMENT_BYTES}.", text.len())))
 }
 
 fn two_kinds_of_keys(label: &str, kinds: &str) -> Rejection {

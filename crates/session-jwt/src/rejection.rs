@@ -35,11 +35,13 @@ pub enum Code {
     /// The token does not grant what a statement needs, the session may not change its role, or role or
     /// token have changed since the statement was planned.
     Forbidden,
+    /// Memory ran out before there could be a verdict.
+    OutOfMemory,
 }
 
 impl Code {
     /// Every code, in the order of the SQLSTATEs.
-    pub const ALL: [Code; 14] = [
+    pub const ALL: [Code; 15] = [
         Code::Malformed,
         Code::NoKey,
         Code::Signature,
@@ -54,11 +56,12 @@ impl Code {
         Code::Configuration,
         Code::Forbidden,
         Code::NoProvider,
+        Code::OutOfMemory,
     ];
 
     /// The five characters of the SQLSTATE: class 28 (invalid authorization specification) with
     /// implementation-defined subclasses, and Postgres' own `22023` (invalid parameter value),
-    /// `42501` (insufficient privilege) and `42704` (undefined object).
+    /// `42501` (insufficient privilege), `42704` (undefined object) and `53200` (out of memory).
     pub const fn sqlstate(self) -> &'static str {
         self.describe().0
     }
@@ -82,6 +85,7 @@ impl Code {
             Code::Algorithm => ("28J10", "algorithm not allowed"),
             Code::Fetching => ("28J11", "keys could not be fetched"),
             Code::NoProvider => ("42704", "no provider of that name"),
+            Code::OutOfMemory => ("53200", "memory ran out; says nothing about the token"),
             Code::Configuration => {
                 ("22023", "a key, a provider, a setting or an argument is wrong")
             }

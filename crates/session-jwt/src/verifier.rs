@@ -8,6 +8,7 @@ use crate::algorithm::Algorithm;
 use crate::claims::{self, Claims};
 use crate::jwk::KeySet;
 use crate::jws::Jws;
+use crate::memory;
 use crate::provider::Provider;
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 
@@ -201,6 +202,9 @@ fn verify_signature(jws: &Jws<'_>, keys: &KeySet) -> Result<(), Rejection> {
     let mut candidates = keys.candidates(algorithm, kid)?;
     if candidates.any(|key| key.verify(algorithm, jws.signing_input, jws.signature)) {
         return Ok(());
+    }
+    if memory::is_memory_short() {
+        return Err(memory::out_of_memory());
     }
     Err(reject(Code::Signature, "token signature does not verify")
         .with_detail(format!(
