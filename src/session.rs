@@ -534,8 +534,8 @@ pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection>
     }
 }
 
-/// Takes away every identity that the session was given until now.
-fn revoke() {
+/// Takes away every identity that the session was given until now. It cannot fail.
+pub(crate) fn revoke() {
     JWT.revoke_below(GENERATION.get());
     if TRUSTED.get() {
         REQUEST_CLAIMS.wipe(false);

@@ -131,7 +131,13 @@ pub(crate) fn register() {
         JWT.define(
             JWT_NAME,
             c"The session's token. It is never shown.",
-            guc::token_hooks!(JWT, session::present, session::token_changed, c"[redacted]"),
+            guc::token_hooks!(
+                JWT,
+                session::present,
+                session::revoke,
+                session::token_changed,
+                c"[redacted]",
+            ),
         );
         guc::reserve_prefix(c"pg_session_jwt");
     });

@@ -765,10 +765,11 @@ macro_rules! document_hooks {
 }
 pub(crate) use document_hooks;
 
-/// The hooks of the token: `$check` is safe code that verifies it or not, `$assign` is told
-/// whether a token has gone, `$shown` is what everybody sees in place of a token.
+/// The hooks of the token: `$check` is safe code that verifies it or not, `$revoke` ends the identities
+/// from before where Postgres cannot keep the value, `$assign` is told whether a token has gone, `$shown`
+/// is what everybody sees in place of a token.
 macro_rules! token_hooks {
-    ($variable:expr, $check:expr, $assign:expr, $shown:expr $(,)?) => {{
+    ($variable:expr, $check:expr, $revoke:expr, $assign:expr, $shown:expr $(,)?) => {{
         #[allow(unsafe_code)]
         unsafe extern "C-unwind" fn check(
             new_value: *mut *mut std::ffi::c_char,
@@ -778,7 +779,13 @@ macro_rules! token_hooks {
             // SAFETY: Postgres calls this as the check hook it is.
             unsafe {
                 $crate::pg::guc::check(new_value, source, $check, $crate::pg::error::refuse)
-                    .is_some_and(|passed| $crate::pg::guc::keep(passed, new_value, extra))
+                    .is_some_and(|passed| {
+                        let is_kept = $crate::pg::guc::keep(passed, new_value, extra);
+                        if !is_kept {
+                            $revoke();
+                        }
+                        is_kept
+                    })
             }
         }
         #[allow(unsafe_code)]
@@ -844,7 +851,7 @@ pub(crate) unsafe fn keep(
             }
         };
         if presentation.is_null() || (marked.is_null() && passed.mark.is_some()) {
-            error::refuse(&Rejection::new(Code::Configuration, "out of memory"));
+            error::refuse(&Rejection::new(Code::OutOfMemory, "out of memory"));
             return false;
         }
         if passed.mark.is_some() {
