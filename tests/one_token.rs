@@ -84,6 +84,9 @@ const SCHEMA: &str = "
     CREATE FUNCTION reset_while_planned() RETURNS SETOF docs LANGUAGE sql
       BEGIN ATOMIC SELECT 1 FROM generate_series(1, 2) g WHERE g::text = reset_stable();
                    SELECT * FROM docs; END;
+    -- Rewritten as a whole before its first statement, which needs no table.
+    CREATE FUNCTION free_first() RETURNS SETOF docs LANGUAGE sql
+      BEGIN ATOMIC SELECT 1; SELECT * FROM docs; END;
     CREATE FUNCTION with_clause() RETURNS SETOF docs LANGUAGE sql SET pg_session_jwt.jwt = ''
       AS 'SELECT auth.jwt_session_init(token(''B'')); SELECT * FROM docs';
     CREATE FUNCTION nested() RETURNS SETOF docs LANGUAGE plpgsql AS $$
@@ -211,6 +214,9 @@ fn claims_of_one_token_meet_no_role_of_another() {
         ("SELECT * FROM while_planned()", rejected),
         ("SELECT * FROM reset_while_planned()", changed),
         ("SELECT * FROM with_clause()", rejected),
+        // The definer's user comes back when the function ends, and with it the role of before.
+        ("SELECT definer('none'), free_first()", changed),
+        ("SELECT clear(), free_first()", changed),
         ("SELECT * FROM nested()", rejected),
         ("SELECT d.*, present('B') FROM docs d", rejected),
         ("SELECT d.*, present('none') FROM docs d", rejected),
@@ -381,6 +387,13 @@ fn a_transaction_has_one_role_by_token() {
         );
         run(&mut client, "SELECT * FROM information_schema.tables LIMIT 1");
         let _ = client.prepare("SELECT * FROM docs").unwrap();
+    }
+    // Nor does a statement that fails while it is planned.
+    run(&mut client, "SAVEPOINT p");
+    assert_eq!(sqlstate(client.batch_execute("SELECT FROM docs WHERE 1 / 0 = 1")), "22012");
+    run(&mut client, "ROLLBACK TO p");
+    for token in [&b, &a] {
+        assert_eq!(present(&mut client, token), "00000");
     }
     assert_eq!(bodies(&mut client).unwrap(), ["acme one", "acme two"]);
     // The same token, and none in a savepoint that is rolled back.

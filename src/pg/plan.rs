@@ -106,7 +106,7 @@ pub(crate) fn is_idle() -> bool {
 }
 
 /// Whether the planner runs.
-pub(crate) fn is_planning() -> bool {
+fn is_planning() -> bool {
     !PLANNING.borrow().is_empty()
 }
 

@@ -12,7 +12,7 @@ use pgrx::pg_sys::{self, Datum, Oid};
 use session_jwt::{Code, Rejection, quoted};
 
 use super::function::guarded;
-use super::{BackendLocal, datum, error, guc, plan, statement};
+use super::{BackendLocal, datum, error, guc, statement};
 
 /// A role that a token has the session take.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -302,11 +302,10 @@ pub(super) fn is_overdue() -> bool {
     WAITING.get() && may_change()
 }
 
-/// Puts in force what had to wait; whether the user is another one now. While the planner runs it waits
-/// on, for what is planned was rewritten for the user of before. It cannot fail.
+/// Puts in force what had to wait; whether the user is another one now. It cannot fail.
 pub(crate) fn settle_waiting() -> bool {
     let before = GetUserId();
-    if WAITING.get() && !plan::is_planning() {
+    if WAITING.get() {
         settle_due();
     }
     GetUserId() != before
