@@ -29,6 +29,7 @@ fn on_load() {
         pg::statement::watch(session::prepare, session::vouch);
         pg::role::guard(settings::is_locked, session::forget);
         pg::plan::watch();
+        pg::plan::bind_at_load();
         settings::register();
         pg::table::on_change(keyring::table_changed);
         pg::relation::watch_names();

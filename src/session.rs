@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
 use session_jwt::{Action, ClaimPath, Claims, Code, MAX_TOKEN_BYTES, Rejection};
@@ -292,6 +293,8 @@ struct State {
     presented_limit: usize,
     /// Tokens verified before.
     cache: TokenCache<Identity>,
+    /// Numbers tokens.
+    hasher: RandomState,
     /// The last `request.jwt.claims` that was read, and what it said.
     trusted: Option<(Box<[u8]>, Rc<Identity>)>,
     /// The last `jti` that each provider with `monotonic_jti` has presented here.
@@ -487,9 +490,10 @@ pub(crate) fn resolved(value: Value) -> Result<Option<Reference>, Rejection> {
 pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection> {
     let generation = GENERATION.get() + 1;
     GENERATION.set(generation);
-    let passed = |mark| Passed { generation, token: generation, mark, role: None };
+    let number = token_number(token);
+    let passed = |mark| Passed { generation, token: number, mark, role: None };
     if token.is_empty() {
-        return Ok(Passed { token: 0, ..passed(None) });
+        return Ok(passed(None));
     }
     match source {
         // What the leader has put before the token is there already.
@@ -518,9 +522,6 @@ pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection>
                 }
             });
             let identity = settings::check_locks().and_then(|()| verified(token, generation));
-            // A token that is presented again is the same one to cursors.
-            let is_same = JWT.with(|current| current == token);
-            let number = if is_same { JWT.token() } else { generation };
             let admitted = identity.and_then(|identity| {
                 let role = admit(&identity.claims, number)?;
                 Ok((identity, role))
@@ -529,9 +530,15 @@ pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection>
             pg::memory::check();
             audit::accepted(&identity.claims);
             accepted.set(true);
-            Ok(Passed { token: number, role, ..passed(Some(Standing::Admitted)) })
+            Ok(Passed { role, ..passed(Some(Standing::Admitted)) })
         }
     }
+}
+
+/// A number that the same token has whenever it is presented in this session, and another one hardly ever:
+/// a hash with a random key. 0 stands for no token.
+fn token_number(token: &[u8]) -> TokenNumber {
+    if token.is_empty() { 0 } else { with_state(|state| state.hasher.hash_one(token)).max(1) }
 }
 
 /// Takes away every identity that the session was given until now. It cannot fail.
@@ -769,10 +776,6 @@ fn resolve_at(moment: Moment) -> Result<(), Rejection> {
         }
     }
     let identity = outcome?;
-    // The role is taken before the next statement: this one was rewritten for another.
-    if moment == Moment::WithinStatement && standing == Standing::Pending && JWT.role().is_some() {
-        return Err(role::changed());
-    }
     identity.claims.check_expiry(pg::to_unix(pg::statement_start()))?;
     let until = identity.expires_at();
     // Had anything changed meanwhile, the next read looks again; so it does where values are copied.

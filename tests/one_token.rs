@@ -98,6 +98,32 @@ const SCHEMA: &str = "
       BEGIN PERFORM pg_sleep(2.1); RETURN (SELECT string_agg(body, ', ') FROM docs); END $$;
     CREATE FUNCTION clear() RETURNS text LANGUAGE plpgsql SECURITY DEFINER
       AS 'BEGIN PERFORM auth.jwt_session_init(NULL); RETURN 1; END';
+    -- A literal of such a type runs the domain's check while the statement is analysed.
+    CREATE FUNCTION switch(v text) RETURNS boolean LANGUAGE plpgsql AS $$
+      BEGIN
+        IF current_setting('my.switch', true) = 'present' THEN PERFORM present(v);
+        ELSIF current_setting('my.switch', true) = 'reset' THEN PERFORM reset_token(); END IF;
+        RETURN true;
+      END $$;
+    CREATE DOMAIN switching AS text CHECK (switch(VALUE));
+    CREATE TYPE pair AS (x switching);
+    SET check_function_bodies = off;
+    CREATE FUNCTION while_analysed() RETURNS text LANGUAGE sql AS $$
+      SELECT set_config('my.out', string_agg(body, ', '), false) FROM docs;
+      SELECT ('(B)'::pair)::text $$;
+    RESET check_function_bodies;
+    -- What one role may call, with the claims of whoever calls it.
+    CREATE FUNCTION report() RETURNS SETOF text LANGUAGE sql SECURITY DEFINER STABLE
+      AS $$ SELECT body FROM docs WHERE org = auth.claim('org') $$;
+    CREATE PROCEDURE purge(note text) LANGUAGE plpgsql SECURITY DEFINER
+      AS $$ BEGIN UPDATE docs SET body = note WHERE org = auth.claim('org'); END $$;
+    REVOKE ALL ON FUNCTION report() FROM PUBLIC; GRANT EXECUTE ON FUNCTION report() TO org_admin;
+    REVOKE ALL ON PROCEDURE purge FROM PUBLIC; GRANT EXECUTE ON PROCEDURE purge TO org_admin;
+    CREATE FUNCTION first_report() RETURNS text LANGUAGE sql SECURITY DEFINER STABLE
+      AS $$ SELECT string_agg(body, ', ') FROM docs WHERE org = auth.claim('org') $$;
+    REVOKE ALL ON FUNCTION first_report() FROM PUBLIC;
+    GRANT EXECUTE ON FUNCTION first_report() TO org_admin;
+    CREATE FUNCTION wrapper() RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN first_report(); END';
     CREATE VIEW shop AS SELECT 'x'::text AS token;
     CREATE RULE twice AS ON INSERT TO shop DO INSTEAD (
       SELECT auth.jwt_session_init(token(NEW.token));
@@ -214,6 +240,13 @@ fn claims_of_one_token_meet_no_role_of_another() {
         ("SELECT * FROM while_planned()", rejected),
         ("SELECT * FROM reset_while_planned()", changed),
         ("SELECT * FROM with_clause()", rejected),
+        ("SET LOCAL my.switch = 'present'; SELECT while_analysed(); SHOW my.out", rejected),
+        ("SET LOCAL my.switch = 'reset'; SELECT while_analysed(); SHOW my.out", changed),
+        ("SELECT present('B'), report()", rejected),
+        ("SELECT r FROM (SELECT present('none') OFFSET 0) x, LATERAL report() r", rejected),
+        ("CALL purge(present('B'))", rejected),
+        ("DO $$ DECLARE c CURSOR FOR SELECT report(); r text; BEGIN OPEN c; PERFORM present('B');
+          FETCH c INTO r; END $$", rejected),
         // The definer's user comes back when the function ends, and with it the role of before.
         ("SELECT definer('none'), free_first()", changed),
         ("SELECT clear(), free_first()", changed),
@@ -291,6 +324,14 @@ fn claims_of_one_token_meet_no_role_of_another() {
                 attempt(&mut wire, "ROLLBACK");
                 fixture.check_table(attack);
             }
+        }
+        // A function that has checked its caller in an earlier transaction.
+        let mut wire = Wire::connect(&login).unwrap();
+        for sql in ["SELECT wrapper()", "SELECT wrapper()", "SELECT definer('none'), wrapper()"] {
+            attempt(&mut wire, &format!("BEGIN; SELECT auth.jwt_session_init('{a}')"));
+            let expected = if sql.contains("none") { changed } else { "00000" };
+            assert_eq!(attempt(&mut wire, sql), expected, "{sql}");
+            attempt(&mut wire, "ROLLBACK");
         }
         // The same with plans that Postgres has cached in earlier transactions.
         let mut wire = Wire::connect(&login).unwrap();
@@ -462,6 +503,33 @@ fn a_transaction_has_one_role_by_token() {
 fn a_plan_with_policies_reads_one_token() {
     let fixture = Fixture::start();
     let (b, c) = (fixture.token("B"), fixture.token("C"));
+    run(
+        &mut fixture.cluster.admin(),
+        "CREATE TABLE parted (org text, owner text) PARTITION BY LIST (org);
+         CREATE TABLE parted_a PARTITION OF parted FOR VALUES IN ('acme');
+         CREATE TABLE parted_g PARTITION OF parted FOR VALUES IN ('globex');
+         INSERT INTO parted VALUES ('acme', 'vic'), ('globex', 'uma');
+         GRANT SELECT ON parted TO member;
+         -- Who is listed for the organization does not see its rows.
+         CREATE TABLE filed AS SELECT * FROM docs;
+         ALTER TABLE filed ENABLE ROW LEVEL SECURITY; GRANT SELECT ON filed TO member;
+         CREATE POLICY unlisted ON filed TO member USING (org = auth.claim('org')
+           AND NOT EXISTS (SELECT FROM parted p WHERE p.org = auth.claim('org')
+                           AND p.owner = auth.user_id()));
+         CREATE FUNCTION at_third(n text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+           BEGIN
+             PERFORM set_config('my.calls', (coalesce(nullif(current_setting('my.calls', true), ''), '0')::int
+                                             + 1)::text, true);
+             IF current_setting('my.calls')::int >= 3 THEN PERFORM auth.jwt_session_init(token(n)); END IF;
+             RETURN 'acme';
+           END $$;
+         CREATE TABLE copied AS SELECT * FROM docs;
+         CREATE VIEW guarded WITH (security_barrier) AS SELECT * FROM copied
+           WHERE org = auth.claim('org') AND owner = (SELECT auth.user_id());
+         GRANT SELECT ON guarded TO member;
+         CREATE FUNCTION my_docs() RETURNS SETOF copied LANGUAGE sql SECURITY DEFINER
+           AS $$ SELECT * FROM copied WHERE org = auth.claim('org') AND owner = (SELECT auth.user_id()) $$",
+    );
     let mut client = fixture.cluster.as_role("app").client();
     for plan in ["SET LOCAL enable_seqscan = on", "SET LOCAL enable_seqscan = off"] {
         let begin = |client: &mut Client| {
@@ -506,10 +574,73 @@ fn a_plan_with_policies_reads_one_token() {
         run(&mut client, &format!("DECLARE c CURSOR WITH HOLD FOR {query}; FETCH 1 FROM c"));
         assert_eq!(present(&mut client, &c), "00000");
         assert_eq!(sqlstate(client.batch_execute("COMMIT")), "42501");
+        // One that was read in a savepoint goes on after its end, and remembers what it has read.
+        begin(&mut client);
+        run(&mut client, &format!("DECLARE c CURSOR FOR {query}; SAVEPOINT s; FETCH 1 FROM c"));
+        run(&mut client, "ROLLBACK TO s");
+        assert_eq!(present(&mut client, &c), "00000");
+        assert_eq!(sqlstate(client.batch_execute("FETCH ALL FROM c")), "42501");
+        // Under the token from before it goes on; under any it can be closed, by a COMMIT too.
+        begin(&mut client);
+        run(&mut client, &format!("DECLARE c CURSOR FOR {query}; FETCH 1 FROM c"));
+        for token in [&c, &b] {
+            assert_eq!(present(&mut client, token), "00000");
+        }
+        run(&mut client, "FETCH ALL FROM c");
+        for end in ["CLOSE c; COMMIT", "COMMIT"] {
+            begin(&mut client);
+            run(&mut client, &format!("DECLARE c CURSOR FOR {query}; FETCH 1 FROM c"));
+            assert_eq!(present(&mut client, &c), "00000");
+            run(&mut client, end);
+            assert_eq!(present(&mut client, ""), "00000");
+        }
+        // A cursor that has failed leaves nothing to those after it.
+        for _ in 0..20 {
+            begin(&mut client);
+            run(
+                &mut client,
+                &format!("SAVEPOINT s; DECLARE c CURSOR FOR {query} WHERE 1 / length(body) = 9"),
+            );
+            run(&mut client, &format!("DECLARE d CURSOR FOR {query}; FETCH 1 FROM d; SAVEPOINT t"));
+            let _ = client.batch_execute("FETCH ALL FROM c; SELECT 1 / 0");
+            run(&mut client, "ROLLBACK TO t; CLOSE c");
+            assert_eq!(present(&mut client, &c), "00000");
+            run(&mut client, &format!("DECLARE e CURSOR FOR {query}; FETCH ALL FROM e"));
+        }
+        // What is decided when the plan starts: which partitions are read.
+        begin(&mut client);
+        run(&mut client, "DECLARE c CURSOR FOR SELECT body FROM filed");
+        assert_eq!(present(&mut client, &c), "00000");
+        assert_eq!(sqlstate(client.batch_execute("FETCH ALL FROM c")), "42501");
+        begin(&mut client);
+        let within = "SELECT f.body FROM filed f, parted p WHERE p.org = at_third('C')";
+        assert_eq!(sqlstate(client.batch_execute(within)), "28J09");
+        // Views and functions that stand between the session and the rows.
+        for guard in ["guarded", "my_docs()"] {
+            begin(&mut client);
+            let within = format!("SELECT present('C'), * FROM {guard}");
+            let outcome = sqlstate(client.batch_execute(&within));
+            assert!(["28J09", "00000"].contains(&&*outcome), "{guard}: {outcome}");
+            begin(&mut client);
+            run(
+                &mut client,
+                &format!("DECLARE c CURSOR FOR SELECT * FROM {guard}; FETCH 1 FROM c"),
+            );
+            assert_eq!(present(&mut client, &c), "00000");
+            let rest = client.query("FETCH ALL FROM c", &[]);
+            // A function that was called has read everything under one token.
+            let rows = rest.map_or(Vec::new(), |rows| rows);
+            assert!(rows.iter().all(|row| row.get::<_, &str>("body") != "acme one"), "{guard}");
+        }
+        begin(&mut client);
+        let lazily = "SELECT my_docs(), present('C')";
+        assert_eq!(sqlstate(client.batch_execute(lazily)), "42501");
         // Within a statement.
         for (query, code) in [
             ("SELECT body, present('C') FROM docs", "28J09"),
             ("SELECT body, present('B') FROM docs", "00000"),
+            // What is left to the end of the plan, after its last row.
+            ("WITH d AS (UPDATE docs SET body = present('C') RETURNING *) SELECT 1", "28J09"),
             ("SELECT n, present('C') FROM plain", "00000"),
             (
                 "SELECT body, set_config('pg_session_jwt.jwt', '', true), auth.user_id() FROM docs",

@@ -487,7 +487,15 @@ fn the_role_ends_with_its_token() {
         assert_eq!(sqlstate(client.batch_execute(statement)), "28J04", "{statement}");
     }
     // What brings another token, or takes this one away, goes on.
-    for way in ["BEGIN; ROLLBACK", "SET work_mem = '1MB'", "SHOW work_mem", "SELECT 1"] {
+    for way in [
+        "BEGIN; ROLLBACK",
+        "SET work_mem = '1MB'",
+        "SHOW work_mem",
+        "SELECT 1",
+        "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *",
+        "LISTEN a; NOTIFY a",
+        "BEGIN; SET CONSTRAINTS ALL DEFERRED; COMMIT",
+    ] {
         run(&mut client, way);
     }
     // They go on without the role.
@@ -569,9 +577,8 @@ fn the_role_of_the_startup_packet() {
         let connect = |token: &str| fixture.app().option("pg_session_jwt.jwt", token).client();
         let mut client = connect(&fixture.token("editor"));
         if preload == Preload::Neither {
-            // The library comes with the first call, in a statement of the login role.
+            // The library comes with the first call.
             assert_eq!(notes(&mut client), Err("42501".to_owned()));
-            assert_eq!(sqlstate(client.query("SELECT auth.user_id()", &[])), "42501");
             assert_eq!(user(&mut client).as_deref(), Some("alice"));
         }
         assert_eq!((notes(&mut client), role(&mut client)), (Ok(2), "editor".to_owned()));
@@ -585,6 +592,61 @@ fn the_role_of_the_startup_packet() {
                 (Err("42501".into()), "app".into())
             );
         }
+    }
+}
+
+/// What was planned and started before the library came was made for no token's role.
+#[test]
+fn a_late_library_meets_plans_of_the_login_role() {
+    let fixture = Fixture::start(Preload::Neither, &[]);
+    run(
+        &mut fixture.cluster.admin(),
+        "CREATE TABLE orgs (org text, owner text);
+         INSERT INTO orgs VALUES ('A', 'alice'), ('A', 'secret');
+         CREATE FUNCTION is_mine(org text) RETURNS boolean LANGUAGE plpgsql
+           AS $$ BEGIN RETURN org = auth.claim('org'); END $$;
+         ALTER TABLE orgs ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY logins ON orgs TO app USING (is_mine(org));
+         CREATE POLICY editors ON orgs TO editor USING (is_mine(org) AND owner = auth.user_id());
+         GRANT SELECT ON orgs TO app, editor;
+         CREATE FUNCTION present(token text) RETURNS text LANGUAGE plpgsql
+           AS 'BEGIN PERFORM auth.jwt_session_init(token); RETURN 1; END';
+         CREATE FUNCTION swallow() RETURNS text LANGUAGE plpgsql
+           AS 'BEGIN RETURN auth.user_id(); EXCEPTION WHEN OTHERS THEN RETURN SQLSTATE; END'",
+    );
+    let token = fixture.sign(json!({"role": "editor", "org": "A"}));
+    let owners = |client: &mut Client, sql: &str| -> Result<Vec<String>, String> {
+        match client.query(sql, &[]) {
+            Ok(rows) => Ok(rows.iter().map(|row| row.get("owner")).collect()),
+            error => Err(sqlstate(error)),
+        }
+    };
+    let own = Ok(vec!["alice".to_owned()]);
+    let within = format!("SELECT owner FROM (SELECT present('{token}') OFFSET 0) x, orgs");
+    let mut client = fixture.client();
+    assert_eq!(owners(&mut client, &within), Err("28J09".to_owned()));
+    // From the next transaction on it is as with any other.
+    assert_eq!(present(&mut client, &token), "00000");
+    assert_eq!(owners(&mut client, "SELECT owner FROM orgs"), own);
+    let mut client = fixture.client();
+    run(&mut client, "BEGIN; DECLARE c CURSOR FOR SELECT owner FROM orgs");
+    assert_eq!(present(&mut client, &token), "00000");
+    assert_eq!(owners(&mut client, "FETCH ALL FROM c"), Err("42501".to_owned()));
+    run(&mut client, "ROLLBACK");
+    // A token that was there before.
+    for (way, first) in [
+        ("SELECT owner FROM orgs", Err("28J09".to_owned())),
+        ("SELECT owner FROM (SELECT swallow() OFFSET 0) x, orgs", Err("28J09".to_owned())),
+    ] {
+        let mut client = fixture.app().option("pg_session_jwt.jwt", &token).client();
+        assert_eq!(owners(&mut client, way), first, "{way}");
+        assert_eq!(owners(&mut client, "SELECT owner FROM orgs"), own, "{way}");
+    }
+    // The first statement of a session may be the call that presents a token.
+    for call in ["SELECT auth.jwt_session_init($1)", "SELECT auth.jwt_session_init($1, false)"] {
+        let mut client = fixture.client();
+        client.execute(call, &[&token]).unwrap();
+        assert_eq!(owners(&mut client, "SELECT owner FROM orgs"), own);
     }
 }
 

@@ -573,8 +573,7 @@ pub(crate) enum Standing {
 pub(crate) struct Passed {
     /// The value's number.
     pub(crate) generation: u64,
-    /// The number of the token: that of the first of the values that have the same token one after
-    /// the other; 0 where there is none.
+    /// The number of the token; 0 where there is none.
     pub(crate) token: plan::TokenNumber,
     /// What to put before a token; None where there is none, or a mark already.
     pub(crate) mark: Option<Standing>,

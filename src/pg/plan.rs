@@ -3,19 +3,21 @@
 //! Postgres chooses policies while it rewrites a statement, for the role of that moment, and checks
 //! privileges when the plan starts. Two rules keep the claims of another token out of such a plan:
 //!
-//! 1. **A transaction has one role by token.** The first plan that touches tables binds the transaction
-//!    to the role. A token with another role is rejected from then on, and while the planner runs. A
-//!    change that cannot be rejected, such as `RESET`, leaves the transaction bound: statements that
-//!    touch tables fail until the role is back or the transaction has ended.
+//! 1. **A transaction has one role by token.** The first plan that touches tables, or calls a function
+//!    that is not for everybody, binds the transaction to the role. A token with another role is rejected
+//!    from then on, and while the planner runs. A change that cannot be rejected, such as `RESET`, leaves
+//!    the transaction bound: statements that touch tables fail until the role is back or the transaction
+//!    has ended.
 //! 2. **A plan with policies reads one token.** While it runs, another token is rejected; where one
 //!    comes into force all the same, readers fail. A cursor does not go on under another token.
 //!
-//! Postgres has no hook for the rewriter. The first rule does not need one: nothing that a user can
-//! write runs between the rewriter and the planner, and the role cannot change while the planner runs.
-//! Plans that Postgres has cached are those of `CachedPlan.planRoleId`.
+//! Postgres has no hook for the rewriter. A statement that a client sends is planned right after it is
+//! rewritten, and the role cannot change while the planner runs. A function in SQL is analysed and
+//! rewritten as a whole before its first statement is planned, and analysis may run a user's code: there
+//! the analysis binds. Cached plans are those of `CachedPlan.planRoleId`.
 
 use std::cell::{Cell, RefCell};
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 
 use pgrx::pg_sys::{self, Oid};
 use session_jwt::{Code, Rejection, quoted};
@@ -31,7 +33,7 @@ static TOKEN: BackendLocal<Cell<TokenNumber>> = BackendLocal::new(Cell::new(0));
 /// The role by token that the transaction is bound to; [`Oid::INVALID`] stands for none.
 static BOUND: BackendLocal<Cell<Option<Oid>>> = BackendLocal::new(Cell::new(None));
 
-/// Plans that touch tables, have run and have not ended.
+/// Plans that touch tables, have started and have not ended.
 static OPEN: BackendLocal<RefCell<Vec<Open>>> = BackendLocal::new(RefCell::new(Vec::new()));
 
 /// Those of them that the executor is in, from the outermost.
@@ -46,17 +48,34 @@ type Query = *const pg_sys::QueryDesc;
 #[derive(Clone, Copy)]
 struct Open {
     query: Query,
-    /// The token that was in force when it ran first.
-    token: TokenNumber,
+    /// The token whose claims it may have read; None where it has not run.
+    token: Option<TokenNumber>,
     /// The nesting level of the subtransaction that it ends with.
     level: c_int,
+    /// Whether it runs as the owner of a security-definer function.
+    is_definers: bool,
 }
 
 unsafe extern "C-unwind" {
     // By hand, without `pgrx`'s guard: they read static variables.
     safe fn GetCurrentTransactionNestLevel() -> c_int;
     safe fn GetUserId() -> Oid;
+    // They may raise an error where the stack is too deep, and are called from frames that own nothing.
+    fn query_tree_walker(
+        query: *const pg_sys::Query,
+        walker: Walker,
+        context: *mut c_void,
+        flags: c_int,
+    ) -> bool;
+    fn expression_tree_walker(
+        node: *const pg_sys::Node,
+        walker: Walker,
+        context: *mut c_void,
+    ) -> bool;
 }
+
+/// Visits a node; true ends the walk.
+type Walker = unsafe extern "C-unwind" fn(*const pg_sys::Node, *mut c_void) -> bool;
 
 /// Registers the callback for subtransactions.
 pub(crate) fn watch() {
@@ -176,16 +195,36 @@ pub(super) fn bind() -> Result<(), Rejection> {
     }
 }
 
-/// Checks a plan that starts and touches tables.
+/// Notes that a plan starts that touches tables. It counts as running until [`leave`].
 ///
 /// # Errors
 /// Where the transaction is bound to another role, or the plan was made for another one.
-pub(super) fn check_start(query: Query) -> Result<(), Rejection> {
+pub(super) fn start(query: Query) -> Result<(), Rejection> {
     bind()?;
-    // A portal may keep a cached plan for longer than the role: from Bind to Execute, or from a
-    // cursor's opening to its first FETCH.
+    if is_cached_for_another(query) && role::has_changed() {
+        return Err(role::changed());
+    }
+    let token = TOKEN.get();
+    let plan = Open {
+        query,
+        // Which partitions are read is decided when the plan starts.
+        // SAFETY: Postgres' own.
+        token: unsafe { has_partitions((*query).plannedstmt) }.then_some(token),
+        level: GetCurrentTransactionNestLevel(),
+        is_definers: !role::may_change(),
+    };
+    // The memory may have been that of a plan which has failed.
+    end(query);
+    OPEN.borrow_mut().push(plan);
+    RUNNING.borrow_mut().push(Open { token: Some(token), ..plan });
+    Ok(())
+}
+
+/// Whether a plan is a portal's, and Postgres has cached it for another user. A portal may keep a cached
+/// plan for longer than the role: from Bind to Execute, or from a cursor's opening to its first FETCH.
+fn is_cached_for_another(query: Query) -> bool {
     // SAFETY: Postgres' own; a portal's plans are there for as long as it is the active one.
-    let is_for_another = unsafe {
+    unsafe {
         let plan = (*query).plannedstmt;
         pg_sys::ActivePortal.as_ref().is_some_and(|portal| {
             portal.cplan.as_ref().is_some_and(|cached| {
@@ -195,8 +234,7 @@ pub(super) fn check_start(query: Query) -> Result<(), Rejection> {
                         .any(|planned| std::ptr::eq(planned, plan))
             })
         })
-    };
-    if is_for_another && role::has_changed() { Err(role::changed()) } else { Ok(()) }
+    }
 }
 
 /// Notes that the executor runs a plan that touches tables, from its beginning or from where it was.
@@ -206,28 +244,50 @@ pub(super) fn check_start(query: Query) -> Result<(), Rejection> {
 /// token before.
 pub(super) fn enter(query: Query) -> Result<(), Rejection> {
     bind()?;
-    let (token, level) = (TOKEN.get(), GetCurrentTransactionNestLevel());
-    let known = OPEN.borrow().iter().rev().find(|plan| plan.query == query).copied();
-    let plan = known.unwrap_or(Open { query, token, level });
-    if plan.token != token && has_policies(query) {
+    let token = TOKEN.get();
+    let Some(plan) = find(query) else {
+        // It started before the library was there, with the policies of no token's role.
+        if role::of_token() != Oid::INVALID {
+            return Err(role::changed());
+        }
+        let level = GetCurrentTransactionNestLevel();
+        let plan = Open { query, token: Some(token), level, is_definers: !role::may_change() };
+        OPEN.borrow_mut().push(plan);
+        RUNNING.borrow_mut().push(plan);
+        return Ok(());
+    };
+    if plan.token.is_some_and(|before| before != token) && has_policies(&plan) {
         return Err(mixed());
     }
-    if known.is_none() {
-        OPEN.borrow_mut().push(plan);
+    if let Some(open) = OPEN.borrow_mut().iter_mut().find(|open| open.query == query) {
+        open.token.get_or_insert(token);
     }
-    RUNNING.borrow_mut().push(Open { level, ..plan });
+    let level = GetCurrentTransactionNestLevel();
+    RUNNING.borrow_mut().push(Open { token: Some(plan.token.unwrap_or(token)), level, ..plan });
     Ok(())
+}
+
+/// Notes that the executor finishes a plan that touches tables, as it does for a cursor that is closed.
+/// Whatever it reads is checked by [`check_reader`].
+pub(super) fn finish(query: Query) {
+    let (token, level) = (TOKEN.get(), GetCurrentTransactionNestLevel());
+    let plan = find(query).unwrap_or(Open { query, token: None, level, is_definers: false });
+    RUNNING.borrow_mut().push(Open { token: Some(plan.token.unwrap_or(token)), level, ..plan });
+}
+
+fn find(query: Query) -> Option<Open> {
+    OPEN.borrow().iter().find(|plan| plan.query == query).copied()
 }
 
 /// Notes that a plan has ended.
 pub(super) fn end(query: Query) {
     let mut open = OPEN.borrow_mut();
-    if let Some(place) = open.iter().rposition(|plan| plan.query == query) {
+    if let Some(place) = open.iter().position(|plan| plan.query == query) {
         open.swap_remove(place);
     }
 }
 
-/// Notes that the executor pauses the innermost of the running plans.
+/// Notes that the executor leaves the innermost of the running plans.
 pub(super) fn leave() {
     RUNNING.borrow_mut().pop();
 }
@@ -291,17 +351,116 @@ pub(crate) fn check_reader() -> Result<(), Rejection> {
 fn is_read_with_another(token: TokenNumber) -> bool {
     // A copy, for looking at policies may raise an error.
     let running = RUNNING.borrow().clone();
-    running.iter().any(|plan| plan.token != token && has_policies(plan.query))
+    running.iter().any(|plan| plan.token != Some(token) && has_policies(plan))
 }
 
-/// Whether a plan that has started reads tables whose policies depend on the session.
-fn has_policies(query: Query) -> bool {
+/// Whether a plan stands between the session and rows: by policies, by a view, or by a security-definer
+/// function. Plans over plain tables may read the claims of as many tokens as they like.
+fn has_policies(plan: &Open) -> bool {
+    let is_guard = |entry: &pg_sys::RangeTblEntry| {
+        // SAFETY: within a transaction it looks into the catalogs.
+        let applies = unsafe { pg_sys::check_enable_rls(entry.relid, Oid::INVALID, true) };
+        entry.relkind as u8 == pg_sys::RELKIND_VIEW
+            || applies != pg_sys::CheckEnableRlsResult::RLS_NONE as c_int
+    };
     // SAFETY: Postgres' own; a plan's tables are there for as long as it has not ended.
-    unsafe {
-        tables((*query).plannedstmt).any(|table| {
-            let applies = pg_sys::check_enable_rls(table, Oid::INVALID, true);
-            applies != pg_sys::CheckEnableRlsResult::RLS_NONE as c_int
+    plan.is_definers || unsafe { tables((*plan.query).plannedstmt).any(is_guard) }
+}
+
+/// Whether a query that was analysed has to do with tables, as [`touches_tables`] has it of plans.
+///
+/// # Safety
+/// The query is Postgres'. An error may pass through this frame.
+pub(super) unsafe fn query_touches_tables(query: *const pg_sys::Query) -> bool {
+    unsafe extern "C-unwind" fn walk(node: *const pg_sys::Node, context: *mut c_void) -> bool {
+        // SAFETY: the walkers pass nodes of the tree, or null; a node's tag tells its type.
+        unsafe {
+            let Some(tag) = node.as_ref().map(|node| node.type_) else {
+                return false;
+            };
+            match tag {
+                pg_sys::NodeTag::T_RangeTblEntry => is_table(&*node.cast()),
+                pg_sys::NodeTag::T_Query => {
+                    let flags = pg_sys::QTW_EXAMINE_RTES_BEFORE as c_int;
+                    query_tree_walker(node.cast(), walk, context, flags)
+                }
+                _ => expression_tree_walker(node, walk, context),
+            }
+        }
+    }
+    // SAFETY: the caller's.
+    unsafe { walk(query.cast(), std::ptr::null_mut()) }
+}
+
+/// Binds the transaction where a function is about to be called that is not for everybody: that the role
+/// may call it has just been checked. Functions of this extension bind nothing.
+pub(super) fn check_function(function: Oid) -> Result<(), Rejection> {
+    // SAFETY: within a transaction they look into the catalogs. No role has the OID 0, so that what it
+    // may do is what PUBLIC may.
+    let (is_public, extension) = unsafe {
+        let mode = pg_sys::AclMode::from(pg_sys::ACL_EXECUTE);
+        let granted = pg_sys::pg_proc_aclcheck(function, Oid::INVALID, mode);
+        if granted == pg_sys::AclResult::ACLCHECK_OK {
+            (true, Oid::INVALID)
+        } else {
+            (false, pg_sys::getExtensionOfObject(pg_sys::ProcedureRelationId, function))
+        }
+    };
+    // SAFETY: as above; the name is a C string.
+    let is_own = || extension == unsafe { pg_sys::get_extension_oid(EXTENSION.as_ptr(), true) };
+    if is_public || (extension != Oid::INVALID && is_own()) { Ok(()) } else { bind() }
+}
+
+const EXTENSION: &CStr = c"pg_session_jwt";
+
+/// Binds the transaction that has loaded the library to no role, for its plans that are under way were
+/// made for none, and are not known. The statement may be a mere call of one function with constants or
+/// parameters, as `SELECT auth.jwt_session_init($1)`: then no plan is.
+pub(crate) fn bind_at_load() {
+    // SAFETY: Postgres' own; an active portal's plans are there.
+    let is_mere_call = unsafe {
+        pg_sys::ActivePortal.as_ref().is_some_and(|portal| {
+            let mut plans = super::statement::elements::<pg_sys::PlannedStmt>(portal.stmts);
+            plans.next().is_some_and(|plan| is_mere_call(plan)) && plans.next().is_none()
         })
+    };
+    if super::within_statement() && !is_mere_call {
+        BOUND.set(Some(Oid::INVALID));
+    }
+}
+
+/// # Safety
+/// The plan is Postgres'.
+unsafe fn is_mere_call(plan: &pg_sys::PlannedStmt) -> bool {
+    use pg_sys::NodeTag::{T_Const, T_FuncExpr, T_Param, T_RelabelType, T_Result};
+    // SAFETY: the caller's; a node's tag tells its type.
+    unsafe {
+        let elements = super::statement::elements::<pg_sys::Node>;
+        let tree = plan.planTree;
+        if plan.utilityStmt.is_null()
+            && !tree.is_null()
+            && (*tree).type_ == T_Result
+            && (*tree).lefttree.is_null()
+            && plan.subplans.is_null()
+            && (*tree.cast::<pg_sys::Result>()).resconstantqual.is_null()
+        {
+            let mut targets = super::statement::elements::<pg_sys::TargetEntry>((*tree).targetlist);
+            let (Some(target), None) = (targets.next(), targets.next()) else {
+                return false;
+            };
+            let call = target.expr.cast::<pg_sys::FuncExpr>();
+            return (*target.expr).type_ == T_FuncExpr
+                && elements((*call).args).all(|argument| {
+                    let argument: *const pg_sys::Node = argument;
+                    let inner = if (*argument).type_ == T_RelabelType {
+                        (*argument.cast::<pg_sys::RelabelType>()).arg.cast_const().cast()
+                    } else {
+                        argument
+                    };
+                    matches!((*inner).type_, T_Const | T_Param)
+                });
+        }
+        false
     }
 }
 
@@ -316,12 +475,26 @@ pub(super) unsafe fn touches_tables(plan: *const pg_sys::PlannedStmt) -> bool {
     unsafe { tables(plan).next().is_some() }
 }
 
+/// Whether a plan reads partitioned tables, whose partitions it may choose when it starts.
+///
+/// # Safety
+/// The plan is Postgres'.
+unsafe fn has_partitions(plan: *const pg_sys::PlannedStmt) -> bool {
+    // SAFETY: the caller's.
+    unsafe { tables(plan).any(|entry| entry.relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE) }
+}
+
 /// # Safety
 /// The plan is Postgres', and outlives the iterator.
-unsafe fn tables(plan: *const pg_sys::PlannedStmt) -> impl Iterator<Item = Oid> {
+unsafe fn tables<'p>(
+    plan: *const pg_sys::PlannedStmt,
+) -> impl Iterator<Item = &'p pg_sys::RangeTblEntry> {
     // SAFETY: the caller's.
-    unsafe { super::statement::relations(plan) }
-        .filter(|table| table.to_u32() >= pg_sys::FirstNormalObjectId)
+    unsafe { super::statement::relations(plan) }.filter(|entry| is_table(entry))
+}
+
+fn is_table(entry: &pg_sys::RangeTblEntry) -> bool {
+    super::statement::is_relation(entry) && entry.relid.to_u32() >= pg_sys::FirstNormalObjectId
 }
 
 fn mixed() -> Rejection {

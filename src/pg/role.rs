@@ -369,7 +369,7 @@ fn number(extra: *mut c_void) {
 
 /// Whether the user may change: not within a security-definer function and its like, which put the one
 /// before back in the end.
-fn may_change() -> bool {
+pub(super) fn may_change() -> bool {
     let (mut user, mut context) = (Oid::INVALID, 0);
     // SAFETY: it writes to both.
     unsafe { GetUserIdAndSecContext(&mut user, &mut context) };

@@ -118,6 +118,10 @@ unsafe extern "C-unwind" fn at_analysis(
 ) {
     if !super::is_parallel_worker() {
         guarded(PREPARE.get());
+        // SAFETY: Postgres' own. This frame owns nothing, for errors pass through it.
+        if !plan::is_idle() && unsafe { plan::query_touches_tables(query) } {
+            guarded_result(plan::bind);
+        }
     }
     if let Some(next) = NEXT_ANALYSIS_HOOK.get() {
         // SAFETY: the arguments are Postgres' own.
@@ -148,21 +152,25 @@ unsafe extern "C-unwind" fn at_planning(
 /// Starts a plan. A parallel worker has just shown its leader's statement as the client sent it; others
 /// look whether providers have changed, which has no hook of its own, and whether the role counts.
 unsafe extern "C-unwind" fn at_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
-    if super::is_parallel_worker() {
-        guarded(secrets::conceal_statement);
-    } else {
+    // SAFETY: the arguments are Postgres' own. This frame owns nothing, for errors pass through it.
+    unsafe {
+        let next = NEXT_EXECUTOR_HOOK.get().unwrap_or(standard_ExecutorStart);
+        if super::is_parallel_worker() {
+            guarded(secrets::conceal_statement);
+            return next(query, flags);
+        }
         table::look_for_changes();
-        // SAFETY: Postgres' own, with the plan that is to start.
-        unsafe {
-            let plan = (*query).plannedstmt;
-            vouch(|| if relations(plan).next().is_some() { Kind::Plan } else { Kind::Free });
-            if plan::touches_tables(plan) {
-                guarded_result(|| plan::check_start(query));
-            }
+        let plan = (*query).plannedstmt;
+        vouch(|| if relations(plan).next().is_some() { Kind::Plan } else { Kind::Free });
+        let touches_tables = plan::touches_tables(plan);
+        if touches_tables {
+            guarded_result(|| plan::start(query));
+        }
+        next(query, flags);
+        if touches_tables {
+            plan::leave();
         }
     }
-    // SAFETY: the arguments are Postgres' own. This frame owns nothing, for errors pass through it.
-    unsafe { NEXT_EXECUTOR_HOOK.get().unwrap_or(standard_ExecutorStart)(query, flags) }
 }
 
 /// Asks whether the role still counts, where there is one of a token, or is about to be none.
@@ -182,39 +190,41 @@ unsafe extern "C-unwind" fn at_run(
 ) {
     // SAFETY: the arguments are Postgres' own. This frame owns nothing, for errors pass through it.
     unsafe {
-        let has_entered = enter(query);
+        let touches_tables = touches_tables(query);
+        if touches_tables {
+            guarded_result(|| plan::enter(query));
+        }
         let next = NEXT_RUN_HOOK.get().unwrap_or(standard_ExecutorRun);
         next(query, direction, count, execute_once);
-        if has_entered {
+        if touches_tables {
             plan::leave();
         }
     }
 }
 
-/// Runs what a plan has left to its end: data-modifying `WITH` queries and `AFTER` triggers.
+/// Runs what a plan has left to its end: data-modifying `WITH` queries and `AFTER` triggers. A cursor has
+/// nothing left, and can be closed under any token.
 unsafe extern "C-unwind" fn at_finish(query: *mut pg_sys::QueryDesc) {
     // SAFETY: the argument is Postgres' own. This frame owns nothing, for errors pass through it.
     unsafe {
-        let has_entered = enter(query);
+        let touches_tables = touches_tables(query);
+        if touches_tables {
+            plan::finish(query);
+        }
         NEXT_FINISH_HOOK.get().unwrap_or(standard_ExecutorFinish)(query);
-        if has_entered {
+        if touches_tables {
             plan::leave();
         }
     }
 }
 
-/// Notes that the executor goes on with a plan, where that touches tables; whether it does.
+/// Whether a plan touches tables, in a process that presents tokens.
 ///
 /// # Safety
 /// The plan is Postgres', and has started.
-unsafe fn enter(query: *mut pg_sys::QueryDesc) -> bool {
+unsafe fn touches_tables(query: *mut pg_sys::QueryDesc) -> bool {
     // SAFETY: the caller's.
-    let touches_tables =
-        !super::is_parallel_worker() && unsafe { plan::touches_tables((*query).plannedstmt) };
-    if touches_tables {
-        guarded_result(|| plan::enter(query));
-    }
-    touches_tables
+    !super::is_parallel_worker() && unsafe { plan::touches_tables((*query).plannedstmt) }
 }
 
 /// Ends a plan.
@@ -232,11 +242,15 @@ unsafe extern "C-unwind" fn at_access(
     part: c_int,
     argument: *mut c_void,
 ) {
-    if access == pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE
-        && plan::is_idle()
-        && !super::is_parallel_worker()
-    {
-        vouch(|| Kind::Free);
+    if access == pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE && !super::is_parallel_worker() {
+        if plan::is_idle() {
+            vouch(|| Kind::Free);
+        }
+        if (role::is_there() || role::is_waiting())
+            && object.to_u32() >= pg_sys::FirstNormalObjectId
+        {
+            guarded_result(|| plan::check_function(object));
+        }
     }
     if let Some(next) = NEXT_ACCESS_HOOK.get() {
         // SAFETY: the arguments are Postgres' own. This frame owns nothing, for errors pass through it.
@@ -287,15 +301,16 @@ unsafe extern "C-unwind" fn at_utility(
 ///
 /// # Safety
 /// The plan is Postgres', and outlives the iterator.
-pub(super) unsafe fn relations(
+pub(super) unsafe fn relations<'p>(
     plan: *const pg_sys::PlannedStmt,
-) -> impl Iterator<Item = pg_sys::Oid> {
+) -> impl Iterator<Item = &'p pg_sys::RangeTblEntry> {
     // SAFETY: the range table is a list of pointers to range table entries.
-    unsafe {
-        elements::<pg_sys::RangeTblEntry>((*plan).rtable)
-            .filter(|entry| entry.rtekind == pg_sys::RTEKind::RTE_RELATION)
-            .map(|entry| entry.relid)
-    }
+    unsafe { elements::<pg_sys::RangeTblEntry>((*plan).rtable).filter(|entry| is_relation(entry)) }
+}
+
+/// Whether an entry of a range table is a relation's.
+pub(super) fn is_relation(entry: &pg_sys::RangeTblEntry) -> bool {
+    entry.rtekind == pg_sys::RTEKind::RTE_RELATION
 }
 
 /// The elements of a list of pointers.
@@ -333,5 +348,9 @@ unsafe fn is_free(statement: *const pg_sys::Node) -> bool {
             | T_ExecuteStmt
             | T_DoStmt
             | T_CallStmt
+            | T_ConstraintsSetStmt
+            | T_ListenStmt
+            | T_UnlistenStmt
+            | T_NotifyStmt
     )
 }
