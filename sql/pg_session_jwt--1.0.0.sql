@@ -142,6 +142,7 @@ CREATE TABLE @extschema@.providers (
     monotonic_jti boolean,
     typ text[],
     keep_keys integer,
+    public_key text,
     -- From here on, what the background worker has found.
     fetched_jwks json,
     fetched_from text,
@@ -191,11 +192,13 @@ CREATE TRIGGER check_provider BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.p
 -- Whatever writes them: also a replica's worker.
 ALTER TABLE @extschema@.providers ENABLE ALWAYS TRIGGER check_provider;
 
+-- Of keys, any type is taken: json, jsonb, and text, also where that is not JSON, for the trigger says what
+-- else it is.
 CREATE FUNCTION @extschema@.add_provider(
     name text,
     issuer text DEFAULT NULL,
     jwks_url text DEFAULT NULL,
-    jwks json DEFAULT NULL,
+    jwks anycompatible DEFAULT NULL,
     secret text DEFAULT NULL,
     audience text[] DEFAULT NULL,
     algorithms text[] DEFAULT NULL,
@@ -209,23 +212,34 @@ CREATE FUNCTION @extschema@.add_provider(
     keep_keys integer DEFAULT NULL,
     default_role text DEFAULT NULL,
     allowed_roles_claim text DEFAULT NULL,
-    claims_namespace text DEFAULT NULL
+    claims_namespace text DEFAULT NULL,
+    public_key text DEFAULT NULL
 ) RETURNS void
-    LANGUAGE sql VOLATILE
-BEGIN ATOMIC
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    keys json;
+BEGIN
+    BEGIN
+        keys := jwks::text::json;
+    EXCEPTION WHEN invalid_text_representation OR untranslatable_character THEN
+        keys := to_json(jwks::text);
+    END;
     INSERT INTO @extschema@.providers (
         name, issuer, audience, jwks, secret, jwks_url, algorithms, leeway, required_claims,
         user_id_claim, role_claim, default_role, allowed_roles, allowed_roles_claim,
-        claims_namespace, monotonic_jti, typ, keep_keys
+        claims_namespace, monotonic_jti, typ, keep_keys, public_key
     ) VALUES (
-        add_provider.name, add_provider.issuer, add_provider.audience, add_provider.jwks,
+        add_provider.name, add_provider.issuer, add_provider.audience, keys,
         add_provider.secret, add_provider.jwks_url, add_provider.algorithms, add_provider.leeway,
         add_provider.required_claims, add_provider.user_id_claim, add_provider.role_claim,
         add_provider.default_role, add_provider.allowed_roles, add_provider.allowed_roles_claim,
         add_provider.claims_namespace, add_provider.monotonic_jti, add_provider.typ,
-        add_provider.keep_keys
+        add_provider.keep_keys, add_provider.public_key
     );
-END;
+END
+$$;
 COMMENT ON FUNCTION @extschema@.add_provider IS
     'trusts an identity provider from the end of the transaction on; whoever may insert into auth.providers may call it';
 
@@ -264,15 +278,19 @@ CREATE VIEW @extschema@.provider_status AS
         name,
         issuer,
         CASE
-            WHEN secret IS NOT NULL THEN 'secret'
-            WHEN jwks IS NOT NULL THEN 'jwks'
             WHEN jwks_url IS NOT NULL THEN 'jwks_url'
+            WHEN jwks IS NOT NULL THEN 'jwks'
+            WHEN public_key IS NOT NULL THEN 'public_key'
+            WHEN secret IS NOT NULL THEN 'secret'
             ELSE 'discovery'
         END AS source,
         audience,
         CASE
-            WHEN jwks IS NOT NULL OR secret IS NOT NULL THEN 'own keys'
-            WHEN last_success IS NULL OR keys OPERATOR(pg_catalog.=) '[]' THEN
+            WHEN jwks_url IS NULL AND (jwks IS NOT NULL OR public_key IS NOT NULL OR secret IS NOT NULL)
+            THEN 'own keys'
+            -- A secret is one more.
+            WHEN last_success IS NULL OR pg_catalog.jsonb_array_length(keys) OPERATOR(pg_catalog.=)
+                 CASE WHEN secret IS NULL THEN 0 ELSE 1 END THEN
                 CASE WHEN failures OPERATOR(pg_catalog.>) 0 THEN 'failing' ELSE 'waiting' END
             WHEN last_success OPERATOR(pg_catalog.+) pg_catalog.make_interval(
                      secs => coalesce(keep_keys, 86400)) OPERATOR(pg_catalog.<=)

@@ -217,7 +217,7 @@ fn check_provider(change: &Change) -> Result<Verdict, Rejection> {
     if provider.remote().is_none() {
         return Ok(Verdict::Anew);
     }
-    if provider.keys().is_empty() {
+    if provider.keys().is_waiting() {
         refresh::at_commit(provider.name());
         return Ok(Verdict::Anew);
     }

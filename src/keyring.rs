@@ -52,6 +52,8 @@ pub(crate) struct Trust {
     epoch: Cell<u64>,
     ends: Cell<Timestamp>,
     due: Cell<Timestamp>,
+    /// Whether it was by the provider's secret, which does not become too old.
+    by_secret: bool,
 }
 
 /// A provider as it is in this epoch.
@@ -60,6 +62,7 @@ struct Chosen {
     epoch: u64,
     /// Its row, where its keys are fetched.
     remote: Option<Rc<Known>>,
+    by_secret: bool,
 }
 
 /// Why a token was refused, and whether newer keys could change that.
@@ -123,9 +126,13 @@ fn attempt(token: &str) -> Result<(Claims, Trust), Refused> {
     let outcome = authenticate(token, |unverified| {
         let found = choose(unverified.issuer)?.ok_or_else(|| nobody(unverified))?;
         let provider = Arc::clone(&found.provider);
+        let found =
+            if is_by_secret(&found.provider, unverified) { found.by_secret() } else { found };
         let is_old = found.ends() <= pg::now();
         let is_known = unverified.kid.is_some_and(|kid| provider.keys().has_kid(kid));
-        let missing = found.remote.clone().filter(|_| is_old || !is_known);
+        // No key that is fetched verifies a token of a secret.
+        let is_wanted = !unverified.is_symmetric() && (is_old || !is_known);
+        let missing = found.remote.clone().filter(|_| is_wanted);
         let kid = unverified.kid.map(str::to_owned);
         chosen.set(Some((found, missing.map(|known| Missing { known, kid }))));
         if is_old { Err(too_old()) } else { Ok(provider) }
@@ -153,7 +160,11 @@ pub(crate) fn is_current(trust: &Trust, issuer: Option<&str>) -> bool {
     if trust.epoch.get() == EPOCH.get() && (until == Timestamp::MAX || pg::now() < until) {
         return true;
     }
-    match choose(issuer) {
+    let chosen = choose(issuer).map(|found| match trust.by_secret {
+        true => found.map(Chosen::by_secret),
+        false => found,
+    });
+    match chosen {
         Ok(Some(found))
             if Arc::ptr_eq(&found.provider, &trust.provider) && pg::now() < found.ends() =>
         {
@@ -173,6 +184,7 @@ impl Trust {
             epoch: Cell::new(epoch),
             ends: Cell::new(ends),
             due: Cell::new(due),
+            by_secret: chosen.by_secret,
         }
     }
 
@@ -189,6 +201,11 @@ impl Trust {
 }
 
 impl Chosen {
+    /// The same for a token of the provider's secret: how fetching goes does not matter.
+    fn by_secret(self) -> Self {
+        Self { remote: None, by_secret: true, ..self }
+    }
+
     /// The first moment at which its keys are too old.
     fn ends(&self) -> Timestamp {
         self.remote.as_ref().map_or(Timestamp::MAX, |known| known.ends())
@@ -224,7 +241,7 @@ impl Known {
 /// its own.
 fn ends(row: &Row, provider: &Provider) -> Timestamp {
     match provider.remote() {
-        Some(remote) if !provider.keys().is_empty() => {
+        Some(remote) if !provider.keys().is_waiting() => {
             let fetched = row.fetching.last_success.unwrap_or(Timestamp::MIN);
             fetched.saturating_add(seconds(remote.keep_keys()))
         }
@@ -247,6 +264,11 @@ impl Missing {
     }
 }
 
+/// Whether the provider's secret verifies the token, beside keys that are fetched or without.
+fn is_by_secret(provider: &Provider, unverified: &Unverified<'_>) -> bool {
+    unverified.is_symmetric() && provider.keys().is_symmetric()
+}
+
 fn too_old() -> Rejection {
     Rejection::new(Code::NoKey, "provider's keys are too old")
         .with_detail("None have been fetched for longer than its keep_keys allows.")
@@ -258,13 +280,13 @@ fn choose(issuer: Option<&str>) -> Result<Option<Chosen>, Rejection> {
     for key in issuer.map(Some).into_iter().chain([None]) {
         // Before anything is read: what changes meanwhile is looked at again.
         let epoch = EPOCH.get();
-        if let Some(provider) = settings.provider_of(key) {
-            return Ok(Some(Chosen { provider: Arc::clone(provider), epoch, remote: None }));
+        if let Some(provider) = settings.provider_of(key).map(Arc::clone) {
+            return Ok(Some(Chosen { provider, epoch, remote: None, by_secret: false }));
         }
         if let Some(known) = known(key)? {
             let provider = known.provider.clone()?;
             let remote = known.is_remote().then_some(known);
-            return Ok(Some(Chosen { provider, epoch, remote }));
+            return Ok(Some(Chosen { provider, epoch, remote, by_secret: false }));
         }
     }
     Ok(None)

@@ -243,7 +243,7 @@ pub(crate) fn order(name: &str) -> Result<Changes, Rejection> {
         return Err(failed(error));
     }
     let kids = |provider: &Provider| -> Vec<Option<String>> {
-        provider.keys().usable().map(|(kid, _)| kid.map(str::to_owned)).collect()
+        provider.keys().public().map(|(kid, _)| kid.map(str::to_owned)).collect()
     };
     let (before, after) = (kids(&provider), kids(&Provider::from_row(&after.document)?));
     let listed = |kids: &[Option<String>], others: &[Option<String>], common: bool| {
@@ -433,7 +433,7 @@ fn claim(why: Why, name: &str, asked: Timestamp) -> Option<Claim> {
     }
     // Servers tell the time in seconds: what has changed within one may look as if it had not. So
     // where newer keys are expected, they are fetched whole; and where there are none to keep.
-    let validators = if why != Why::Due || provider.keys().is_empty() {
+    let validators = if why != Why::Due || provider.keys().is_waiting() {
         Validators::default()
     } else {
         Validators {

@@ -64,7 +64,10 @@ fn rows_are_held_to_the_rules_of_the_settings() {
         ("jwks", json!([]), "22023"),
         ("jwks", private, "22023"),
         ("secret", json!("short"), "22023"),
-        ("secret", json!("0123456789abcdef0123456789abcdef"), "22023"),
+        ("secret", json!("-----BEGIN PUBLIC KEY----- 0123456789abcdef"), "22023"),
+        ("public_key", json!("0123456789abcdef"), "22023"),
+        ("jwks", json!("https://example.com/jwks.json"), "22023"),
+        ("secret", json!("0123456789abcdef0123456789abcdef"), "00000"),
         ("issuer", json!("i"), "00000"),
         ("audience", json!(["a", "b"]), "00000"),
         ("algorithms", json!(["ES256"]), "00000"),
@@ -105,6 +108,89 @@ fn rows_are_held_to_the_rules_of_the_settings() {
         assert!(said, "{what}: {setting} / {message}");
     }
     assert_eq!(text(&mut admin, "SELECT count(*)::text FROM auth.providers").as_deref(), Some("0"));
+}
+
+/// In the type in which a caller has them, and whatever they are instead.
+#[test]
+fn keys_are_given_in_any_type() {
+    let cluster = cluster();
+    let mut admin = cluster.admin();
+    run(&mut admin, "CREATE ROLE dba LOGIN; GRANT SELECT, INSERT, DELETE ON auth.providers TO dba");
+    let mut dba = cluster.as_role("dba").client();
+    let jwk = key("k").public_jwk().to_string();
+    for call in [
+        format!("auth.add_provider('p', jwks => '{jwk}')"),
+        format!("auth.add_provider('p', jwks => '{jwk}'::text)"),
+        format!("auth.add_provider('p', jwks => '{jwk}'::json)"),
+        format!("auth.add_provider('p', jwks => '{jwk}'::jsonb)"),
+        format!("auth.add_provider('p', NULL, NULL, '{jwk}')"),
+        format!("auth.add_provider('p', NULL, NULL, '{jwk}'::jsonb)"),
+    ] {
+        run(&mut dba, &format!("SELECT {call}; SELECT auth.remove_provider('p')"));
+    }
+    let add = "SELECT auth.add_provider('p', jwks => $1)";
+    dba.execute(add, &[&jwk]).unwrap();
+    run(&mut dba, "SELECT auth.remove_provider('p')");
+    for (jwks, hint) in [
+        ("-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----", "\"public_key\""),
+        ("https://example.com/jwks.json", "\"jwks_url\""),
+        ("eyJhbGciOiJFUzI1NiJ9.e30.AAAA", "A token is what the key signs"),
+        (
+            "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=",
+            "-----BEGIN PUBLIC KEY-----",
+        ),
+        ("{\"issuer\": \"x\", \"jwks_uri\": \"y\"}", "discovery"),
+    ] {
+        let error = error(dba.execute(add, &[&jwks]));
+        assert_eq!(error.code().code(), "22023", "{jwks}");
+        assert!(error.hint().unwrap().contains(hint), "{error:?}");
+        for name in ["jwk", "providers"] {
+            let value =
+                if name == "jwk" { jwks.to_owned() } else { json!({"jwks": jwks}).to_string() };
+            let set = format!("ALTER DATABASE postgres SET pg_session_jwt.{name} = '{value}'");
+            assert_eq!(
+                sqlstate(admin.batch_execute(&format!("LOAD 'pg_session_jwt'; {set}"))),
+                "22023"
+            );
+        }
+    }
+    // What is not JSON does not come to a column of that type.
+    let insert = "INSERT INTO auth.providers (name, jwks) VALUES ('p', '-----BEGIN')";
+    assert_eq!(sqlstate(dba.batch_execute(insert)), "22P02");
+    let pem = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n\
+               -----END PUBLIC KEY-----";
+    dba.execute("SELECT auth.add_provider('p', issuer => 'p', public_key => $1)", &[&pem]).unwrap();
+    let status = "SELECT source || ' ' || state FROM auth.provider_status";
+    assert_eq!(text(&mut admin, status).as_deref(), Some("public_key own keys"));
+}
+
+/// A secret verifies before the public keys are fetched, and asks for none.
+#[test]
+fn a_secret_stands_beside_keys_that_are_fetched() {
+    let cluster = cluster();
+    let mut admin = cluster.admin();
+    let secret = "a secret of at least 32 bytes, I would say";
+    let add = "SELECT auth.add_provider('p', issuer => 'p', secret => $1,
+                   jwks_url => 'https://127.0.0.1:9/jwks.json')";
+    admin.execute(add, &[&secret]).unwrap();
+    let legacy = Key::from_secret(Algorithm::HS256, secret.as_bytes()).with_kid("unknown");
+    let mut app = client(&cluster);
+    assert_eq!(present(&mut app, &token(&legacy, "p", "alice")), "00000");
+    assert_eq!(user(&mut app).as_deref(), Some("alice"));
+    let forged = Key::generate(Algorithm::HS256).with_kid("unknown");
+    assert_eq!(present(&mut client(&cluster), &token(&forged, "p", "root")), "28J03");
+    let demands = "SELECT count(last_demand)::text FROM auth.providers";
+    assert_eq!(text(&mut admin, demands).as_deref(), Some("0"));
+    // Keys that are too old are no matter of the secret.
+    let keys = json!({"keys": [key("k").public_jwk()]}).to_string();
+    let set = "UPDATE auth.providers SET fetched_jwks = $1::text::json, fetched_from = jwks_url,
+                   last_success = now() - interval '2 days', next_refresh = now() + interval '1 hour'";
+    admin.execute(set, &[&keys]).unwrap();
+    assert_eq!(present(&mut app, &token(&legacy, "p", "alice")), "00000");
+    assert_eq!(user(&mut app).as_deref(), Some("alice"));
+    let state = "SELECT source || ' ' || state FROM auth.provider_status";
+    assert_eq!(text(&mut admin, state).as_deref(), Some("jwks_url too old"));
+    assert_eq!(text(&mut admin, demands).as_deref(), Some("0"));
 }
 
 #[test]

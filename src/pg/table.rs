@@ -17,7 +17,7 @@ const TABLE: &CStr = c"providers";
 /// The columns, in the order of the install script. A table that was altered is not read: a value of
 /// another type would be taken for what it is not, and conversions of a type of somebody's own would
 /// run that one's code.
-const COLUMNS: [(&CStr, Oid); 30] = [
+const COLUMNS: [(&CStr, Oid); 31] = [
     (c"name", pg_sys::TEXTOID),
     (c"issuer", pg_sys::TEXTOID),
     (c"audience", pg_sys::TEXTARRAYOID),
@@ -36,6 +36,7 @@ const COLUMNS: [(&CStr, Oid); 30] = [
     (c"monotonic_jti", pg_sys::BOOLOID),
     (c"typ", pg_sys::TEXTARRAYOID),
     (c"keep_keys", pg_sys::INT4OID),
+    (c"public_key", pg_sys::TEXTOID),
     (c"fetched_jwks", pg_sys::JSONOID),
     (c"fetched_from", pg_sys::TEXTOID),
     (c"keys_url", pg_sys::TEXTOID),
@@ -70,17 +71,19 @@ mod column {
     pub(super) const ISSUER: usize = 2;
     pub(super) const JWKS: usize = 4;
     pub(super) const SECRET: usize = 5;
+    pub(super) const JWKS_URL: usize = 6;
+    pub(super) const PUBLIC_KEY: usize = 19;
     /// Those until here are what a provider is.
-    pub(super) const LAST_OF_DOCUMENT: usize = 20;
-    pub(super) const KEYS_URL: usize = 21;
-    pub(super) const ETAG: usize = 22;
-    pub(super) const LAST_MODIFIED: usize = 23;
-    pub(super) const LAST_FETCH: usize = 24;
-    pub(super) const LAST_DEMAND: usize = 25;
-    pub(super) const NEXT_REFRESH: usize = 26;
-    pub(super) const LAST_SUCCESS: usize = 27;
-    pub(super) const FAILURES: usize = 28;
-    pub(super) const LAST_ERROR: usize = 29;
+    pub(super) const LAST_OF_DOCUMENT: usize = 21;
+    pub(super) const KEYS_URL: usize = 22;
+    pub(super) const ETAG: usize = 23;
+    pub(super) const LAST_MODIFIED: usize = 24;
+    pub(super) const LAST_FETCH: usize = 25;
+    pub(super) const LAST_DEMAND: usize = 26;
+    pub(super) const NEXT_REFRESH: usize = 27;
+    pub(super) const LAST_SUCCESS: usize = 28;
+    pub(super) const FAILURES: usize = 29;
+    pub(super) const LAST_ERROR: usize = 30;
 }
 
 /// The table of the extension that is installed in this database.
@@ -413,8 +416,9 @@ impl Table {
             if relation.check_columns().is_ok() {
                 scan(&relation, Oid::INVALID, None, |tuple| {
                     let is_null = |place| attribute(&relation, tuple, place).is_none();
-                    if [column::JWKS, column::SECRET, column::NEXT_REFRESH].into_iter().all(is_null)
-                    {
+                    let own = [column::JWKS, column::PUBLIC_KEY, column::SECRET];
+                    let is_fetched = !is_null(column::JWKS_URL) || own.into_iter().all(is_null);
+                    if is_fetched && is_null(column::NEXT_REFRESH) {
                         names.extend(text_of(&relation, tuple, column::NAME));
                     }
                     true

@@ -1,19 +1,21 @@
 //! JSON Web Keys and sets of them (RFC 7517, RFC 7518 section 6, RFC 8037), read entry by entry:
 //! what a key may be used for is decided here, once, when it is loaded.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use curve25519_dalek::edwards::CompressedEdwardsY;
-use jsonwebtoken::DecodingKey;
+use jsonwebtoken::{DecodingKey, DecodingKeyKind};
 
 use crate::algorithm::{Algorithm, AlgorithmSet, KeyType};
 use crate::json::{Json, JsonError, Object, json_string, push};
 use crate::memory;
 use crate::provider::check_document_length;
+use crate::public_key::PublicKey;
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
+use crate::secret::{self, Encoding, Found};
 
 /// RSA moduli in bits.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
@@ -25,11 +27,17 @@ const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "pri
 ///
 /// Its `Debug` form names no key material.
 pub struct KeySet {
+    /// Those for which the token's key id does not matter come last.
     keys: Vec<Key>,
-    /// Where in `keys` each key id is.
-    by_kid: HashMap<String, usize>,
-    /// A bare secret has no key id to match, so a token's kid does not matter.
-    any_kid: bool,
+    /// Where in `keys` the keys of each key id are.
+    by_kid: HashMap<String, Vec<usize>>,
+    /// How many keys come before those for which the token's key id does not matter.
+    identified: usize,
+    /// Whether a token's algorithm decides which keys count at all: for HMAC the secret, for any other
+    /// the public ones.
+    by_kind: bool,
+    /// Whether the public keys have not been fetched yet.
+    is_waiting: bool,
     /// The first of the entries that cannot be used.
     unusable: Vec<UnusableKey>,
     /// How many there are.
@@ -39,11 +47,17 @@ pub struct KeySet {
 /// One usable key.
 pub(crate) struct Key {
     kid: Option<String>,
+    /// Its place in the set that it comes from, from zero.
+    index: u32,
+    /// A secret or a key in PEM has no key id to match, so the token's does not matter.
+    any_kid: bool,
     key_type: KeyType,
-    /// Whether the JWK itself names its algorithm, which then is the only one.
-    bound: bool,
-    /// Nought but for HMAC keys.
+    /// The algorithm that the JWK itself names, which then is the only one.
+    declared: Option<Algorithm>,
+    /// Zero but for HMAC keys.
     secret_bytes: usize,
+    /// In what encoding the secret may be.
+    encoding: Option<Encoding>,
     material: DecodingKey,
     algorithms: AlgorithmSet,
 }
@@ -104,9 +118,10 @@ impl KeySet {
     /// asymmetric keys; and where the text is longer than [`crate::MAX_DOCUMENT_BYTES`].
     pub fn parse(text: &str) -> Result<Self, Rejection> {
         check_document_length(text)?;
-        let value = Json::parse(text.as_bytes())
-            .map_err(|error| wrong("key set is not valid JSON").with_detail(error.to_string()))?;
-        Self::from_json(&value)
+        let value = Json::parse(text.as_bytes()).map_err(|error| not_json(text, &error))?;
+        let set = Self::from_json(&value)?;
+        set.check_distinct()?;
+        Ok(set)
     }
 
     /// Reads what a provider has published. An entry that cannot be used, for whatever reason, is
@@ -117,34 +132,26 @@ impl KeySet {
     /// used, with these `algorithms` if any are given, and where there are more than a hundred or
     /// they are longer than [`MAX_FETCHED_BYTES`].
     pub fn fetched(text: &str, algorithms: Option<AlgorithmSet>) -> Result<FetchedKeys, Rejection> {
-        let invalid =
-            |error: JsonError| wrong("key set is not valid JSON").with_detail(error.to_string());
         check_fetched_length(text)?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         // A name that stands twice in one key costs no other.
-        let value = Json::parse_leniently(text.as_bytes()).map_err(invalid)?;
+        let value =
+            Json::parse_leniently(text.as_bytes()).map_err(|error| not_json(text, &error))?;
         if let Some(object) = value.as_object() {
-            object.check_names().map_err(invalid)?;
+            object.check_names().map_err(|error| not_json(text, &error))?;
         }
         let mut set = Self::from_fetched(&value)?;
-        let passed_over = std::mem::take(&mut set.unusable);
-        let is_used = |index: &usize| passed_over.iter().all(|unusable| unusable.index != *index);
-        let mut used: Vec<(&Option<String>, String)> = Self::entries(&value)?
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| is_used(index))
-            .zip(&set.keys)
-            .map(|((_, entry), key)| (&key.kid, published(entry)))
-            .collect();
+        if let Some(listed) = algorithms {
+            set = set.with_algorithms(listed)?;
+        }
+        let set = set.without_duplicates();
+        let mut used: Vec<(&Option<String>, String)> =
+            set.keys.iter().map(|key| (&key.kid, key.published())).collect();
         used.sort();
         let entries: Vec<String> = used.into_iter().map(|(_, entry)| entry).collect();
         let jwks = format!("{{\"keys\":[{}]}}", entries.join(","));
         check_fetched_length(&jwks)?;
-        match algorithms {
-            None => {}
-            Some(listed) => drop(set.with_algorithms(listed)?),
-        }
-        Ok(FetchedKeys { jwks, passed_over })
+        Ok(FetchedKeys { jwks, passed_over: set.unusable })
     }
 
     pub(crate) fn from_fetched(value: &Json<'_>) -> Result<Self, Rejection> {
@@ -157,25 +164,45 @@ impl KeySet {
 
     /// The entries of a set; a single JWK is one.
     fn entries<'v>(value: &'v Json<'v>) -> Result<&'v [Json<'v>], Rejection> {
+        const MESSAGE: &str = "key set is not a JWK or a JWK set";
         let Some(object) = value.as_object() else {
-            return Err(wrong("key set is not a JWK or a JWK set")
-                .with_detail(format!("It is {}, not an object.", value.type_name())));
+            let found = match value {
+                Json::String(text) => secret::find(text.as_bytes()),
+                Json::Array(items) if items.iter().any(|item| key_type_name(item).is_some()) => {
+                    Some(Found::KeyList)
+                }
+                _ => None,
+            };
+            return Err(match found {
+                Some(found) => instead(MESSAGE, found),
+                None => wrong(MESSAGE)
+                    .with_detail(format!("It is {}, not an object.", value.type_name())),
+            });
         };
-        match (object.get("keys"), object.get("kty")) {
-            (Some(_), Some(_)) => Err(wrong("key set is not a JWK or a JWK set")
-                .with_detail("It has both \"keys\" and \"kty\".")),
-            (None, None) => Err(wrong("key set is not a JWK or a JWK set")
-                .with_detail("It has neither \"keys\" nor \"kty\".")
-                .with_hint(
-                    "A JWK is an object with a \"kty\", a JWK set one with an array of them as \
-                     \"keys\".",
-                )),
+        match (member(object, "keys"), member(object, "kty")) {
+            (Some(_), Some(_)) => {
+                Err(wrong(MESSAGE).with_detail("It has both \"keys\" and \"kty\"."))
+            }
             (Some(keys), None) => match keys.as_array() {
                 Some(entries) => Ok(entries),
-                None => Err(wrong("key set is not a JWK or a JWK set")
+                None => Err(wrong(MESSAGE)
                     .with_detail(format!("Its \"keys\" is {}, not an array.", keys.type_name()))),
             },
             (None, Some(_)) => Ok(std::slice::from_ref(value)),
+            (None, None) if object.get("keys").is_some_and(|keys| keys.as_array().is_some()) => {
+                Ok(&[])
+            }
+            (None, None) => match secret::kind_of_object(object) {
+                found @ (Found::Discovery | Found::CertificateMap | Found::Realm) => {
+                    Err(instead(MESSAGE, found))
+                }
+                _ => Err(wrong(MESSAGE)
+                    .with_detail("It has neither \"keys\" nor \"kty\".")
+                    .with_hint(
+                        "A JWK is an object with a \"kty\", a JWK set one with an array of them as \
+                         \"keys\".",
+                    )),
+            },
         }
     }
 
@@ -184,36 +211,175 @@ impl KeySet {
         Self::new(Vec::new(), Vec::new())
     }
 
-    fn new(keys: Vec<Key>, unusable: Vec<UnusableKey>) -> Self {
-        let with_place = |(place, key): (usize, &Key)| Some((key.kid.clone()?, place));
-        let by_kid = keys.iter().enumerate().filter_map(with_place).collect();
-        Self { keys, by_kid, any_kid: false, unusable_count: unusable.len(), unusable }
+    fn new(mut keys: Vec<Key>, unusable: Vec<UnusableKey>) -> Self {
+        keys.sort_by_key(|key| key.any_kid);
+        let mut by_kid: HashMap<String, Vec<usize>> = HashMap::new();
+        for (place, key) in keys.iter().enumerate() {
+            if let Some(kid) = &key.kid {
+                match by_kid.get_mut(kid) {
+                    Some(places) => places.push(place),
+                    None => drop(by_kid.insert(kid.clone(), vec![place])),
+                }
+            }
+        }
+        let identified = keys.iter().filter(|key| !key.any_kid).count();
+        let unusable_count = unusable.len();
+        let (by_kind, is_waiting) = (false, false);
+        Self { keys, by_kid, identified, by_kind, is_waiting, unusable, unusable_count }
     }
 
-    /// A bare HMAC secret, its bytes being those of the text in UTF-8. It verifies HS256 and the
-    /// token's kid, which nothing here could match, is not considered.
+    /// A bare HMAC secret, its bytes being those of the text in UTF-8. It verifies HS256, and the
+    /// token's kid is not considered.
     ///
     /// # Errors
-    /// [`Code::Configuration`] where it is too short, or looks like what is no secret: a public key as
-    /// a secret would let everybody sign.
+    /// [`Code::Configuration`] where it is too short, where it begins or ends with a line end, and where
+    /// it holds what everybody can read: by a public text as a secret, everybody could sign.
     pub(crate) fn from_secret(secret: &str) -> Result<Self, Rejection> {
-        let looks = secret.trim_start();
-        let is_json =
-            || Json::parse(secret.as_bytes()).is_ok_and(|json| json.as_object().is_some());
-        let what = match looks {
-            _ if looks.starts_with("-----BEGIN") => Some("a key in PEM"),
-            _ if looks.starts_with("https://") || looks.starts_with("http://") => Some("a URL"),
-            _ if looks.starts_with('{') && is_json() => Some("a JSON object"),
-            _ => None,
+        const MESSAGE: &str = "secret cannot be used";
+        if let Some(found) = secret::find(secret.as_bytes()) {
+            return Err(instead(MESSAGE, found));
+        }
+        let is_at_edge = |character: Option<char>| {
+            character.is_some_and(|c| {
+                c.is_control() || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}')
+            })
         };
-        if let Some(what) = what {
-            return Err(wrong("secret cannot be used")
-                .with_detail(format!("It is {what}."))
-                .with_hint("Give keys as \"jwks\", and a URL as \"jwks_url\"."));
+        let (first, last) = (secret.chars().next(), secret.chars().next_back());
+        if is_at_edge(first) || is_at_edge(last) {
+            let end = if is_at_edge(first) { "begins" } else { "ends" };
+            return Err(wrong(MESSAGE)
+                .with_detail(format!(
+                    "It {end} with a line end, a byte order mark or another control character."
+                ))
+                .with_hint(
+                    "Leave the character out. If it belongs to the secret, give the bytes as \"jwks\": \
+                     a JWK with \"kty\": \"oct\" and the base64url of the bytes as \"k\".",
+                ));
         }
         let key = Key::hmac(secret.as_bytes(), None)
-            .map_err(|reason| wrong("secret cannot be used").with_detail(reason))?;
-        Ok(Self { any_kid: true, ..Self::new(vec![key], Vec::new()) })
+            .map_err(|reason| wrong(MESSAGE).with_detail(reason))?;
+        let encoding = secret::likely_encoding(secret);
+        Ok(Self::new(vec![Key { any_kid: true, encoding, ..key }], Vec::new()))
+    }
+
+    /// A public key in PEM. The token's kid is not considered.
+    ///
+    /// # Errors
+    /// [`Code::Configuration`] where the text is not exactly one public key that can be used.
+    pub(crate) fn from_pem(text: &str) -> Result<Self, Rejection> {
+        const MESSAGE: &str = "public key cannot be used";
+        let key = PublicKey::parse(text)
+            .map_err(|error| wrong(MESSAGE).with_detail(error.detail).with_hint(error.hint))?;
+        let key = match key {
+            PublicKey::Rsa { n, e } => Key::rsa(&n, &e),
+            PublicKey::Ec { crv, x, y } => Key::ec(crv, &x, &y),
+            PublicKey::Ed25519(x) => Key::okp("Ed25519", &x),
+        };
+        let key = key.map_err(|reason| match memory::is_memory_short() {
+            true => memory::out_of_memory(),
+            false => wrong(MESSAGE).with_detail(reason),
+        })?;
+        Ok(Self::new(vec![Key { any_kid: true, ..key }], Vec::new()))
+    }
+
+    /// The keys of several members of one provider. Where a secret is among them, it is for HMAC alone,
+    /// and the others for anything else.
+    pub(crate) fn join(sets: impl IntoIterator<Item = Self>) -> Self {
+        let mut sets: Vec<Self> = sets.into_iter().collect();
+        if sets.len() == 1
+            && let Some(only) = sets.pop()
+        {
+            return only;
+        }
+        let mut keys = Vec::with_capacity(sets.iter().map(|set| set.keys.len()).sum());
+        let (mut unusable, mut count) = (Vec::new(), 0);
+        for set in sets {
+            keys.extend(set.keys);
+            unusable.extend(set.unusable);
+            count += set.unusable_count;
+        }
+        let by_kind = keys.iter().any(Key::is_secret) && !keys.iter().all(Key::is_secret);
+        Self { by_kind, unusable_count: count, ..Self::new(keys, unusable) }
+    }
+
+    /// The same where the public keys have not been fetched yet.
+    pub(crate) fn waiting(self) -> Self {
+        Self { by_kind: true, is_waiting: true, ..self }
+    }
+
+    /// Refuses two keys between which a token's kid and algorithm do not decide.
+    ///
+    /// # Errors
+    /// [`Code::Configuration`], with the key id.
+    pub(crate) fn check_distinct(&self) -> Result<(), Rejection> {
+        match self.duplicates().first().and_then(|place| self.keys.get(*place)) {
+            None => Ok(()),
+            Some(key) => Err(wrong("key set has one key id twice")
+                .with_detail(format!(
+                    "Two of its keys have the kid {} and may be used with {}.",
+                    quoted(key.kid.as_deref().unwrap_or_default()),
+                    key.algorithms.names()
+                ))
+                .with_hint(
+                    "Remove one, or have each name its algorithm in \"alg\", if they differ in it.",
+                )),
+        }
+    }
+
+    /// The same without the later one of two such keys.
+    pub(crate) fn without_duplicates(mut self) -> Self {
+        let places = self.duplicates();
+        if places.is_empty() {
+            return self;
+        }
+        let (mut keys, mut place) = (Vec::new(), 0..);
+        for key in std::mem::take(&mut self.keys) {
+            if place.next().is_some_and(|place| places.binary_search(&place).is_err()) {
+                keys.push(key);
+            } else {
+                let reason = "Its kid is that of a key before it that fits the same algorithm.";
+                self.unusable_count += 1;
+                self.unusable.push(UnusableKey {
+                    index: key.index as usize,
+                    kid: key.kid,
+                    reason: reason.to_owned(),
+                });
+            }
+        }
+        self.unusable.sort_by_key(|unusable| unusable.index);
+        self.unusable.truncate(MOST_REASONS);
+        let count = self.unusable_count;
+        Self { unusable_count: count, ..Self::new(keys, self.unusable) }
+    }
+
+    /// Where the later ones of two keys are that have one kid and a common algorithm, but are not the
+    /// same key.
+    fn duplicates(&self) -> Vec<usize> {
+        let mut found = Vec::new();
+        for places in self.by_kid.values().filter(|places| places.len() > 1) {
+            // No more than there are algorithms.
+            let mut distinct: Vec<(&Key, AlgorithmSet)> = Vec::new();
+            for place in places {
+                let Some(key) = self.keys.get(*place).filter(|key| !key.algorithms.is_empty())
+                else {
+                    continue;
+                };
+                let is_same = |other: &Key| other.is_same_key(key);
+                let common = |algorithms: AlgorithmSet| {
+                    key.algorithms.iter().any(|algorithm| algorithms.contains(algorithm))
+                };
+                if distinct.iter().any(|(other, theirs)| !is_same(other) && common(*theirs)) {
+                    found.push(*place);
+                    continue;
+                }
+                match distinct.iter_mut().find(|(other, _)| is_same(other)) {
+                    Some((_, algorithms)) => *algorithms = algorithms.union(key.algorithms),
+                    None => distinct.push((key, key.algorithms)),
+                }
+            }
+        }
+        found.sort_unstable();
+        found
     }
 
     fn from_entries(entries: &[Json<'_>], origin: Origin) -> Result<Self, Rejection> {
@@ -222,7 +388,8 @@ impl KeySet {
         let (all, symmetric) = (types().count(), types().filter(|kty| *kty == "oct").count());
         if !is_fetched && symmetric != 0 && symmetric != all {
             return Err(wrong("key set mixes symmetric and asymmetric keys")
-                .with_detail(format!("Of its {all} keys {symmetric} have the kty \"oct\".")));
+                .with_detail(format!("Of its {all} keys {symmetric} have the kty \"oct\"."))
+                .with_hint("Give the symmetric key as \"secret\", beside the others."));
         }
         if is_fetched && entries.len() > MOST_FETCHED {
             return Err(wrong("key set has too many keys").with_detail(format!(
@@ -230,19 +397,11 @@ impl KeySet {
                 entries.len()
             )));
         }
-        let mut kids = HashSet::new();
         let (mut keys, mut unusable, mut unusable_count) = (Vec::new(), Vec::new(), 0);
         for (index, entry) in entries.iter().enumerate() {
             let object = entry.as_object();
-            let kid = object.and_then(|object| object.get("kid")).and_then(Json::as_str);
+            let kid = object.and_then(|object| member(object, "kid")).and_then(Json::as_str);
             let private = object.and_then(private_member);
-            if let Some(kid) = kid
-                && !is_fetched
-                && !kids.insert(kid)
-            {
-                return Err(wrong("key set has one key id twice")
-                    .with_detail(format!("Two of its keys have the kid {}.", quoted(kid))));
-            }
             if let Some(member) = private
                 && !is_fetched
             {
@@ -257,6 +416,13 @@ impl KeySet {
                          replace the key pair if this text has been seen by others.",
                     ));
             }
+            if !is_fetched && let Some(found) = object.and_then(public_secret) {
+                return Err(instead("key cannot be a secret", found).with_detail(format!(
+                    "The k of key {} is {}.",
+                    place(index, kid),
+                    found.description()
+                )));
+            }
             let key = match private {
                 Some(member) => Err(format!("It is private, for it has the member \"{member}\".")),
                 None => Key::from_jwk(entry).and_then(|key| match kid {
@@ -266,14 +432,11 @@ impl KeySet {
                     Some(kid) if is_fetched && kid.contains('\0') => {
                         Err("Its kid holds the character U+0000.".to_owned())
                     }
-                    Some(kid) if is_fetched && !kids.insert(kid) => {
-                        Err("Its kid is that of a key before it.".to_owned())
-                    }
                     _ => Ok(key),
                 }),
             };
             match key {
-                Ok(key) => push(&mut keys, key),
+                Ok(key) => push(&mut keys, Key { index: index as u32, ..key }),
                 // A point that could not be looked at is not one that cannot be used.
                 Err(_) if key_type_name(entry) == Some("EC") && memory::is_memory_short() => {
                     return Err(memory::out_of_memory());
@@ -303,33 +466,49 @@ impl KeySet {
     ///
     /// # Errors
     /// [`Code::Configuration`] where that leaves no key with any algorithm.
-    pub fn with_algorithms(mut self, listed: AlgorithmSet) -> Result<Self, Rejection> {
+    pub fn with_algorithms(self, listed: AlgorithmSet) -> Result<Self, Rejection> {
+        let set = self.for_algorithms(listed);
+        if set.algorithms().is_empty() {
+            let too_short = listed.iter().find_map(|algorithm| set.too_short(algorithm));
+            return Err(wrong("no key fits the algorithms listed").with_detail(format!(
+                "Listed are {}.{}",
+                listed.names(),
+                too_short.map_or_else(String::new, |sentence| format!(" {sentence}"))
+            )));
+        }
+        Ok(set)
+    }
+
+    /// The same, also where that leaves no key.
+    pub(crate) fn for_algorithms(mut self, listed: AlgorithmSet) -> Self {
         for key in &mut self.keys {
             key.algorithms = listed
                 .iter()
-                .filter(|algorithm| {
-                    if key.bound {
-                        key.algorithms.contains(*algorithm)
-                    } else {
+                .filter(|algorithm| match key.declared {
+                    Some(declared) => *algorithm == declared,
+                    None => {
                         algorithm.key_type() == key.key_type
                             && algorithm.least_secret() <= key.secret_bytes
                     }
                 })
                 .collect();
         }
-        if self.algorithms().is_empty() {
-            return Err(wrong("no key fits the algorithms listed")
-                .with_detail(format!("Listed are {}.", listed.names())));
-        }
-        Ok(self)
+        self
     }
 
-    /// Whether a token with this key id could have been signed with one of the keys.
+    /// Whether a token with this key id could have been signed with one of the keys; where a secret is
+    /// beside public keys, with one of these.
     pub fn has_kid(&self, kid: &str) -> bool {
-        self.any_kid || self.by_kid.contains_key(kid)
+        let counts = |key: &Key| !self.by_kind || !key.is_secret();
+        self.by_kid.contains_key(kid) || self.keys[self.identified..].iter().any(counts)
     }
 
-    /// Whether there is no key at all, as before the first ones were fetched.
+    /// Whether the keys are those of a provider of which none have been fetched yet.
+    pub fn is_waiting(&self) -> bool {
+        self.is_waiting
+    }
+
+    /// Whether there is no key at all.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
@@ -337,6 +516,12 @@ impl KeySet {
     /// The usable keys: their key ids, and the algorithms that they may be used with.
     pub fn usable(&self) -> impl Iterator<Item = (Option<&str>, AlgorithmSet)> {
         self.keys.iter().map(|key| (key.kid.as_deref(), key.algorithms))
+    }
+
+    /// The same without secrets.
+    pub fn public(&self) -> impl Iterator<Item = (Option<&str>, AlgorithmSet)> {
+        let public = self.keys.iter().filter(|key| !key.is_secret());
+        public.map(|key| (key.kid.as_deref(), key.algorithms))
     }
 
     /// The key ids of the keys that can be used.
@@ -356,7 +541,7 @@ impl KeySet {
 
     /// Whether the keys are secrets, by which whoever can read them can also sign.
     pub fn is_symmetric(&self) -> bool {
-        self.keys.iter().any(|key| key.key_type == KeyType::Oct)
+        self.keys.iter().any(Key::is_secret)
     }
 
     /// All algorithms that some key may be used with.
@@ -364,39 +549,84 @@ impl KeySet {
         algorithms(&self.keys)
     }
 
-    /// The keys that a token with this header may have been signed with: the one with its kid,
-    /// or, where it names none, each whose algorithm fits.
+    /// The keys that a token with this header may have been signed with: of those with its kid, or,
+    /// where it names none, of all, those which fit its algorithm.
     pub(crate) fn candidates(
         &self,
         algorithm: Algorithm,
         kid: Option<&str>,
     ) -> Result<impl Iterator<Item = &Key>, Rejection> {
-        let named = match kid {
-            Some(kid) if !self.any_kid => {
-                let place = self.by_kid.get(kid).and_then(|place| self.keys.get(*place));
-                place.map_or(&[][..], std::slice::from_ref)
-            }
-            _ => &self.keys,
+        let named = || self.named(algorithm, kid);
+        if !named().any(|key| key.algorithms.contains(algorithm)) {
+            return Err(self.no_candidate(algorithm, kid, named().map(|key| key.algorithms)));
+        }
+        Ok(named().filter(move |key| key.algorithms.contains(algorithm)))
+    }
+
+    fn named(&self, algorithm: Algorithm, kid: Option<&str>) -> impl Iterator<Item = &Key> {
+        let (places, from) = match kid {
+            Some(kid) => (self.by_kid.get(kid).map_or(&[][..], Vec::as_slice), self.identified),
+            None => (&[][..], 0),
         };
-        if named.is_empty() {
-            return Err(self.no_key(algorithm, kid));
+        let of_kid = places.iter().filter_map(|place| self.keys.get(*place));
+        let is_secret = algorithm.key_type() == KeyType::Oct;
+        let counts = move |key: &&Key| !self.by_kind || key.is_secret() == is_secret;
+        of_kid.chain(&self.keys[from..]).filter(counts)
+    }
+
+    fn no_candidate(
+        &self,
+        algorithm: Algorithm,
+        kid: Option<&str>,
+        named: impl Iterator<Item = AlgorithmSet>,
+    ) -> Rejection {
+        let is_unknown = kid.is_some_and(|kid| !self.by_kid.contains_key(kid));
+        let mut named = named.peekable();
+        // A key without key id is there beside others: the token may be of one of those.
+        let is_of_others =
+            is_unknown && self.identified != 0 && algorithm.key_type() != KeyType::Oct;
+        if named.peek().is_none() || is_of_others {
+            return self.no_key(algorithm, kid);
         }
-        let allowed = algorithms(named);
-        if !allowed.contains(algorithm) {
-            return Err(reject(Code::Algorithm, "token algorithm is not allowed").with_detail(
-                format!(
-                    "The token's alg is {}; {} may be used with {}.",
-                    algorithm.name(),
-                    if kid.is_none() { "the provider's keys" } else { "its key" },
-                    allowed.names()
-                ),
+        let allowed = named.fold(AlgorithmSet::default(), AlgorithmSet::union);
+        let rejection =
+            reject(Code::Algorithm, "token algorithm is not allowed").with_detail(format!(
+                "The token's alg is {}; {} may be used with {}.",
+                algorithm.name(),
+                if kid.is_none() { "the provider's keys" } else { "its key" },
+                allowed.names()
             ));
+        match self.too_short(algorithm) {
+            None => rejection,
+            Some(sentence) => rejection.with_hint(format!(
+                "{sentence} Use a longer secret, or have tokens signed with {}.",
+                allowed.names()
+            )),
         }
-        Ok(named.iter().filter(move |key| key.algorithms.contains(algorithm)))
+    }
+
+    /// A sentence where the secrets are shorter than the algorithm needs.
+    fn too_short(&self, algorithm: Algorithm) -> Option<String> {
+        let secrets = self.keys.iter().filter(|key| key.is_secret());
+        let longest = secrets.map(|key| key.secret_bytes).max()?;
+        let is_short = algorithm.key_type() == KeyType::Oct && longest < algorithm.least_secret();
+        is_short.then(|| {
+            format!(
+                "The secret has {longest} bytes; {} needs at least {} (RFC 7518 section 3.2).",
+                algorithm.name(),
+                algorithm.least_secret()
+            )
+        })
+    }
+
+    /// In what encoding the secret may be that a token of this algorithm was verified with.
+    pub(crate) fn likely_encoding(&self, algorithm: Algorithm) -> Option<Encoding> {
+        let is_secret = algorithm.key_type() == KeyType::Oct;
+        self.keys.iter().filter(|_| is_secret).find_map(|key| key.encoding)
     }
 
     fn no_key(&self, algorithm: Algorithm, kid: Option<&str>) -> Rejection {
-        if self.keys.is_empty() {
+        if self.keys.is_empty() || self.is_waiting {
             return reject(Code::NoKey, "provider has no keys yet").with_detail(format!(
                 "The token has kid {} and alg {}.",
                 kid.map_or_else(|| "none".to_owned(), quoted),
@@ -449,7 +679,7 @@ impl Key {
         {
             return Err(format!("Its use is {}, not \"sig\".", quoted(usage)));
         }
-        if let Some(operations) = object.get("key_ops") {
+        if let Some(operations) = member(object, "key_ops") {
             let Some(operations) = operations.as_strings() else {
                 return Err("Its key_ops is not an array of strings.".to_owned());
             };
@@ -469,7 +699,10 @@ impl Key {
             ),
         };
         let key = match required(object, "kty")? {
-            "oct" => Self::hmac(&bytes(object, "k")?, declared)?,
+            "oct" => match public_secret(object) {
+                None => Self::hmac(&bytes(object, "k")?, declared)?,
+                Some(found) => return Err(format!("Its k is {}.", found.description())),
+            },
             "RSA" => Self::rsa(&bytes(object, "n")?, &bytes(object, "e")?)?,
             "EC" => Self::ec(required(object, "crv")?, &bytes(object, "x")?, &bytes(object, "y")?)?,
             "OKP" => Self::okp(required(object, "crv")?, &bytes(object, "x")?)?,
@@ -480,7 +713,8 @@ impl Key {
                 Err(format!("Its alg {} does not fit its type.", algorithm.name()))
             }
             Some(algorithm) => {
-                Ok(Self { kid, bound: true, algorithms: [algorithm].into_iter().collect(), ..key })
+                let algorithms = [algorithm].into_iter().collect();
+                Ok(Self { kid, declared, algorithms, ..key })
             }
             None => Ok(Self { kid, ..key }),
         }
@@ -489,9 +723,12 @@ impl Key {
     fn new(key_type: KeyType, material: DecodingKey) -> Self {
         Self {
             kid: None,
+            index: 0,
+            any_kid: false,
             key_type,
-            bound: false,
+            declared: None,
             secret_bytes: 0,
+            encoding: None,
             material,
             algorithms: [key_type.default_algorithm()].into_iter().collect(),
         }
@@ -513,10 +750,10 @@ impl Key {
     }
 
     fn rsa(n: &[u8], e: &[u8]) -> Result<Self, String> {
-        if n.first().is_none_or(|byte| *byte == 0) || e.first().is_none_or(|byte| *byte == 0) {
-            return Err("Its n or e is empty or begins with a zero octet, against RFC 7518 \
-                        section 2."
-                .to_owned());
+        // Zeros at the beginning are against RFC 7518 section 2, but the number is the same.
+        let (n, e) = (without_zeros(n), without_zeros(e));
+        if n.is_empty() || e.is_empty() {
+            return Err("Its n or e is empty or zero.".to_owned());
         }
         let bits = n.len() * 8 - n[0].leading_zeros() as usize;
         if !RSA_BITS.contains(&bits) {
@@ -544,7 +781,10 @@ impl Key {
             "P-384" => (KeyType::P384, 48, &signature::ECDSA_P384_SHA384_FIXED),
             other => return Err(format!("Its crv {} is not supported.", quoted(other))),
         };
-        if x.len() != length || y.len() != length {
+        // A coordinate with more or fewer zeros at its beginning is against RFC 7518 section 6.2.1.2, but
+        // the number is the same.
+        let (numbers, zeros) = ([without_zeros(x), without_zeros(y)], [0; 48]);
+        if x.is_empty() || y.is_empty() || numbers.iter().any(|number| number.len() > length) {
             return Err(format!(
                 "Its coordinates have {} and {} bytes; {crv} needs {length} each.",
                 x.len(),
@@ -552,12 +792,73 @@ impl Key {
             ));
         }
         // SEC 1 section 2.3.3, uncompressed.
-        let point = [&[4], x, y].concat();
+        let mut point = vec![4];
+        for number in numbers {
+            point.extend_from_slice(&zeros[..length - number.len()]);
+            point.extend_from_slice(number);
+        }
         if ParsedPublicKey::new(verification, &point).is_err() {
             return Err(format!("Its coordinates are no point on {crv}."));
         }
         // For this key type the primitives take the point as it is.
         Ok(Self::new(key_type, DecodingKey::from_ec_der(&point)))
+    }
+
+    /// Whether the material is the same, whatever the key is called and may be used with.
+    fn is_same_key(&self, other: &Self) -> bool {
+        use DecodingKeyKind::{RsaModulusExponent, SecretOrDer};
+        match (self.material.kind(), other.material.kind()) {
+            (SecretOrDer(one), SecretOrDer(two)) => self.key_type == other.key_type && one == two,
+            (RsaModulusExponent { n, e }, RsaModulusExponent { n: n2, e: e2 }) => {
+                n == n2 && e == e2
+            }
+            _ => false,
+        }
+    }
+
+    fn is_secret(&self) -> bool {
+        self.key_type == KeyType::Oct
+    }
+
+    /// A public key as a JWK with the members that matter, in ASCII and in one form.
+    fn published(&self) -> String {
+        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let mut members = Vec::new();
+        let mut add = |name: &str, value: &str| {
+            members.push(format!("\"{name}\":{}", json_string(value)));
+        };
+        if let Some(kid) = &self.kid {
+            add("kid", kid);
+        }
+        let (kty, crv) = match self.key_type {
+            KeyType::Oct => ("oct", None),
+            KeyType::Rsa => ("RSA", None),
+            KeyType::P256 => ("EC", Some("P-256")),
+            KeyType::P384 => ("EC", Some("P-384")),
+            KeyType::Ed25519 => ("OKP", Some("Ed25519")),
+        };
+        add("kty", kty);
+        if let Some(algorithm) = self.declared {
+            add("alg", algorithm.name());
+        }
+        if let Some(crv) = crv {
+            add("crv", crv);
+        }
+        match self.material.kind() {
+            DecodingKeyKind::RsaModulusExponent { n, e } => {
+                add("n", &encode(n));
+                add("e", &encode(e));
+            }
+            DecodingKeyKind::SecretOrDer(bytes) => match (kty, bytes.split_first()) {
+                ("EC", Some((_, point))) => {
+                    let (x, y) = point.split_at(point.len() / 2);
+                    add("x", &encode(x));
+                    add("y", &encode(y));
+                }
+                _ => add("x", &encode(bytes)),
+            },
+        }
+        format!("{{{}}}", members.join(","))
     }
 
     fn okp(crv: &str, x: &[u8]) -> Result<Self, String> {
@@ -579,16 +880,6 @@ impl Key {
     }
 }
 
-/// A public key's entry with the members that matter, whose texts are known to be right.
-fn published(entry: &Json<'_>) -> String {
-    const MEMBERS: [&str; 8] = ["kid", "kty", "alg", "crv", "x", "y", "n", "e"];
-    let members = MEMBERS.iter().filter_map(|name| {
-        let value = entry.as_object()?.get(name)?.as_str()?;
-        Some(format!("\"{name}\":{}", json_string(value)))
-    });
-    format!("{{{}}}", members.collect::<Vec<_>>().join(","))
-}
-
 fn algorithms(keys: &[Key]) -> AlgorithmSet {
     keys.iter().fold(AlgorithmSet::default(), |set, key| set.union(key.algorithms))
 }
@@ -605,6 +896,26 @@ fn wrong(message: &'static str) -> Rejection {
     reject(Code::Configuration, message)
 }
 
+/// A text that is not JSON: what it is instead, and where that belongs.
+fn not_json(text: &str, error: &JsonError) -> Rejection {
+    let rejection = wrong("key set is not valid JSON").with_detail(error.to_string());
+    let found = match error {
+        JsonError::Syntax { .. } if !text.trim_start().starts_with(['{', '[']) => {
+            secret::find(text.as_bytes())
+        }
+        _ => None,
+    };
+    match found {
+        Some(Found::Jwk | Found::JwkSet) | None => rejection,
+        Some(found) => instead("key set is not valid JSON", found),
+    }
+}
+
+/// What was found in place of a key, and where it belongs.
+fn instead(message: &'static str, found: Found) -> Rejection {
+    wrong(message).with_detail(format!("It is {}.", found.description())).with_hint(found.place())
+}
+
 /// An entry of a set as a message names it.
 fn place(index: usize, kid: Option<&str>) -> String {
     match kid {
@@ -613,16 +924,34 @@ fn place(index: usize, kid: Option<&str>) -> String {
     }
 }
 
+/// A member of a JWK. One that is null or an empty array is as good as absent: libraries write out
+/// what they have no value for.
+fn member<'o, 'j>(object: &'o Object<'j>, name: &str) -> Option<&'o Json<'j>> {
+    object.get(name).filter(|value| has_value(value))
+}
+
+fn has_value(value: &Json<'_>) -> bool {
+    !matches!(value, Json::Null) && value.as_array().is_none_or(|items| !items.is_empty())
+}
+
 fn key_type_name<'e>(entry: &'e Json<'_>) -> Option<&'e str> {
-    entry.as_object()?.get("kty")?.as_str()
+    member(entry.as_object()?, "kty")?.as_str()
 }
 
 fn private_member<'o>(object: &'o Object<'_>) -> Option<&'o str> {
-    object.iter().map(|(name, _)| name).find(|name| PRIVATE_MEMBERS.contains(name))
+    let mut members = object.iter().filter(|(_, value)| has_value(value)).map(|(name, _)| name);
+    members.find(|name| PRIVATE_MEMBERS.contains(name))
+}
+
+/// What the bytes of a symmetric key hold that everybody can read.
+fn public_secret(object: &Object<'_>) -> Option<Found> {
+    let is_symmetric = string(object, "kty").is_ok_and(|kty| kty == Some("oct"));
+    let secret = is_symmetric.then(|| bytes(object, "k").ok())??;
+    secret::find(&secret)
 }
 
 fn string<'o>(object: &'o Object<'_>, name: &str) -> Result<Option<&'o str>, String> {
-    match object.get(name) {
+    match member(object, name) {
         None => Ok(None),
         Some(value) => match value.as_str() {
             Some(text) => Ok(Some(text)),
@@ -635,8 +964,21 @@ fn required<'o>(object: &'o Object<'_>, name: &str) -> Result<&'o str, String> {
     string(object, name)?.ok_or_else(|| format!("It has no {name}."))
 }
 
+/// The bytes of a member: base64url, or base64 in the other alphabet, with the whole padding or
+/// without any.
 fn bytes(object: &Object<'_>, name: &str) -> Result<Vec<u8>, String> {
-    URL_SAFE_NO_PAD
-        .decode(required(object, name)?)
-        .map_err(|_| format!("Its {name} is not base64url without padding."))
+    let text = required(object, name)?;
+    let digits = text.trim_end_matches('=');
+    let is_padded = digits.len() != text.len();
+    let has_either = !(digits.contains(['+', '/']) && digits.contains(['-', '_']));
+    let is_whole = !is_padded || text.len() % 4 == 0 && text.len() - digits.len() <= 2;
+    let digits = digits.replace('+', "-").replace('/', "_");
+    let decoded = URL_SAFE_NO_PAD.decode(digits).ok().filter(|_| has_either && is_whole);
+    decoded.ok_or_else(|| format!("Its {name} is not base64url."))
+}
+
+/// A number's octets without the zeros at the beginning.
+fn without_zeros(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|octet| **octet == 0).count();
+    &number[zeros..]
 }

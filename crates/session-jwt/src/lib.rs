@@ -4,6 +4,7 @@
 mod algorithm;
 mod claims;
 mod conceal;
+mod der;
 mod endpoint;
 mod json;
 mod jwk;
@@ -12,7 +13,9 @@ mod memory;
 mod path;
 mod permissions;
 mod provider;
+mod public_key;
 mod rejection;
+mod secret;
 mod verifier;
 
 pub use algorithm::{Algorithm, AlgorithmSet};

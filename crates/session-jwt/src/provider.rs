@@ -115,16 +115,19 @@ struct Draft {
     claims_namespace: Option<ClaimPath>,
     monotonic_jti: Option<bool>,
     typ: Option<Vec<String>>,
+    public_key: Option<KeySet>,
     jwks_url: Option<Endpoint>,
     keep_keys: Option<i64>,
     fetched: Option<KeySet>,
     fetched_from: Option<String>,
+    /// Whether its keys are fetched, but for a secret.
+    is_remote: bool,
     /// A key document that was refused, with its own message.
     key_error: Option<Rejection>,
 }
 
 /// Every member that a provider document may have; any other is an error.
-pub const PROVIDER_MEMBERS: [ProviderMember; 16] = [
+pub const PROVIDER_MEMBERS: [ProviderMember; 17] = [
     ProviderMember {
         name: "name",
         meaning: "a string by which messages call the provider; the issuer without it",
@@ -147,8 +150,8 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 16] = [
     },
     ProviderMember {
         name: "jwks",
-        meaning: "a JWK or a JWK set of public keys, or of symmetric ones; this or `secret` must \
-                  be there",
+        meaning: "a JWK or a JWK set of public keys, or of symmetric ones; this, `public_key` or \
+                  `secret` must be there",
         read: |value, draft| {
             KeySet::from_json(value)
                 .map(|keys| draft.jwks = Some(keys))
@@ -159,7 +162,8 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 16] = [
     ProviderMember {
         name: "secret",
         meaning: "a string whose bytes are the HS256 key, at least 32 of them; the token's `kid` \
-                  does not matter then",
+                  does not matter for it; beside public keys, it is for HMAC tokens alone, and they \
+                  for all others",
         read: |value, draft| {
             KeySet::from_secret(&text(value)?)
                 .map(|keys| draft.secret = Some(keys))
@@ -247,6 +251,18 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 16] = [
                   `at+jwt` or none",
         read: |value, draft| set(&mut draft.typ, one_or_more(value)),
     },
+    ProviderMember {
+        name: "public_key",
+        meaning: "a public key in PEM, one block: `PUBLIC KEY`, `RSA PUBLIC KEY`, or `CERTIFICATE`, \
+                  whose key counts and nothing else; the token's `kid` does not matter for it; also \
+                  beside `jwks`",
+        read: |value, draft| {
+            KeySet::from_pem(&text(value)?)
+                .map(|keys| draft.public_key = Some(keys))
+                .unwrap_or_else(|error| draft.key_error = Some(error));
+            Ok(())
+        },
+    },
 ];
 
 /// What a row of the table of providers may have beside the members of a document.
@@ -254,8 +270,8 @@ pub const ROW_MEMBERS: [ProviderMember; 4] = [
     ProviderMember {
         name: "jwks_url",
         meaning: "the URL of the provider's JWK set, from which the keys are fetched; where there is \
-                  none, and neither `jwks` nor `secret`, the issuer's OpenID discovery document \
-                  names it",
+                  none, and none of `jwks`, `public_key` and `secret`, the issuer's OpenID \
+                  discovery document names it",
         read: |value, draft| set(&mut draft.jwks_url, Endpoint::parse(&text(value)?)),
     },
     ProviderMember {
@@ -355,15 +371,14 @@ impl Provider {
                 "{label}: the member \"name\" is longer than {MAX_ROW_NAME_BYTES} bytes."
             )));
         }
+        let has_own = draft.has_keys() || draft.key_error.is_some();
         let source = match (&draft.jwks_url, &draft.issuer) {
             (Some(url), _) => Some(KeySource::Url(url.clone())),
-            (None, Some(issuer))
-                if draft.jwks.is_none() && draft.secret.is_none() && draft.key_error.is_none() =>
-            {
+            (None, Some(issuer)) if !has_own => {
                 let document = Endpoint::discovery(issuer).map_err(|problem| {
                     wrong("provider has no key").with_detail(format!(
-                        "{label} has none of \"jwks\", \"secret\" and \"jwks_url\", and its \
-                         issuer, by which OpenID discovery would find a URL, {problem}."
+                        "{label} has none of {KEY_COLUMNS}, and its issuer, by which OpenID \
+                         discovery would find a URL, {problem}."
                     ))
                 })?;
                 Some(KeySource::Discovery { issuer: issuer.clone(), document })
@@ -371,28 +386,41 @@ impl Provider {
             _ => None,
         };
         let Some(source) = source else {
-            if draft.jwks.is_none() && draft.secret.is_none() && draft.key_error.is_none() {
+            if !has_own {
                 return Err(wrong("provider has no key").with_detail(format!(
-                    "{label} has none of \"jwks\", \"secret\" and \"jwks_url\", and no issuer by which \
-                     OpenID discovery would find a URL."
+                    "{label} has none of {KEY_COLUMNS}, and no issuer by which OpenID discovery \
+                     would find a URL."
                 )));
             }
             return draft.finish(&label, "provider");
         };
-        let mut listed = draft.algorithms.into_iter().flat_map(AlgorithmSet::iter);
-        if let Some(algorithm) = listed.find(|algorithm| algorithm.key_type() == KeyType::Oct) {
-            return Err(wrong("provider has a wrong member").with_detail(format!(
-                "{label}: the member \"algorithms\" names {}, but keys that are fetched are public.",
-                algorithm.name()
-            )));
-        }
-        if draft.jwks.is_some() || draft.secret.is_some() {
-            return Err(two_kinds_of_keys(&label, "\"jwks_url\" and \"jwks\" or \"secret\"")
+        if draft.jwks.is_some() || draft.public_key.is_some() {
+            return Err(two_kinds_of_keys(&label, "\"jwks_url\" and \"jwks\" or \"public_key\"")
                 .with_hint("Set those that do not count any more to NULL."));
+        }
+        let is_symmetric = |algorithm: &Algorithm| algorithm.key_type() == KeyType::Oct;
+        if let Some(listed) = draft.algorithms {
+            if listed.iter().all(|algorithm| is_symmetric(&algorithm)) {
+                return Err(wrong("provider has a wrong member").with_detail(format!(
+                    "{label}: the member \"algorithms\" names {} alone, but keys that are fetched are \
+                     public.",
+                    listed.names()
+                )));
+            }
+            if let Some(algorithm) = listed.iter().find(is_symmetric)
+                && draft.secret.is_none()
+            {
+                return Err(wrong("provider has a wrong member").with_detail(format!(
+                    "{label}: the member \"algorithms\" names {}, but keys that are fetched are \
+                     public.",
+                    algorithm.name()
+                )));
+            }
         }
         // Keys of another place say nothing here.
         let is_from_there = draft.fetched_from.as_deref() == Some(source.url());
-        draft.jwks = Some(draft.fetched.take().filter(|_| is_from_there).unwrap_or(KeySet::none()));
+        draft.fetched = draft.fetched.take().filter(|_| is_from_there);
+        draft.is_remote = true;
         let keep_keys = draft.keep_keys.unwrap_or(MAX_KEEP_KEYS);
         Ok(Self { remote: Some(Remote { source, keep_keys }), ..draft.finish(&label, "provider")? })
     }
@@ -416,7 +444,10 @@ impl Provider {
                         _ => format!("Known are {known}."),
                     }));
             };
-            draft.read(member, value, &label)?;
+            // As a column without a value is.
+            if !matches!(value, Json::Null) {
+                draft.read(member, value, &label)?;
+            }
         }
         draft.finish(&label, &format!("provider {place}"))
     }
@@ -475,31 +506,57 @@ impl Draft {
 
     /// The provider that the document describes.
     fn finish(mut self, label: &str, unnamed: &str) -> Result<Provider, Rejection> {
-        let in_provider = |error: Rejection| {
-            let detail = format!("{label}: {}", error.detail().unwrap_or_default());
-            error.with_detail(detail)
-        };
+        let in_provider = |error: Rejection| in_provider(label, error);
         if let Some(error) = self.key_error.take() {
             return Err(in_provider(error));
         }
-        let keys = match (self.jwks.take(), self.secret.take()) {
-            (Some(keys), None) | (None, Some(keys)) => keys,
-            (None, None) => {
-                return Err(wrong("provider has no key")
-                    .with_detail(format!("{label} has neither \"jwks\" nor \"secret\".")));
-            }
-            (Some(_), Some(_)) => {
-                return Err(two_kinds_of_keys(label, "\"jwks\" and \"secret\""));
-            }
-        };
-        let keys = match self.algorithms {
-            Some(listed) if !keys.is_empty() => {
-                keys.with_algorithms(listed).map_err(in_provider)?
-            }
-            _ => keys,
-        };
+        let keys = self.keys(label).and_then(|keys| match self.is_remote {
+            true => Ok(keys),
+            false => keys.check_distinct().map(|()| keys).map_err(in_provider),
+        })?;
         self.check_audience(label)?;
         Ok(self.provider(keys, unnamed))
+    }
+
+    /// The keys of all members, each for the algorithms that are listed.
+    fn keys(&mut self, label: &str) -> Result<KeySet, Rejection> {
+        let in_provider = |error: Rejection| in_provider(label, error);
+        if !self.is_remote && !self.has_keys() {
+            return Err(wrong("provider has no key").with_detail(format!(
+                "{label} has none of \"jwks\", \"public_key\" and \"secret\"."
+            )));
+        }
+        if self.jwks.as_ref().is_some_and(KeySet::is_symmetric)
+            && (self.secret.is_some() || self.public_key.is_some())
+        {
+            let kinds = "symmetric keys in \"jwks\" and \"secret\" or \"public_key\"";
+            return Err(two_kinds_of_keys(label, kinds).with_hint(
+                "Give one symmetric key as \"secret\"; \"jwks\" is for public keys then.",
+            ));
+        }
+        let listed = self.algorithms;
+        let fit = |keys: KeySet| match listed {
+            Some(listed) if !keys.is_empty() => keys.with_algorithms(listed),
+            _ => Ok(keys),
+        };
+        let fetched = match self.fetched.take() {
+            Some(keys) => Some(fit(keys).map_err(in_provider)?.without_duplicates()),
+            None => None,
+        };
+        let is_waiting = self.is_remote && fetched.is_none();
+        let own = [self.jwks.take(), self.public_key.take(), self.secret.take()];
+        let own = KeySet::join(own.into_iter().flatten());
+        // Where keys are fetched, the list may be for those alone.
+        let own = match (self.is_remote, listed) {
+            (true, Some(listed)) => own.for_algorithms(listed),
+            _ => fit(own).map_err(in_provider)?,
+        };
+        let keys = KeySet::join(fetched.into_iter().chain([own]));
+        Ok(if is_waiting { keys.waiting() } else { keys })
+    }
+
+    fn has_keys(&self) -> bool {
+        self.jwks.is_some() || self.public_key.is_some() || self.secret.is_some()
     }
 
     /// Where one operator signs for everybody with the same keys, the audience alone says for whom a
@@ -547,6 +604,15 @@ impl Draft {
             remote: None,
         }
     }
+}
+
+/// The columns by which a row says where its keys are.
+const KEY_COLUMNS: &str = "\"jwks\", \"public_key\", \"secret\" and \"jwks_url\"";
+
+/// The same refusal, naming the provider.
+fn in_provider(label: &str, error: Rejection) -> Rejection {
+    let detail = format!("{label}: {}", error.detail().unwrap_or_default());
+    error.with_detail(detail)
 }
 
 /// What messages call a provider.

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::algorithm::Algorithm;
+use crate::algorithm::{Algorithm, KeyType};
 use crate::claims::{self, Claims};
 use crate::jwk::KeySet;
 use crate::jws::Jws;
@@ -118,6 +118,11 @@ pub struct Unverified<'t> {
 }
 
 impl Unverified<'_> {
+    /// Whether its algorithm needs a secret.
+    pub fn is_symmetric(&self) -> bool {
+        self.algorithm.key_type() == KeyType::Oct
+    }
+
     /// The refusal where no provider serves it: because none is there at all, or only others, with
     /// these issuers.
     pub fn no_provider<'i>(
@@ -206,11 +211,19 @@ fn verify_signature(jws: &Jws<'_>, keys: &KeySet) -> Result<(), Rejection> {
     if memory::is_memory_short() {
         return Err(memory::out_of_memory());
     }
-    Err(reject(Code::Signature, "token signature does not verify")
-        .with_detail(format!(
+    let rejection =
+        reject(Code::Signature, "token signature does not verify").with_detail(format!(
             "The token has kid {} and alg {}.",
             kid.map_or_else(|| "none".to_owned(), quoted),
             algorithm.name()
-        ))
-        .with_hint("The token was changed, or signed with another key than the one configured."))
+        ));
+    Err(match keys.likely_encoding(algorithm) {
+        None => rejection
+            .with_hint("The token was changed, or signed with another key than the one configured."),
+        Some(encoding) => rejection.with_hint(format!(
+            "The token was changed, or signed with another key than the one configured. The secret may \
+             be bytes written in {}: give these as \"jwks\", a JWK of kty \"oct\".",
+            encoding.name()
+        )),
+    })
 }

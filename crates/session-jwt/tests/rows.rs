@@ -49,8 +49,8 @@ fn a_row_says_where_its_keys_are() {
 
     let two = "provider has two kinds of keys";
     refused(json!({"jwks_url": URL, "jwks": jwks}), two, "jwks_url");
-    refused(json!({"jwks_url": URL, "secret": secret}), two, "jwks_url");
-    refused(json!({"jwks": jwks, "secret": secret}), two, "secret");
+    assert!(row(json!({"jwks_url": URL, "secret": secret})).unwrap().keys().is_waiting());
+    assert!(row(json!({"jwks": jwks, "secret": secret})).unwrap().remote().is_none());
     refused(json!({}), "provider has no key", "no issuer by which");
     let symmetric = json!({"jwks_url": URL, "algorithms": ["ES256", "HS256"]});
     refused(symmetric, "provider has a wrong member", "names HS256");

@@ -31,6 +31,12 @@ fn right(document: &Value) -> Verifier {
     accepted(&text, load(&text))
 }
 
+/// A key in PEM: an Ed25519 key of RFC 8410 section 10.1.
+fn public_key() -> &'static str {
+    "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n\
+     -----END PUBLIC KEY-----\n"
+}
+
 /// A document that is right, with one member set.
 fn with(member: &str, value: &Value) -> Value {
     let mut document = match member {
@@ -44,19 +50,10 @@ fn with(member: &str, value: &Value) -> Value {
 #[test]
 fn every_member_is_of_its_type() {
     let strings = [json!("x"), json!("https://issuer.example"), json!(" "), json!("\u{e9}")];
-    let no_strings = [
-        json!(null),
-        json!(true),
-        json!(1),
-        json!([]),
-        json!({}),
-        json!([1]),
-        json!(""),
-        json!("a\u{0}b"),
-    ];
+    let no_strings =
+        [json!(true), json!(1), json!([]), json!({}), json!([1]), json!(""), json!("a\u{0}b")];
     let lists = [json!(["x"]), json!(["x", "y"]), json!(["x", "x"])];
     let no_lists = [
-        json!(null),
         json!(true),
         json!(1),
         json!({}),
@@ -72,7 +69,7 @@ fn every_member_is_of_its_type() {
     let paths = [json!("x"), json!("a.b"), json!("https://x/y"), json!("/a/b~1c/~0/0"), json!("/")];
     let no_paths = [json!("/a~"), json!("/~2"), json!("/~x/y"), json!("/a/b~")];
     let not = |some: &[&[Value]]| some.concat();
-    let table: [(&str, Vec<Value>, Vec<Value>); 16] = [
+    let table: [(&str, Vec<Value>, Vec<Value>); 17] = [
         ("name", strings.to_vec(), not(&[&no_strings, &lists])),
         ("issuer", strings.to_vec(), not(&[&no_strings, &lists])),
         ("audience", not(&[&strings, &lists]), not(&[&no_lists, &[json!([])]])),
@@ -120,7 +117,6 @@ fn every_member_is_of_its_type() {
             "leeway",
             vec![json!(0), json!(1), json!(60), json!(3600)],
             vec![
-                json!(null),
                 json!(true),
                 json!("60"),
                 json!([]),
@@ -144,9 +140,14 @@ fn every_member_is_of_its_type() {
         (
             "monotonic_jti",
             vec![json!(true), json!(false)],
-            vec![json!(null), json!("true"), json!(1), json!([]), json!({})],
+            vec![json!("true"), json!(1), json!([]), json!({})],
         ),
         ("typ", not(&[&strings, &lists]), not(&[&no_lists, &[json!([])]])),
+        (
+            "public_key",
+            vec![json!(public_key())],
+            not(&[&no_strings, &strings, &[json!([public_key()]), jwk()]]),
+        ),
     ];
     let names: Vec<&str> = PROVIDER_MEMBERS.iter().map(|member| member.name).collect();
     assert_eq!(table.each_ref().map(|(name, ..)| *name), names[..], "a member has no cases");
@@ -154,9 +155,16 @@ fn every_member_is_of_its_type() {
         for value in good {
             right(&with(name, &value));
         }
+        // What is null is not there.
+        let mut null = json!({"jwks": jwk()});
+        if name == "jwks" {
+            null = json!({"secret": SECRET});
+        }
+        null[name] = json!(null);
+        right(&null);
         for value in bad {
             let words = match name {
-                "jwks" | "secret" | "algorithms" => "",
+                "jwks" | "secret" | "algorithms" | "public_key" => "",
                 _ => "provider has a wrong member",
             };
             wrong(&with(name, &value), words);
@@ -198,12 +206,22 @@ fn unknown_members_are_an_error() {
 }
 
 #[test]
-fn a_provider_has_one_kind_of_keys() {
+fn a_provider_has_keys_that_go_together() {
     assert!(!right(&json!({"jwks": jwk()})).has_secret());
     assert!(right(&json!({"secret": SECRET})).has_secret());
-    wrong(&json!({"jwks": jwk(), "secret": SECRET}), "provider has two kinds of keys");
+    assert!(right(&json!({"jwks": jwk(), "secret": SECRET})).has_secret());
+    right(&json!({"jwks": jwk(), "public_key": public_key(), "secret": SECRET}));
+    let symmetric = base(Algorithm::HS256).key.bare_public_jwk();
+    for member in ["secret", "public_key"] {
+        let mut document = json!({"jwks": symmetric, "secret": SECRET});
+        if member == "public_key" {
+            document = json!({"jwks": symmetric, "public_key": public_key()});
+        }
+        wrong(&document, "provider has two kinds of keys");
+    }
+    wrong(&json!({"jwks": null, "secret": null}), "provider has no key");
     wrong(&json!({}), "provider has no key");
-    wrong(&json!({"name": "x", "issuer": "y", "audience": "z"}), "\"x\" has neither");
+    wrong(&json!({"name": "x", "issuer": "y", "audience": "z"}), "\"x\" has none of");
     // What is wrong with the keys is said with the provider's name.
     let private = base(Algorithm::EdDSA).key.private_jwk().unwrap();
     wrong(&json!({"name": "x", "jwks": private}), "Provider \"x\": Key 1");

@@ -1,0 +1,148 @@
+//! As much of DER (X.690) as tells a key from other bytes and finds the key in a certificate.
+
+/// How deep structures may nest.
+const MAX_DEPTH: usize = 16;
+
+pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const BIT_STRING: u8 = 0x03;
+pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
+pub(crate) const SEQUENCE: u8 = 0x30;
+
+/// The version of a certificate, which is optional (RFC 5280 section 4.1).
+pub(crate) const EXPLICIT_0: u8 = 0xa0;
+
+/// The flag of a tag whose contents are elements.
+const CONSTRUCTED: u8 = 0x20;
+
+/// rsaEncryption, id-RSASSA-PSS, id-ecPublicKey, id-Ed25519, secp256r1 and secp384r1: contents of an
+/// OBJECT IDENTIFIER (RFC 8017, RFC 5480, RFC 8410).
+pub(crate) const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+pub(crate) const RSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10];
+pub(crate) const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
+pub(crate) const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
+pub(crate) const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
+pub(crate) const P384: &[u8] = &[0x2b, 0x81, 4, 0, 0x22];
+
+/// The elements of some contents, one after the other.
+#[derive(Clone, Copy)]
+pub(crate) struct Elements<'d>(&'d [u8]);
+
+impl<'d> Elements<'d> {
+    pub(crate) fn of(bytes: &'d [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The contents of the one element of that tag that the bytes consist of.
+    pub(crate) fn only(bytes: &'d [u8], tag: u8) -> Option<&'d [u8]> {
+        let mut elements = Self(bytes);
+        let contents = elements.take(tag)?;
+        elements.is_empty().then_some(contents)
+    }
+
+    /// The contents of the next element, where it has that tag.
+    pub(crate) fn take(&mut self, tag: u8) -> Option<&'d [u8]> {
+        let (found, contents, rest) = element(self.0)?;
+        (found == tag).then_some(())?;
+        self.0 = rest;
+        Some(contents)
+    }
+
+    /// Passes over the next element, where it has that tag.
+    pub(crate) fn skip_optional(&mut self, tag: u8) {
+        let _ = self.take(tag);
+    }
+
+    /// The next element with its tag and its length.
+    pub(crate) fn take_whole(&mut self) -> Option<&'d [u8]> {
+        let (_, _, rest) = element(self.0)?;
+        let whole = &self.0[..self.0.len() - rest.len()];
+        self.0 = rest;
+        Some(whole)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Whether the bytes are one SEQUENCE, all parts of which can be read to the end.
+pub(crate) fn is_structure(bytes: &[u8]) -> bool {
+    Elements::only(bytes, SEQUENCE)
+        .is_some_and(|contents| !contents.is_empty() && are_elements(contents, 1))
+}
+
+/// Whether the bytes begin as a key or a certificate does, whether or not the end is there: a SEQUENCE
+/// in whose beginning the algorithm of a key is named.
+pub(crate) fn begins_as_key(bytes: &[u8]) -> bool {
+    // An algorithm stands at the beginning of a key, and after the names in a certificate.
+    const WITHIN: usize = 1024;
+    let start = &bytes[..bytes.len().min(WITHIN)];
+    // Two numbers, the first of 256 bytes or more, which is positive: RFC 8017 appendix A.1.1.
+    if matches!(start, [SEQUENCE, 0x82, _, _, INTEGER, 0x82, _, _, 0, ..]) {
+        return true;
+    }
+    start.first() == Some(&SEQUENCE)
+        && [RSA, RSA_PSS, EC, ED25519].iter().any(|algorithm| {
+            let element = [&[OBJECT_IDENTIFIER, algorithm.len() as u8], *algorithm].concat();
+            start.windows(element.len()).any(|window| window == element)
+        })
+}
+
+fn are_elements(mut bytes: &[u8], depth: usize) -> bool {
+    while !bytes.is_empty() {
+        let Some((tag, contents, rest)) = element(bytes) else {
+            return false;
+        };
+        if tag & CONSTRUCTED != 0 && (depth == MAX_DEPTH || !are_elements(contents, depth + 1)) {
+            return false;
+        }
+        bytes = rest;
+    }
+    true
+}
+
+/// The first element: its tag, its contents, and what follows it. Tags of one byte, and lengths as
+/// short as they can be.
+fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (tag, rest) = bytes.split_first()?;
+    let (first, rest) = rest.split_first()?;
+    let (length, rest) = match first {
+        0..=0x7f => (usize::from(*first), rest),
+        0x81..=0x84 => {
+            let (octets, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+            let length = octets.iter().fold(0, |sum, octet| sum << 8 | usize::from(*octet));
+            (octets[0] != 0 && length > 0x7f).then_some((length, rest))?
+        }
+        _ => return None,
+    };
+    let (contents, rest) = rest.split_at_checked(length)?;
+    (tag & 0x1f != 0x1f).then_some((*tag, contents, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn structures_span_everything() {
+        for (bytes, is_one) in [
+            (&[0x30, 3, 2, 1, 5][..], true),
+            (&[0x30, 5, 0x30, 3, 2, 1, 5], true),
+            (&[0x30, 0], false),
+            (&[0x30, 3, 2, 1], false),
+            (&[0x30, 3, 2, 1, 5, 0], false),
+            (&[0x30, 3, 2, 2, 5], false),
+            (&[0x30, 0x81, 3, 2, 1, 5], false),
+            (&[0x30, 0x80, 2, 1, 5, 0, 0], false),
+            (&[0x31, 3, 2, 1, 5], false),
+            (&[], false),
+        ] {
+            assert_eq!(is_structure(bytes), is_one, "{bytes:?}");
+        }
+        let mut deep = vec![2, 1, 5];
+        for _ in 0..40 {
+            deep.splice(0..0, [0x30, deep.len() as u8]);
+        }
+        assert!(!is_structure(&deep));
+    }
+}
