@@ -2,41 +2,13 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::shared_keys;
+
 /// The longest URL, in bytes.
 const MAX_URL_BYTES: usize = 2048;
 
 /// The longest host name, in bytes (RFC 1035 section 2.3.4).
 const MAX_HOST_BYTES: usize = 253;
-
-/// Hosts whose keys sign tokens for many tenants and applications that have nothing to do with
-/// each other, and who runs them.
-const SHARED: [(&str, &str); 25] = [
-    ("accounts.google.com", "Google"),
-    ("securetoken.google.com", "Google"),
-    ("session.firebase.google.com", "Google"),
-    ("www.googleapis.com", "Google"),
-    ("login.microsoftonline.com", "Microsoft"),
-    ("login-us.microsoftonline.com", "Microsoft"),
-    ("login.microsoft.com", "Microsoft"),
-    ("login.windows.net", "Microsoft"),
-    ("sts.windows.net", "Microsoft"),
-    ("login.live.com", "Microsoft"),
-    ("login.microsoftonline.us", "Microsoft"),
-    ("login.usgovcloudapi.net", "Microsoft"),
-    ("login.partner.microsoftonline.cn", "Microsoft"),
-    ("login.chinacloudapi.cn", "Microsoft"),
-    ("appleid.apple.com", "Apple"),
-    ("cognito-identity.amazonaws.com", "Amazon"),
-    ("token.actions.githubusercontent.com", "GitHub"),
-    ("gitlab.com", "GitLab"),
-    ("www.facebook.com", "Facebook"),
-    ("limited.facebook.com", "Facebook"),
-    ("www.linkedin.com", "LinkedIn"),
-    ("slack.com", "Slack"),
-    ("id.twitch.tv", "Twitch"),
-    ("access.line.me", "LINE"),
-    ("api.line.me", "LINE"),
-];
 
 /// A URL that keys may be fetched from: `https`, or `http` on the loopback interface.
 #[derive(Clone, Debug, PartialEq)]
@@ -154,8 +126,7 @@ impl Endpoint {
     /// Who runs the host, if its keys sign tokens for many applications that have nothing to do
     /// with each other: only the audience tells those tokens apart.
     pub fn shared_by(&self) -> Option<&'static str> {
-        let host = self.host.strip_suffix('.').unwrap_or(&self.host);
-        SHARED.iter().find(|(shared, _)| *shared == host).map(|(_, operator)| *operator)
+        shared_keys::operator_of(&self.host, self.text.get(self.origin_end..).unwrap_or_default())
     }
 }
 
@@ -417,17 +388,17 @@ mod tests {
 
     #[test]
     fn shared_hosts_are_known() {
-        for (host, operator) in SHARED {
-            assert_eq!(endpoint(&format!("https://{host}/keys")).shared_by(), Some(operator));
-        }
-        assert_eq!(endpoint("https://Accounts.Google.com.").shared_by(), Some("Google"));
-        for own in [
-            "https://tenant.example.com/",
-            "https://accounts.google.com.evil.com/",
-            "https://google.com/",
-            "https://tenant.b2clogin.com/",
+        for text in [
+            "https://accounts.google.com",
+            "https://Accounts.Google.com.",
+            "HTTPS://accounts.google.com:443/",
+            "https://accounts.google.com?a",
+            "https://accounts.google.com/a/b",
         ] {
-            assert_eq!(endpoint(own).shared_by(), None, "{own}");
+            assert_eq!(endpoint(text).shared_by(), Some("Google"), "{text}");
         }
+        assert_eq!(endpoint("https://api.workos.com:443/").shared_by(), Some("WorkOS"));
+        assert_eq!(endpoint("https://API.workos.com/sso/jwks/client_1").shared_by(), None);
+        assert_eq!(endpoint("https://accounts.google.com.evil.com/").shared_by(), None);
     }
 }

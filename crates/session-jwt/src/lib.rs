@@ -13,6 +13,7 @@ mod path;
 mod permissions;
 mod provider;
 mod rejection;
+mod shared_keys;
 mod verifier;
 
 pub use algorithm::{Algorithm, AlgorithmSet};
