@@ -167,9 +167,10 @@ fn refresh_provider(arguments: &Arguments) -> Outcome {
             kids.iter().map(|id| kid(id.as_deref())).collect::<Vec<_>>().join(", ")
         };
         format!(
-            "{{\"added\": [{}], \"removed\": [{}], \"kept\": [{}]}}",
+            "{{\"added\": [{}], \"removed\": [{}], \"changed\": [{}], \"kept\": [{}]}}",
             list(&changes.added),
             list(&changes.removed),
+            list(&changes.changed),
             list(&changes.kept)
         )
     })

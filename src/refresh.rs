@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::time::Duration;
 
 use jwks_fetch::{Request, Response, Source, Validators, fetch};
-use session_jwt::{Code, KeySet, KeySource, Provider, Rejection, quoted};
+use session_jwt::{Code, KeyChanges, KeySet, KeySource, Provider, Rejection, quoted};
 
 use crate::pg::table::{Fetching, Row, Rows, Table};
 use crate::pg::worker::{self, Against, Lock, Task, Worker, nap};
@@ -22,7 +22,8 @@ const FRESH: i64 = 3600;
 const LEAST_FRESH: i64 = 300;
 const MOST_FRESH: i64 = 86_400;
 
-/// How often tokens with unknown keys may have a provider asked, in seconds.
+/// How often tokens that no known key verifies may have a provider asked, in seconds. Refreshes for
+/// other reasons do not count: those that are due, those of an administrator, and the first one.
 const DEMAND_INTERVAL: i64 = 30;
 
 /// How long after the first failure to try again, in seconds; each further one doubles it.
@@ -33,7 +34,7 @@ const FIRST_RETRY: i64 = 30;
 enum Why {
     /// The keys are older than the provider wants them to be, or not there yet.
     Due = 1,
-    /// A token's key is unknown.
+    /// No known key verifies a token.
     Demand = 2,
     /// An administrator wants it.
     Order = 3,
@@ -51,7 +52,7 @@ pub(crate) fn is_due(row: &Row, now: Timestamp) -> bool {
     row.fetching.next_refresh.is_none_or(|due| due <= now || due > now + seconds(MOST_FRESH + 1))
 }
 
-/// Whether a token with an unknown key may have the provider asked.
+/// Whether a token that no known key verifies may have the provider asked.
 fn may_demand(row: &Row, now: Timestamp) -> bool {
     let last = row.fetching.last_demand;
     last.is_none_or(|last| last <= now - seconds(DEMAND_INTERVAL) || last > now)
@@ -91,9 +92,9 @@ pub(crate) fn when_due(table: Table, row: &Row) {
     lock.give_back(false);
 }
 
-/// Has keys fetched because a token's is unknown, and waits for them. The error is a sentence.
+/// Has keys fetched because no known key verifies a token, and waits for them. The error is a sentence.
 ///
-/// `is_known` tells whether the key has turned up, from newly read rows.
+/// `is_known` tells whether other keys have come that may verify it, from newly read rows.
 pub(crate) fn on_demand(
     table: Table,
     name: &str,
@@ -141,7 +142,8 @@ fn demand(
         let since = row.fetching.last_demand.map_or(0, |last| (now - last) / seconds(1));
         let left = DEMAND_INTERVAL - since;
         return Err(format!(
-            "{} Unknown keys may have it asked again in {left} s, auth.refresh_provider() at once.",
+            "{} The next token may have them fetched again in {left} s; \
+             auth.refresh_provider() fetches them at once.",
             how_it_stands(&row)
         ));
     }
@@ -203,15 +205,8 @@ fn how_it_stands(row: &Row) -> String {
 const NO_WORKER: &str = "No background worker can be started to fetch its keys: all of \
                          max_worker_processes are taken.";
 
-/// What fetching has changed, by key id.
-pub(crate) struct Changes {
-    pub(crate) added: Vec<Option<String>>,
-    pub(crate) removed: Vec<Option<String>>,
-    pub(crate) kept: Vec<Option<String>>,
-}
-
-/// Has a provider's keys fetched now, and waits for them.
-pub(crate) fn order(name: &str) -> Result<Changes, Rejection> {
+/// Has a provider's keys fetched now, waits for them, and tells what that has changed.
+pub(crate) fn order(name: &str) -> Result<KeyChanges, Rejection> {
     let failed = |why: &str| {
         Rejection::new(Code::Fetching, "provider's keys could not be fetched")
             .with_detail(format!("The provider is {}. {why}", quoted(name)))
@@ -242,18 +237,8 @@ pub(crate) fn order(name: &str) -> Result<Changes, Rejection> {
     if let Some(error) = &fetching.last_error {
         return Err(failed(error));
     }
-    let kids = |provider: &Provider| -> Vec<Option<String>> {
-        provider.keys().usable().map(|(kid, _)| kid.map(str::to_owned)).collect()
-    };
-    let (before, after) = (kids(&provider), kids(&Provider::from_row(&after.document)?));
-    let listed = |kids: &[Option<String>], others: &[Option<String>], common: bool| {
-        kids.iter().filter(|kid| others.contains(kid) == common).cloned().collect()
-    };
-    Ok(Changes {
-        added: listed(&after, &before, false),
-        removed: listed(&before, &after, false),
-        kept: listed(&after, &before, true),
-    })
+    let later = Provider::from_row(&after.document)?;
+    Ok(KeyChanges::between(provider.keys(), later.keys()))
 }
 
 fn no_provider(name: &str) -> Rejection {
@@ -476,6 +461,9 @@ fn conclude(why: Why, name: &str, claim: Claim, response: Result<Response, Strin
             let keep_keys = claim.provider.remote().map_or(MOST_FRESH, |remote| remote.keep_keys());
             let fresh = fresh.clamp(LEAST_FRESH, MOST_FRESH).min(keep_keys).to_string();
             let validators = &response.validators;
+            // The first keys of a provider do not count as a refresh on demand: a key that changes
+            // right afterwards is found at once.
+            let is_first = claim.provider.keys().is_empty().to_string();
             match keys {
                 None => {
                     table.update(
@@ -497,6 +485,7 @@ fn conclude(why: Why, name: &str, claim: Claim, response: Result<Response, Strin
                         "UPDATE @table SET fetched_jwks = $3::json, fetched_from = $4,
                              keys_url = $5, etag = $6, last_modified = $7,
                              passed_over = nullif($8, ''),
+                             last_demand = CASE WHEN $9::boolean THEN NULL ELSE last_demand END,
                              last_success = clock_timestamp(), failures = 0, last_error = NULL,
                              next_refresh = clock_timestamp() + $2::integer * interval '1 second'
                          WHERE name = $1",
@@ -509,6 +498,7 @@ fn conclude(why: Why, name: &str, claim: Claim, response: Result<Response, Strin
                             validators.etag.as_deref(),
                             validators.last_modified.as_deref(),
                             Some(&passed_over),
+                            Some(&is_first),
                         ],
                     );
                 }

@@ -7,7 +7,7 @@ use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use curve25519_dalek::edwards::CompressedEdwardsY;
-use jsonwebtoken::DecodingKey;
+use jsonwebtoken::{DecodingKey, DecodingKeyKind};
 
 use crate::algorithm::{Algorithm, AlgorithmSet, KeyType};
 use crate::json::{Json, JsonError, Object, json_string, push};
@@ -339,6 +339,11 @@ impl KeySet {
         self.keys.iter().map(|key| (key.kid.as_deref(), key.algorithms))
     }
 
+    /// The usable keys: their key ids and their material.
+    pub(crate) fn materials(&self) -> impl Iterator<Item = (Option<&str>, Vec<u8>)> {
+        self.keys.iter().map(|key| (key.kid.as_deref(), key.canonical_material()))
+    }
+
     /// The key ids of the keys that can be used.
     pub fn kids(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().filter_map(|key| key.kid.as_deref())
@@ -421,6 +426,21 @@ impl KeySet {
 }
 
 impl Key {
+    /// The key's type and numbers, in a form that is the same for equal keys.
+    fn canonical_material(&self) -> Vec<u8> {
+        let mut material = format!("{:?}", self.key_type).into_bytes();
+        match self.material.kind() {
+            DecodingKeyKind::SecretOrDer(bytes) => append(&mut material, bytes),
+            DecodingKeyKind::RsaModulusExponent { n, e } => {
+                for number in [n, e] {
+                    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+                    append(&mut material, number.get(zeros..).unwrap_or_default());
+                }
+            }
+        }
+        material
+    }
+
     /// Verifies one signature; the algorithm is one of this key's.
     pub(crate) fn verify(
         &self,
@@ -577,6 +597,12 @@ impl Key {
         }
         Ok(Self::new(KeyType::Ed25519, DecodingKey::from_ed_der(x)))
     }
+}
+
+/// Appends bytes and, before them, their number, so that two parts cannot be mistaken for another two.
+fn append(to: &mut Vec<u8>, bytes: &[u8]) {
+    to.extend(bytes.len().to_be_bytes());
+    to.extend(bytes);
 }
 
 /// A public key's entry with the members that matter, whose texts are known to be right.

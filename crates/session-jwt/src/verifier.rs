@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::algorithm::Algorithm;
+use crate::algorithm::{Algorithm, KeyType};
 use crate::claims::{self, Claims};
 use crate::jwk::KeySet;
 use crate::jws::Jws;
@@ -118,6 +118,14 @@ pub struct Unverified<'t> {
 }
 
 impl Unverified<'_> {
+    /// Whether a key that its provider publishes could have signed it: whether its algorithm is
+    /// asymmetric, and among those that are listed for the provider, if any are.
+    pub fn may_have_published_key(&self, provider: &Provider) -> bool {
+        let listed = provider.algorithms();
+        self.algorithm.key_type() != KeyType::Oct
+            && listed.is_none_or(|listed| listed.contains(self.algorithm))
+    }
+
     /// The refusal where no provider serves it: because none is there at all, or only others, with
     /// these issuers.
     pub fn no_provider<'i>(
