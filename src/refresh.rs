@@ -38,11 +38,13 @@ enum Why {
     Demand = 2,
     /// An administrator wants it.
     Order = 3,
+    /// A token needs the first keys of a provider, which another worker may be fetching.
+    First = 4,
 }
 
 impl Why {
     fn from_number(number: u8) -> Option<Self> {
-        [Why::Due, Why::Demand, Why::Order].into_iter().find(|why| *why as u8 == number)
+        [Why::Due, Why::Demand, Why::Order, Why::First].into_iter().find(|why| *why as u8 == number)
     }
 }
 
@@ -113,7 +115,7 @@ pub(crate) fn on_demand(
         }
         nap(Duration::from_millis(10));
     }
-    let outcome = demand(table, name, is_known, until);
+    let outcome = demand(table, name, &is_known, until);
     lock.give_back(false);
     outcome
 }
@@ -121,7 +123,7 @@ pub(crate) fn on_demand(
 fn demand(
     table: Table,
     name: &str,
-    is_known: impl Fn(&Row) -> bool,
+    is_known: &dyn Fn(&Row) -> bool,
     until: Timestamp,
 ) -> Result<(), String> {
     let read = || match table.row(Rows::Named(name)) {
@@ -147,7 +149,8 @@ fn demand(
             how_it_stands(&row)
         ));
     }
-    let Some(worker) = start(Why::Demand, name) else {
+    let why = if has_keys(&row) { Why::Demand } else { Why::First };
+    let Some(worker) = start(why, name) else {
         return Err(NO_WORKER.to_owned());
     };
     let left = u64::try_from(until - now).unwrap_or(0);
@@ -155,6 +158,9 @@ fn demand(
     let row = read()?;
     if is_known(&row) {
         Ok(())
+    } else if done && why == Why::First && has_keys(&row) {
+        // They are another worker's, and the token's key is not among them.
+        demand(table, name, is_known, until)
     } else if !done {
         Err(STILL.to_owned())
     } else if row.fetching.last_fetch.is_none_or(|time| time < now) {
@@ -162,6 +168,11 @@ fn demand(
     } else {
         Err(how_it_stands(&row))
     }
+}
+
+/// Whether keys were fetched for a row, from where it names them now.
+fn has_keys(row: &Row) -> bool {
+    Provider::from_row(&row.document).is_ok_and(|provider| !provider.keys().is_empty())
 }
 
 /// What stands in the place of the last error while keys are being fetched.
@@ -399,11 +410,13 @@ fn claim(why: Why, name: &str, asked: Timestamp) -> Option<Claim> {
         Why::Demand => {
             may_demand(&row, now) && row.fetching.last_success.is_none_or(|time| time < asked)
         }
+        Why::First => may_demand(&row, now) && provider.keys().is_empty(),
         Why::Order => true,
     };
     if !wanted {
         return None;
     }
+    let is_demand = matches!(why, Why::Demand | Why::First);
     // Should this worker not come to an end, another one does it later.
     let claimed = table.update(
         "UPDATE @table SET last_fetch = clock_timestamp(),
@@ -411,7 +424,7 @@ fn claim(why: Why, name: &str, asked: Timestamp) -> Option<Claim> {
              next_refresh = clock_timestamp() + interval '1 minute',
              last_demand = CASE WHEN $2 = 'demand' THEN clock_timestamp() ELSE last_demand END
          WHERE name = $1",
-        &[Some(name), Some(if why == Why::Demand { "demand" } else { "" }), Some(UNDER_WAY)],
+        &[Some(name), Some(if is_demand { "demand" } else { "" }), Some(UNDER_WAY)],
     );
     if claimed == 0 {
         return None;
@@ -534,6 +547,11 @@ fn random_below(limit: i64) -> i64 {
 fn sentence(response: &Response, rejection: &Rejection) -> String {
     let url = response.validators.url.as_deref().unwrap_or_default();
     let url = quoted(url.split('?').next().unwrap_or_default());
-    let detail = rejection.detail().unwrap_or_default();
-    format!("The answer of {url} cannot be used: {}. {detail}", rejection.message())
+    format!("The answer of {url} cannot be used: {}", explained(rejection))
+}
+
+/// A refusal with all that it says, as sentences but for the first letter.
+fn explained(rejection: &Rejection) -> String {
+    let more = [rejection.detail(), rejection.hint()].into_iter().flatten();
+    more.fold(format!("{}.", rejection.message()), |text, sentence| format!("{text} {sentence}"))
 }
