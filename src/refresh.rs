@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::time::Duration;
 
 use jwks_fetch::{Request, Response, Source, Validators, fetch};
-use session_jwt::{Code, KeyChanges, KeySet, KeySource, Provider, Rejection, quoted};
+use session_jwt::{Code, HttpHosts, KeyChanges, KeySet, KeySource, Provider, Rejection, quoted};
 
 use crate::pg::table::{Fetching, Row, Rows, Table};
 use crate::pg::worker::{self, Against, Lock, Task, Worker, nap};
@@ -386,6 +386,7 @@ fn refresh(why: Why, name: &str) {
                 KeySource::Discovery { issuer, .. } => Source::Discovery { issuer: issuer.clone() },
             },
             validators: claim.validators.clone(),
+            http_hosts: HttpHosts::default(),
             ca_file: JWKS_CA_FILE.path(),
             // Whoever waits for us is to hear why it failed.
             timeout: Duration::from_millis(JWKS_TIMEOUT.get() as u64) * 9 / 10,

@@ -57,7 +57,7 @@ fn a_row_says_where_its_keys_are() {
     refused(json!({"issuer": "example"}), "provider has no key", "OpenID discovery");
     refused(json!({"name": null, "jwks": jwks}), "provider has no name", "A row");
     for (member, value, detail) in [
-        ("jwks_url", json!("http://keys.example/"), "https"),
+        ("jwks_url", json!("ftp://keys.example/"), "https"),
         ("jwks_url", json!(7), "a number"),
         ("keep_keys", json!(299), "300 to 86400"),
         ("keep_keys", json!(86_401), "300 to 86400"),
