@@ -208,6 +208,9 @@ fn check_provider(change: &Change) -> Result<Verdict, Rejection> {
     if change.old == change.new {
         return Ok(Verdict::Accepted);
     }
+    if let Some(remote) = provider.remote() {
+        settings::check_scheme(remote.source())?;
+    }
     if keyring::is_shadowed(&provider) {
         error::warn(
             "provider is not used",

@@ -9,12 +9,12 @@ use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::time::Duration;
 
 use jwks_fetch::{Request, Response, Source, Validators, fetch};
-use session_jwt::{Code, HttpHosts, KeyChanges, KeySet, KeySource, Provider, Rejection, quoted};
+use session_jwt::{Code, KeyChanges, KeySet, KeySource, Provider, Rejection, quoted};
 
 use crate::pg::table::{Fetching, Row, Rows, Table};
 use crate::pg::worker::{self, Against, Lock, Task, Worker, nap};
 use crate::pg::{self, BackendLocal, Timestamp, error, seconds};
-use crate::settings::{JWKS_CA_FILE, JWKS_TIMEOUT};
+use crate::settings::{self, JWKS_CA_FILE, JWKS_TIMEOUT};
 
 /// How long a set is good where its provider does not say, in seconds, and the bounds of what it
 /// may say.
@@ -386,13 +386,17 @@ fn refresh(why: Why, name: &str) {
                 KeySource::Discovery { issuer, .. } => Source::Discovery { issuer: issuer.clone() },
             },
             validators: claim.validators.clone(),
-            http_hosts: HttpHosts::default(),
+            http_hosts: settings::http_hosts(),
             ca_file: JWKS_CA_FILE.path(),
             // Whoever waits for us is to hear why it failed.
             timeout: Duration::from_millis(JWKS_TIMEOUT.get() as u64) * 9 / 10,
         };
-        let response = worker::aside(move || fetch(&request))
-            .unwrap_or_else(|| Err("The thread that fetches has failed.".to_owned()));
+        // The list of hosts may have changed since the row was written.
+        let response = match settings::check_scheme(&claim.source) {
+            Err(rejection) => Err(explained(&rejection)),
+            Ok(()) => worker::aside(move || fetch(&request))
+                .unwrap_or_else(|| Err("The thread that fetches has failed.".to_owned())),
+        };
         worker::transaction(|| conclude(why, name, claim, response));
     }
     worker::transaction(|| lock.give_back(true));
