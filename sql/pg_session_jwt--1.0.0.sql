@@ -173,7 +173,7 @@ COMMENT ON COLUMN @extschema@.providers.keys_url IS
     'the URL that gave them, which is another one where discovery named it';
 COMMENT ON COLUMN @extschema@.providers.last_fetch IS 'when keys were asked for last';
 COMMENT ON COLUMN @extschema@.providers.last_demand IS
-    'when keys were asked for last because no key was known for a token';
+    'when keys were asked for last because no known key verified a token; NULL once the first have come';
 COMMENT ON COLUMN @extschema@.providers.next_refresh IS
     'when the next token that is presented has keys fetched again';
 COMMENT ON COLUMN @extschema@.providers.last_success IS 'when keys were fetched last';
@@ -263,7 +263,7 @@ CREATE FUNCTION @extschema@.refresh_provider(name text) RETURNS jsonb
     LANGUAGE c VOLATILE STRICT
     AS 'MODULE_PATHNAME', 'pg_session_jwt_refresh_provider';
 COMMENT ON FUNCTION @extschema@.refresh_provider(text) IS
-    'fetches a provider''s keys now, and tells which were added, removed and kept; needs the privileges SELECT and UPDATE on auth.providers';
+    'fetches a provider''s keys now, and tells which were added, removed, changed under the same key id, and kept; needs the privileges SELECT and UPDATE on auth.providers';
 
 CREATE FUNCTION @extschema@.provider_keys(name text) RETURNS jsonb
     LANGUAGE c STABLE STRICT PARALLEL SAFE

@@ -167,9 +167,10 @@ fn refresh_provider(arguments: &Arguments) -> Outcome {
             kids.iter().map(|id| kid(id.as_deref())).collect::<Vec<_>>().join(", ")
         };
         format!(
-            "{{\"added\": [{}], \"removed\": [{}], \"kept\": [{}]}}",
+            "{{\"added\": [{}], \"removed\": [{}], \"changed\": [{}], \"kept\": [{}]}}",
             list(&changes.added),
             list(&changes.removed),
+            list(&changes.changed),
             list(&changes.kept)
         )
     })
@@ -206,6 +207,9 @@ fn check_provider(change: &Change) -> Result<Verdict, Rejection> {
     let provider = Provider::from_row(document)?;
     if change.old == change.new {
         return Ok(Verdict::Accepted);
+    }
+    if let Some(remote) = provider.remote() {
+        settings::check_scheme(remote.source())?;
     }
     if keyring::is_shadowed(&provider) {
         error::warn(

@@ -71,10 +71,20 @@ struct Refused {
     missing: Option<Missing>,
 }
 
-/// A key that is not there.
+/// What a provider's newer keys must be for a token to be verified once more.
 struct Missing {
     known: Rc<Known>,
-    kid: Option<String>,
+    what: Wanted,
+}
+
+enum Wanted {
+    /// Keys that are not too old.
+    Fresh,
+    /// A key with this id.
+    Kid(String),
+    /// Other keys than those that did not verify the token. The provider may have replaced a key and
+    /// kept its id, or publish keys without ids.
+    Others,
 }
 
 /// Notes that a document in a setting has changed. It may run while the backend is not able to do
@@ -95,8 +105,8 @@ pub(crate) fn epoch() -> u64 {
     EPOCH.get()
 }
 
-/// Verifies everything about a token but its times. Where its key is unknown and its provider's keys
-/// are fetched, this waits for newer ones and tries once more.
+/// Verifies everything about a token but its times. Where the provider's keys are fetched, and those
+/// that are known do not verify the token, this waits for newer ones and tries once more.
 pub(crate) fn verify(token: &str) -> Result<(Claims, Trust), Rejection> {
     let refused = match attempt(token) {
         Ok(verified) => return Ok(verified),
@@ -123,18 +133,22 @@ pub(crate) fn verify(token: &str) -> Result<(Claims, Trust), Rejection> {
 fn attempt(token: &str) -> Result<(Claims, Trust), Refused> {
     // What the choice was, though it comes to nothing.
     let chosen = Cell::new(None);
+    let (may_be_published, is_symmetric) = (Cell::new(false), Cell::new(false));
     let outcome = authenticate(token, |unverified| {
         let found = choose(unverified.issuer)?.ok_or_else(|| nobody(unverified))?;
         let provider = Arc::clone(&found.provider);
         let found =
             if is_by_secret(&found.provider, unverified) { found.by_secret() } else { found };
         let is_old = found.ends() <= pg::now();
-        let is_known = unverified.kid.is_some_and(|kid| provider.keys().has_kid(kid));
-        // No key that is fetched verifies a token of a secret.
-        let is_wanted = !unverified.is_symmetric() && (is_old || !is_known);
-        let missing = found.remote.clone().filter(|_| is_wanted);
-        let kid = unverified.kid.map(str::to_owned);
-        chosen.set(Some((found, missing.map(|known| Missing { known, kid }))));
+        let what = match unverified.kid {
+            _ if is_old => Wanted::Fresh,
+            Some(kid) if !provider.keys().has_kid(kid) => Wanted::Kid(kid.to_owned()),
+            _ => Wanted::Others,
+        };
+        let missing = found.remote.clone().map(|known| Missing { known, what });
+        may_be_published.set(unverified.may_have_published_key(&provider));
+        is_symmetric.set(unverified.is_symmetric());
+        chosen.set(Some((found, missing)));
         if is_old { Err(too_old()) } else { Ok(provider) }
     });
     match (outcome, chosen.take()) {
@@ -145,9 +159,13 @@ fn attempt(token: &str) -> Result<(Claims, Trust), Refused> {
         // Nothing is accepted without a choice.
         (Ok(_), None) => Err(Refused { rejection: no_key_configured(Code::NoKey), missing: None }),
         (Err(rejection), chosen) => {
-            let about_keys =
-                matches!(rejection.code(), Code::NoKey | Code::Signature | Code::Algorithm);
-            let missing = chosen.and_then(|(_, missing)| missing).filter(|_| about_keys);
+            let newer_keys_may_help = match rejection.code() {
+                // No key that is fetched verifies a token of a secret.
+                Code::NoKey => !is_symmetric.get(),
+                Code::Signature | Code::Algorithm => may_be_published.get(),
+                _ => false,
+            };
+            let missing = chosen.and_then(|(_, missing)| missing).filter(|_| newer_keys_may_help);
             Err(Refused { rejection, missing })
         }
     }
@@ -250,15 +268,15 @@ fn ends(row: &Row, provider: &Provider) -> Timestamp {
 }
 
 impl Missing {
-    /// Whether it is in a row that was read anew.
+    /// Whether a row that was read anew has such keys.
     fn has_come(&self, row: &Row) -> bool {
         let Ok(provider) = Provider::from_row(&row.document) else {
             return false;
         };
-        let is_there = match &self.kid {
-            Some(kid) => provider.keys().has_kid(kid),
-            // Any other keys may have it.
-            None => row.document != self.known.row.document,
+        let is_there = match &self.what {
+            Wanted::Fresh => !provider.keys().is_empty(),
+            Wanted::Kid(kid) => provider.keys().has_kid(kid),
+            Wanted::Others => row.document != self.known.row.document,
         };
         is_there && pg::now() < ends(row, &provider)
     }

@@ -9,12 +9,12 @@ use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::time::Duration;
 
 use jwks_fetch::{Request, Response, Source, Validators, fetch};
-use session_jwt::{Code, KeySet, KeySource, Provider, Rejection, quoted};
+use session_jwt::{Code, KeyChanges, KeySet, KeySource, Provider, Rejection, quoted};
 
 use crate::pg::table::{Fetching, Row, Rows, Table};
 use crate::pg::worker::{self, Against, Lock, Task, Worker, nap};
 use crate::pg::{self, BackendLocal, Timestamp, error, seconds};
-use crate::settings::{JWKS_CA_FILE, JWKS_TIMEOUT};
+use crate::settings::{self, JWKS_CA_FILE, JWKS_TIMEOUT};
 
 /// How long a set is good where its provider does not say, in seconds, and the bounds of what it
 /// may say.
@@ -22,7 +22,8 @@ const FRESH: i64 = 3600;
 const LEAST_FRESH: i64 = 300;
 const MOST_FRESH: i64 = 86_400;
 
-/// How often tokens with unknown keys may have a provider asked, in seconds.
+/// How often tokens that no known key verifies may have a provider asked, in seconds. Refreshes for
+/// other reasons do not count: those that are due, those of an administrator, and the first one.
 const DEMAND_INTERVAL: i64 = 30;
 
 /// How long after the first failure to try again, in seconds; each further one doubles it.
@@ -33,15 +34,17 @@ const FIRST_RETRY: i64 = 30;
 enum Why {
     /// The keys are older than the provider wants them to be, or not there yet.
     Due = 1,
-    /// A token's key is unknown.
+    /// No known key verifies a token.
     Demand = 2,
     /// An administrator wants it.
     Order = 3,
+    /// A token needs the first keys of a provider, which another worker may be fetching.
+    First = 4,
 }
 
 impl Why {
     fn from_number(number: u8) -> Option<Self> {
-        [Why::Due, Why::Demand, Why::Order].into_iter().find(|why| *why as u8 == number)
+        [Why::Due, Why::Demand, Why::Order, Why::First].into_iter().find(|why| *why as u8 == number)
     }
 }
 
@@ -51,7 +54,7 @@ pub(crate) fn is_due(row: &Row, now: Timestamp) -> bool {
     row.fetching.next_refresh.is_none_or(|due| due <= now || due > now + seconds(MOST_FRESH + 1))
 }
 
-/// Whether a token with an unknown key may have the provider asked.
+/// Whether a token that no known key verifies may have the provider asked.
 fn may_demand(row: &Row, now: Timestamp) -> bool {
     let last = row.fetching.last_demand;
     last.is_none_or(|last| last <= now - seconds(DEMAND_INTERVAL) || last > now)
@@ -91,9 +94,9 @@ pub(crate) fn when_due(table: Table, row: &Row) {
     lock.give_back(false);
 }
 
-/// Has keys fetched because a token's is unknown, and waits for them. The error is a sentence.
+/// Has keys fetched because no known key verifies a token, and waits for them. The error is a sentence.
 ///
-/// `is_known` tells whether the key has turned up, from newly read rows.
+/// `is_known` tells whether other keys have come that may verify it, from newly read rows.
 pub(crate) fn on_demand(
     table: Table,
     name: &str,
@@ -112,7 +115,7 @@ pub(crate) fn on_demand(
         }
         nap(Duration::from_millis(10));
     }
-    let outcome = demand(table, name, is_known, until);
+    let outcome = demand(table, name, &is_known, until);
     lock.give_back(false);
     outcome
 }
@@ -120,7 +123,7 @@ pub(crate) fn on_demand(
 fn demand(
     table: Table,
     name: &str,
-    is_known: impl Fn(&Row) -> bool,
+    is_known: &dyn Fn(&Row) -> bool,
     until: Timestamp,
 ) -> Result<(), String> {
     let read = || match table.row(Rows::Named(name)) {
@@ -141,11 +144,13 @@ fn demand(
         let since = row.fetching.last_demand.map_or(0, |last| (now - last) / seconds(1));
         let left = DEMAND_INTERVAL - since;
         return Err(format!(
-            "{} Unknown keys may have it asked again in {left} s, auth.refresh_provider() at once.",
+            "{} The next token may have them fetched again in {left} s; \
+             auth.refresh_provider() fetches them at once.",
             how_it_stands(&row)
         ));
     }
-    let Some(worker) = start(Why::Demand, name) else {
+    let why = if has_keys(&row) { Why::Demand } else { Why::First };
+    let Some(worker) = start(why, name) else {
         return Err(NO_WORKER.to_owned());
     };
     let left = u64::try_from(until - now).unwrap_or(0);
@@ -153,6 +158,9 @@ fn demand(
     let row = read()?;
     if is_known(&row) {
         Ok(())
+    } else if done && why == Why::First && has_keys(&row) {
+        // They are another worker's, and the token's key is not among them.
+        demand(table, name, is_known, until)
     } else if !done {
         Err(STILL.to_owned())
     } else if row.fetching.last_fetch.is_none_or(|time| time < now) {
@@ -160,6 +168,11 @@ fn demand(
     } else {
         Err(how_it_stands(&row))
     }
+}
+
+/// Whether keys were fetched for a row, from where it names them now.
+fn has_keys(row: &Row) -> bool {
+    Provider::from_row(&row.document).is_ok_and(|provider| !provider.keys().is_empty())
 }
 
 /// What stands in the place of the last error while keys are being fetched.
@@ -203,15 +216,8 @@ fn how_it_stands(row: &Row) -> String {
 const NO_WORKER: &str = "No background worker can be started to fetch its keys: all of \
                          max_worker_processes are taken.";
 
-/// What fetching has changed, by key id.
-pub(crate) struct Changes {
-    pub(crate) added: Vec<Option<String>>,
-    pub(crate) removed: Vec<Option<String>>,
-    pub(crate) kept: Vec<Option<String>>,
-}
-
-/// Has a provider's keys fetched now, and waits for them.
-pub(crate) fn order(name: &str) -> Result<Changes, Rejection> {
+/// Has a provider's keys fetched now, waits for them, and tells what that has changed.
+pub(crate) fn order(name: &str) -> Result<KeyChanges, Rejection> {
     let failed = |why: &str| {
         Rejection::new(Code::Fetching, "provider's keys could not be fetched")
             .with_detail(format!("The provider is {}. {why}", quoted(name)))
@@ -242,18 +248,8 @@ pub(crate) fn order(name: &str) -> Result<Changes, Rejection> {
     if let Some(error) = &fetching.last_error {
         return Err(failed(error));
     }
-    let kids = |provider: &Provider| -> Vec<Option<String>> {
-        provider.keys().public().map(|(kid, _)| kid.map(str::to_owned)).collect()
-    };
-    let (before, after) = (kids(&provider), kids(&Provider::from_row(&after.document)?));
-    let listed = |kids: &[Option<String>], others: &[Option<String>], common: bool| {
-        kids.iter().filter(|kid| others.contains(kid) == common).cloned().collect()
-    };
-    Ok(Changes {
-        added: listed(&after, &before, false),
-        removed: listed(&before, &after, false),
-        kept: listed(&after, &before, true),
-    })
+    let later = Provider::from_row(&after.document)?;
+    Ok(KeyChanges::between(provider.keys(), later.keys()))
 }
 
 fn no_provider(name: &str) -> Rejection {
@@ -390,12 +386,17 @@ fn refresh(why: Why, name: &str) {
                 KeySource::Discovery { issuer, .. } => Source::Discovery { issuer: issuer.clone() },
             },
             validators: claim.validators.clone(),
+            http_hosts: settings::http_hosts(),
             ca_file: JWKS_CA_FILE.path(),
             // Whoever waits for us is to hear why it failed.
             timeout: Duration::from_millis(JWKS_TIMEOUT.get() as u64) * 9 / 10,
         };
-        let response = worker::aside(move || fetch(&request))
-            .unwrap_or_else(|| Err("The thread that fetches has failed.".to_owned()));
+        // The list of hosts may have changed since the row was written.
+        let response = match settings::check_scheme(&claim.source) {
+            Err(rejection) => Err(explained(&rejection)),
+            Ok(()) => worker::aside(move || fetch(&request))
+                .unwrap_or_else(|| Err("The thread that fetches has failed.".to_owned())),
+        };
         worker::transaction(|| conclude(why, name, claim, response));
     }
     worker::transaction(|| lock.give_back(true));
@@ -414,11 +415,13 @@ fn claim(why: Why, name: &str, asked: Timestamp) -> Option<Claim> {
         Why::Demand => {
             may_demand(&row, now) && row.fetching.last_success.is_none_or(|time| time < asked)
         }
+        Why::First => may_demand(&row, now) && provider.keys().is_empty(),
         Why::Order => true,
     };
     if !wanted {
         return None;
     }
+    let is_demand = matches!(why, Why::Demand | Why::First);
     // Should this worker not come to an end, another one does it later.
     let claimed = table.update(
         "UPDATE @table SET last_fetch = clock_timestamp(),
@@ -426,7 +429,7 @@ fn claim(why: Why, name: &str, asked: Timestamp) -> Option<Claim> {
              next_refresh = clock_timestamp() + interval '1 minute',
              last_demand = CASE WHEN $2 = 'demand' THEN clock_timestamp() ELSE last_demand END
          WHERE name = $1",
-        &[Some(name), Some(if why == Why::Demand { "demand" } else { "" }), Some(UNDER_WAY)],
+        &[Some(name), Some(if is_demand { "demand" } else { "" }), Some(UNDER_WAY)],
     );
     if claimed == 0 {
         return None;
@@ -476,6 +479,9 @@ fn conclude(why: Why, name: &str, claim: Claim, response: Result<Response, Strin
             let keep_keys = claim.provider.remote().map_or(MOST_FRESH, |remote| remote.keep_keys());
             let fresh = fresh.clamp(LEAST_FRESH, MOST_FRESH).min(keep_keys).to_string();
             let validators = &response.validators;
+            // The first keys of a provider do not count as a refresh on demand: a key that changes
+            // right afterwards is found at once.
+            let is_first = claim.provider.keys().is_empty().to_string();
             match keys {
                 None => {
                     table.update(
@@ -497,6 +503,7 @@ fn conclude(why: Why, name: &str, claim: Claim, response: Result<Response, Strin
                         "UPDATE @table SET fetched_jwks = $3::json, fetched_from = $4,
                              keys_url = $5, etag = $6, last_modified = $7,
                              passed_over = nullif($8, ''),
+                             last_demand = CASE WHEN $9::boolean THEN NULL ELSE last_demand END,
                              last_success = clock_timestamp(), failures = 0, last_error = NULL,
                              next_refresh = clock_timestamp() + $2::integer * interval '1 second'
                          WHERE name = $1",
@@ -509,6 +516,7 @@ fn conclude(why: Why, name: &str, claim: Claim, response: Result<Response, Strin
                             validators.etag.as_deref(),
                             validators.last_modified.as_deref(),
                             Some(&passed_over),
+                            Some(&is_first),
                         ],
                     );
                 }
@@ -544,6 +552,11 @@ fn random_below(limit: i64) -> i64 {
 fn sentence(response: &Response, rejection: &Rejection) -> String {
     let url = response.validators.url.as_deref().unwrap_or_default();
     let url = quoted(url.split('?').next().unwrap_or_default());
-    let detail = rejection.detail().unwrap_or_default();
-    format!("The answer of {url} cannot be used: {}. {detail}", rejection.message())
+    format!("The answer of {url} cannot be used: {}", explained(rejection))
+}
+
+/// A refusal with all that it says, as sentences but for the first letter.
+fn explained(rejection: &Rejection) -> String {
+    let more = [rejection.detail(), rejection.hint()].into_iter().flatten();
+    more.fold(format!("{}.", rejection.message()), |text, sentence| format!("{text} {sentence}"))
 }

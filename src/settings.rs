@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 use std::ops::RangeInclusive;
 
-use session_jwt::{Code, KeySet, Provider, Rejection, Verifier};
+use session_jwt::{Code, HttpHosts, KeySet, KeySource, Provider, Rejection, Verifier};
 
 use crate::pg::guc::{
     self, BoolVariable, EnumVariable, IntVariable, Privilege, Source, TextVariable, TokenVariable,
@@ -60,6 +60,12 @@ const TOKEN_CACHE_SIZES: RangeInclusive<i32> = 0..=65_536;
 /// A file with certificates of authorities that may vouch for the servers from which keys are
 /// fetched, beside those of the operating system. The background worker reads it.
 pub(crate) static JWKS_CA_FILE: TextVariable = TextVariable::new();
+
+/// The hosts that keys may be fetched from over http: a provider on the same machine, or in a network
+/// that nobody else can reach. Only those who may write the configuration files widen it.
+static JWKS_HTTP_HOSTS: TextVariable = TextVariable::new();
+
+const JWKS_HTTP_HOSTS_NAME: &CStr = c"pg_session_jwt.jwks_http_hosts";
 
 /// How long a session waits for keys that are being fetched, in milliseconds; fetching itself ends a
 /// little earlier.
@@ -115,6 +121,11 @@ pub(crate) fn register() {
             c"File with certificates of further authorities for servers that keys are fetched from.",
             None,
         );
+        JWKS_HTTP_HOSTS.define_in_files(
+            JWKS_HTTP_HOSTS_NAME,
+            c"Hosts that keys may be fetched from over http.",
+            guc::check_hook!(JWKS_HTTP_HOSTS_NAME, |value: &[u8], _| parse_http_hosts(value)),
+        );
         PRELOADED.set(pg::is_preloading());
         LOCKED_ROLES.define_in_files(
             LOCKED_ROLES_NAME,
@@ -141,6 +152,36 @@ pub(crate) fn register() {
         );
         guc::reserve_prefix(c"pg_session_jwt");
     });
+}
+
+fn parse_http_hosts(value: &[u8]) -> Result<HttpHosts, Rejection> {
+    let parsed = match std::str::from_utf8(value) {
+        Ok(list) => HttpHosts::parse(list),
+        Err(_) => Err("It is not valid UTF-8.".to_owned()),
+    };
+    parsed.map_err(|problem| {
+        Rejection::new(Code::Configuration, "it is not a list of hosts")
+            .with_detail(problem)
+            .with_hint(
+                "Write host names, each with a port or, for all ports, without, and separated by \
+                 commas: keycloak:8080, localhost.",
+            )
+    })
+}
+
+/// The hosts that keys may be fetched from over http; none where the setting is lost.
+pub(crate) fn http_hosts() -> HttpHosts {
+    JWKS_HTTP_HOSTS.with(parse_http_hosts).unwrap_or_default()
+}
+
+/// Refuses a source of keys over http whose host is not listed.
+pub(crate) fn check_scheme(source: &KeySource) -> Result<(), Rejection> {
+    source.check_scheme(&http_hosts()).map_err(|rejection| {
+        rejection.with_hint(
+            "Use an https URL, or add the host to pg_session_jwt.jwks_http_hosts in \
+             postgresql.conf.",
+        )
+    })
 }
 
 fn check_names(value: &[u8]) -> Result<(), Rejection> {

@@ -1,15 +1,16 @@
 //! Key sets are fetched, from servers that behave and from servers that do not.
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use harness::{Behaviour, Certificate, Idp, free_port};
 use jwks_fetch::{Request, Response, Source, Validators, fetch};
 use mint::{Algorithm, Key};
 use serde_json::json;
-use session_jwt::{Endpoint, KeySet};
+use session_jwt::{Endpoint, HttpHosts, KeySet};
 
 /// Longer than anything takes that is to succeed.
 const AMPLE: Duration = Duration::from_secs(30);
@@ -28,6 +29,7 @@ fn request_for(idp: &Idp, url: &str) -> Request {
     Request {
         source: Source::Url(Endpoint::parse(url).unwrap()),
         validators: Validators::default(),
+        http_hosts: HttpHosts::default(),
         ca_file: Some(idp.ca_file().to_owned()),
         timeout: AMPLE,
     }
@@ -51,7 +53,7 @@ fn succeed(request: &Request) -> Response {
 fn fail(request: &Request) -> String {
     let error = fetch(request).err().expect("an error");
 
-    assert!(error.is_ascii() && error.len() <= 300, "{error}");
+    assert!(error.is_ascii() && error.len() <= 480, "{error}");
     assert!(error.ends_with('.') && !error.contains('?'), "{error}");
     error
 }
@@ -95,14 +97,66 @@ fn an_address_does_for_a_host() {
     assert_eq!(kids(&succeed(&request_for(&idp, &url))), ["a"]);
 }
 
+/// A request that may ask these hosts over http.
+fn allowing(hosts: &str, request: Request) -> Request {
+    Request { http_hosts: HttpHosts::parse(hosts).unwrap(), ..request }
+}
+
 #[test]
-fn plain_http_does_on_loopback() {
+fn plain_http_is_for_listed_hosts() {
     let idp = Idp::start_plain();
     idp.set_keys(&[&Key::generate(Algorithm::EdDSA).with_kid("a")]);
-    let request = Request { ca_file: None, ..request(&idp) };
-    assert_eq!(kids(&succeed(&request)), ["a"]);
-    let request = Request { ca_file: None, ..discovery(&idp, &idp.issuer()) };
-    assert_eq!(kids(&succeed(&request)), ["a"]);
+    let port = idp.issuer().rsplit_once(':').unwrap().1.to_owned();
+    for hosts in ["localhost", "a, LOCALHOST", &format!("localhost:{port}")] {
+        assert_eq!(kids(&succeed(&allowing(hosts, request(&idp)))), ["a"]);
+        assert_eq!(kids(&succeed(&allowing(hosts, discovery(&idp, &idp.issuer())))), ["a"]);
+    }
+    let before = idp.requests();
+    let reason = "the URL is not an https one, and the host \"localhost\" is not listed for http";
+    for hosts in ["", "127.0.0.1", "localhost:1", "localhost.", "host", "[::1]"] {
+        assert_fails(&allowing(hosts, request(&idp)), reason);
+        assert_fails(&allowing(hosts, discovery(&idp, &idp.issuer())), reason);
+    }
+    assert_eq!(idp.requests(), before);
+}
+
+#[test]
+fn plain_http_leads_to_listed_hosts_alone() {
+    let (idp, other) = (Idp::start_plain(), Idp::start_plain());
+    let address = |idp: &Idp| idp.jwks_url().replace("localhost", "127.0.0.1");
+    for provider in [&idp, &other] {
+        provider.set_keys(&[&Key::generate(Algorithm::EdDSA).with_kid("a")]);
+    }
+    // Keys at another host, which a document names.
+    let document = json!({"issuer": idp.issuer(), "jwks_uri": address(&other)}).to_string();
+    idp.set_body(DISCOVERY, document);
+    let named = || discovery(&idp, &idp.issuer());
+    let reason = "the URL is not an https one, and the host \"127.0.0.1\" is not listed for http";
+    assert_fails(&allowing("localhost", named()), reason);
+    assert_eq!(other.requests(), 0);
+    assert_eq!(kids(&succeed(&allowing("localhost, 127.0.0.1", named()))), ["a"]);
+    let before = other.requests();
+    // Redirects, also to a listed host, and from https.
+    let secure = provider();
+    for (from, location) in [
+        (&idp, address(&other)),
+        (&idp, address(&idp)),
+        (&idp, other.jwks_url()),
+        (&secure, idp.jwks_url()),
+        (&secure, secure.jwks_url().replace("https", "http")),
+    ] {
+        from.behave(Behaviour::Redirect(location.clone()));
+        let error = fail(&allowing("localhost, 127.0.0.1", request(from)));
+        let expected = "there is a redirect to another scheme, host or port, at \"http://";
+        assert!(error.contains(expected), "{location}: {error}");
+    }
+    // Nor does a document that came over https lead to http.
+    secure.behave(Behaviour::Serve);
+    let document = json!({"issuer": secure.issuer(), "jwks_uri": other.jwks_url()}).to_string();
+    secure.set_body(DISCOVERY, document);
+    let request = allowing("localhost", discovery(&secure, &secure.issuer()));
+    assert_fails(&request, "the jwks_uri is not an https URL");
+    assert_eq!(other.requests(), before);
 }
 
 #[test]
@@ -154,7 +208,20 @@ fn discovery_documents_are_checked() {
     let long = format!("https://{}", "\u{202e}".repeat(1000));
     for (document, reason) in [
         ("no JSON".to_owned(), "the answer is not JSON"),
-        (String::new(), "the answer is not JSON"),
+        (
+            String::new(),
+            "the answer is empty, not a discovery document; check that the issuer is spelled as in \
+             the tokens' iss, or name the URL of the keys as jwks_url",
+        ),
+        (
+            "<!doctype html><title>Log in</title>".to_owned(),
+            "the answer is a page of HTML, not a discovery document; check that the issuer is \
+             spelled as in the tokens' iss, or name the URL of the keys as jwks_url",
+        ),
+        (
+            json!({"keys": []}).to_string(),
+            "the answer is a JWK set, not a discovery document; name its URL as jwks_url",
+        ),
         ("[]".to_owned(), "the answer has no string \"issuer\""),
         (json!({"jwks_uri": idp.jwks_url()}).to_string(), "the answer has no string \"issuer\""),
         (json!({"issuer": issuer}).to_string(), "the answer has no string \"jwks_uri\""),
@@ -173,11 +240,19 @@ fn discovery_documents_are_checked() {
         assert_fails(&request, reason);
         assert!(fail(&request).starts_with("Discovery "));
     }
-    idp.behave(Behaviour::Status(404));
-    assert_eq!(
-        fail(&discovery(&idp, &issuer)),
-        format!("Discovery at \"{issuer}{DISCOVERY}\" failed: the answer has the status 404.")
-    );
+    for status in [400, 404, 410] {
+        idp.behave(Behaviour::Status(status));
+        assert_eq!(
+            fail(&discovery(&idp, &issuer)),
+            format!(
+                "Discovery at \"{issuer}{DISCOVERY}\" failed: the answer has the status {status}; \
+                 check that the issuer is spelled as in the tokens' iss, or name the URL of the keys \
+                 as jwks_url."
+            )
+        );
+    }
+    idp.behave(Behaviour::Status(500));
+    assert_fails(&discovery(&idp, &issuer), "failed: the answer has the status 500");
     assert_eq!(
         fail(&discovery(&idp, "accounts.example.com")),
         "Discovery failed: the issuer \"accounts.example.com\" is not an https URL."
@@ -271,7 +346,20 @@ fn redirects_are_followed_at_the_same_place() {
     let from = |path: &str| request_for(&idp, &(idp.issuer() + path));
     let response = succeed(&from("/3"));
     assert_eq!(kids(&response), ["a"]);
-    assert_eq!(response.validators.url, Some(there));
+    assert_eq!(response.validators.url.as_deref(), Some(there.as_str()));
+    // Relative references.
+    let authority = there.strip_prefix("https:").unwrap();
+    for location in ["jwks.json", "../../jwks.json", "./x/../../jwks.json?a", authority] {
+        idp.set_redirect("/a/b", location);
+        let expected = if location == "jwks.json" { "/a/jwks.json" } else { "/jwks.json" };
+        idp.set_redirect("/a/jwks.json", "../jwks.json");
+        let before = idp.requests_for(expected);
+        assert_eq!(kids(&succeed(&from("/a/b"))), ["a"], "{location}");
+        assert_eq!(idp.requests_for(expected), before + 1, "{location}");
+    }
+    // A query alone leads to the same path.
+    idp.set_redirect("/c", "?page=2");
+    assert_fails(&from("/c"), "there are more than 3 redirects");
     assert_fails(&from("/4"), "there are more than 3 redirects");
 }
 
@@ -296,11 +384,11 @@ fn redirects_lead_nowhere_else() {
         (plain.jwks_url(), format!("{elsewhere}\"http://localhost\"")),
         (same_host, format!("{elsewhere}\"https://127.0.0.1\"")),
         ("https://example.com/?a".to_owned(), format!("{elsewhere}\"https://example.com\"")),
-        (
-            "http://example.com/".to_owned(),
-            "there is a redirect to what is not an https URL".to_owned(),
-        ),
-        ("//example.com/".to_owned(), "there is a redirect to what is not an https URL".to_owned()),
+        ("http://example.com/".to_owned(), format!("{elsewhere}\"http://example.com\"")),
+        ("//example.com/".to_owned(), format!("{elsewhere}\"https://example.com\"")),
+        (other.jwks_url().replace("https:", ""), format!("{elsewhere}\"https://localhost\"")),
+        ("ftp:x".to_owned(), "there is a redirect to what is not an https URL".to_owned()),
+        (String::new(), "there is a redirect to what is empty".to_owned()),
         ("\u{e4}".to_owned(), "there is a redirect that does not say where to".to_owned()),
     ] {
         idp.behave(Behaviour::Redirect(location));
@@ -353,13 +441,118 @@ fn answers_have_a_limit() {
     assert_fails(&request(&idp), too_large);
     assert!(fail(&discovery(&idp, &idp.issuer())).starts_with("Discovery at "));
     idp.behave(Behaviour::Serve);
-    idp.set_body("/jwks.json", " ".repeat(256 * 1024));
+    idp.set_body("/jwks.json", "[".to_owned() + &" ".repeat(256 * 1024 - 1));
     assert_eq!(succeed(&request(&idp)).body.map(|body| body.len()), Some(256 * 1024));
     idp.set_body("/jwks.json", " ".repeat(256 * 1024 + 1));
     assert_fails(&request(&idp), too_large);
     // A length that is not true.
     idp.behave(headers(&[("Content-Length", "5")]));
     assert!(fetch(&request(&idp)).is_err());
+}
+
+/// A body as a compressed file.
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut child = Command::new("gzip")
+        .args(["-9", "-c"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let body = body.to_owned();
+    let writer = std::thread::spawn(move || input.write_all(&body).unwrap());
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output.stdout
+}
+
+#[test]
+fn gzip_is_read() {
+    let idp = provider();
+    let keys = succeed(&request(&idp)).body.unwrap();
+    let document = json!({"issuer": idp.issuer(), "jwks_uri": idp.jwks_url()}).to_string();
+    idp.set_body("/jwks.json", gzip(keys.as_bytes()));
+    idp.set_body(DISCOVERY, gzip(document.as_bytes()));
+    for behaviour in [
+        headers(&[("Content-Encoding", "gzip")]),
+        headers(&[("Content-Encoding", "identity, X-GZIP")]),
+        Behaviour::Serve,
+    ] {
+        idp.behave(behaviour.clone());
+        assert_eq!(kids(&succeed(&request(&idp))), ["a"], "{behaviour:?}");
+        assert_eq!(kids(&succeed(&discovery(&idp, &idp.issuer()))), ["a"], "{behaviour:?}");
+    }
+    // In several members, and where only the header is left.
+    let (start, end) = keys.as_bytes().split_at(5);
+    idp.set_body("/jwks.json", [gzip(start), gzip(end)].concat());
+    assert_eq!(kids(&succeed(&request(&idp))), ["a"]);
+    idp.behave(headers(&[("Content-Encoding", "gzip")]));
+    idp.set_body("/jwks.json", keys.clone());
+    assert_eq!(kids(&succeed(&request(&idp))), ["a"]);
+
+    // The limit is on what comes out.
+    let spaces = |count| gzip(&vec![b' '; count]);
+    idp.set_body("/jwks.json", spaces(256 * 1024 - 2));
+    assert_fails(&request(&idp), "the answer is empty, not a JWK set; name the URL of the JWK set");
+    for count in [256 * 1024 + 1, 64 * 1024 * 1024] {
+        idp.set_body("/jwks.json", spaces(count));
+        let reason = "the answer is larger than 256 KiB once it is decompressed";
+        assert_fails(&request(&idp), reason);
+    }
+    let whole = gzip(keys.as_bytes());
+    idp.set_body("/jwks.json", &whole[..whole.len() - 9]);
+    assert_fails(&request(&idp), "the answer is not proper gzip");
+    idp.set_body("/jwks.json", gzip(&whole));
+    assert_fails(&request(&idp), "the answer is not UTF-8");
+    for (coding, reason) in [
+        ("br", "the answer is compressed as \"br\", which was not asked for and is not supported"),
+        ("deflate", "as \"deflate\", which was not asked for and is not supported"),
+        ("gzip, zstd", "as \"zstd\", which was not asked for and is not supported"),
+        ("gzip, gzip", "the answer is compressed more than once"),
+    ] {
+        idp.behave(headers(&[("Content-Encoding", coding)]));
+        assert_fails(&request(&idp), reason);
+    }
+}
+
+#[test]
+fn a_byte_order_mark_does_no_harm() {
+    let idp = provider();
+    let document = json!({"issuer": idp.issuer(), "jwks_uri": idp.jwks_url()}).to_string();
+    idp.set_body(DISCOVERY, format!("\u{feff}{document}"));
+    assert_eq!(kids(&succeed(&discovery(&idp, &idp.issuer()))), ["a"]);
+    let wide: Vec<u8> = document.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    idp.set_body(DISCOVERY, [&[0xff, 0xfe][..], &wide].concat());
+    let reason = "the answer is UTF-16 or UTF-32, where JSON is UTF-8 (RFC 8259)";
+    assert_fails(&discovery(&idp, &idp.issuer()), reason);
+}
+
+#[test]
+fn answers_of_another_kind_are_named() {
+    let idp = provider();
+    for (body, reason) in [
+        ("<!DOCTYPE html>", "a page of HTML, not a JWK set; name the URL of the JWK set, which is"),
+        ("<EntityDescriptor>", "XML, not a JWK set; name the URL of the JWK set"),
+        (
+            "-----BEGIN PUBLIC KEY-----\n",
+            "in PEM, not a JWK set; name the URL of a JWK set, or give",
+        ),
+        ("eyJhbGciOiJSUzI1NiJ9.e30.AA", "a signed JWT, not a JWK set; name the URL of the plain"),
+        ("", "empty, not a JWK set"),
+    ] {
+        idp.set_body("/jwks.json", body);
+        let error = fail(&request(&idp));
+        assert!(error.contains(reason), "{body}: {error}");
+    }
+    // The page for a login, to which a request was redirected.
+    idp.set_redirect("/keys", "/login?from=keys");
+    idp.set_body("/login", "<html>Log in</html>");
+    let error = fail(&request_for(&idp, &(idp.issuer() + "/keys")));
+    let expected = format!(
+        "the answer is a page of HTML, not a JWK set, after a redirect to \"{}/login\"",
+        idp.issuer()
+    );
+    assert!(error.contains(&expected), "{error}");
 }
 
 #[test]
@@ -445,7 +638,8 @@ fn servers_that_speak_something_else_are_refused() {
     let error = fail(&request_for(&plain, &url));
     assert!(error.contains("failed: "), "{error}");
     let idp = provider();
-    let error = fail(&request_for(&idp, &idp.jwks_url().replace("https:", "http:")));
+    let url = idp.jwks_url().replace("https:", "http:");
+    let error = fail(&allowing("localhost", request_for(&idp, &url)));
     assert!(error.contains("failed: "), "{error}");
 }
 

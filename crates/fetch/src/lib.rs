@@ -5,8 +5,10 @@
 //! two calls: what is to be known the next time is in the [`Response`].
 #![forbid(unsafe_code)]
 
+mod content;
 mod freshness;
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -16,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{CertificateError, RootCertStore};
-use session_jwt::{Endpoint, is_memory_short, quoted};
+use session_jwt::{Endpoint, HttpHosts, is_memory_short, quoted};
 use ureq::http::{HeaderMap, StatusCode, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Timeout};
@@ -31,7 +33,7 @@ const MAX_REDIRECTS: usize = 3;
 const MAX_VALIDATOR_BYTES: usize = 256;
 
 /// How many bytes an error may have.
-const MAX_ERROR_BYTES: usize = 300;
+const MAX_ERROR_BYTES: usize = 480;
 
 /// What to fetch, and how.
 pub struct Request {
@@ -39,6 +41,8 @@ pub struct Request {
     pub source: Source,
     /// What the last response said, so that keys that have not changed need not be sent.
     pub validators: Validators,
+    /// The hosts that may be asked over `http`; all others are asked over `https` only.
+    pub http_hosts: HttpHosts,
     /// PEM certificates to trust besides those that the operating system trusts.
     pub ca_file: Option<PathBuf>,
     /// How long everything together may take; to connect may take half of it.
@@ -99,8 +103,20 @@ fn answer(request: &Request) -> Result<Response, String> {
             &found
         }
     };
-    let failed = |reason| sentence(format!("Fetching {} failed: {reason}", shown(endpoint)));
-    let answer = fetcher.get(endpoint, true).map_err(failed)?;
+    let failed =
+        |reason: String| sentence(format!("Fetching {} failed: {reason}", shown(endpoint)));
+    let answer = fetcher.get(endpoint, true).map_err(|reason| failed(reason.to_string()))?;
+    if let Some(what) = answer.body.as_deref().and_then(|body| content::kind(&answer.headers, body))
+    {
+        let place = match &answer.endpoint {
+            there if there == endpoint => String::new(),
+            there => format!(", after a redirect to {}", shown(there)),
+        };
+        return Err(failed(format!(
+            "the answer is {what}, not a JWK set{place}; {}",
+            what.advice()
+        )));
+    }
     let sent = if answer.body.is_none() { request.validators.clone() } else { Default::default() };
     Ok(Response {
         validators: Validators {
@@ -111,6 +127,29 @@ fn answer(request: &Request) -> Result<Response, String> {
         fresh_for: freshness::fresh_for(&answer.headers, SystemTime::now()),
         body: answer.body,
     })
+}
+
+/// Why there is no answer that can be used. It displays as a clause.
+enum Failure {
+    /// Another status than those that are known.
+    Status(u16),
+    /// Anything else.
+    Other(String),
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Self::Other(reason)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Status(status) => write!(f, "the answer has the status {status}"),
+            Failure::Other(reason) => f.write_str(reason),
+        }
+    }
 }
 
 struct Fetcher<'r> {
@@ -159,10 +198,26 @@ impl<'r> Fetcher<'r> {
         let endpoint = Endpoint::discovery(issuer).map_err(|reason| {
             format!("Discovery failed: the issuer {} {reason}", quoted(issuer))
         })?;
-        let from = |reason| format!("Discovery at {} failed: {reason}", shown(&endpoint));
-        let body = self.get(&endpoint, false).map_err(from)?.body.unwrap_or_default();
+        let from = |reason: String| format!("Discovery at {} failed: {reason}", shown(&endpoint));
+        let wrong = |what: &str| from(format!("{what}; {DISCOVERY_ADVICE}"));
+        let answer = self.get(&endpoint, false).map_err(|reason| match reason {
+            Failure::Status(400 | 404 | 410) => wrong(&reason.to_string()),
+            reason => from(reason.to_string()),
+        })?;
+        let body = answer.body.unwrap_or_default();
+        if let Some(what) = content::kind(&answer.headers, &body) {
+            return Err(wrong(&format!("the answer is {what}, not a discovery document")));
+        }
+        let body = body.strip_prefix('\u{feff}').unwrap_or(&body);
         let document: serde_json::Value =
-            serde_json::from_str(&body).map_err(|_| from("the answer is not JSON".to_owned()))?;
+            serde_json::from_str(body).map_err(|_| from("the answer is not JSON".to_owned()))?;
+        if document.get("issuer").is_none() && document.get("keys").is_some() {
+            return Err(from(
+                "the answer is a JWK set, not a discovery document; name its URL as \
+                             jwks_url"
+                    .to_owned(),
+            ));
+        }
         let member = |name: &str| {
             let value = document.get(name).and_then(|value| value.as_str());
             value.ok_or_else(|| from(format!("the answer has no string \"{name}\"")))
@@ -183,8 +238,8 @@ impl<'r> Fetcher<'r> {
         Ok(keys)
     }
 
-    /// What is at a URL, or where it redirects to; the error is a clause.
-    fn get(&self, endpoint: &Endpoint, conditional: bool) -> Result<Answer, String> {
+    /// What is at a URL, or where it redirects to.
+    fn get(&self, endpoint: &Endpoint, conditional: bool) -> Result<Answer, Failure> {
         let mut endpoint = endpoint.clone();
         for _ in 0..=MAX_REDIRECTS {
             let response = self.call(&endpoint, conditional)?;
@@ -198,18 +253,18 @@ impl<'r> Fetcher<'r> {
                     endpoint = redirected(&endpoint, &head.headers)?;
                 }
                 StatusCode::OK => {
-                    let body = Some(self.read(body)?);
+                    let body = Some(content::text(&head.headers, self.read(body)?)?);
                     return Ok(Answer { endpoint, headers: head.headers, body });
                 }
                 StatusCode::NOT_MODIFIED if conditional && self.has_validators(&endpoint) => {
                     return Ok(Answer { endpoint, headers: head.headers, body: None });
                 }
                 status => {
-                    return Err(format!("the answer has the status {}", status.as_u16()));
+                    return Err(Failure::Status(status.as_u16()));
                 }
             }
         }
-        Err(format!("there are more than {MAX_REDIRECTS} redirects"))
+        Err(format!("there are more than {MAX_REDIRECTS} redirects").into())
     }
 
     /// One request.
@@ -218,6 +273,12 @@ impl<'r> Fetcher<'r> {
         endpoint: &Endpoint,
         conditional: bool,
     ) -> Result<ureq::http::Response<ureq::Body>, String> {
+        if endpoint.check_scheme(&self.request.http_hosts).is_err() {
+            return Err(format!(
+                "the URL is not an https one, and the host {} is not listed for http",
+                quoted(endpoint.host())
+            ));
+        }
         if endpoint.is_https() && self.trusts_nobody {
             return Err("no certificate authority is trusted, neither by the operating system \
                         nor by configuration"
@@ -252,7 +313,7 @@ impl<'r> Fetcher<'r> {
                 .any(|validator| usable(validator.as_deref()).is_some())
     }
 
-    fn read(&self, mut body: ureq::Body) -> Result<String, String> {
+    fn read(&self, mut body: ureq::Body) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         // One byte more tells a body that is too large.
         body.as_reader()
@@ -262,7 +323,7 @@ impl<'r> Fetcher<'r> {
         if bytes.len() > MAX_BODY_BYTES {
             return Err(format!("the answer is larger than {} KiB", MAX_BODY_BYTES / 1024));
         }
-        String::from_utf8(bytes).map_err(|_| "the answer is not UTF-8".to_owned())
+        Ok(bytes)
     }
 
     fn reason_in_body(&self, error: io::Error) -> String {
@@ -298,6 +359,10 @@ impl<'r> Fetcher<'r> {
         format!("the time-out of {} ms passed before {what}", limit.as_millis())
     }
 }
+
+/// What to do where an issuer has no discovery document.
+const DISCOVERY_ADVICE: &str = "check that the issuer is spelled as in the tokens' iss, or name the \
+                                URL of the keys as jwks_url";
 
 const UNRESOLVED: &str = "the host name cannot be resolved";
 

@@ -1,6 +1,9 @@
 //! Where keys may be fetched from: which URLs are accepted, and who runs them.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
+
+use crate::rejection::quoted;
+use crate::shared_keys;
 
 /// The longest URL, in bytes.
 const MAX_URL_BYTES: usize = 2048;
@@ -8,37 +11,8 @@ const MAX_URL_BYTES: usize = 2048;
 /// The longest host name, in bytes (RFC 1035 section 2.3.4).
 const MAX_HOST_BYTES: usize = 253;
 
-/// Hosts whose keys sign tokens for many tenants and applications that have nothing to do with
-/// each other, and who runs them.
-const SHARED: [(&str, &str); 25] = [
-    ("accounts.google.com", "Google"),
-    ("securetoken.google.com", "Google"),
-    ("session.firebase.google.com", "Google"),
-    ("www.googleapis.com", "Google"),
-    ("login.microsoftonline.com", "Microsoft"),
-    ("login-us.microsoftonline.com", "Microsoft"),
-    ("login.microsoft.com", "Microsoft"),
-    ("login.windows.net", "Microsoft"),
-    ("sts.windows.net", "Microsoft"),
-    ("login.live.com", "Microsoft"),
-    ("login.microsoftonline.us", "Microsoft"),
-    ("login.usgovcloudapi.net", "Microsoft"),
-    ("login.partner.microsoftonline.cn", "Microsoft"),
-    ("login.chinacloudapi.cn", "Microsoft"),
-    ("appleid.apple.com", "Apple"),
-    ("cognito-identity.amazonaws.com", "Amazon"),
-    ("token.actions.githubusercontent.com", "GitHub"),
-    ("gitlab.com", "GitLab"),
-    ("www.facebook.com", "Facebook"),
-    ("limited.facebook.com", "Facebook"),
-    ("www.linkedin.com", "LinkedIn"),
-    ("slack.com", "Slack"),
-    ("id.twitch.tv", "Twitch"),
-    ("access.line.me", "LINE"),
-    ("api.line.me", "LINE"),
-];
-
-/// A URL that keys may be fetched from: `https`, or `http` on the loopback interface.
+/// A URL with the scheme `https` or `http`. Keys are fetched over `http` only where [`HttpHosts`] lists
+/// the host: see [`Endpoint::check_scheme`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
     /// The URL, with scheme and host in lower case.
@@ -86,9 +60,6 @@ impl Endpoint {
         if !is_host(&host) {
             return Err("has a host that is neither a host name nor an IP address".to_owned());
         }
-        if !https && !is_loopback(&host) {
-            return Err("is not an https URL".to_owned());
-        }
         let number = if port.is_empty() {
             if https { 443 } else { 80 }
         } else {
@@ -118,16 +89,48 @@ impl Endpoint {
         Self::parse(&format!("{base}/.well-known/openid-configuration"))
     }
 
-    /// Where a redirect leads: to an absolute URL, or to an absolute path at the same place.
+    /// Where a redirect leads: a reference is resolved as RFC 3986 section 5.2 asks.
     ///
     /// # Errors
     /// What is wrong with the URL, as a predicate.
     pub fn resolve(&self, location: &str) -> Result<Self, String> {
-        if location.starts_with('/') && !location.starts_with("//") {
-            let origin = self.text.get(..self.origin_end).unwrap_or_default();
-            Self::parse(&format!("{origin}{location}"))
+        if location.is_empty() {
+            return Err("is empty".to_owned());
+        }
+        // Before anything is put together, and before a path is taken apart.
+        if location.len() > MAX_URL_BYTES {
+            return Err(format!("is longer than {MAX_URL_BYTES} bytes"));
+        }
+        if has_scheme(location) {
+            return Self::parse(location);
+        }
+        if let Some(rest) = location.strip_prefix("//") {
+            let scheme = if self.https { "https" } else { "http" };
+            return Self::parse(&format!("{scheme}://{rest}"));
+        }
+        let (origin, here) = self.text.split_at_checked(self.origin_end).unwrap_or_default();
+        let (path, _) = split_query(here);
+        let (reference, query) = split_query(location);
+        let path = match reference {
+            "" => path.to_owned(),
+            _ if reference.starts_with('/') => without_dots(reference),
+            _ => {
+                let folder = path.rfind('/').and_then(|slash| path.get(..=slash)).unwrap_or("/");
+                without_dots(&format!("{folder}{reference}"))
+            }
+        };
+        Self::parse(&format!("{origin}{path}{query}"))
+    }
+
+    /// Whether keys may be fetched from here: the scheme is `https`, or the host is listed.
+    ///
+    /// # Errors
+    /// What is wrong with the URL, as a predicate.
+    pub fn check_scheme(&self, http: &HttpHosts) -> Result<(), String> {
+        if self.https || http.contains(&self.host, self.port) {
+            Ok(())
         } else {
-            Self::parse(location)
+            Err("is not an https URL".to_owned())
         }
     }
 
@@ -136,7 +139,7 @@ impl Endpoint {
         &self.text
     }
 
-    /// Whether the scheme is `https`; otherwise it is `http` and the host is loopback.
+    /// Whether the scheme is `https`; otherwise it is `http`.
     pub fn is_https(&self) -> bool {
         self.https
     }
@@ -154,8 +157,52 @@ impl Endpoint {
     /// Who runs the host, if its keys sign tokens for many applications that have nothing to do
     /// with each other: only the audience tells those tokens apart.
     pub fn shared_by(&self) -> Option<&'static str> {
-        let host = self.host.strip_suffix('.').unwrap_or(&self.host);
-        SHARED.iter().find(|(shared, _)| *shared == host).map(|(_, operator)| *operator)
+        shared_keys::operator_of(&self.host, self.text.get(self.origin_end..).unwrap_or_default())
+    }
+}
+
+/// The hosts from which keys may be fetched over `http`, as an administrator lists them. The default is
+/// none, and no host is in the list without being named: `localhost` is not, either.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HttpHosts(Vec<(String, Option<u16>)>);
+
+impl HttpHosts {
+    /// Reads a list: host names or IP addresses, separated by commas, each with a port or, for all
+    /// ports, without. An IPv6 address has its brackets.
+    ///
+    /// # Errors
+    /// What is wrong with an item, as a sentence.
+    pub fn parse(list: &str) -> Result<Self, String> {
+        if list.trim_matches(' ').is_empty() {
+            return Ok(Self::default());
+        }
+        let hosts = list.split(',').map(|item| {
+            let item = item.trim_matches(' ');
+            Self::item(item).map_err(|problem| format!("The item {} {problem}.", quoted(item)))
+        });
+        hosts.collect::<Result<_, _>>().map(Self)
+    }
+
+    fn item(item: &str) -> Result<(String, Option<u16>), String> {
+        if item.is_empty() {
+            return Err("is empty".to_owned());
+        }
+        if item.contains("://") {
+            return Err("is a URL, not a host name".to_owned());
+        }
+        if item.contains('*') {
+            return Err("has a wildcard, which the list does not know".to_owned());
+        }
+        if item.contains(['/', '?', '#', '@']) {
+            return Err("is not a host name, with or without a port".to_owned());
+        }
+        let endpoint = Endpoint::parse(&format!("http://{item}"))?;
+        let has_port = endpoint.text.len() > "http://".len() + endpoint.host.len();
+        Ok((endpoint.host, has_port.then_some(endpoint.port)))
+    }
+
+    fn contains(&self, host: &str, port: u16) -> bool {
+        self.0.iter().any(|(listed, only)| listed == host && only.is_none_or(|only| only == port))
     }
 }
 
@@ -178,10 +225,36 @@ fn is_host(host: &str) -> bool {
         })
 }
 
-/// Whether a host is loopback whoever resolves it.
-fn is_loopback(host: &str) -> bool {
-    matches!(host, "localhost" | "[::1]")
-        || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+/// Whether a reference begins with a scheme (RFC 3986 section 3.1).
+fn has_scheme(reference: &str) -> bool {
+    let end = reference.find([':', '/', '?', '#']).unwrap_or(0);
+    reference[end..].starts_with(':') && reference.starts_with(|c: char| c.is_ascii_alphabetic())
+}
+
+/// What is before a query, and the query with its question mark.
+fn split_query(reference: &str) -> (&str, &str) {
+    reference.split_at(reference.find('?').unwrap_or(reference.len()))
+}
+
+/// An absolute path without the segments `.` and `..` (RFC 3986 section 5.2.4).
+fn without_dots(path: &str) -> String {
+    let mut segments: Vec<&str> = Vec::new();
+    let all: Vec<&str> = path.split('/').skip(1).collect();
+    for (index, segment) in all.iter().enumerate() {
+        let is_last = index + 1 == all.len();
+        match *segment {
+            "." => {}
+            ".." => drop(segments.pop()),
+            segment => {
+                segments.push(segment);
+                continue;
+            }
+        }
+        if is_last {
+            segments.push("");
+        }
+    }
+    format!("/{}", segments.join("/"))
 }
 
 /// The number of a port with the colon before it.
@@ -224,17 +297,36 @@ mod tests {
     }
 
     #[test]
-    fn http_is_for_loopback() {
+    fn http_is_for_listed_hosts() {
+        let listed = "Keycloak, idp:8081,10.0.0.1 ,[2001:db8::1]:8080";
+        let listed = HttpHosts::parse(listed).unwrap();
+        for text in [
+            "http://keycloak/jwks",
+            "http://KEYCLOAK:8080",
+            "http://idp:8081/jwks",
+            "HTTP://idp:8081",
+            "http://10.0.0.1",
+            "http://[2001:db8::1]:8080/jwks",
+        ] {
+            assert!(!endpoint(text).is_https(), "{text}");
+            assert_eq!(endpoint(text).check_scheme(&listed), Ok(()), "{text}");
+        }
         for text in [
             "http://localhost/jwks",
             "http://LOCALHOST:8080",
             "http://127.0.0.1:8080/jwks",
-            "http://127.255.255.254/",
             "http://[::1]:8080/jwks",
-        ] {
-            assert!(!endpoint(text).is_https(), "{text}");
-        }
-        for text in [
+            "http://idp/",
+            "http://idp:80/",
+            "http://idp:8082/",
+            "http://keycloak./",
+            "http://keycloak.example/",
+            "http://x.keycloak/",
+            "http://xkeycloak/",
+            "http://10.0.0.10/",
+            "http://010.0.0.1/",
+            "http://[2001:db8::1]/jwks",
+            "http://[2001:db8:0::1]:8080/jwks",
             "http://example.com/jwks",
             "http://localhost.evil.com/",
             "http://localhost./",
@@ -250,7 +342,44 @@ mod tests {
             "http://[::ffff:127.0.0.1]/",
             "http://[0:0:0:0:0:0:0:1]/",
         ] {
-            assert_eq!(refusal(text), "is not an https URL", "{text}");
+            let refused = endpoint(text).check_scheme(&listed);
+            assert_eq!(refused.unwrap_err(), "is not an https URL", "{text}");
+        }
+        assert!(endpoint("http://localhost").check_scheme(&HttpHosts::default()).is_err());
+        assert_eq!(endpoint("https://example.com").check_scheme(&HttpHosts::default()), Ok(()));
+    }
+
+    #[test]
+    fn lists_of_hosts_are_checked() {
+        for list in ["", " ", "a", "a,b", " a , b:1 ", "a,a", "A.example.", "[::1]:1", "my_idp"] {
+            assert!(HttpHosts::parse(list).is_ok(), "{list:?}");
+        }
+        for (list, problem) in [
+            (",", "is empty"),
+            ("a,", "is empty"),
+            ("a,,b", "is empty"),
+            ("*", "wildcard"),
+            ("*.example", "wildcard"),
+            ("http://a", "is a URL"),
+            ("https://a", "is a URL"),
+            ("a/b", "is not a host name"),
+            ("a/", "is not a host name"),
+            ("a?b", "is not a host name"),
+            ("u@a", "is not a host name"),
+            ("a b", "has a character"),
+            ("a;b", "has a host"),
+            ("a:0", "has a port"),
+            ("a:", "has a port"),
+            ("a:x", "has a port"),
+            ("a:1:2", "has a port"),
+            (":80", "has no host"),
+            ("::1", "has no host"),
+            ("10.0.0.0/8", "is not a host name"),
+            ("\u{e4}", "has a character"),
+            ("a\n", "has a character"),
+        ] {
+            let error = HttpHosts::parse(list).expect_err(list);
+            assert!(error.contains(problem), "{list:?}: {error}");
         }
     }
 
@@ -386,13 +515,33 @@ mod tests {
             ("/", "https://example.com:8443/"),
             ("https://other.example/d", "https://other.example/d"),
             ("http://localhost/d", "http://localhost/d"),
+            ("d", "https://example.com:8443/a/d"),
+            ("d/?e", "https://example.com:8443/a/d/?e"),
+            ("./d", "https://example.com:8443/a/d"),
+            ("../d", "https://example.com:8443/d"),
+            ("../../../d", "https://example.com:8443/d"),
+            ("..", "https://example.com:8443/"),
+            (".", "https://example.com:8443/a/"),
+            ("/x/./y/../z/..", "https://example.com:8443/x/"),
+            ("?d", "https://example.com:8443/a/b?d"),
+            ("d?e:f", "https://example.com:8443/a/d?e:f"),
+            ("./d:e", "https://example.com:8443/a/d:e"),
+            ("//example.com:8443/d", "https://example.com:8443/d"),
+            ("//evil.com/d", "https://evil.com/d"),
+            ("http://evil.com/", "http://evil.com/"),
         ] {
             assert_eq!(here.resolve(location).unwrap().as_str(), there);
         }
         let bare = endpoint("https://example.com?a");
         assert_eq!(bare.resolve("/b").unwrap().as_str(), "https://example.com/b");
-        for location in ["", "d", "../d", "?d", "//evil.com/d", "http://evil.com/"] {
+        assert_eq!(bare.resolve("b").unwrap().as_str(), "https://example.com/b");
+        assert_eq!(bare.resolve("?b").unwrap().as_str(), "https://example.com?b");
+        assert_eq!(here.resolve("").unwrap_err(), "is empty");
+        for location in ["ftp://example.com/d", "d:e", "javascript:x", "https:d", "file:///d"] {
             assert_eq!(here.resolve(location).expect_err(location), "is not an https URL");
+        }
+        for location in ["\\\\evil.com", "d e", "\u{e4}"] {
+            assert!(here.resolve(location).is_err(), "{location}");
         }
         assert_eq!(here.resolve("/#a").unwrap_err(), "has a fragment");
         let long = format!("/{}", "a".repeat(MAX_URL_BYTES));
@@ -417,17 +566,17 @@ mod tests {
 
     #[test]
     fn shared_hosts_are_known() {
-        for (host, operator) in SHARED {
-            assert_eq!(endpoint(&format!("https://{host}/keys")).shared_by(), Some(operator));
-        }
-        assert_eq!(endpoint("https://Accounts.Google.com.").shared_by(), Some("Google"));
-        for own in [
-            "https://tenant.example.com/",
-            "https://accounts.google.com.evil.com/",
-            "https://google.com/",
-            "https://tenant.b2clogin.com/",
+        for text in [
+            "https://accounts.google.com",
+            "https://Accounts.Google.com.",
+            "HTTPS://accounts.google.com:443/",
+            "https://accounts.google.com?a",
+            "https://accounts.google.com/a/b",
         ] {
-            assert_eq!(endpoint(own).shared_by(), None, "{own}");
+            assert_eq!(endpoint(text).shared_by(), Some("Google"), "{text}");
         }
+        assert_eq!(endpoint("https://api.workos.com:443/").shared_by(), Some("WorkOS"));
+        assert_eq!(endpoint("https://API.workos.com/sso/jwks/client_1").shared_by(), None);
+        assert_eq!(endpoint("https://accounts.google.com.evil.com/").shared_by(), None);
     }
 }

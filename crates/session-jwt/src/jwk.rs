@@ -524,6 +524,12 @@ impl KeySet {
         public.map(|key| (key.kid.as_deref(), key.algorithms))
     }
 
+    /// The usable public keys: their key ids and their material.
+    pub(crate) fn materials(&self) -> impl Iterator<Item = (Option<&str>, Vec<u8>)> {
+        let public = self.keys.iter().filter(|key| !key.is_secret());
+        public.map(|key| (key.kid.as_deref(), key.canonical_material()))
+    }
+
     /// The key ids of the keys that can be used.
     pub fn kids(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().filter_map(|key| key.kid.as_deref())
@@ -651,6 +657,21 @@ impl KeySet {
 }
 
 impl Key {
+    /// The key's type and numbers, in a form that is the same for equal keys.
+    fn canonical_material(&self) -> Vec<u8> {
+        let mut material = format!("{:?}", self.key_type).into_bytes();
+        match self.material.kind() {
+            DecodingKeyKind::SecretOrDer(bytes) => append(&mut material, bytes),
+            DecodingKeyKind::RsaModulusExponent { n, e } => {
+                for number in [n, e] {
+                    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+                    append(&mut material, number.get(zeros..).unwrap_or_default());
+                }
+            }
+        }
+        material
+    }
+
     /// Verifies one signature; the algorithm is one of this key's.
     pub(crate) fn verify(
         &self,
@@ -878,6 +899,12 @@ impl Key {
         }
         Ok(Self::new(KeyType::Ed25519, DecodingKey::from_ed_der(x)))
     }
+}
+
+/// Appends bytes and, before them, their number, so that two parts cannot be mistaken for another two.
+fn append(to: &mut Vec<u8>, bytes: &[u8]) {
+    to.extend(bytes.len().to_be_bytes());
+    to.extend(bytes);
 }
 
 fn algorithms(keys: &[Key]) -> AlgorithmSet {

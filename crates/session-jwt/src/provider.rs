@@ -1,7 +1,7 @@
 //! Identity providers: whose tokens are believed, by which keys, and under which policy.
 
 use crate::algorithm::{Algorithm, AlgorithmSet, KeyType};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, HttpHosts};
 use crate::json::{Json, Object, push};
 use crate::jwk::{KeySet, MAX_FETCHED_BYTES};
 use crate::path::ClaimPath;
@@ -77,6 +77,24 @@ impl KeySource {
             KeySource::Url(url) => url.as_str(),
             KeySource::Discovery { document, .. } => document.as_str(),
         }
+    }
+
+    /// Whether the URL may be asked, given the hosts for which `http` may be used.
+    ///
+    /// # Errors
+    /// [`Code::Configuration`]. What to do about it depends on where the hosts are listed.
+    pub fn check_scheme(&self, http: &HttpHosts) -> Result<(), Rejection> {
+        let (member, endpoint) = match self {
+            KeySource::Url(url) => ("jwks_url", url),
+            KeySource::Discovery { document, .. } => ("issuer", document),
+        };
+        endpoint.check_scheme(http).map_err(|problem| {
+            wrong("keys cannot be fetched over http").with_detail(format!(
+                "The member {} {problem}, and the host {} is not listed for http.",
+                quoted(member),
+                quoted(endpoint.host())
+            ))
+        })
     }
 }
 

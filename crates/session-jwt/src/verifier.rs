@@ -123,6 +123,14 @@ impl Unverified<'_> {
         self.algorithm.key_type() == KeyType::Oct
     }
 
+    /// Whether a key that its provider publishes could have signed it: whether its algorithm is
+    /// asymmetric, and among those that are listed for the provider, if any are.
+    pub fn may_have_published_key(&self, provider: &Provider) -> bool {
+        let listed = provider.algorithms();
+        self.algorithm.key_type() != KeyType::Oct
+            && listed.is_none_or(|listed| listed.contains(self.algorithm))
+    }
+
     /// The refusal where no provider serves it: because none is there at all, or only others, with
     /// these issuers.
     pub fn no_provider<'i>(

@@ -57,7 +57,7 @@ fn a_row_says_where_its_keys_are() {
     refused(json!({"issuer": "example"}), "provider has no key", "OpenID discovery");
     refused(json!({"name": null, "jwks": jwks}), "provider has no name", "A row");
     for (member, value, detail) in [
-        ("jwks_url", json!("http://keys.example/"), "https"),
+        ("jwks_url", json!("ftp://keys.example/"), "https"),
         ("jwks_url", json!(7), "a number"),
         ("keep_keys", json!(299), "300 to 86400"),
         ("keep_keys", json!(86_401), "300 to 86400"),
@@ -193,6 +193,26 @@ fn shared_keys_want_an_audience() {
         json!({"issuer": "https://accounts.google.com", "jwks": jwks}),
         json!({"issuer": "accounts.google.com", "jwks": jwks}),
         json!({"issuer": "https://token.actions.githubusercontent.com"}),
+        json!({"issuer": "https://cloud.google.com/iap", "jwks": jwks}),
+        json!({"issuer": "https://app.terraform.io"}),
+        json!({"issuer": "https://agent.buildkite.com"}),
+        json!({"issuer": "https://oidc.vercel.com"}),
+        json!({"issuer": "https://OIDC.Vercel.com./team"}),
+        json!({"issuer": "https://login.salesforce.com"}),
+        json!({"issuer": "https://test.salesforce.com"}),
+        json!({"issuer": "https://api.workos.com"}),
+        json!({"issuer": "https://api.workos.com/"}),
+        json!({"issuer": "https://oidc.circleci.com/org/1234"}),
+        json!({"issuer": "https://vstoken.dev.azure.com/1234"}),
+        json!({"issuer": "https://securetoken.google.com/project"}),
+        json!({"issuer": "https://discord.com"}),
+        json!({"issuer": "https://www.linkedin.com/oauth"}),
+        json!({"issuer": "https://api.gitpod.io/idp"}),
+        json!({"issuer": "https://oidc.fly.io/org"}),
+        json!({"issuer": "https://cognito-identity.cn-north-1.amazonaws.com.cn", "jwks": jwks}),
+        json!({"issuer": "x", "jwks_url": "https://public-keys.auth.elb.eu-west-1.amazonaws.com/1"}),
+        json!({"jwks_url": "https://www.gstatic.com/iap/verify/public_key-jwk"}),
+        json!({"issuer": "x", "jwks_url": "https://API.WORKOS.com/sso/jwks/"}),
         json!({"issuer": "x", "jwks_url": "https://www.googleapis.com/oauth2/v3/certs"}),
         json!({"jwks_url": "https://login.microsoftonline.com/common/discovery/v2.0/keys"}),
     ] {
@@ -200,6 +220,16 @@ fn shared_keys_want_an_audience() {
         let mut with_audience = columns;
         with_audience["audience"] = json!(["me"]);
         assert!(row(with_audience).is_ok());
+    }
+    // Each customer has an issuer and keys of its own.
+    for columns in [
+        json!({"issuer": "https://api.workos.com/user_management/client_1",
+               "jwks_url": "https://api.workos.com/sso/jwks/client_1"}),
+        json!({"issuer": "https://acme.my.salesforce.com"}),
+        json!({"issuer": "https://oidc.eks.eu-west-1.amazonaws.com/id/1234"}),
+        json!({"issuer": "stytch.com/project", "jwks_url": "https://api.stytch.com/v1/sessions/jwks/1"}),
+    ] {
+        assert!(row(columns.clone()).is_ok(), "{columns}");
     }
     // In a setting, too.
     let setting = json!({"issuer": "https://accounts.google.com", "jwks": jwks}).to_string();

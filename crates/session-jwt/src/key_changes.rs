@@ -1,0 +1,61 @@
+//! What differs between two key sets of one provider.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::jwk::KeySet;
+
+/// The usable keys of two sets, compared by key id and by key material. How a key is written does not
+/// matter, nor do its `alg` and other members.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct KeyChanges {
+    /// The key ids that only the later set has.
+    pub added: Vec<Option<String>>,
+    /// The key ids that only the earlier set has.
+    pub removed: Vec<Option<String>>,
+    /// The key ids that both sets have, for other keys.
+    pub changed: Vec<Option<String>>,
+    /// The key ids that both sets have, for the same keys.
+    pub kept: Vec<Option<String>>,
+}
+
+type Materials = BTreeSet<Vec<u8>>;
+
+impl KeyChanges {
+    /// Compares two sets. A key without an id is added, removed or kept by its material alone.
+    pub fn between(before: &KeySet, after: &KeySet) -> Self {
+        let (before, after) = (by_kid(before), by_kid(after));
+        let mut changes = Self::default();
+        let none = Materials::new();
+        for (kid, later) in &after {
+            match (kid, before.get(kid)) {
+                (None, earlier) => {
+                    let earlier = earlier.unwrap_or(&none);
+                    changes.added.extend(later.difference(earlier).map(|_| None));
+                    changes.kept.extend(later.intersection(earlier).map(|_| None));
+                }
+                (Some(_), None) => changes.added.push(kid.clone()),
+                (Some(_), Some(earlier)) if earlier == later => changes.kept.push(kid.clone()),
+                (Some(_), Some(_)) => changes.changed.push(kid.clone()),
+            }
+        }
+        for (kid, earlier) in &before {
+            match kid {
+                None => {
+                    let later = after.get(kid).unwrap_or(&none);
+                    changes.removed.extend(earlier.difference(later).map(|_| None));
+                }
+                Some(_) if !after.contains_key(kid) => changes.removed.push(kid.clone()),
+                Some(_) => {}
+            }
+        }
+        changes
+    }
+}
+
+fn by_kid(set: &KeySet) -> BTreeMap<Option<String>, Materials> {
+    let mut found: BTreeMap<_, Materials> = BTreeMap::new();
+    for (kid, material) in set.materials() {
+        found.entry(kid.map(str::to_owned)).or_default().insert(material);
+    }
+    found
+}
