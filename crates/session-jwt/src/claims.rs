@@ -81,7 +81,7 @@ impl Claims {
         self.kid.as_deref()
     }
 
-    /// Who the user is: `sub`, or the claim that the provider names.
+    /// Who the user is: `sub`, or the claim that the provider names; never empty.
     pub fn user_id(&self) -> Option<&str> {
         self.user_id.as_deref()
     }
@@ -111,7 +111,7 @@ impl Claims {
         })
     }
 
-    /// The claim `email`, where it is a string.
+    /// The claim `email`, where it is a string and not empty.
     pub fn email(&self) -> Option<&str> {
         self.registered.email.as_deref()
     }
@@ -134,7 +134,7 @@ impl Claims {
         self.registered.issuer.as_deref()
     }
 
-    /// `sub`.
+    /// `sub`; the digits where it is an integer.
     pub fn subject(&self) -> Option<&str> {
         self.registered.subject.as_deref()
     }
@@ -247,10 +247,10 @@ pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
     ClaimCheck {
         claim: "aud",
         code: Code::Audience,
-        rule: "a string or an array of strings; one of the provider's `audience`, exactly, where it \
-               has any",
+        rule: "a string or an array of strings, where present and not null; one of the provider's \
+               `audience`, exactly, where it has any",
         check: |claims, provider, out| {
-            let audience = match claims.get("aud") {
+            let audience = match claims.present("aud") {
                 None => Vec::new(),
                 Some(Json::String(one)) => vec![one.as_ref()],
                 Some(other) => other
@@ -276,17 +276,17 @@ pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
     ClaimCheck {
         claim: "sub",
         code: Code::Claim,
-        rule: "a string, where present",
+        rule: "a string or an integer, where present and not null",
         check: |claims, _, out| {
-            out.registered.subject = string(claims, "sub")?.map(str::to_owned);
+            out.registered.subject = identifier("sub", claims.get("sub"))?;
             Ok(())
         },
     },
     ClaimCheck {
         claim: "exp, nbf",
         code: Code::Claim,
-        rule: "a number between the years 1 and 9999, where present; fractions count against the \
-               token",
+        rule: "a number between the years 1 and 9999, where present and not null; fractions count \
+               against the token",
         check: |claims, _, out| {
             out.registered.expires = numeric_date(claims, "exp", |number| number.floor())?;
             out.registered.not_before = numeric_date(claims, "nbf", |number| number.ceil())?;
@@ -304,7 +304,7 @@ pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
                 _ => None,
             };
             if provider.monotonic_jti {
-                if claims.get("jti").is_none() {
+                if claims.present("jti").is_none() {
                     return Err(missing("jti"));
                 }
                 let sequence = match claims.get("jti") {
@@ -324,32 +324,32 @@ pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
     ClaimCheck {
         claim: "the provider's `required_claims`",
         code: Code::Claim,
-        rule: "present and not null",
+        rule: "present, and not null, an empty string or an empty array",
         check: |claims, provider, _| {
-            let absent = provider
-                .required_claims
-                .iter()
-                .find(|name| matches!(claims.get(name), None | Some(Json::Null)));
-            match absent {
+            let is_absent = |path: &&ClaimPath| {
+                path.find(claims, |found| match found {
+                    None | Some(Json::Null) => true,
+                    Some(Json::String(text)) => text.is_empty(),
+                    Some(Json::Array(items)) => items.is_empty(),
+                    Some(_) => false,
+                })
+            };
+            match provider.required_claims.iter().find(is_absent) {
                 None => Ok(()),
-                Some(name) => Err(missing(name)),
+                Some(path) => Err(missing(path.text())
+                    .with_hint("A claim that is null, an empty string or an empty array counts as missing.")),
             }
         },
     },
     ClaimCheck {
         claim: "the provider's `user_id_claim`",
         code: Code::Claim,
-        rule: "a string or an integer, where present and not null",
+        rule: "a string or an integer, where present and not null; an empty string is nobody's id, and \
+               counts as absent",
         check: |claims, provider, out| {
             let path = &provider.user_id_claim;
-            out.user_id = path.find(claims, |found| match found {
-                None | Some(Json::Null) => Ok(None),
-                Some(Json::String(text)) => Ok(Some(text.to_string())),
-                Some(Json::Number(number)) if number.is_integer() => {
-                    Ok(Some(number.text().to_owned()))
-                }
-                Some(other) => Err(wrong_type(path.text(), other, "a string or an integer")),
-            })?;
+            let id = path.find(claims, |found| identifier(path.text(), found))?;
+            out.user_id = id.filter(|id| !id.is_empty());
             Ok(())
         },
     },
@@ -508,7 +508,11 @@ impl Claims {
             sequence: None,
             permissions: Permissions::of(claims),
             registered: Registered {
-                email: claims.get("email").and_then(Json::as_str).map(str::to_owned),
+                email: claims
+                    .get("email")
+                    .and_then(Json::as_str)
+                    .filter(|email| !email.is_empty())
+                    .map(str::to_owned),
                 has_organization: organization.is_some(),
                 organization_id: organization_id.and_then(Json::as_str).map(str::to_owned),
                 ..Registered::default()
@@ -534,10 +538,25 @@ pub(crate) fn parse(payload: &[u8]) -> Result<Json<'_>, Rejection> {
 
 /// A claim that must be a string where it is present.
 pub(crate) fn string<'c>(claims: &'c Object<'_>, name: &str) -> Result<Option<&'c str>, Rejection> {
-    match claims.get(name) {
+    match claims.present(name) {
         None => Ok(None),
         Some(Json::String(text)) => Ok(Some(text)),
         Some(other) => Err(wrong_type(name, other, "a string")),
+    }
+}
+
+/// A claim that identifies somebody: a text, or an integer, whose digits count as they do in SQL, where
+/// `->>` gives them.
+fn identifier(name: &str, found: Option<&Json<'_>>) -> Result<Option<String>, Rejection> {
+    match found {
+        None | Some(Json::Null) => Ok(None),
+        Some(Json::String(text)) => Ok(Some(text.to_string())),
+        Some(other) => match other {
+            Json::Number(number) => number.integer_text().map(str::to_owned),
+            _ => None,
+        }
+        .map(Some)
+        .ok_or_else(|| wrong_type(name, other, "a string or an integer")),
     }
 }
 
@@ -555,11 +574,14 @@ fn missing(name: &str) -> Rejection {
 }
 
 fn wrong_type(name: &str, found: &Json<'_>, expected: &str) -> Rejection {
-    reject(Code::Claim, "claim is of the wrong type").with_detail(format!(
-        "The claim {} is {}; expected is {expected}.",
-        quoted(name),
-        found.type_name()
-    ))
+    let found = match found {
+        Json::Number(number) if number.integer_text().is_none() => {
+            "a number with a fraction or an exponent"
+        }
+        other => other.type_name(),
+    };
+    reject(Code::Claim, "claim is of the wrong type")
+        .with_detail(format!("The claim {} is {found}; expected is {expected}.", quoted(name)))
 }
 
 fn numeric_date(
@@ -567,7 +589,7 @@ fn numeric_date(
     name: &str,
     round: fn(&crate::json::Number<'_>) -> Option<i64>,
 ) -> Result<Option<i64>, Rejection> {
-    let number = match claims.get(name) {
+    let number = match claims.present(name) {
         None => return Ok(None),
         Some(Json::Number(number)) => number,
         Some(other) => return Err(wrong_type(name, other, "a number")),

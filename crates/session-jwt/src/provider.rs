@@ -42,7 +42,7 @@ pub struct Provider {
     pub(crate) audience: Vec<String>,
     pub(crate) keys: KeySet,
     pub(crate) leeway: i64,
-    pub(crate) required_claims: Vec<String>,
+    pub(crate) required_claims: Vec<ClaimPath>,
     pub(crate) user_id_claim: ClaimPath,
     pub(crate) role_claim: ClaimPath,
     pub(crate) names_role_claim: bool,
@@ -106,7 +106,7 @@ struct Draft {
     secret: Option<KeySet>,
     algorithms: Option<AlgorithmSet>,
     leeway: Option<i64>,
-    required_claims: Option<Vec<String>>,
+    required_claims: Option<Vec<ClaimPath>>,
     user_id_claim: Option<ClaimPath>,
     role_claim: Option<ClaimPath>,
     default_role: Option<String>,
@@ -192,8 +192,9 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 16] = [
     },
     ProviderMember {
         name: "required_claims",
-        meaning: "an array of the claims that must be there, by name; `[\"exp\"]` without it",
-        read: |value, draft| set(&mut draft.required_claims, texts(value)),
+        meaning: "an array of the claims that must be there, by name or JSON Pointer; `[\"exp\"]` \
+                  without it",
+        read: |value, draft| set(&mut draft.required_claims, each(value, path)),
     },
     ProviderMember {
         name: "user_id_claim",
@@ -533,7 +534,7 @@ impl Draft {
             audience: self.audience,
             keys,
             leeway: self.leeway.unwrap_or(DEFAULT_LEEWAY),
-            required_claims: self.required_claims.unwrap_or_else(|| vec!["exp".to_owned()]),
+            required_claims: self.required_claims.unwrap_or_else(|| vec![ClaimPath::name("exp")]),
             names_role_claim: self.role_claim.is_some(),
             user_id_claim: claim(self.user_id_claim, "sub"),
             role_claim: claim(self.role_claim, "role"),
@@ -594,12 +595,20 @@ fn text(value: &Json<'_>) -> Result<String, String> {
 }
 
 fn texts(value: &Json<'_>) -> Result<Vec<String>, String> {
+    each(value, text)
+}
+
+/// What `read` makes of each item of an array of strings.
+fn each<T>(
+    value: &Json<'_>,
+    read: fn(&Json<'_>) -> Result<T, String>,
+) -> Result<Vec<T>, String> {
     let items = value
         .as_array()
         .ok_or_else(|| format!("is {}, not an array of strings", value.type_name()))?;
     items
         .iter()
-        .map(|item| text(item).map_err(|error| format!("has an item that {error}")))
+        .map(|item| read(item).map_err(|error| format!("has an item that {error}")))
         .collect()
 }
 

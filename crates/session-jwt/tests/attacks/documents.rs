@@ -134,7 +134,11 @@ fn every_member_is_of_its_type() {
                 json!(1e300),
             ],
         ),
-        ("required_claims", not(&[&lists, &[json!([])]]), not(&[&no_lists, &[json!("exp")]])),
+        (
+            "required_claims",
+            not(&[&lists, &[json!([]), json!(["/a/b"])]]),
+            not(&[&no_lists, &[json!("exp"), json!(["/a~"])]]),
+        ),
         ("user_id_claim", paths.to_vec(), not(&[&no_strings, &lists, &no_paths])),
         ("role_claim", paths.to_vec(), not(&[&no_strings, &lists, &no_paths])),
         ("default_role", strings.to_vec(), not(&[&no_strings, &lists])),
