@@ -13,11 +13,11 @@ use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 /// The longest token in bytes.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// Header parameters that change what the signature means or bring keys along. None is ever
-/// honoured, and a token that carries one is refused rather than read as if it did not: `crit`
-/// and `b64` (RFC 7515 section 4.1.11, RFC 7797), `zip` and `enc` (RFC 7516), and keys in the
-/// token itself (RFC 7515 sections 4.1.2 to 4.1.6).
-const REFUSED_PARAMETERS: [&str; 8] = ["crit", "b64", "zip", "enc", "jwk", "jku", "x5u", "x5c"];
+/// Header parameters that say that the payload is compressed or encrypted (RFC 7516): a token that
+/// has one is refused rather than read as if it had none. Parameters that bring a key along (`jwk`,
+/// `jku`, `x5u`, `x5c`, `x5t`: RFC 7515 sections 4.1.2 to 4.1.8) are ignored: the key is chosen by
+/// `kid` among those of the provider, and nothing is fetched.
+const REFUSED_PARAMETERS: [&str; 2] = ["zip", "enc"];
 
 /// A parsed token. Nothing about it has been verified.
 pub(crate) struct Jws<'a> {
@@ -99,11 +99,34 @@ impl Header {
         let Some(object) = value.as_object() else {
             return Err(malformed(format!("It is {}, not an object.", value.type_name())));
         };
-        if let Some((name, _)) = object.iter().find(|(name, _)| REFUSED_PARAMETERS.contains(name)) {
-            return Err(reject(Code::Malformed, "token header asks for what is not supported")
-                .with_detail(format!("It has the parameter {}.", quoted(name))));
+        let unsupported = |detail: String| {
+            reject(Code::Malformed, "token header asks for what is not supported")
+                .with_detail(detail)
+        };
+        if let Some(name) = REFUSED_PARAMETERS.into_iter().find(|name| object.present(name).is_some())
+        {
+            return Err(unsupported(format!("It has the parameter {}.", quoted(name)))
+                .with_hint("Present a token that is signed, and neither encrypted nor compressed."));
         }
-        let string = |name: &str| match object.get(name) {
+        // What is critical must be understood (RFC 7515 section 4.1.11), and no extension is.
+        match object.present("crit") {
+            None => {}
+            Some(Json::Array(names)) if names.is_empty() => {}
+            Some(other) => {
+                let names = other.as_strings().map(quoted_list);
+                return Err(unsupported(format!(
+                    "Its parameter \"crit\" names {}.",
+                    names.as_deref().unwrap_or("no list of extensions")
+                ))
+                .with_hint("No extension is supported, so \"crit\" must be absent or empty."));
+            }
+        }
+        // The payload as it is, rather than in base64url (RFC 7797).
+        match object.present("b64") {
+            None | Some(Json::Bool(true)) => {}
+            Some(_) => return Err(unsupported("It has the parameter \"b64\".".to_owned())),
+        }
+        let string = |name: &str| match object.present(name) {
             None => Ok(None),
             Some(Json::String(text)) => Ok(Some(text)),
             Some(other) => Err(malformed(format!(

@@ -358,7 +358,7 @@ fn form_is_judged_first() {
     let stranger = Key::generate(Algorithm::EdDSA).with_kid("unknown");
     for (header, claims, code) in [
         (r#"{"alg":"EdDSA","kid":"unknown"}"#, CLAIMS, "28J02"),
-        (r#"{"alg":"EdDSA","kid":"unknown","crit":[]}"#, CLAIMS, "28J01"),
+        (r#"{"alg":"EdDSA","kid":"unknown","crit":["x"]}"#, CLAIMS, "28J01"),
         (r#"{"alg":"EdDSA","kid":"unknown","typ":"JWE"}"#, CLAIMS, "28J01"),
         (r#"{"alg":"none","kid":"unknown"}"#, CLAIMS, "28J10"),
         (r#"{"alg":"EdDSA","kid":"unknown"}"#, "[]", "28J01"),
