@@ -336,8 +336,9 @@ pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
             };
             match provider.required_claims.iter().find(is_absent) {
                 None => Ok(()),
-                Some(path) => Err(missing(path.text())
-                    .with_hint("A claim that is null, an empty string or an empty array counts as missing.")),
+                Some(path) => Err(missing(path.text()).with_hint(
+                    "A claim that is null, an empty string or an empty array counts as missing.",
+                )),
             }
         },
     },
@@ -357,7 +358,9 @@ pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
         claim: "the provider's `role_claim`",
         code: Code::Claim,
         rule: "a string, where the provider names it or has allowed roles; one of `allowed_roles`, \
-               where it has them; it may be missing. Without the member it is `role`",
+               where it has them; it may be missing. Of an array of strings, or a string that holds \
+               one, the first of `allowed_roles` that is in it counts; where none is, the claim counts \
+               as absent. Without the member it is `role`",
         check: |claims, provider, out| {
             let path = &provider.role_claim;
             let allowed = &provider.allowed_roles;
@@ -365,10 +368,28 @@ pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
             let strict = provider.names_role_claim
                 || allowed.is_some()
                 || provider.allowed_roles_claim.is_some();
+            let of_array = |array: &Json<'_>| {
+                match allowed {
+                Some(allowed) => {
+                    let held = role_names(path, array)?;
+                    Ok(allowed.iter().find(|role| held.contains(&role.as_str())).cloned())
+                }
+                None => Err(wrong_type(path.text(), array, "a string").with_hint(
+                    "To take a role out of an array, the provider needs allowed_roles: the first of \
+                     them that is in the array counts.",
+                )),
+            }
+            };
             out.role = path.find(claims, |found| match found {
-                Some(Json::String(role)) => Ok(Some(role.to_string())),
+                Some(Json::String(text)) => match path::open(text) {
+                    Some(array @ Json::Array(_)) if strict => of_array(&array),
+                    _ => Ok(Some(text.to_string())),
+                },
                 Some(Json::Null) | None => Ok(None),
-                Some(other) if strict => Err(wrong_type(path.text(), other, "a string")),
+                Some(array @ Json::Array(_)) if strict => of_array(array),
+                Some(other) if strict => {
+                    Err(wrong_type(path.text(), other, "a string or an array of strings"))
+                }
                 Some(_) => Ok(None),
             })?;
             match (&out.role, allowed) {
@@ -391,9 +412,7 @@ pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
                     with_opened(found, |found| {
                         let allowed = match found {
                             None | Some(Json::Null) => Vec::new(),
-                            Some(value) => value.as_strings().ok_or_else(|| {
-                                wrong_type(path.text(), value, "an array of strings")
-                            })?,
+                            Some(value) => role_names(path, value)?,
                         };
                         match out.role.as_deref() {
                             Some(role) if !allowed.contains(&role) => {
@@ -477,6 +496,16 @@ fn with_opened<T>(value: Option<&Json<'_>>, look: impl FnOnce(Option<&Json<'_>>)
 /// The same for objects.
 fn with_object<T>(value: Option<&Json<'_>>, look: impl FnOnce(Option<&Object<'_>>) -> T) -> T {
     with_opened(value, |value| look(value.and_then(Json::as_object)))
+}
+
+/// The roles that a claim lists; items that are null are none.
+fn role_names<'c>(path: &ClaimPath, array: &'c Json<'_>) -> Result<Vec<&'c str>, Rejection> {
+    let wrong = || wrong_type(path.text(), array, "an array of strings");
+    let items = array.as_array().ok_or_else(wrong)?.iter();
+    items
+        .filter(|item| !matches!(item, Json::Null))
+        .map(|item| item.as_str().ok_or_else(wrong))
+        .collect()
 }
 
 fn role_not_allowed<'r>(role: &str, allowed: impl IntoIterator<Item = &'r str>) -> Rejection {

@@ -103,10 +103,12 @@ impl Header {
             reject(Code::Malformed, "token header asks for what is not supported")
                 .with_detail(detail)
         };
-        if let Some(name) = REFUSED_PARAMETERS.into_iter().find(|name| object.present(name).is_some())
+        if let Some(name) =
+            REFUSED_PARAMETERS.into_iter().find(|name| object.present(name).is_some())
         {
-            return Err(unsupported(format!("It has the parameter {}.", quoted(name)))
-                .with_hint("Present a token that is signed, and neither encrypted nor compressed."));
+            return Err(unsupported(format!("It has the parameter {}.", quoted(name))).with_hint(
+                "Present a token that is signed, and neither encrypted nor compressed.",
+            ));
         }
         // What is critical must be understood (RFC 7515 section 4.1.11), and no extension is.
         match object.present("crit") {

@@ -205,7 +205,8 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 16] = [
     ProviderMember {
         name: "role_claim",
         meaning: "the claim that names the database role that the session takes, by name or JSON \
-                  Pointer; without it no claim does, and `auth.role()` returns `role`",
+                  Pointer; an array of roles needs `allowed_roles`, of which the first that is in it \
+                  counts; without it no claim does, and `auth.role()` returns `role`",
         read: |value, draft| set(&mut draft.role_claim, path(value)),
     },
     ProviderMember {
@@ -216,7 +217,7 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 16] = [
     },
     ProviderMember {
         name: "allowed_roles",
-        meaning: "an array of the roles that a token may name; without it any",
+        meaning: "an array of the roles that a token may name, the preferred one first; without it any",
         read: |value, draft| set(&mut draft.allowed_roles, texts(value)),
     },
     ProviderMember {
@@ -599,10 +600,7 @@ fn texts(value: &Json<'_>) -> Result<Vec<String>, String> {
 }
 
 /// What `read` makes of each item of an array of strings.
-fn each<T>(
-    value: &Json<'_>,
-    read: fn(&Json<'_>) -> Result<T, String>,
-) -> Result<Vec<T>, String> {
+fn each<T>(value: &Json<'_>, read: fn(&Json<'_>) -> Result<T, String>) -> Result<Vec<T>, String> {
     let items = value
         .as_array()
         .ok_or_else(|| format!("is {}, not an array of strings", value.type_name()))?;

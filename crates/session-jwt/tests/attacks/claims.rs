@@ -653,7 +653,8 @@ fn the_role_is_an_allowed_string() {
             (r#"{"exp":1700000300,"realm":[]}"#, OK),
             (r#"{"exp":1700000300,"realm":["user"],"role":"admin"}"#, OK),
             (r#"{"exp":1700000300,"realm":[1]}"#, WRONG_TYPE),
-            (r#"{"exp":1700000300,"realm":[["user"]]}"#, WRONG_TYPE),
+            (r#"{"exp":1700000300,"realm":[["user"]]}"#, OK),
+            (r#"{"exp":1700000300,"realm":[[["user"]]]}"#, WRONG_TYPE),
             (r#"{"exp":1700000300,"realm":[true]}"#, WRONG_TYPE),
         ],
     );
@@ -664,7 +665,7 @@ fn the_role_is_an_allowed_string() {
         // Where roles are restricted, it does not get past that as something else.
         let (token, outcome) = verify(&json!({"allowed_roles": ["user"]}), &claims, NOW);
         match role {
-            "null" => assert_eq!(accepted(role, outcome).role(), None),
+            "null" | "[\"admin\"]" => assert_eq!(accepted(role, outcome).role(), None),
             _ => drop(refused(role, &token, outcome, "28J09", "claim is of the wrong type")),
         }
     }
@@ -706,6 +707,71 @@ fn the_role_to_take() {
     }
 }
 
+/// Of an array of roles, the provider's order decides, not the token's.
+#[test]
+fn the_role_of_an_array() {
+    let members = json!({"role_claim": "/r", "allowed_roles": ["admin", "editor"]});
+    let with_default = json!({
+        "role_claim": "/r", "allowed_roles": ["admin", "editor"], "default_role": "reader",
+    });
+    for (roles, role) in [
+        (r#"["offline_access","editor"]"#, Some("editor")),
+        (r#"["editor","admin"]"#, Some("admin")),
+        (r#"["editor","editor"]"#, Some("editor")),
+        (r#"[null,"editor",null]"#, Some("editor")),
+        (r#""[\"editor\",\"x\"]""#, Some("editor")),
+        (r#""editor""#, Some("editor")),
+        (r#"["Editor","editor ","","reader"]"#, None),
+        (r#"["offline_access"]"#, None),
+        (r#""[\"offline_access\"]""#, None),
+        ("[]", None),
+        ("[null]", None),
+        ("null", None),
+    ] {
+        let claims = format!(r#"{{"exp":1700000300,"r":{roles}}}"#);
+        let verified = accepted(roles, verify(&members, &claims, NOW).1);
+        assert_eq!((verified.database_role(), verified.role()), (role, role), "{roles}");
+        // None of them is as good as no claim.
+        let verified = accepted(roles, verify(&with_default, &claims, NOW).1);
+        assert_eq!(verified.database_role(), role.or(Some("reader")), "{roles}");
+    }
+    for roles in [
+        r#"["editor",1]"#,
+        r#"["x",["editor"]]"#,
+        r#"[{"editor":1}]"#,
+        r#"[true]"#,
+        r#"{"editor":{}}"#,
+        r#""[\"editor\",1]""#,
+        "1",
+    ] {
+        let claims = format!(r#"{{"exp":1700000300,"r":{roles}}}"#);
+        let (token, outcome) = verify(&with_default, &claims, NOW);
+        refused(roles, &token, outcome, "28J09", "an array of strings");
+    }
+    // Without a list of roles, which one counts would be the token's choice.
+    for roles in [r#"["editor"]"#, r#""[\"editor\"]""#, "[]"] {
+        let claims = format!(r#"{{"exp":1700000300,"r":{roles}}}"#);
+        let (token, outcome) = verify(&json!({"role_claim": "r"}), &claims, NOW);
+        refused(roles, &token, outcome, "28J09", "the provider needs allowed_roles");
+    }
+    check(
+        &json!({"role_claim": "r", "allowed_roles": ["b", "a"], "allowed_roles_claim": "all"}),
+        &[
+            (r#"{"exp":1700000300,"r":["a","c"],"all":["a"]}"#, OK),
+            (r#"{"exp":1700000300,"r":["a","b"],"all":["b"]}"#, OK),
+            (
+                r#"{"exp":1700000300,"r":["a","b"],"all":["a"]}"#,
+                Err(("28J09", "role is not allowed")),
+            ),
+            (r#"{"exp":1700000300,"r":["c"],"all":[]}"#, OK),
+        ],
+    );
+    check(
+        &json!({"role_claim": "r", "allowed_roles": []}),
+        &[(r#"{"exp":1700000300,"r":["a"]}"#, OK)],
+    );
+}
+
 /// The roles that a token lists bound the one that it names, but not the provider's default.
 #[test]
 fn the_role_is_among_those_of_the_token() {
@@ -727,7 +793,9 @@ fn the_role_is_among_those_of_the_token() {
             (r#"{"exp":1700000300,"r":"a","h":{"all":"a"}}"#, WRONG_TYPE),
             (r#"{"exp":1700000300,"r":"a","h":{"all":{"a":1}}}"#, WRONG_TYPE),
             (r#"{"exp":1700000300,"r":"a","h":{"all":["a",1]}}"#, WRONG_TYPE),
-            (r#"{"exp":1700000300,"r":["a"],"h":{"all":["a"]}}"#, WRONG_TYPE),
+            (r#"{"exp":1700000300,"r":["a"],"h":{"all":["a"]}}"#, Err(("28J09", "allowed_roles"))),
+            (r#"{"exp":1700000300,"r":"a","h":{"all":[null,"a"]}}"#, OK),
+            (r#"{"exp":1700000300,"r":"a","h":{"all":[null]}}"#, NOT_ALLOWED),
         ],
     );
     // Both lists hold.
