@@ -3,7 +3,7 @@
 use crate::json::{Json, Object};
 use crate::path::{self, ClaimPath};
 use crate::permissions::Permissions;
-use crate::provider::Provider;
+use crate::provider::{Provider, RequiredValue};
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 
 /// NumericDates outside the years 1 to 9999 are refused: nearly always milliseconds taken for
@@ -40,6 +40,25 @@ pub(crate) struct Registered {
     pub(crate) organization_id: Option<String>,
     pub(crate) expires: Option<i64>,
     pub(crate) not_before: Option<i64>,
+    /// Where the provider limits the age of tokens.
+    pub(crate) age: Option<Age>,
+}
+
+/// When a token was issued, and how old it may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Age {
+    /// The second in which it was issued: fractions count against the token, so that it is as old as it
+    /// can be for the limit.
+    issued: i64,
+    /// The first whole second at which it had been issued.
+    issued_by: i64,
+    limit: i64,
+}
+
+impl Age {
+    fn ends(self) -> i64 {
+        self.issued + self.limit
+    }
 }
 
 impl std::fmt::Debug for Claims {
@@ -160,14 +179,31 @@ impl Claims {
         &self.permissions
     }
 
-    /// The first second since 1970 at which the token is no longer valid: `exp` and the leeway.
+    /// The first second since 1970 at which the token is no longer valid: `exp`, or the end of the age
+    /// that the provider allows where that is earlier, and the leeway.
     pub fn valid_until(&self) -> Option<i64> {
-        self.registered.expires.map(|expires| expires + self.leeway)
+        let ends = self.registered.age.map(Age::ends);
+        let ends = self.registered.expires.into_iter().chain(ends).min();
+        ends.map(|ends| ends + self.leeway)
     }
 
     /// Refuses the token where it has expired by `now`, in seconds since 1970 (RFC 7519 section
-    /// 4.1.4).
+    /// 4.1.4), or is older than its provider allows.
     pub fn check_expiry(&self, now: i64) -> Result<(), Rejection> {
+        if let Some(age) = self.registered.age
+            && now >= age.ends() + self.leeway
+        {
+            return Err(reject(Code::Expired, "token is too old")
+                .with_detail(format!(
+                    "Its iat is {}, so it is {} s old; the provider's max_token_age is {} s, and the \
+                     leeway is {} s.",
+                    age.issued,
+                    now.saturating_sub(age.issued),
+                    age.limit,
+                    self.leeway
+                ))
+                .with_hint("Present a fresh token."));
+        }
         match self.registered.expires {
             Some(expires) if now >= expires + self.leeway => {
                 Err(reject(Code::Expired, "token has expired")
@@ -182,8 +218,19 @@ impl Claims {
     }
 
     /// Refuses the token where its time has not come by `now`, in seconds since 1970 (RFC 7519
-    /// section 4.1.5).
+    /// section 4.1.5); where the provider limits the age of tokens, also one that is issued later.
     pub fn check_not_before(&self, now: i64) -> Result<(), Rejection> {
+        if let Some(age) = self.registered.age
+            && now < age.issued_by - self.leeway
+        {
+            return Err(reject(Code::NotYetValid, "token is issued in the future")
+                .with_detail(format!(
+                    "Its iat is {}, it is {now} now, and the leeway is {} s; the provider limits the \
+                     age of tokens.",
+                    age.issued_by, self.leeway
+                ))
+                .with_hint("Compare the clocks of the issuer and of this server."));
+        }
         match self.registered.not_before {
             Some(not_before) if now < not_before - self.leeway => {
                 Err(reject(Code::NotYetValid, "token is not yet valid")
@@ -210,9 +257,9 @@ pub struct ClaimCheck {
 }
 
 /// What is asked of the claims once the signature has been verified, in this order. The times
-/// that `exp` and `nbf` hold are judged last, by [`Claims::check_expiry`] and
+/// that `exp`, `nbf` and `iat` hold are judged last, by [`Claims::check_expiry`] and
 /// [`Claims::check_not_before`].
-pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
+pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
     ClaimCheck {
         claim: "any",
         code: Code::Claim,
@@ -294,6 +341,24 @@ pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
         },
     },
     ClaimCheck {
+        claim: "iat",
+        code: Code::Claim,
+        rule: "present and such a number, where the provider has `max_token_age`",
+        check: |claims, provider, out| {
+            let Some(limit) = provider.max_token_age else {
+                return Ok(());
+            };
+            let hint = "The provider has max_token_age, so its tokens need iat.";
+            let needed = || missing("iat").with_hint(hint);
+            let issued =
+                numeric_date(claims, "iat", |number| number.floor())?.ok_or_else(needed)?;
+            let issued_by =
+                numeric_date(claims, "iat", |number| number.ceil())?.ok_or_else(needed)?;
+            out.registered.age = Some(Age { issued, issued_by, limit });
+            Ok(())
+        },
+    },
+    ClaimCheck {
         claim: "jti",
         code: Code::Claim,
         rule: "an integer, where the provider has `monotonic_jti`",
@@ -340,6 +405,18 @@ pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
                     "A claim that is null, an empty string or an empty array counts as missing.",
                 )),
             }
+        },
+    },
+    ClaimCheck {
+        claim: "the provider's `require`",
+        code: Code::Claim,
+        rule: "each claim that it names is there and has one of its values, or is an array with such an \
+               item; a string is never equal to a number",
+        check: |claims, provider, _| {
+            provider.require.iter().try_for_each(|requirement| {
+                let path = &requirement.path;
+                path.find(claims, |found| check_value(path.text(), found, &requirement.values))
+            })
         },
     },
     ClaimCheck {
@@ -496,6 +573,44 @@ fn with_opened<T>(value: Option<&Json<'_>>, look: impl FnOnce(Option<&Json<'_>>)
 /// The same for objects.
 fn with_object<T>(value: Option<&Json<'_>>, look: impl FnOnce(Option<&Object<'_>>) -> T) -> T {
     with_opened(value, |value| look(value.and_then(Json::as_object)))
+}
+
+/// Refuses a claim that has none of the values, nor an item that has one.
+fn check_value(
+    name: &str,
+    found: Option<&Json<'_>>,
+    expected: &[RequiredValue],
+) -> Result<(), Rejection> {
+    const LISTED: usize = 10;
+    let items =
+        found.map_or(&[][..], |found| found.as_array().unwrap_or(std::slice::from_ref(found)));
+    if items.iter().filter_map(RequiredValue::of).any(|value| expected.contains(&value)) {
+        return Ok(());
+    }
+    let list = |values: &mut dyn Iterator<Item = String>| {
+        let listed: Vec<String> = values.take(LISTED).collect();
+        let more = if values.next().is_some() { " and others" } else { "" };
+        format!("{}{more}", listed.join(", "))
+    };
+    let shown = |value: &Json<'_>| match RequiredValue::of(value) {
+        Some(value) => value.to_string(),
+        None => value.type_name().to_owned(),
+    };
+    let is = match found {
+        None | Some(Json::Null) => "missing".to_owned(),
+        Some(Json::Array(items)) if items.is_empty() => "an empty array".to_owned(),
+        Some(Json::Array(items)) => {
+            format!("an array of {}", list(&mut items.iter().map(shown)))
+        }
+        Some(value) => shown(value),
+    };
+    Err(reject(Code::Claim, "claim does not have the value that is required")
+        .with_detail(format!(
+            "The claim {} is {is}; expected is {}.",
+            quoted(name),
+            list(&mut expected.iter().map(RequiredValue::to_string))
+        ))
+        .with_hint("The provider's member \"require\" asks for it."))
 }
 
 /// The roles that a claim lists; items that are null are none.

@@ -544,6 +544,121 @@ fn claims_are_kept_as_they_were_written() {
     }
 }
 
+/// Which application, which kind of token, which tenant: a claim that must have one of some values.
+#[test]
+fn a_required_value_is_there() {
+    const OTHER: &str = "claim does not have the value that is required";
+    for (require, claim, expected) in [
+        (json!({"azp": "app"}), r#""azp":"app""#, Ok(())),
+        (json!({"azp": ["web", "app"]}), r#""azp":"app""#, Ok(())),
+        (json!({"azp": "app"}), r#""azp":["x","app"]"#, Ok(())),
+        (json!({"azp": "app"}), r#""azp":"App""#, Err("\"azp\" is \"App\"; expected is \"app\".")),
+        (json!({"azp": ["a", "b"]}), r#""azp":"app""#, Err("expected is \"a\", \"b\".")),
+        (json!({"azp": "app"}), r#""x":"app""#, Err("\"azp\" is missing; expected is \"app\".")),
+        (json!({"azp": "app"}), r#""azp":null"#, Err("is missing")),
+        (json!({"azp": "app"}), r#""azp":"""#, Err("is \"\";")),
+        (json!({"azp": "app"}), r#""azp":"app ""#, Err("is \"app \";")),
+        (json!({"azp": "app"}), r#""azp":[]"#, Err("is an empty array;")),
+        (json!({"azp": "app"}), r#""azp":["x",1,null]"#, Err("is an array of \"x\", 1, null;")),
+        (json!({"azp": "app"}), r#""azp":[["app"]]"#, Err("is an array of an array;")),
+        (json!({"azp": "app"}), r#""azp":{"app":1}"#, Err("is an object;")),
+        (json!({"azp": "app"}), r#""azp":"[\"app\"]""#, Err("is \"[")),
+        (json!({"azp": "app"}), r#""Azp":"app""#, Err("is missing")),
+        (json!({"/a/b": "app"}), r#""a":{"b":"app"}"#, Ok(())),
+        (json!({"/a/1": "app"}), r#""a":["x","app"]"#, Ok(())),
+        (json!({"/a/b": "app"}), r#""/a/b":"app""#, Err("\"/a/b\" is missing")),
+        (json!({"a.b": "app"}), r#""a.b":"app""#, Ok(())),
+        (json!({"v": true}), r#""v":true"#, Ok(())),
+        (json!({"v": true}), r#""v":false"#, Err("is false; expected is true.")),
+        (json!({"v": true}), r#""v":"true""#, Err("is \"true\";")),
+        (json!({"v": true}), r#""v":1"#, Err("is 1;")),
+        (json!({"v": false}), r#""v":null"#, Err("is missing")),
+        (json!({"v": 1}), r#""v":1"#, Ok(())),
+        (json!({"v": 1}), r#""v":"1""#, Err("is \"1\"; expected is 1.")),
+        (json!({"v": "1"}), r#""v":1"#, Err("is 1; expected is \"1\".")),
+        (json!({"v": 1}), r#""v":1.0"#, Err("is a number;")),
+        (json!({"v": 1}), r#""v":1e0"#, Err("is a number;")),
+        (json!({"v": 1}), r#""v":10"#, Err("is 10;")),
+        (json!({"v": 0}), r#""v":-0"#, Ok(())),
+        (json!({"v": -7}), r#""v":[7,-7]"#, Ok(())),
+        (json!({"a": 1, "b": 2}), r#""a":1,"b":2"#, Ok(())),
+        (json!({"a": 1, "b": 2}), r#""a":1,"b":3"#, Err("\"b\" is 3")),
+        (json!({"a": 1, "b": 2}), r#""b":2"#, Err("\"a\" is missing")),
+    ] {
+        let claims = format!(r#"{{"exp":1700000300,{claim}}}"#);
+        let name = format!("{claims} for {require}");
+        let (token, outcome) = verify(&json!({"require": require}), &claims, NOW);
+        match expected {
+            Ok(()) => drop(accepted(&name, outcome)),
+            Err(words) => {
+                assert_eq!(refused(&name, &token, outcome, "28J09", words).message(), OTHER);
+            }
+        }
+    }
+    // Every digit counts.
+    let document = |digits: &str| {
+        let jwk = signer().key.public_jwk();
+        let text = format!(r#"{{"jwks":{jwk},"require":{{"v":{digits}}}}}"#);
+        Verifier::new(Provider::parse_all(&text).unwrap()).unwrap()
+    };
+    let token = signer().claims(r#"{"exp":1700000300,"v":123456789012345678901234567890}"#);
+    accepted("equal", document("123456789012345678901234567890").verify(&token, NOW));
+    let outcome = document("123456789012345678901234567891").verify(&token, NOW);
+    refused("another", &token, outcome, "28J09", "expected is 123456789012345678901234567891.");
+}
+
+/// An age limit is one more expiry: the earlier of the two counts.
+#[test]
+fn a_token_may_be_too_old() {
+    const OLD: (&str, &str) = ("28J04", "token is too old");
+    const EXPIRED: (&str, &str) = ("28J04", "token has expired");
+    const FUTURE: (&str, &str) = ("28J05", "token is issued in the future");
+    for (claims, leeway, now, expected) in [
+        (r#"{"iat":1000,"exp":9000}"#, 0, 1000, Ok(1100)),
+        (r#"{"iat":1000,"exp":9000}"#, 0, 1099, Ok(1100)),
+        (r#"{"iat":1000,"exp":9000}"#, 0, 1100, Err(OLD)),
+        (r#"{"iat":1000,"exp":9000}"#, 60, 1159, Ok(1160)),
+        (r#"{"iat":1000,"exp":9000}"#, 60, 1160, Err(OLD)),
+        (r#"{"iat":1000,"exp":9000}"#, 60, i64::MAX, Err(OLD)),
+        (r#"{"iat":1000,"exp":1050}"#, 0, 1049, Ok(1050)),
+        (r#"{"iat":1000,"exp":1050}"#, 0, 1050, Err(EXPIRED)),
+        (r#"{"iat":1000,"exp":9000}"#, 0, 999, Err(FUTURE)),
+        (r#"{"iat":1000,"exp":9000}"#, 60, 940, Ok(1160)),
+        (r#"{"iat":1000,"exp":9000}"#, 60, 939, Err(FUTURE)),
+        (r#"{"iat":1000,"exp":9000}"#, 60, i64::MIN, Err(FUTURE)),
+        // Fractions count against the token.
+        (r#"{"iat":1000.5,"exp":9000}"#, 0, 1000, Err(FUTURE)),
+        (r#"{"iat":1000.5,"exp":9000}"#, 0, 1099, Ok(1100)),
+        (r#"{"iat":1000.5,"exp":9000}"#, 0, 1100, Err(OLD)),
+        (r#"{"iat":1e3,"exp":9000}"#, 0, 1099, Ok(1100)),
+        (r#"{"iat":-62135596800,"exp":9000}"#, 0, 0, Err(OLD)),
+        (r#"{"iat":253402300799,"exp":9000}"#, 0, 0, Err(FUTURE)),
+        (r#"{"exp":9000}"#, 0, 0, Err(("28J09", "no claim \"iat\""))),
+        (r#"{"iat":null,"exp":9000}"#, 0, 0, Err(("28J09", "no claim \"iat\""))),
+        (r#"{"iat":"1000","exp":9000}"#, 0, 1000, Err(("28J09", "expected is a number"))),
+        (r#"{"iat":[1000],"exp":9000}"#, 0, 1000, Err(("28J09", "expected is a number"))),
+        (r#"{"iat":1000000000000,"exp":9000}"#, 0, 1000, Err(("28J09", "not milliseconds"))),
+        (r#"{"iat":1000}"#, 0, 1000, Err(("28J09", "no claim \"exp\""))),
+    ] {
+        let name = format!("{claims} with leeway {leeway} at {now}");
+        let members = json!({"max_token_age": 100, "leeway": leeway});
+        let (token, outcome) = verify(&members, claims, now);
+        match expected {
+            Ok(until) => {
+                let claims = accepted(&name, outcome);
+                assert_eq!(claims.valid_until(), Some(until), "{name}");
+                assert!(claims.check_expiry(until - 1).is_ok(), "{name}");
+                assert_eq!(claims.check_expiry(until).unwrap_err().code().sqlstate(), "28J04");
+            }
+            Err((code, words)) => drop(refused(&name, &token, outcome, code, words)),
+        }
+    }
+    let members = json!({"max_token_age": 100, "leeway": 0, "required_claims": []});
+    let (token, outcome) = verify(&members, r#"{"iat":1000}"#, 1230);
+    let words = "Its iat is 1000, so it is 230 s old; the provider's max_token_age is 100 s";
+    refused("without exp", &token, outcome, "28J04", words);
+}
+
 #[test]
 fn a_monotonic_jti_is_an_integer() {
     for (jti, sequence) in [
