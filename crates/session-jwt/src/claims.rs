@@ -1,5 +1,6 @@
 //! The claims set (RFC 7519 section 4) and what is asked of it, as one table of checks.
 
+use crate::issuer::near_miss;
 use crate::json::{Json, Object};
 use crate::path::{self, ClaimPath};
 use crate::permissions::Permissions;
@@ -705,11 +706,16 @@ fn identifier(name: &str, found: Option<&Json<'_>>) -> Result<Option<String>, Re
 }
 
 pub(crate) fn wrong_issuer(found: Option<&str>, expected: Option<&str>) -> Rejection {
-    reject(Code::Issuer, "token has no issuer that is expected").with_detail(format!(
-        "Its iss is {}; expected is {}.",
-        found.map_or_else(|| "missing".to_owned(), quoted),
-        quoted_list(expected)
-    ))
+    let rejection =
+        reject(Code::Issuer, "token has no issuer that is expected").with_detail(format!(
+            "Its iss is {}; expected is {}.",
+            found.map_or_else(|| "missing".to_owned(), quoted),
+            quoted_list(expected)
+        ));
+    match found.zip(expected).and_then(|(found, expected)| near_miss(found, expected)) {
+        Some(hint) => rejection.with_hint(hint),
+        None => rejection,
+    }
 }
 
 fn missing(name: &str) -> Rejection {

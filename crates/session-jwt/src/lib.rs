@@ -5,6 +5,7 @@ mod algorithm;
 mod claims;
 mod conceal;
 mod endpoint;
+mod issuer;
 mod json;
 mod jwk;
 mod jws;

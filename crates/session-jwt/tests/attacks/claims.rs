@@ -120,6 +120,45 @@ fn an_issuer_that_nobody_serves_is_refused() {
     );
 }
 
+/// What differs in a detail is another issuer, and the message says by what.
+#[test]
+fn an_issuer_that_is_nearly_served_is_named() {
+    let verifier = |issuers: &[&str]| {
+        let documents: Vec<Value> = issuers
+            .iter()
+            .map(|issuer| json!({"issuer": issuer, "jwks": signer().key.public_jwk()}))
+            .collect();
+        Verifier::new(Provider::parse_all(&json!(documents).to_string()).unwrap()).unwrap()
+    };
+    let many: Vec<String> = (0..20).map(|n| format!("https://i{n}.example")).collect();
+    let mut all: Vec<&str> = many.iter().map(String::as_str).collect();
+    all.extend(["https://A.example/t", "http://b.example/", "c.example"]);
+    let verifier = verifier(&all);
+    for (iss, words) in [
+        ("https://A.example/t/", "is \"https://A.example/t\": it differs by a slash at the end"),
+        ("https://a.example/t", "is \"https://A.example/t\": it differs by upper and lower case"),
+        ("http://A.example/t", "is \"https://A.example/t\": it differs by http or https"),
+        ("HTTP://a.EXAMPLE/T/", "is \"https://A.example/t\": it differs by a slash"),
+        ("https://b.example", "is \"http://b.example/\""),
+        ("https://c.example", "is \"c.example\": it differs by http or https"),
+        ("https://i19.example/", "is \"https://i19.example\": it differs by a slash"),
+        (" c.example", "is \"c.example\": it differs by white space"),
+    ] {
+        let token = signer().claims(&json!({"iss": iss, "exp": NOW + 300}).to_string());
+        refused(iss, &token, verifier.verify(&token, NOW), "28J02", words);
+    }
+    for iss in ["https://a.example", "https://A.example/t/u", "https://d.example", "", "/"] {
+        let token = signer().claims(&json!({"iss": iss, "exp": NOW + 300}).to_string());
+        let refusal = refused(iss, &token, verifier.verify(&token, NOW), "28J02", "");
+        assert_eq!(refusal.hint(), None, "{iss}");
+    }
+    // Where another provider was chosen, too.
+    let provider = std::sync::Arc::clone(&verifier.providers()[20]);
+    let token = signer().claims(r#"{"iss":"https://A.example/t/","exp":1700000300}"#);
+    let outcome = session_jwt::authenticate(&token, |_| Ok(provider));
+    refused("chosen", &token, outcome, "28J06", "is \"https://A.example/t\"");
+}
+
 /// Whether or not the provider has an issuer.
 #[test]
 fn the_issuer_is_a_string() {
