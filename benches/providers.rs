@@ -81,18 +81,18 @@ pub fn providers() -> Table {
 fn lookups() -> [f64; 3] {
     let key = key("k");
     let jwk = key.public_jwk();
-    let setting = json!({"issuer": "issuer 0", "jwks": jwk}).to_string();
+    let setting = json!({"issuer": "issuer-0", "jwks": jwk}).to_string();
     let settings = [("pg_session_jwt.providers", setting.as_str())];
     let rows = |count: i32| {
         let cluster = Cluster::start(Preload::Shared, &[]);
         let fill = "INSERT INTO auth.providers (name, issuer, jwks)
-                    SELECT 'provider ' || n, 'issuer ' || n, $1::text::json
+                    SELECT 'provider ' || n, 'issuer-' || n, $1::text::json
                     FROM generate_series(0, $2::integer - 1) n";
         cluster.admin().execute(fill, &[&jwk.to_string(), &count]).unwrap();
         cluster
     };
     let clusters = [Cluster::start(Preload::Shared, &settings), rows(1), rows(1000)];
-    let token = token(&key, "issuer 0");
+    let token = token(&key, "issuer-0");
     let mut runners: Vec<Box<dyn FnMut() -> f64>> = Vec::new();
     for cluster in &clusters {
         let token = &token;

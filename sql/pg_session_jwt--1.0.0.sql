@@ -143,6 +143,8 @@ CREATE TABLE @extschema@.providers (
     typ text[],
     keep_keys integer,
     public_key text,
+    require jsonb,
+    max_token_age integer,
     -- From here on, what the background worker has found.
     fetched_jwks json,
     fetched_from text,
@@ -213,7 +215,9 @@ CREATE FUNCTION @extschema@.add_provider(
     default_role text DEFAULT NULL,
     allowed_roles_claim text DEFAULT NULL,
     claims_namespace text DEFAULT NULL,
-    public_key text DEFAULT NULL
+    public_key text DEFAULT NULL,
+    require jsonb DEFAULT NULL,
+    max_token_age integer DEFAULT NULL
 ) RETURNS void
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
@@ -229,14 +233,15 @@ BEGIN
     INSERT INTO @extschema@.providers (
         name, issuer, audience, jwks, secret, jwks_url, algorithms, leeway, required_claims,
         user_id_claim, role_claim, default_role, allowed_roles, allowed_roles_claim,
-        claims_namespace, monotonic_jti, typ, keep_keys, public_key
+        claims_namespace, monotonic_jti, typ, keep_keys, public_key, require, max_token_age
     ) VALUES (
         add_provider.name, add_provider.issuer, add_provider.audience, keys,
         add_provider.secret, add_provider.jwks_url, add_provider.algorithms, add_provider.leeway,
         add_provider.required_claims, add_provider.user_id_claim, add_provider.role_claim,
         add_provider.default_role, add_provider.allowed_roles, add_provider.allowed_roles_claim,
         add_provider.claims_namespace, add_provider.monotonic_jti, add_provider.typ,
-        add_provider.keep_keys, add_provider.public_key
+        add_provider.keep_keys, add_provider.public_key, add_provider.require,
+        add_provider.max_token_age
     );
 END
 $$;

@@ -361,15 +361,22 @@ fn nobody(unverified: &Unverified<'_>) -> Rejection {
     const ENOUGH: usize = 12;
     let settings = settings().unwrap_or_default();
     let of_settings = settings.providers().iter().filter_map(|provider| provider.issuer());
-    let mut issuers: Vec<String> = of_settings.take(ENOUGH).map(str::to_owned).collect();
+    let mut issuers: Vec<String> = of_settings.map(str::to_owned).collect();
     let mut any = !settings.providers().is_empty();
     if let Some(table) = Table::find() {
+        // By the index: a table may have many rows.
+        let near = unverified.near_issuers();
+        let near: Vec<String> = near
+            .iter()
+            .filter_map(|near| table.row(Rows::Serving(Some(near))).ok()??.issuer)
+            .collect();
         // Had it been altered, nobody would have asked.
         let _ = table.read(Rows::All, |row| {
             any = true;
-            issuers.extend(row.issuer);
+            issuers.extend(row.issuer.filter(|issuer| !near.contains(issuer)));
             issuers.len() < ENOUGH
         });
+        issuers.splice(0..0, near);
     }
     unverified.no_provider(!any, issuers.iter().map(String::as_str))
 }

@@ -74,6 +74,28 @@ fn rows_are_held_to_the_rules_of_the_settings() {
         ("leeway", json!(0), "00000"),
         ("typ", json!(["at+jwt"]), "00000"),
         ("monotonic_jti", json!(true), "00000"),
+        ("issuer", json!("https://x.example "), "22023"),
+        ("issuer", json!("https://x.example/.well-known/openid-configuration"), "22023"),
+        ("audience", json!(["app "]), "22023"),
+        ("audience", json!(["a\u{1}b"]), "22023"),
+        ("typ", json!(["JWT\n"]), "22023"),
+        ("default_role", json!(" r"), "22023"),
+        ("user_id_claim", json!("$.sub"), "22023"),
+        ("role_claim", json!("/roles[0]"), "22023"),
+        ("allowed_roles_claim", json!(".roles"), "22023"),
+        ("claims_namespace", json!("h[\"x\"]"), "22023"),
+        ("required_claims", json!(["$.sub"]), "22023"),
+        ("required_claims", json!(["/o/id"]), "00000"),
+        ("require", json!({"azp": "app", "/o/id": [1, true]}), "00000"),
+        ("require", json!({}), "22023"),
+        ("require", json!("azp"), "22023"),
+        ("require", json!({"azp": []}), "22023"),
+        ("require", json!({"azp": [1.5]}), "22023"),
+        ("require", json!({"azp": {"a": 1}}), "22023"),
+        ("require", json!({"$.azp": "app"}), "22023"),
+        ("max_token_age", json!(300), "00000"),
+        ("max_token_age", json!(0), "22023"),
+        ("max_token_age", json!(-1), "22023"),
     ];
     for (member, value, code) in cases {
         let mut row = json!({"name": "p", "jwks": jwks});
@@ -191,6 +213,61 @@ fn a_secret_stands_beside_keys_that_are_fetched() {
     let state = "SELECT source || ' ' || state FROM auth.provider_status";
     assert_eq!(text(&mut admin, state).as_deref(), Some("jwks_url too old"));
     assert_eq!(text(&mut admin, demands).as_deref(), Some("0"));
+}
+
+/// What a row asks of claims and of a token's age is asked when the token is presented, and again when
+/// the row or the clock says otherwise.
+#[test]
+fn required_values_and_ages() {
+    let cluster = Cluster::start(Preload::Shared, &[]);
+    let mut admin = cluster.admin();
+    let key = key("k");
+    let jwks = key.public_jwk().to_string();
+    let add = "SELECT auth.add_provider('p', issuer => 'p', jwks => $1::text::json, leeway => 0,
+                   require => '{\"azp\": [\"web\", \"app\"], \"/o/id\": 7}', max_token_age => 300)";
+    admin.execute(add, &[&jwks]).unwrap();
+    let token = |more: Value| {
+        let mut claims = json!({"iss": "p", "sub": "alice", "exp": now() + 600, "iat": now(),
+                                "azp": "app", "o": {"id": 7}});
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        key.sign(&claims)
+    };
+    let mut app = client(&cluster);
+    for (more, code) in [
+        (json!({}), "00000"),
+        (json!({"azp": ["x", "web"]}), "00000"),
+        (json!({"azp": "other"}), "28J09"),
+        (json!({"azp": null}), "28J09"),
+        (json!({"o": {"id": "7"}}), "28J09"),
+        (json!({"iat": null}), "28J09"),
+        (json!({"iat": "now"}), "28J09"),
+        (json!({"iat": now() - 301}), "28J04"),
+        (json!({"iat": now() + 100}), "28J05"),
+        (json!({"iat": now() - 200}), "00000"),
+    ] {
+        assert_eq!(present(&mut app, &token(more.clone())), code, "{more}");
+        let expected = (code == "00000").then_some("alice");
+        assert_eq!(user(&mut app).as_deref(), expected, "{more}");
+    }
+    let refused = app.execute("SELECT auth.jwt_session_init($1)", &[&token(json!({"azp": "x"}))]);
+    let detail = "The claim \"azp\" is \"x\"; expected is \"web\", \"app\".";
+    assert_eq!(error(refused).detail(), Some(detail));
+
+    // A session's token is held to the row as it is now.
+    assert_eq!(present(&mut app, &token(json!({}))), "00000");
+    run(&mut admin, "UPDATE auth.providers SET require = '{\"azp\": \"web\"}'");
+    assert_eq!(code_of_user(&mut app), "28J09");
+    run(&mut admin, "UPDATE auth.providers SET require = NULL");
+    assert_eq!(user(&mut app).as_deref(), Some("alice"));
+    run(&mut admin, "UPDATE auth.providers SET require = '{\"azp\": \"app\"}'");
+
+    // Age is one more expiry, for the tokens that the session remembers, too.
+    let old = token(json!({"iat": now() - 297}));
+    assert_eq!(present(&mut app, &old), "00000");
+    assert_eq!(user(&mut app).as_deref(), Some("alice"));
+    wait_for("the token to be too old", || code_of_user(&mut app) == "28J04");
+    assert_eq!(present(&mut app, &old), "28J04");
+    assert_eq!(user(&mut app), None);
 }
 
 #[test]
@@ -784,7 +861,7 @@ fn a_thousand_providers_cost_a_lookup() {
     let key = key("k");
     let jwk = key.public_jwk().to_string();
     let fill = "INSERT INTO auth.providers (name, issuer, jwks)
-                SELECT 'provider ' || n, 'issuer ' || n, $1::text::json
+                SELECT 'provider ' || n, 'issuer-' || n, $1::text::json
                 FROM generate_series(0, 999) n";
     admin.execute(fill, &[&jwk]).unwrap();
 
@@ -796,7 +873,7 @@ fn a_thousand_providers_cost_a_lookup() {
     let flush = "SELECT pg_stat_force_next_flush()";
     run(&mut session, flush);
     let before = (text(&mut admin, reads), text(&mut admin, scans));
-    assert_eq!(present(&mut session, &token(&key, "issuer 500", "alice")), "00000");
+    assert_eq!(present(&mut session, &token(&key, "issuer-500", "alice")), "00000");
     run(&mut session, flush);
     wait_for("the statistics", || text(&mut admin, reads) != before.0);
     assert_eq!(text(&mut admin, scans), before.1);
@@ -808,7 +885,7 @@ fn a_thousand_providers_cost_a_lookup() {
         notices.iter().any(|notice| notice.get(b'M') == Some("token signature verified"))
     };
     debugging.ask("SET client_min_messages = debug1", &[]).unwrap().unwrap();
-    let (kept, changed) = (token(&key, "issuer 1", "a"), token(&key, "issuer 2", "b"));
+    let (kept, changed) = (token(&key, "issuer-1", "a"), token(&key, "issuer-2", "b"));
     assert!(verified(&mut debugging, &kept) && verified(&mut debugging, &changed));
     assert!(!verified(&mut debugging, &kept) && !verified(&mut debugging, &changed));
     run(&mut admin, "UPDATE auth.providers SET leeway = 1 WHERE name = 'provider 2'");

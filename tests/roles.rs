@@ -41,8 +41,11 @@ impl Fixture {
              "allowed_roles": ["reader"], "default_role": "reader"},
             {"issuer": "listed", "jwks": keys, "role_claim": "role",
              "allowed_roles_claim": "roles"},
-            {"issuer": "by default", "jwks": keys, "default_role": "boss"},
+            {"issuer": "by-default", "jwks": keys, "default_role": "boss"},
             {"issuer": "without", "jwks": keys},
+            {"issuer": "several", "jwks": keys, "role_claim": "/realm_access/roles",
+             "allowed_roles": ["editor", "reader"], "default_role": "stranger"},
+            {"issuer": "unbounded", "jwks": keys, "role_claim": "/realm_access/roles"},
         ])
         .to_string();
         let mut all = vec![("pg_session_jwt.providers", providers.as_str())];
@@ -89,6 +92,43 @@ fn notes(client: &mut Client) -> Result<i64, String> {
     match client.query_one("SELECT count(*) FROM notes", &[]) {
         Ok(row) => Ok(row.get(0)),
         Err(error) => Err(error.code().map(|code| code.code().to_owned()).unwrap_or_default()),
+    }
+}
+
+/// Of the roles that a token lists, the session takes the first that its provider names.
+#[test]
+fn one_of_several_roles_is_taken() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    run(&mut fixture.cluster.admin(), "GRANT stranger TO app");
+    let mut client = fixture.client();
+    let token = |issuer: &str, roles: Value| {
+        fixture.sign(json!({"iss": issuer, "realm_access": {"roles": roles}}))
+    };
+    for (roles, taken) in [
+        (json!(["offline_access", "reader"]), "reader"),
+        (json!(["reader", "boss", "editor"]), "editor"),
+        (json!([null, "reader"]), "reader"),
+        (json!("[\"reader\"]"), "reader"),
+        (json!("reader"), "reader"),
+        (json!(["boss"]), "stranger"),
+        (json!([]), "stranger"),
+        (json!(null), "stranger"),
+    ] {
+        assert_eq!(present(&mut client, &token("several", roles.clone())), "00000", "{roles}");
+        assert_eq!(role(&mut client), taken, "{roles}");
+    }
+    for (issuer, roles) in [
+        ("several", json!(["reader", 1])),
+        ("several", json!({"reader": true})),
+        ("unbounded", json!(["reader"])),
+        ("unbounded", json!("[\"reader\"]")),
+    ] {
+        assert_eq!(
+            present(&mut client, &token(issuer, roles.clone())),
+            "28J09",
+            "{issuer} {roles}"
+        );
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None));
     }
 }
 
@@ -203,7 +243,7 @@ fn the_role_is_one_that_the_session_may_take() {
         (json!({"role": "boss"}), "28J09"),
         (json!({"role": "postgres"}), "28J09"),
         (json!({"role": "pg_read_all_data"}), "28J09"),
-        (json!({"iss": "by default"}), "28J09"),
+        (json!({"iss": "by-default"}), "28J09"),
         (json!({"iss": "bounded", "app": {"role": "editor"}}), "28J09"),
         (json!({"iss": "bounded", "app": {"role": 1}}), "28J09"),
         (json!({"iss": "listed", "role": "editor"}), "28J09"),

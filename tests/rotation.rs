@@ -128,7 +128,7 @@ fn keys_are_fetched_once_a_provider_is_added() {
 
         // Several at once, too.
         let add = "INSERT INTO auth.providers (name, issuer, jwks_url)
-                   SELECT n::text, 'issuer ' || n, $1 FROM generate_series(1, 10) n";
+                   SELECT n::text, 'issuer-' || n, $1 FROM generate_series(1, 10) n";
         fixture.cluster.admin().execute(add, &[&fixture.idp.jwks_url()]).unwrap();
         wait_for("the keys", || fixture.idp.requests() == 11);
     }
@@ -417,7 +417,7 @@ fn what_could_not_be_fetched_at_once_is_fetched_all_the_same() {
     fixture.idp.behave(Behaviour::Slow(Duration::from_millis(200)));
     let add = "SELECT auth.add_provider($1, issuer => $1, jwks_url => $2)";
     for n in 0..8 {
-        admin.execute(add, &[&format!("issuer {n}"), &fixture.idp.jwks_url()]).unwrap();
+        admin.execute(add, &[&format!("issuer-{n}"), &fixture.idp.jwks_url()]).unwrap();
     }
     let good = "SELECT count(*)::text FROM auth.provider_status WHERE state = 'good'";
     wait_for("the keys", || text(&mut admin, good).as_deref() == Some("8"));

@@ -292,6 +292,54 @@ fn long_values_are_refused() {
     assert_eq!(user(&mut client).as_deref(), Some("bob"));
 }
 
+/// A token and `request.jwt.claims` are read alike: null is absent, an integer is its digits, and an empty
+/// string is nobody's id.
+#[test]
+fn the_user_of_unusual_subjects() {
+    let fixture = Site::start(Preload::Shared, &[]);
+    run(
+        &mut fixture.cluster.admin(),
+        "CREATE ROLE believer LOGIN; ALTER ROLE believer SET pg_session_jwt.trust_request_claims = on",
+    );
+    let (mut app, mut believer) = (fixture.client(), fixture.cluster.as_role("believer").client());
+    let set = "SELECT set_config('request.jwt.claims', $1, false)";
+    for (sub, user_id, shown) in [
+        ("null", None, None),
+        ("\"\"", None, Some("")),
+        ("12345", Some("12345"), Some("12345")),
+        ("-0", Some("0"), Some("0")),
+        (
+            "123456789012345678901234567890",
+            Some("123456789012345678901234567890"),
+            Some("123456789012345678901234567890"),
+        ),
+        ("\"42\"", Some("42"), Some("42")),
+    ] {
+        let claims = format!(
+            r#"{{"sub":{sub},"iss":null,"aud":null,"nbf":null,"email":"","exp":{}}}"#,
+            now() + 600
+        );
+        let token =
+            fixture.key.sign_raw(br#"{"alg":"ES256","kid":null,"crit":[]}"#, claims.as_bytes());
+        assert_eq!(present(&mut app, &token), "00000", "{sub}");
+        believer.execute(set, &[&claims]).unwrap();
+        for client in [&mut app, &mut believer] {
+            assert_eq!(user(client).as_deref(), user_id, "{sub}");
+            assert_eq!(text(client, "SELECT auth.claim('sub')").as_deref(), shown, "{sub}");
+            let elsewhere = text(client, "SELECT auth.session() ->> 'sub'");
+            assert_eq!(elsewhere.as_deref(), shown, "{sub}");
+            assert_eq!(text(client, "SELECT auth.email()"), None);
+        }
+    }
+    for sub in ["1.0", "1e3", "true", "[]", "{}"] {
+        let claims = format!(r#"{{"sub":{sub},"exp":{}}}"#, now() + 600);
+        let token = fixture.key.sign_raw(br#"{"alg":"ES256"}"#, claims.as_bytes());
+        assert_eq!(present(&mut app, &token), "28J09", "{sub}");
+        believer.execute(set, &[&claims]).unwrap();
+        assert_eq!(sqlstate(believer.query("SELECT auth.user_id()", &[])), "28J09", "{sub}");
+    }
+}
+
 /// Postgres logs the new value of a setting when its configuration changes.
 #[test]
 fn changed_keys_are_not_logged() {

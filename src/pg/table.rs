@@ -17,7 +17,7 @@ const TABLE: &CStr = c"providers";
 /// The columns, in the order of the install script. A table that was altered is not read: a value of
 /// another type would be taken for what it is not, and conversions of a type of somebody's own would
 /// run that one's code.
-const COLUMNS: [(&CStr, Oid); 31] = [
+const COLUMNS: [(&CStr, Oid); 33] = [
     (c"name", pg_sys::TEXTOID),
     (c"issuer", pg_sys::TEXTOID),
     (c"audience", pg_sys::TEXTARRAYOID),
@@ -37,6 +37,8 @@ const COLUMNS: [(&CStr, Oid); 31] = [
     (c"typ", pg_sys::TEXTARRAYOID),
     (c"keep_keys", pg_sys::INT4OID),
     (c"public_key", pg_sys::TEXTOID),
+    (c"require", pg_sys::JSONBOID),
+    (c"max_token_age", pg_sys::INT4OID),
     (c"fetched_jwks", pg_sys::JSONOID),
     (c"fetched_from", pg_sys::TEXTOID),
     (c"keys_url", pg_sys::TEXTOID),
@@ -56,7 +58,7 @@ const COLUMNS: [(&CStr, Oid); 31] = [
 fn longest(kind: Oid) -> Option<usize> {
     match kind {
         pg_sys::TEXTOID => Some(MAX_TOKEN_BYTES),
-        pg_sys::TEXTARRAYOID => Some(4 * MAX_TOKEN_BYTES),
+        pg_sys::TEXTARRAYOID | pg_sys::JSONBOID => Some(4 * MAX_TOKEN_BYTES),
         pg_sys::JSONOID => Some(MAX_ROW_BYTES),
         _ => None,
     }
@@ -74,16 +76,16 @@ mod column {
     pub(super) const JWKS_URL: usize = 6;
     pub(super) const PUBLIC_KEY: usize = 19;
     /// Those until here are what a provider is.
-    pub(super) const LAST_OF_DOCUMENT: usize = 21;
-    pub(super) const KEYS_URL: usize = 22;
-    pub(super) const ETAG: usize = 23;
-    pub(super) const LAST_MODIFIED: usize = 24;
-    pub(super) const LAST_FETCH: usize = 25;
-    pub(super) const LAST_DEMAND: usize = 26;
-    pub(super) const NEXT_REFRESH: usize = 27;
-    pub(super) const LAST_SUCCESS: usize = 28;
-    pub(super) const FAILURES: usize = 29;
-    pub(super) const LAST_ERROR: usize = 30;
+    pub(super) const LAST_OF_DOCUMENT: usize = 23;
+    pub(super) const KEYS_URL: usize = LAST_OF_DOCUMENT + 1;
+    pub(super) const ETAG: usize = LAST_OF_DOCUMENT + 2;
+    pub(super) const LAST_MODIFIED: usize = LAST_OF_DOCUMENT + 3;
+    pub(super) const LAST_FETCH: usize = LAST_OF_DOCUMENT + 4;
+    pub(super) const LAST_DEMAND: usize = LAST_OF_DOCUMENT + 5;
+    pub(super) const NEXT_REFRESH: usize = LAST_OF_DOCUMENT + 6;
+    pub(super) const LAST_SUCCESS: usize = LAST_OF_DOCUMENT + 7;
+    pub(super) const FAILURES: usize = LAST_OF_DOCUMENT + 8;
+    pub(super) const LAST_ERROR: usize = LAST_OF_DOCUMENT + 9;
 }
 
 /// The table of the extension that is installed in this database.

@@ -1,9 +1,10 @@
 //! The claims set (RFC 7519 section 4) and what is asked of it, as one table of checks.
 
+use crate::issuer::near_miss;
 use crate::json::{Json, Object};
 use crate::path::{self, ClaimPath};
 use crate::permissions::Permissions;
-use crate::provider::Provider;
+use crate::provider::{Provider, RequiredValue};
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 
 /// NumericDates outside the years 1 to 9999 are refused: nearly always milliseconds taken for
@@ -40,6 +41,25 @@ pub(crate) struct Registered {
     pub(crate) organization_id: Option<String>,
     pub(crate) expires: Option<i64>,
     pub(crate) not_before: Option<i64>,
+    /// Where the provider limits the age of tokens.
+    pub(crate) age: Option<Age>,
+}
+
+/// When a token was issued, and how old it may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Age {
+    /// The second in which it was issued: fractions count against the token, so that it is as old as it
+    /// can be for the limit.
+    issued: i64,
+    /// The first whole second at which it had been issued.
+    issued_by: i64,
+    limit: i64,
+}
+
+impl Age {
+    fn ends(self) -> i64 {
+        self.issued + self.limit
+    }
 }
 
 impl std::fmt::Debug for Claims {
@@ -81,7 +101,7 @@ impl Claims {
         self.kid.as_deref()
     }
 
-    /// Who the user is: `sub`, or the claim that the provider names.
+    /// Who the user is: `sub`, or the claim that the provider names; never empty.
     pub fn user_id(&self) -> Option<&str> {
         self.user_id.as_deref()
     }
@@ -111,7 +131,7 @@ impl Claims {
         })
     }
 
-    /// The claim `email`, where it is a string.
+    /// The claim `email`, where it is a string and not empty.
     pub fn email(&self) -> Option<&str> {
         self.registered.email.as_deref()
     }
@@ -134,7 +154,7 @@ impl Claims {
         self.registered.issuer.as_deref()
     }
 
-    /// `sub`.
+    /// `sub`; the digits where it is an integer.
     pub fn subject(&self) -> Option<&str> {
         self.registered.subject.as_deref()
     }
@@ -160,14 +180,31 @@ impl Claims {
         &self.permissions
     }
 
-    /// The first second since 1970 at which the token is no longer valid: `exp` and the leeway.
+    /// The first second since 1970 at which the token is no longer valid: `exp`, or the end of the age
+    /// that the provider allows where that is earlier, and the leeway.
     pub fn valid_until(&self) -> Option<i64> {
-        self.registered.expires.map(|expires| expires + self.leeway)
+        let ends = self.registered.age.map(Age::ends);
+        let ends = self.registered.expires.into_iter().chain(ends).min();
+        ends.map(|ends| ends + self.leeway)
     }
 
     /// Refuses the token where it has expired by `now`, in seconds since 1970 (RFC 7519 section
-    /// 4.1.4).
+    /// 4.1.4), or is older than its provider allows.
     pub fn check_expiry(&self, now: i64) -> Result<(), Rejection> {
+        if let Some(age) = self.registered.age
+            && now >= age.ends() + self.leeway
+        {
+            return Err(reject(Code::Expired, "token is too old")
+                .with_detail(format!(
+                    "Its iat is {}, so it is {} s old; the provider's max_token_age is {} s, and the \
+                     leeway is {} s.",
+                    age.issued,
+                    now.saturating_sub(age.issued),
+                    age.limit,
+                    self.leeway
+                ))
+                .with_hint("Present a fresh token."));
+        }
         match self.registered.expires {
             Some(expires) if now >= expires + self.leeway => {
                 Err(reject(Code::Expired, "token has expired")
@@ -182,8 +219,19 @@ impl Claims {
     }
 
     /// Refuses the token where its time has not come by `now`, in seconds since 1970 (RFC 7519
-    /// section 4.1.5).
+    /// section 4.1.5); where the provider limits the age of tokens, also one that is issued later.
     pub fn check_not_before(&self, now: i64) -> Result<(), Rejection> {
+        if let Some(age) = self.registered.age
+            && now < age.issued_by - self.leeway
+        {
+            return Err(reject(Code::NotYetValid, "token is issued in the future")
+                .with_detail(format!(
+                    "Its iat is {}, it is {now} now, and the leeway is {} s; the provider limits the \
+                     age of tokens.",
+                    age.issued_by, self.leeway
+                ))
+                .with_hint("Compare the clocks of the issuer and of this server."));
+        }
         match self.registered.not_before {
             Some(not_before) if now < not_before - self.leeway => {
                 Err(reject(Code::NotYetValid, "token is not yet valid")
@@ -210,9 +258,9 @@ pub struct ClaimCheck {
 }
 
 /// What is asked of the claims once the signature has been verified, in this order. The times
-/// that `exp` and `nbf` hold are judged last, by [`Claims::check_expiry`] and
+/// that `exp`, `nbf` and `iat` hold are judged last, by [`Claims::check_expiry`] and
 /// [`Claims::check_not_before`].
-pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
+pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
     ClaimCheck {
         claim: "any",
         code: Code::Claim,
@@ -247,10 +295,10 @@ pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
     ClaimCheck {
         claim: "aud",
         code: Code::Audience,
-        rule: "a string or an array of strings; one of the provider's `audience`, exactly, where it \
-               has any",
+        rule: "a string or an array of strings, where present and not null; one of the provider's \
+               `audience`, exactly, where it has any",
         check: |claims, provider, out| {
-            let audience = match claims.get("aud") {
+            let audience = match claims.present("aud") {
                 None => Vec::new(),
                 Some(Json::String(one)) => vec![one.as_ref()],
                 Some(other) => other
@@ -276,20 +324,38 @@ pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
     ClaimCheck {
         claim: "sub",
         code: Code::Claim,
-        rule: "a string, where present",
+        rule: "a string or an integer, where present and not null",
         check: |claims, _, out| {
-            out.registered.subject = string(claims, "sub")?.map(str::to_owned);
+            out.registered.subject = identifier("sub", claims.get("sub"))?;
             Ok(())
         },
     },
     ClaimCheck {
         claim: "exp, nbf",
         code: Code::Claim,
-        rule: "a number between the years 1 and 9999, where present; fractions count against the \
-               token",
+        rule: "a number between the years 1 and 9999, where present and not null; fractions count \
+               against the token",
         check: |claims, _, out| {
             out.registered.expires = numeric_date(claims, "exp", |number| number.floor())?;
             out.registered.not_before = numeric_date(claims, "nbf", |number| number.ceil())?;
+            Ok(())
+        },
+    },
+    ClaimCheck {
+        claim: "iat",
+        code: Code::Claim,
+        rule: "present and such a number, where the provider has `max_token_age`",
+        check: |claims, provider, out| {
+            let Some(limit) = provider.max_token_age else {
+                return Ok(());
+            };
+            let hint = "The provider has max_token_age, so its tokens need iat.";
+            let needed = || missing("iat").with_hint(hint);
+            let issued =
+                numeric_date(claims, "iat", |number| number.floor())?.ok_or_else(needed)?;
+            let issued_by =
+                numeric_date(claims, "iat", |number| number.ceil())?.ok_or_else(needed)?;
+            out.registered.age = Some(Age { issued, issued_by, limit });
             Ok(())
         },
     },
@@ -304,7 +370,7 @@ pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
                 _ => None,
             };
             if provider.monotonic_jti {
-                if claims.get("jti").is_none() {
+                if claims.present("jti").is_none() {
                     return Err(missing("jti"));
                 }
                 let sequence = match claims.get("jti") {
@@ -324,32 +390,45 @@ pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
     ClaimCheck {
         claim: "the provider's `required_claims`",
         code: Code::Claim,
-        rule: "present and not null",
+        rule: "present, and not null, an empty string or an empty array",
         check: |claims, provider, _| {
-            let absent = provider
-                .required_claims
-                .iter()
-                .find(|name| matches!(claims.get(name), None | Some(Json::Null)));
-            match absent {
+            let is_absent = |path: &&ClaimPath| {
+                path.find(claims, |found| match found {
+                    None | Some(Json::Null) => true,
+                    Some(Json::String(text)) => text.is_empty(),
+                    Some(Json::Array(items)) => items.is_empty(),
+                    Some(_) => false,
+                })
+            };
+            match provider.required_claims.iter().find(is_absent) {
                 None => Ok(()),
-                Some(name) => Err(missing(name)),
+                Some(path) => Err(missing(path.text()).with_hint(
+                    "A claim that is null, an empty string or an empty array counts as missing.",
+                )),
             }
+        },
+    },
+    ClaimCheck {
+        claim: "the provider's `require`",
+        code: Code::Claim,
+        rule: "each claim that it names is there and has one of its values, or is an array with such an \
+               item; a string is never equal to a number",
+        check: |claims, provider, _| {
+            provider.require.iter().try_for_each(|requirement| {
+                let path = &requirement.path;
+                path.find(claims, |found| check_value(path.text(), found, &requirement.values))
+            })
         },
     },
     ClaimCheck {
         claim: "the provider's `user_id_claim`",
         code: Code::Claim,
-        rule: "a string or an integer, where present and not null",
+        rule: "a string or an integer, where present and not null; an empty string is nobody's id, and \
+               counts as absent",
         check: |claims, provider, out| {
             let path = &provider.user_id_claim;
-            out.user_id = path.find(claims, |found| match found {
-                None | Some(Json::Null) => Ok(None),
-                Some(Json::String(text)) => Ok(Some(text.to_string())),
-                Some(Json::Number(number)) if number.is_integer() => {
-                    Ok(Some(number.text().to_owned()))
-                }
-                Some(other) => Err(wrong_type(path.text(), other, "a string or an integer")),
-            })?;
+            let id = path.find(claims, |found| identifier(path.text(), found))?;
+            out.user_id = id.filter(|id| !id.is_empty());
             Ok(())
         },
     },
@@ -357,7 +436,9 @@ pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
         claim: "the provider's `role_claim`",
         code: Code::Claim,
         rule: "a string, where the provider names it or has allowed roles; one of `allowed_roles`, \
-               where it has them; it may be missing. Without the member it is `role`",
+               where it has them; it may be missing. Of an array of strings, or a string that holds \
+               one, the first of `allowed_roles` that is in it counts; where none is, the claim counts \
+               as absent. Without the member it is `role`",
         check: |claims, provider, out| {
             let path = &provider.role_claim;
             let allowed = &provider.allowed_roles;
@@ -365,10 +446,28 @@ pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
             let strict = provider.names_role_claim
                 || allowed.is_some()
                 || provider.allowed_roles_claim.is_some();
+            let of_array = |array: &Json<'_>| {
+                match allowed {
+                Some(allowed) => {
+                    let held = role_names(path, array)?;
+                    Ok(allowed.iter().find(|role| held.contains(&role.as_str())).cloned())
+                }
+                None => Err(wrong_type(path.text(), array, "a string").with_hint(
+                    "To take a role out of an array, the provider needs allowed_roles: the first of \
+                     them that is in the array counts.",
+                )),
+            }
+            };
             out.role = path.find(claims, |found| match found {
-                Some(Json::String(role)) => Ok(Some(role.to_string())),
+                Some(Json::String(text)) => match path::open(text) {
+                    Some(array @ Json::Array(_)) if strict => of_array(&array),
+                    _ => Ok(Some(text.to_string())),
+                },
                 Some(Json::Null) | None => Ok(None),
-                Some(other) if strict => Err(wrong_type(path.text(), other, "a string")),
+                Some(array @ Json::Array(_)) if strict => of_array(array),
+                Some(other) if strict => {
+                    Err(wrong_type(path.text(), other, "a string or an array of strings"))
+                }
                 Some(_) => Ok(None),
             })?;
             match (&out.role, allowed) {
@@ -391,9 +490,7 @@ pub const CLAIM_CHECKS: [ClaimCheck; 11] = [
                     with_opened(found, |found| {
                         let allowed = match found {
                             None | Some(Json::Null) => Vec::new(),
-                            Some(value) => value.as_strings().ok_or_else(|| {
-                                wrong_type(path.text(), value, "an array of strings")
-                            })?,
+                            Some(value) => role_names(path, value)?,
                         };
                         match out.role.as_deref() {
                             Some(role) if !allowed.contains(&role) => {
@@ -479,6 +576,54 @@ fn with_object<T>(value: Option<&Json<'_>>, look: impl FnOnce(Option<&Object<'_>
     with_opened(value, |value| look(value.and_then(Json::as_object)))
 }
 
+/// Refuses a claim that has none of the values, nor an item that has one.
+fn check_value(
+    name: &str,
+    found: Option<&Json<'_>>,
+    expected: &[RequiredValue],
+) -> Result<(), Rejection> {
+    const LISTED: usize = 10;
+    let items =
+        found.map_or(&[][..], |found| found.as_array().unwrap_or(std::slice::from_ref(found)));
+    if items.iter().filter_map(RequiredValue::of).any(|value| expected.contains(&value)) {
+        return Ok(());
+    }
+    let list = |values: &mut dyn Iterator<Item = String>| {
+        let listed: Vec<String> = values.take(LISTED).collect();
+        let more = if values.next().is_some() { " and others" } else { "" };
+        format!("{}{more}", listed.join(", "))
+    };
+    let shown = |value: &Json<'_>| match RequiredValue::of(value) {
+        Some(value) => value.to_string(),
+        None => value.type_name().to_owned(),
+    };
+    let is = match found {
+        None | Some(Json::Null) => "missing".to_owned(),
+        Some(Json::Array(items)) if items.is_empty() => "an empty array".to_owned(),
+        Some(Json::Array(items)) => {
+            format!("an array of {}", list(&mut items.iter().map(shown)))
+        }
+        Some(value) => shown(value),
+    };
+    Err(reject(Code::Claim, "claim does not have the value that is required")
+        .with_detail(format!(
+            "The claim {} is {is}; expected is {}.",
+            quoted(name),
+            list(&mut expected.iter().map(RequiredValue::to_string))
+        ))
+        .with_hint("The provider's member \"require\" asks for it."))
+}
+
+/// The roles that a claim lists; items that are null are none.
+fn role_names<'c>(path: &ClaimPath, array: &'c Json<'_>) -> Result<Vec<&'c str>, Rejection> {
+    let wrong = || wrong_type(path.text(), array, "an array of strings");
+    let items = array.as_array().ok_or_else(wrong)?.iter();
+    items
+        .filter(|item| !matches!(item, Json::Null))
+        .map(|item| item.as_str().ok_or_else(wrong))
+        .collect()
+}
+
 fn role_not_allowed<'r>(role: &str, allowed: impl IntoIterator<Item = &'r str>) -> Rejection {
     reject(Code::Claim, "role is not allowed").with_detail(format!(
         "The token's role is {}; allowed are {}.",
@@ -508,7 +653,11 @@ impl Claims {
             sequence: None,
             permissions: Permissions::of(claims),
             registered: Registered {
-                email: claims.get("email").and_then(Json::as_str).map(str::to_owned),
+                email: claims
+                    .get("email")
+                    .and_then(Json::as_str)
+                    .filter(|email| !email.is_empty())
+                    .map(str::to_owned),
                 has_organization: organization.is_some(),
                 organization_id: organization_id.and_then(Json::as_str).map(str::to_owned),
                 ..Registered::default()
@@ -534,19 +683,39 @@ pub(crate) fn parse(payload: &[u8]) -> Result<Json<'_>, Rejection> {
 
 /// A claim that must be a string where it is present.
 pub(crate) fn string<'c>(claims: &'c Object<'_>, name: &str) -> Result<Option<&'c str>, Rejection> {
-    match claims.get(name) {
+    match claims.present(name) {
         None => Ok(None),
         Some(Json::String(text)) => Ok(Some(text)),
         Some(other) => Err(wrong_type(name, other, "a string")),
     }
 }
 
+/// A claim that identifies somebody: a text, or an integer, whose digits count as they do in SQL, where
+/// `->>` gives them.
+fn identifier(name: &str, found: Option<&Json<'_>>) -> Result<Option<String>, Rejection> {
+    match found {
+        None | Some(Json::Null) => Ok(None),
+        Some(Json::String(text)) => Ok(Some(text.to_string())),
+        Some(other) => match other {
+            Json::Number(number) => number.integer_text().map(str::to_owned),
+            _ => None,
+        }
+        .map(Some)
+        .ok_or_else(|| wrong_type(name, other, "a string or an integer")),
+    }
+}
+
 pub(crate) fn wrong_issuer(found: Option<&str>, expected: Option<&str>) -> Rejection {
-    reject(Code::Issuer, "token has no issuer that is expected").with_detail(format!(
-        "Its iss is {}; expected is {}.",
-        found.map_or_else(|| "missing".to_owned(), quoted),
-        quoted_list(expected)
-    ))
+    let rejection =
+        reject(Code::Issuer, "token has no issuer that is expected").with_detail(format!(
+            "Its iss is {}; expected is {}.",
+            found.map_or_else(|| "missing".to_owned(), quoted),
+            quoted_list(expected)
+        ));
+    match found.zip(expected).and_then(|(found, expected)| near_miss(found, expected)) {
+        Some(hint) => rejection.with_hint(hint),
+        None => rejection,
+    }
 }
 
 fn missing(name: &str) -> Rejection {
@@ -555,11 +724,14 @@ fn missing(name: &str) -> Rejection {
 }
 
 fn wrong_type(name: &str, found: &Json<'_>, expected: &str) -> Rejection {
-    reject(Code::Claim, "claim is of the wrong type").with_detail(format!(
-        "The claim {} is {}; expected is {expected}.",
-        quoted(name),
-        found.type_name()
-    ))
+    let found = match found {
+        Json::Number(number) if number.integer_text().is_none() => {
+            "a number with a fraction or an exponent"
+        }
+        other => other.type_name(),
+    };
+    reject(Code::Claim, "claim is of the wrong type")
+        .with_detail(format!("The claim {} is {found}; expected is {expected}.", quoted(name)))
 }
 
 fn numeric_date(
@@ -567,7 +739,7 @@ fn numeric_date(
     name: &str,
     round: fn(&crate::json::Number<'_>) -> Option<i64>,
 ) -> Result<Option<i64>, Rejection> {
-    let number = match claims.get(name) {
+    let number = match claims.present(name) {
         None => return Ok(None),
         Some(Json::Number(number)) => number,
         Some(other) => return Err(wrong_type(name, other, "a number")),

@@ -140,6 +140,11 @@ impl<'a> Object<'a> {
         self.iter().find_map(|(member, value)| (member == name).then_some(value))
     }
 
+    /// The member of that name, where it is there and not null.
+    pub(crate) fn present(&self, name: &str) -> Option<&Json<'a>> {
+        self.get(name).filter(|value| !matches!(value, Json::Null))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Json<'a>)> {
         self.0.iter().map(|(name, value)| (name.as_ref(), value))
     }
@@ -270,8 +275,14 @@ impl Number<'_> {
     }
 
     /// Whether it is written as an integer, without fraction or exponent, of any size.
-    pub(crate) fn is_integer(&self) -> bool {
+    fn is_integer(&self) -> bool {
         self.0.strip_prefix('-').unwrap_or(self.0).bytes().all(|byte| byte.is_ascii_digit())
+    }
+
+    /// The digits of a number that is written as an integer, as Postgres' `jsonb` shows them: without
+    /// negative zero.
+    pub(crate) fn integer_text(&self) -> Option<&str> {
+        self.is_integer().then_some(if self.0 == "-0" { "0" } else { self.0 })
     }
 
     /// The integer that is written without fraction or exponent, where `i64` holds it.

@@ -13,11 +13,11 @@ use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 /// The longest token in bytes.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// Header parameters that change what the signature means or bring keys along. None is ever
-/// honoured, and a token that carries one is refused rather than read as if it did not: `crit`
-/// and `b64` (RFC 7515 section 4.1.11, RFC 7797), `zip` and `enc` (RFC 7516), and keys in the
-/// token itself (RFC 7515 sections 4.1.2 to 4.1.6).
-const REFUSED_PARAMETERS: [&str; 8] = ["crit", "b64", "zip", "enc", "jwk", "jku", "x5u", "x5c"];
+/// Header parameters that say that the payload is compressed or encrypted (RFC 7516): a token that
+/// has one is refused rather than read as if it had none. Parameters that bring a key along (`jwk`,
+/// `jku`, `x5u`, `x5c`, `x5t`: RFC 7515 sections 4.1.2 to 4.1.8) are ignored: the key is chosen by
+/// `kid` among those of the provider, and nothing is fetched.
+const REFUSED_PARAMETERS: [&str; 2] = ["zip", "enc"];
 
 /// A parsed token. Nothing about it has been verified.
 pub(crate) struct Jws<'a> {
@@ -44,17 +44,13 @@ impl<'a> Jws<'a> {
                 token.len()
             )));
         }
-        if token.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("bearer ")) {
-            return Err(reject(Code::Malformed, "token is not a compact JWS")
-                .with_detail("It begins with the name of an authentication scheme.")
-                .with_hint("Present the token alone, without the word \"Bearer\"."));
-        }
         let mut parts = token.split('.');
         let (Some(header), Some(payload), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(not_compact(token));
         };
+        let decode = |part, name| decode(part, name).map_err(|rejection| explain(token, rejection));
         Ok(Self {
             header: Header::parse(&decode(header, "header")?)?,
             payload: decode(payload, "payload")?,
@@ -70,10 +66,118 @@ fn not_compact(token: &str) -> Rejection {
         "It has {parts} {} separated by dots; a compact JWS has three.",
         if parts == 1 { "part" } else { "parts" }
     ));
-    if parts == 5 {
-        rejection.with_hint("Five parts make an encrypted token (JWE). Present a signed one.")
-    } else {
-        rejection
+    explain(token, rejection)
+}
+
+/// Adds what the text is in place of a token, and what to do about it, where its form tells.
+fn explain(text: &str, rejection: Rejection) -> Rejection {
+    match recognize(text) {
+        None => rejection,
+        Some((what, hint)) => {
+            let detail = format!("{} {what}", rejection.detail().unwrap_or_default());
+            rejection.with_detail(detail).with_hint(hint)
+        }
+    }
+}
+
+const OPAQUE: &str = "Ask the identity provider for a JWT: Auth0 issues one where the application names \
+                      an audience, Logto where it names a resource, others where the type of access \
+                      tokens is JWT.";
+
+/// How other things begin that are presented for tokens, in lower case; what they are, and what to do.
+const BEGINNINGS: [(&str, &str, &str); 15] = [
+    ("bearer", SCHEME, "Present the token alone, without the word \"Bearer\"."),
+    ("authorization:", SCHEME, "Present the token alone, without the name of the header."),
+    ("jwt ", SCHEME, "Present the token alone, without the word before it."),
+    ("token ", SCHEME, "Present the token alone, without the word before it."),
+    (
+        "{",
+        "It is a JSON document.",
+        "Present one token alone: the value of \"access_token\" or of \
+      \"id_token\" in it. The JSON serialization of a JWS is not supported.",
+    ),
+    (
+        "-----begin",
+        "It is a key or a certificate in PEM.",
+        "Present a token that is signed with the key.",
+    ),
+    ("http://", "It is a URL.", "Present the token itself."),
+    ("https://", "It is a URL.", "Present the token itself."),
+    (
+        "sb_",
+        "It is an opaque token: an API key of Supabase.",
+        "Present the access token of the user's session, which is a JWT.",
+    ),
+    ("gh", GITHUB, GITHUB_HINT),
+    ("github_pat_", GITHUB, GITHUB_HINT),
+    (
+        "ya29.",
+        "It is an opaque token: an access token of Google.",
+        "Present the ID token, which is a JWT.",
+    ),
+    (
+        "ory_",
+        "It is an opaque token of Ory.",
+        "Set Ory's access token strategy to jwt, or tokenize the \
+      session.",
+    ),
+    ("zxlk", "It is a JWT in base64 once more.", "Decode it from base64 first."),
+    ("ilzxlk", "It is a JWT in base64 once more.", "Decode it from base64 first."),
+];
+const SCHEME: &str = "It begins with the name of an authentication scheme.";
+const GITHUB: &str = "It is an opaque token of GitHub.";
+const GITHUB_HINT: &str = "GitHub issues JWTs as ID tokens of Actions alone.";
+
+/// What a text is that is not a token, and what to do about it. Nothing of it is repeated.
+fn recognize(text: &str) -> Option<(&'static str, &'static str)> {
+    let is_around = |character: char| character.is_whitespace() || character.is_control();
+    let bare = text.trim_matches(is_around).trim_start_matches('\u{feff}');
+    let is_quote = |character: char| matches!(character, '"' | '\'' | '`');
+    if bare.starts_with(is_quote) && bare.ends_with(is_quote) {
+        return Some(("It stands in quotes.", "Present the token without quotes around it."));
+    }
+    let lower: String =
+        bare.chars().take(16).map(|character| character.to_ascii_lowercase()).collect();
+    let begins = |(start, ..): &&(&str, &str, &str)| match *start {
+        // `gho_`, `ghp_` and the like.
+        "gh" => lower.starts_with("gh") && lower.get(3..4) == Some("_"),
+        "sb_" => lower.starts_with("sb_publishable_") || lower.starts_with("sb_secret_"),
+        start => lower.starts_with(start),
+    };
+    if let Some((_, what, hint)) = BEGINNINGS.iter().find(begins) {
+        return Some((what, hint));
+    }
+    if text.ends_with(is_around) {
+        return Some((
+            "It ends with white space or a line break.",
+            "Present the token without it.",
+        ));
+    }
+    if text.starts_with(is_around) {
+        return Some(("It begins with white space.", "Present the token without it."));
+    }
+    let parts = text.split('.');
+    match parts.clone().count() {
+        5 => Some((
+            "It is an encrypted token.",
+            "Five parts make an encrypted token (JWE). Present a signed one.",
+        )),
+        3 if parts.clone().any(|part| part.ends_with('=')) => Some((
+            "It is padded with \"=\".",
+            "Remove each \"=\" from the ends of the parts, if the issuer has signed the token without. \
+             AWS's Application Load Balancer pads x-amzn-oidc-data and signs the padding, so that no \
+             JWT library verifies it: present the identity provider's own token, which it passes on in \
+             x-amzn-oidc-accesstoken.",
+        )),
+        1 if !text.is_empty() => {
+            Some(("It has no dots, so it is an opaque token, not a JWT.", OPAQUE))
+        }
+        2 if text.starts_with("eyJ") => Some((
+            "Its signature is missing.",
+            "Present the whole token, as the provider issued it.",
+        )),
+        2 => Some(("It is an opaque token, not a JWT.", OPAQUE)),
+        _ => None,
     }
 }
 
@@ -95,15 +199,44 @@ impl Header {
         let malformed = |detail: String| {
             reject(Code::Malformed, "token header is malformed").with_detail(detail)
         };
-        let value = Json::parse(text).map_err(|error| malformed(error.to_string()))?;
+        let value = Json::parse(text).map_err(|error| {
+            let rejection = malformed(error.to_string());
+            // As the parts of opaque tokens.
+            if text.first() == Some(&b'{') { rejection } else { rejection.with_hint(OPAQUE) }
+        })?;
         let Some(object) = value.as_object() else {
             return Err(malformed(format!("It is {}, not an object.", value.type_name())));
         };
-        if let Some((name, _)) = object.iter().find(|(name, _)| REFUSED_PARAMETERS.contains(name)) {
-            return Err(reject(Code::Malformed, "token header asks for what is not supported")
-                .with_detail(format!("It has the parameter {}.", quoted(name))));
+        let unsupported = |detail: String| {
+            reject(Code::Malformed, "token header asks for what is not supported")
+                .with_detail(detail)
+        };
+        if let Some(name) =
+            REFUSED_PARAMETERS.into_iter().find(|name| object.present(name).is_some())
+        {
+            return Err(unsupported(format!("It has the parameter {}.", quoted(name))).with_hint(
+                "Present a token that is signed, and neither encrypted nor compressed.",
+            ));
         }
-        let string = |name: &str| match object.get(name) {
+        // What is critical must be understood (RFC 7515 section 4.1.11), and no extension is.
+        match object.present("crit") {
+            None => {}
+            Some(Json::Array(names)) if names.is_empty() => {}
+            Some(other) => {
+                let names = other.as_strings().map(quoted_list);
+                return Err(unsupported(format!(
+                    "Its parameter \"crit\" names {}.",
+                    names.as_deref().unwrap_or("no list of extensions")
+                ))
+                .with_hint("No extension is supported, so \"crit\" must be absent or empty."));
+            }
+        }
+        // The payload as it is, rather than in base64url (RFC 7797).
+        match object.present("b64") {
+            None | Some(Json::Bool(true)) => {}
+            Some(_) => return Err(unsupported("It has the parameter \"b64\".".to_owned())),
+        }
+        let string = |name: &str| match object.present(name) {
             None => Ok(None),
             Some(Json::String(text)) => Ok(Some(text)),
             Some(other) => Err(malformed(format!(
@@ -173,4 +306,22 @@ fn unknown_algorithm(name: &str) -> Rejection {
     } else {
         rejection
     }
+}
+
+/// Whether a signature is two numbers in DER (RFC 3279 section 2.2.3), as libraries for X.509 make it.
+pub(crate) fn is_der_signature(signature: &str) -> bool {
+    let octets = URL_SAFE_NO_PAD.decode(signature).unwrap_or_default();
+    // A number, and what follows it.
+    let integer = |octets: &'_ [u8]| -> Option<usize> {
+        let (tag, length) = (*octets.first()?, usize::from(*octets.get(1)?));
+        (tag == 0x02 && (1..=49).contains(&length)).then_some(2 + length)
+    };
+    let [0x30, length, numbers @ ..] = &octets[..] else {
+        return false;
+    };
+    usize::from(*length) == numbers.len()
+        && integer(numbers).is_some_and(|first| {
+            let rest = numbers.get(first..).unwrap_or_default();
+            integer(rest) == Some(rest.len())
+        })
 }

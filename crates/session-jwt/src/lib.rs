@@ -6,6 +6,7 @@ mod claims;
 mod conceal;
 mod der;
 mod endpoint;
+mod issuer;
 mod json;
 mod jwk;
 mod jws;

@@ -35,6 +35,24 @@ impl ClaimPath {
         Self { text: name.to_owned(), steps: vec![name.to_owned()] }
     }
 
+    /// The JSON Pointer that a text in another syntax for paths stands for (JSONPath, jq, JMESPath,
+    /// Postgres' operators, the fragment of a URI); None where the text is a name or a JSON Pointer.
+    pub(crate) fn in_foreign_syntax(text: &str) -> Option<Foreign> {
+        let is_list = text.starts_with('{') && text.ends_with('}');
+        let begins = text.starts_with(['$', '.'])
+            || text.starts_with("@.")
+            || text.starts_with("#/")
+            || is_list;
+        let is_foreign =
+            begins || text.contains("->") || text.contains("#>") || has_subscript(text);
+        is_foreign.then(|| {
+            let pointer: String = foreign_steps(text).iter().map(|step| escape(step)).collect();
+            // In a JSON Pointer, only subscripts are foreign.
+            let literal = (!text.starts_with('/') && !has_subscript(text)).then(|| escape(text));
+            Foreign { pointer, literal }
+        })
+    }
+
     /// The path as it was written.
     pub fn text(&self) -> &str {
         &self.text
@@ -63,6 +81,87 @@ impl ClaimPath {
             None => look(None),
         }
     }
+}
+
+/// What a path in another syntax may have meant.
+pub(crate) struct Foreign {
+    /// The JSON Pointer to the same place; empty where none was named.
+    pub(crate) pointer: String,
+    /// The JSON Pointer to the claim that has the text for a name, where one can be written.
+    pub(crate) literal: Option<String>,
+}
+
+/// Whether a text has a part in brackets that selects something: an index, a quoted name, a wildcard,
+/// a slice or a filter.
+fn has_subscript(text: &str) -> bool {
+    let mut inner = text.split('[').skip(1).filter_map(|rest| rest.split_once(']'));
+    inner.any(|(inner, _)| selects(inner.trim()))
+}
+
+fn selects(inner: &str) -> bool {
+    inner.starts_with(['"', '\'', '?', '*'])
+        || inner.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b':'))
+}
+
+/// The names and indexes in a path of another syntax, outermost first. What selects several items of an
+/// array stands for the array.
+fn foreign_steps(text: &str) -> Vec<String> {
+    // A list, by itself or after `#>>`.
+    let list = text.rsplit_once("#>").map_or(text, |(_, list)| list.trim_matches(['>', ' ', '\'']));
+    if let Some(items) = list.strip_prefix('{').and_then(|list| list.strip_suffix('}')) {
+        let items = items.split(',').map(|item| item.trim().trim_matches('"').to_owned());
+        return items.filter(|item| !item.is_empty()).collect();
+    }
+    let mut rest = text.strip_prefix(['$', '@', '#']).unwrap_or(text);
+    let is_pointer = rest.starts_with('/');
+    let is_url = rest.split('[').next().is_some_and(|first| first.contains("://"));
+    let (mut steps, mut step) = (Vec::new(), String::new());
+    let finish = |steps: &mut Vec<String>, step: &mut String| {
+        let name = std::mem::take(step);
+        match name.trim() {
+            "" | "*" => {}
+            name if is_pointer => steps.push(unescape(name).unwrap_or_else(|| name.to_owned())),
+            name => steps.push(name.to_owned()),
+        }
+    };
+    while let Some(character) = rest.chars().next() {
+        rest = &rest[character.len_utf8()..];
+        match character {
+            '[' => {
+                finish(&mut steps, &mut step);
+                let (inner, after) = rest.split_once(']').unwrap_or((rest, ""));
+                rest = after;
+                match inner.trim() {
+                    quoted if quoted.starts_with(['"', '\'']) => {
+                        steps.push(quoted.trim_matches(['"', '\'']).to_owned());
+                    }
+                    inner if array_index(inner).is_some() || !selects(inner) => {
+                        steps.push(inner.to_owned());
+                    }
+                    _ => {}
+                }
+            }
+            '"' | '\'' => {
+                let (inner, after) = rest.split_once(character).unwrap_or((rest, ""));
+                rest = after;
+                step.push_str(inner);
+            }
+            '.' if !is_pointer && !is_url => finish(&mut steps, &mut step),
+            '/' if is_pointer => finish(&mut steps, &mut step),
+            '-' if rest.starts_with('>') => {
+                rest = rest.trim_start_matches('>');
+                finish(&mut steps, &mut step);
+            }
+            other => step.push(other),
+        }
+    }
+    finish(&mut steps, &mut step);
+    steps
+}
+
+/// A step of a JSON Pointer.
+fn escape(step: &str) -> String {
+    format!("/{}", step.replace('~', "~0").replace('/', "~1"))
 }
 
 fn walk<T>(
@@ -168,6 +267,75 @@ mod tests {
         assert!(ClaimPath::parse("/a~").is_err());
         assert!(ClaimPath::parse("/a~2").is_err());
         assert!(ClaimPath::parse("a~2").is_ok());
+    }
+
+    #[test]
+    fn foreign_syntax() {
+        for (text, pointer, literal) in [
+            ("$.role", "/role", Some("/$.role")),
+            ("$role", "/role", Some("/$role")),
+            ("$", "", Some("/$")),
+            ("$..role", "/role", Some("/$..role")),
+            ("$.realm_access.roles[0]", "/realm_access/roles/0", None),
+            ("$['realm_access']['roles'][0]", "/realm_access/roles/0", None),
+            ("$[\"https://x.y/role\"]", "/https:~1~1x.y~1role", None),
+            (".realm_access.roles[0]", "/realm_access/roles/0", None),
+            (".realm_access.roles[]", "/realm_access/roles", None),
+            (".role", "/role", Some("/.role")),
+            (".a.\"b.c\"", "/a/b.c", Some("/.a.\"b.c\"")),
+            (".[\"cognito:groups\"][0]", "/cognito:groups/0", None),
+            ("@.role", "/role", Some("/@.role")),
+            ("roles[0]", "/roles/0", None),
+            ("roles[*]", "/roles", None),
+            ("roles[-1]", "/roles", None),
+            ("roles[0:2]", "/roles", None),
+            ("roles[?(@ == 'x')]", "/roles", None),
+            ("realm_access.roles[0]", "/realm_access/roles/0", None),
+            ("resource_access[client]['roles']", "/resource_access/client/roles", None),
+            ("https://x.y/roles[0]", "/https:~1~1x.y~1roles/0", None),
+            ("/roles[0]", "/roles/0", None),
+            ("/a.b/c~1d[\"e\"]", "/a.b/c~1d/e", None),
+            ("/roles/[0]", "/roles/0", None),
+            ("#/realm_access/roles/0", "/realm_access/roles/0", Some("/#~1realm_access~1roles~10")),
+            ("{realm_access,roles,0}", "/realm_access/roles/0", Some("/{realm_access,roles,0}")),
+            ("x #>> '{a,b}'", "/a/b", Some("/x #>> '{a,b}'")),
+            ("a->'b'->>0", "/a/b/0", Some("/a->'b'->>0")),
+            ("a -> 'b' ->> 'c d'", "/a/b/c d", Some("/a -> 'b' ->> 'c d'")),
+        ] {
+            let foreign = ClaimPath::in_foreign_syntax(text).expect(text);
+            let found = (foreign.pointer.as_str(), foreign.literal.as_deref());
+            assert_eq!(found, (pointer, literal), "{text}");
+            assert!(ClaimPath::in_foreign_syntax(pointer).is_none(), "{pointer}");
+        }
+        for text in [
+            "role",
+            "app.role",
+            "a.b.c",
+            "https://x.y/role",
+            "/realm_access/roles/0",
+            "/$.role",
+            "/.a",
+            "/@.role",
+            "cognito:groups",
+            "urn:zitadel:iam:org:project:roles",
+            "x-hasura-role",
+            "a[b",
+            "a]b",
+            "a[b]",
+            "a-b",
+            "@id",
+            "a$b",
+            "a>b",
+            "#role",
+            "{a",
+            "/",
+            "",
+            "/a//b",
+            "-1",
+            "*",
+        ] {
+            assert!(ClaimPath::in_foreign_syntax(text).is_none(), "{text}");
+        }
     }
 
     #[test]

@@ -20,6 +20,13 @@ const MAX_KEEP_KEYS: i64 = 86_400;
 /// The shortest such time, in seconds.
 const MIN_KEEP_KEYS: i64 = 300;
 
+/// The largest age to which tokens can be limited, in seconds: ten years.
+const MAX_TOKEN_AGE: i64 = 315_360_000;
+
+/// How many claims a provider may ask to have certain values, and how many values each.
+const MAX_REQUIREMENTS: usize = 16;
+const MAX_REQUIRED_VALUES: usize = 64;
+
 /// The longest name of a provider that is a row, in bytes: it is handed to a background worker.
 pub const MAX_ROW_NAME_BYTES: usize = 90;
 
@@ -42,7 +49,7 @@ pub struct Provider {
     pub(crate) audience: Vec<String>,
     pub(crate) keys: KeySet,
     pub(crate) leeway: i64,
-    pub(crate) required_claims: Vec<String>,
+    pub(crate) required_claims: Vec<ClaimPath>,
     pub(crate) user_id_claim: ClaimPath,
     pub(crate) role_claim: ClaimPath,
     pub(crate) names_role_claim: bool,
@@ -52,8 +59,48 @@ pub struct Provider {
     pub(crate) claims_namespace: Option<ClaimPath>,
     pub(crate) monotonic_jti: bool,
     pub(crate) typ: Option<Vec<String>>,
+    pub(crate) require: Box<[Requirement]>,
+    pub(crate) max_token_age: Option<i64>,
     algorithms: Option<AlgorithmSet>,
     remote: Option<Remote>,
+}
+
+/// A claim that must have one of these values.
+#[derive(Debug)]
+pub(crate) struct Requirement {
+    pub(crate) path: ClaimPath,
+    pub(crate) values: Box<[RequiredValue]>,
+}
+
+/// A value that a claim may be asked to have.
+#[derive(Debug, PartialEq)]
+pub(crate) enum RequiredValue {
+    Text(Box<str>),
+    /// Its digits.
+    Integer(Box<str>),
+    Bool(bool),
+}
+
+impl RequiredValue {
+    pub(crate) fn of(value: &Json<'_>) -> Option<Self> {
+        match value {
+            Json::String(text) => Some(Self::Text(text.as_ref().into())),
+            Json::Number(number) => Some(Self::Integer(number.integer_text()?.into())),
+            Json::Bool(value) => Some(Self::Bool(*value)),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for RequiredValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(&quoted(text)),
+            Self::Integer(digits) if digits.len() > 40 => write!(f, "{}...", &digits[..40]),
+            Self::Integer(digits) => f.write_str(digits),
+            Self::Bool(value) => write!(f, "{value}"),
+        }
+    }
 }
 
 /// Where a provider's keys are fetched from.
@@ -124,7 +171,7 @@ struct Draft {
     secret: Option<KeySet>,
     algorithms: Option<AlgorithmSet>,
     leeway: Option<i64>,
-    required_claims: Option<Vec<String>>,
+    required_claims: Option<Vec<ClaimPath>>,
     user_id_claim: Option<ClaimPath>,
     role_claim: Option<ClaimPath>,
     default_role: Option<String>,
@@ -134,6 +181,8 @@ struct Draft {
     monotonic_jti: Option<bool>,
     typ: Option<Vec<String>>,
     public_key: Option<KeySet>,
+    require: Option<Box<[Requirement]>>,
+    max_token_age: Option<i64>,
     jwks_url: Option<Endpoint>,
     keep_keys: Option<i64>,
     fetched: Option<KeySet>,
@@ -145,17 +194,17 @@ struct Draft {
 }
 
 /// Every member that a provider document may have; any other is an error.
-pub const PROVIDER_MEMBERS: [ProviderMember; 17] = [
+pub const PROVIDER_MEMBERS: [ProviderMember; 19] = [
     ProviderMember {
         name: "name",
         meaning: "a string by which messages call the provider; the issuer without it",
-        read: |value, draft| set(&mut draft.name, text(value)),
+        read: |value, draft| set(&mut draft.name, trimmed(value)),
     },
     ProviderMember {
         name: "issuer",
         meaning: "the `iss` that the provider's tokens have, exactly; without it the provider \
                   serves tokens whose `iss` belongs to no other",
-        read: |value, draft| set(&mut draft.issuer, text(value)),
+        read: |value, draft| set(&mut draft.issuer, issuer(value)),
     },
     ProviderMember {
         name: "audience",
@@ -214,8 +263,9 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 17] = [
     },
     ProviderMember {
         name: "required_claims",
-        meaning: "an array of the claims that must be there, by name; `[\"exp\"]` without it",
-        read: |value, draft| set(&mut draft.required_claims, texts(value)),
+        meaning: "an array of the claims that must be there, by name or JSON Pointer; `[\"exp\"]` \
+                  without it",
+        read: |value, draft| set(&mut draft.required_claims, each(value, path)),
     },
     ProviderMember {
         name: "user_id_claim",
@@ -226,18 +276,19 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 17] = [
     ProviderMember {
         name: "role_claim",
         meaning: "the claim that names the database role that the session takes, by name or JSON \
-                  Pointer; without it no claim does, and `auth.role()` returns `role`",
+                  Pointer; an array of roles needs `allowed_roles`, of which the first that is in it \
+                  counts; without it no claim does, and `auth.role()` returns `role`",
         read: |value, draft| set(&mut draft.role_claim, path(value)),
     },
     ProviderMember {
         name: "default_role",
         meaning: "the database role that the session takes where that claim is absent, or none is \
                   named; without it the session keeps its own",
-        read: |value, draft| set(&mut draft.default_role, text(value)),
+        read: |value, draft| set(&mut draft.default_role, trimmed(value)),
     },
     ProviderMember {
         name: "allowed_roles",
-        meaning: "an array of the roles that a token may name; without it any",
+        meaning: "an array of the roles that a token may name, the preferred one first; without it any",
         read: |value, draft| set(&mut draft.allowed_roles, texts(value)),
     },
     ProviderMember {
@@ -280,6 +331,19 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 17] = [
                 .unwrap_or_else(|error| draft.key_error = Some(error));
             Ok(())
         },
+    },
+    ProviderMember {
+        name: "require",
+        meaning: "an object: for each claim, by name or JSON Pointer, the value that it must have, or an \
+                  array of values (strings, integers, booleans) of which it must have one; of a claim \
+                  that is an array, one item must; at most 16 claims with 64 values each",
+        read: |value, draft| set(&mut draft.require, requirements(value)),
+    },
+    ProviderMember {
+        name: "max_token_age",
+        meaning: "seconds after `iat` for which a token counts, whatever its `exp`, 1 to 315360000; `iat` \
+                  must be there then, and must not be in the future; without it `iat` does not matter",
+        read: |value, draft| set(&mut draft.max_token_age, seconds(value, 1..=MAX_TOKEN_AGE)),
     },
 ];
 
@@ -608,7 +672,7 @@ impl Draft {
             audience: self.audience,
             keys,
             leeway: self.leeway.unwrap_or(DEFAULT_LEEWAY),
-            required_claims: self.required_claims.unwrap_or_else(|| vec!["exp".to_owned()]),
+            required_claims: self.required_claims.unwrap_or_else(|| vec![ClaimPath::name("exp")]),
             names_role_claim: self.role_claim.is_some(),
             user_id_claim: claim(self.user_id_claim, "sub"),
             role_claim: claim(self.role_claim, "role"),
@@ -618,6 +682,8 @@ impl Draft {
             claims_namespace: self.claims_namespace,
             monotonic_jti: self.monotonic_jti.unwrap_or(false),
             typ: self.typ,
+            require: self.require.unwrap_or_default(),
+            max_token_age: self.max_token_age,
             algorithms: self.algorithms,
             remote: None,
         }
@@ -678,21 +744,69 @@ fn text(value: &Json<'_>) -> Result<String, String> {
 }
 
 fn texts(value: &Json<'_>) -> Result<Vec<String>, String> {
+    each(value, trimmed)
+}
+
+/// What `read` makes of each item of an array of strings.
+fn each<T>(value: &Json<'_>, read: fn(&Json<'_>) -> Result<T, String>) -> Result<Vec<T>, String> {
     let items = value
         .as_array()
         .ok_or_else(|| format!("is {}, not an array of strings", value.type_name()))?;
-    items
-        .iter()
-        .map(|item| text(item).map_err(|error| format!("has an item that {error}")))
-        .collect()
+    if let Some(other) = items.iter().find(|item| item.as_str().is_none()) {
+        return Err(format!("has an item that is {}, not a string", other.type_name()));
+    }
+    // Only now, and of exactly the size that is needed: a text of numbers would make it long.
+    let mut out = Vec::with_capacity(items.len());
+    for item in items {
+        out.push(read(item).map_err(|error| format!("has an item that {error}"))?);
+    }
+    Ok(out)
 }
 
 fn one_or_more(value: &Json<'_>) -> Result<Vec<String>, String> {
     let texts = match value {
-        Json::String(_) => vec![text(value)?],
+        Json::String(_) => vec![trimmed(value)?],
         _ => texts(value)?,
     };
     if texts.is_empty() { Err("is empty".to_owned()) } else { Ok(texts) }
+}
+
+fn requirements(value: &Json<'_>) -> Result<Box<[Requirement]>, String> {
+    let object =
+        value.as_object().ok_or_else(|| format!("is {}, not an object", value.type_name()))?;
+    let count = object.iter().count();
+    if count == 0 || count > MAX_REQUIREMENTS {
+        return Err(format!("names {count} claims, not 1 to {MAX_REQUIREMENTS}"));
+    }
+    let mut out = Vec::with_capacity(count);
+    for (name, value) in object.iter() {
+        let within = |problem: String| format!("has the claim {} that {problem}", quoted(name));
+        let name = Json::String(name.into());
+        let path = path(&name).map_err(|problem| format!("names a claim that {problem}"))?;
+        out.push(Requirement { path, values: required_values(value).map_err(within)? });
+    }
+    Ok(out.into_boxed_slice())
+}
+
+fn required_values(value: &Json<'_>) -> Result<Box<[RequiredValue]>, String> {
+    let values = value.as_array().unwrap_or(std::slice::from_ref(value));
+    if values.is_empty() || values.len() > MAX_REQUIRED_VALUES {
+        return Err(format!("has {} values, not 1 to {MAX_REQUIRED_VALUES}", values.len()));
+    }
+    let mut out = Vec::with_capacity(values.len());
+    for value in values {
+        if matches!(value, Json::String(_)) {
+            trimmed(value).map_err(|problem| format!("has a value that {problem}"))?;
+        }
+        out.push(RequiredValue::of(value).ok_or_else(|| match value {
+            Json::Number(_) => "has a number with a fraction or an exponent".to_owned(),
+            other => {
+                let found = other.type_name();
+                format!("has a value that is {found}, not a string, an integer or a boolean")
+            }
+        })?);
+    }
+    Ok(out.into_boxed_slice())
 }
 
 fn seconds(value: &Json<'_>, range: std::ops::RangeInclusive<i64>) -> Result<i64, String> {
@@ -706,5 +820,97 @@ fn seconds(value: &Json<'_>, range: std::ops::RangeInclusive<i64>) -> Result<i64
 }
 
 fn path(value: &Json<'_>) -> Result<ClaimPath, String> {
-    ClaimPath::parse(&text(value)?).map_err(|_| "is not a JSON Pointer".to_owned())
+    parse_path(&trimmed(value)?)
+}
+
+fn parse_path(text: &str) -> Result<ClaimPath, String> {
+    let Some(foreign) = ClaimPath::in_foreign_syntax(text) else {
+        return ClaimPath::parse(text).map_err(|_| "is not a JSON Pointer".to_owned());
+    };
+    let pointer = match foreign.pointer.as_str() {
+        "" => "a claim's name, or a JSON Pointer such as \"/realm_access/roles/0\"".to_owned(),
+        pointer => quoted(pointer),
+    };
+    let literal = foreign.literal.map(|literal| {
+        format!(", or {} for the claim that has exactly this name", quoted(&literal))
+    });
+    Err(format!(
+        "is {}, which is not a JSON Pointer; write {pointer}{}",
+        quoted(text),
+        literal.unwrap_or_default()
+    ))
+}
+
+/// A text that is compared with others as a whole: white space around it and control characters come
+/// from copying, and would make it match nothing.
+fn trimmed(value: &Json<'_>) -> Result<String, String> {
+    let text = text(value)?;
+    let bare: String = text.chars().filter(|character| !character.is_control()).collect();
+    let bare =
+        bare.trim_matches(|character: char| character.is_whitespace() || is_invisible(character));
+    match bare {
+        bare if bare == text => Ok(text),
+        "" => Err("is white space".to_owned()),
+        bare => Err(format!(
+            "is {}, with white space around it or control characters; write {}",
+            quoted(&text),
+            quoted(bare)
+        )),
+    }
+}
+
+/// An issuer as a token may have it.
+fn issuer(value: &Json<'_>) -> Result<String, String> {
+    let text = text(value)?;
+    let is_stray = |character: char| {
+        character.is_control() || character.is_whitespace() || is_invisible(character)
+    };
+    let bare: String = text.chars().filter(|character| !is_stray(*character)).collect();
+    let bare = bare.trim_matches(['"', '\'', '<', '>']);
+    let issuer = without_well_known(bare);
+    match issuer.as_deref() {
+        None if bare == text => Ok(text),
+        None if bare.is_empty() => Err("is white space".to_owned()),
+        None => Err(format!(
+            "is {}, with white space, invisible characters or quotes; write {}",
+            quoted(&text),
+            quoted(bare)
+        )),
+        Some(issuer) => Err(format!(
+            "is {}, the address of a document; write the issuer that tokens name in \"iss\", {} or the \
+             same with a slash at its end",
+            quoted(&text),
+            quoted(issuer)
+        )),
+    }
+}
+
+/// The issuer whose metadata or keys are at an address (OpenID Connect Discovery section 4, RFC 8414
+/// section 3).
+fn without_well_known(address: &str) -> Option<String> {
+    const DOCUMENTS: [&str; 4] =
+        ["openid-configuration", "oauth-authorization-server", "jwks.json", "jwks"];
+    // Not in lower case: the places would not be the same.
+    let place = address
+        .char_indices()
+        .find(|(place, _)| {
+            let part = address.get(*place..place + WELL_KNOWN.len());
+            part.is_some_and(|part| part.eq_ignore_ascii_case(WELL_KNOWN))
+        })?
+        .0;
+    let (base, rest) = (&address[..place], &address[place + WELL_KNOWN.len()..]);
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (document, path) = rest.split_at(end);
+    let path = path.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
+    let is_known = DOCUMENTS.iter().any(|known| known.eq_ignore_ascii_case(document));
+    is_known.then(|| format!("{}{path}", base.trim_end_matches('/')))
+}
+
+const WELL_KNOWN: &str = "/.well-known/";
+
+/// Characters that show nothing: byte order marks, zero-width characters, marks of direction.
+fn is_invisible(character: char) -> bool {
+    matches!(character,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }

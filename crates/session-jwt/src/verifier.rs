@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use crate::algorithm::{Algorithm, KeyType};
 use crate::claims::{self, Claims};
+use crate::issuer::{self, near_miss};
 use crate::jwk::KeySet;
-use crate::jws::Jws;
+use crate::jws::{Jws, is_der_signature};
 use crate::memory;
 use crate::provider::Provider;
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
@@ -145,13 +146,26 @@ impl Unverified<'_> {
             return reject(Code::Issuer, "token has no issuer that is expected")
                 .with_detail(format!("Its iss is missing; expected is {}.", quoted_list(issuers)));
         };
-        reject(Code::NoKey, "no provider serves the token's issuer").with_detail(format!(
+        let issuers: Vec<&str> = issuers.collect();
+        let near = issuers.iter().find_map(|other| near_miss(issuer, other));
+        let rejection = reject(Code::NoKey, "no provider serves the token's issuer");
+        let rejection = rejection.with_detail(format!(
             "The token has iss {}, kid {} and alg {}; the issuers configured are {}.",
             quoted(issuer),
             self.kid.map_or_else(|| "none".to_owned(), quoted),
             self.algorithm.name(),
             quoted_list(issuers)
-        ))
+        ));
+        match near {
+            Some(hint) => rejection.with_hint(hint),
+            None => rejection,
+        }
+    }
+
+    /// The issuers that differ from the token's by a slash at the end, by the scheme or by being in
+    /// lower case, which somebody may have configured in its place.
+    pub fn near_issuers(&self) -> Vec<String> {
+        self.issuer.map(issuer::variants).unwrap_or_default()
     }
 }
 
@@ -219,12 +233,19 @@ fn verify_signature(jws: &Jws<'_>, keys: &KeySet) -> Result<(), Rejection> {
     if memory::is_memory_short() {
         return Err(memory::out_of_memory());
     }
-    let rejection =
-        reject(Code::Signature, "token signature does not verify").with_detail(format!(
-            "The token has kid {} and alg {}.",
-            kid.map_or_else(|| "none".to_owned(), quoted),
-            algorithm.name()
+    let found = format!(
+        "The token has kid {} and alg {}.",
+        kid.map_or_else(|| "none".to_owned(), quoted),
+        algorithm.name()
+    );
+    let rejection = reject(Code::Signature, "token signature does not verify");
+    if matches!(algorithm, Algorithm::ES256 | Algorithm::ES384) && is_der_signature(jws.signature) {
+        return Err(rejection.with_detail(format!("{found} Its signature is in DER.")).with_hint(
+            "Have the issuer write the signature as JWS needs it: r and s concatenated, not in DER \
+             (RFC 7518 section 3.4).",
         ));
+    }
+    let rejection = rejection.with_detail(found);
     Err(match keys.likely_encoding(algorithm) {
         None => rejection
             .with_hint("The token was changed, or signed with another key than the one configured."),

@@ -86,7 +86,7 @@ fn filled(limit: usize, before: &str, after: &str, item: impl Fn(usize) -> Strin
 /// What makes the items of a text: as little text as can be for what they make.
 type Item = (&'static str, fn(usize) -> String);
 
-const ITEMS: [Item; 16] = [
+const ITEMS: [Item; 17] = [
     ("numbers", |_| "0".to_owned()),
     ("nulls", |_| "null".to_owned()),
     ("empty strings", |_| "\"\"".to_owned()),
@@ -102,6 +102,12 @@ const ITEMS: [Item; 16] = [
     ("keys without a type", |_| "{\"kty\":\"\"}".to_owned()),
     ("keys of another type", |n| format!("{{\"kty\":\"\u{10ffff}\",\"kid\":\"{n}\"}}")),
     ("keys of another use", |_| "{\"use\":\"\u{10ffff}\u{10ffff}\"}".to_owned()),
+    ("providers that require much", |n| {
+        let require: String = (0..16).map(|n| format!("\"{n:x}\":0,")).collect();
+        let require = require.trim_end_matches(',');
+        let secret = "0".repeat(32);
+        format!("{{\"issuer\":\"{n:x}\",\"secret\":\"{secret}\",\"require\":{{{require}}}}}")
+    }),
     ("texts of JSON", |_| "\"[[],{\\\"\\\":0}]\"".to_owned()),
 ];
 
@@ -112,7 +118,7 @@ fn members(number: usize) -> String {
 /// What surrounds the items, and how the text is read.
 type Reader = (&'static str, usize, &'static str, &'static str, fn(&str));
 
-const READERS: [Reader; 12] = [
+const READERS: [Reader; 14] = [
     ("the setting jwk", MAX_ROW_BYTES, "{\"keys\":[", "]}", |text| drop(KeySet::parse(text))),
     ("a member of jwk", MAX_ROW_BYTES, "{\"kty\":\"oct\",\"x\":[", "]}", |text| {
         drop(KeySet::parse(text));
@@ -127,6 +133,12 @@ const READERS: [Reader; 12] = [
         drop(Provider::from_row(text));
     }),
     ("a row's roles", MAX_ROW_BYTES, "{\"name\":\"p\",\"allowed_roles\":[", "]}", |text| {
+        drop(Provider::from_row(text));
+    }),
+    ("required claims", MAX_ROW_BYTES, "{\"name\":\"p\",\"required_claims\":[", "]}", |text| {
+        drop(Provider::from_row(text));
+    }),
+    ("required values", MAX_ROW_BYTES, "{\"name\":\"p\",\"require\":{\"a\":[", "]}}", |text| {
         drop(Provider::from_row(text));
     }),
     ("fetched keys", MAX_FETCHED_BYTES, "{\"keys\":[", "]}", |text| {

@@ -49,9 +49,20 @@ fn with(member: &str, value: &Value) -> Value {
 
 #[test]
 fn every_member_is_of_its_type() {
-    let strings = [json!("x"), json!("https://issuer.example"), json!(" "), json!("\u{e9}")];
-    let no_strings =
-        [json!(true), json!(1), json!([]), json!({}), json!([1]), json!(""), json!("a\u{0}b")];
+    let strings = [json!("x"), json!("https://issuer.example"), json!("a.b"), json!("\u{e9}")];
+    let no_strings = [
+        json!(true),
+        json!(1),
+        json!([]),
+        json!({}),
+        json!([1]),
+        json!(""),
+        json!("a\u{0}b"),
+        json!(" "),
+        json!(" x"),
+        json!("x\n"),
+        json!("a\u{7f}b"),
+    ];
     let lists = [json!(["x"]), json!(["x", "y"]), json!(["x", "x"])];
     let no_lists = [
         json!(true),
@@ -67,9 +78,22 @@ fn every_member_is_of_its_type() {
         json!(["a\u{0}b"]),
     ];
     let paths = [json!("x"), json!("a.b"), json!("https://x/y"), json!("/a/b~1c/~0/0"), json!("/")];
-    let no_paths = [json!("/a~"), json!("/~2"), json!("/~x/y"), json!("/a/b~")];
+    let no_paths = [
+        json!("/a~"),
+        json!("/~2"),
+        json!("/~x/y"),
+        json!("/a/b~"),
+        json!("$.role"),
+        json!(".role"),
+        json!("roles[0]"),
+        json!("/roles[0]"),
+        json!("roles[\"x\"]"),
+        json!("roles[*]"),
+        json!("{roles,0}"),
+        json!("roles->>0"),
+    ];
     let not = |some: &[&[Value]]| some.concat();
-    let table: [(&str, Vec<Value>, Vec<Value>); 17] = [
+    let table: [(&str, Vec<Value>, Vec<Value>); 19] = [
         ("name", strings.to_vec(), not(&[&no_strings, &lists])),
         ("issuer", strings.to_vec(), not(&[&no_strings, &lists])),
         ("audience", not(&[&strings, &lists]), not(&[&no_lists, &[json!([])]])),
@@ -130,7 +154,11 @@ fn every_member_is_of_its_type() {
                 json!(1e300),
             ],
         ),
-        ("required_claims", not(&[&lists, &[json!([])]]), not(&[&no_lists, &[json!("exp")]])),
+        (
+            "required_claims",
+            not(&[&lists, &[json!([]), json!(["/a/b"])]]),
+            not(&[&no_lists, &[json!("exp"), json!(["/a~"]), json!(["$.a"])]]),
+        ),
         ("user_id_claim", paths.to_vec(), not(&[&no_strings, &lists, &no_paths])),
         ("role_claim", paths.to_vec(), not(&[&no_strings, &lists, &no_paths])),
         ("default_role", strings.to_vec(), not(&[&no_strings, &lists])),
@@ -147,6 +175,52 @@ fn every_member_is_of_its_type() {
             "public_key",
             vec![json!(public_key())],
             not(&[&no_strings, &strings, &[json!([public_key()]), jwk()]]),
+        ),
+        (
+            "require",
+            vec![
+                json!({"azp": "app"}),
+                json!({"/a/b": ["app", 1, true], "c.d": -0}),
+                json!({"n": u64::MAX}),
+                json!({"a": vec!["x"; 64]}),
+            ],
+            not(&[
+                &no_strings[..4],
+                &lists,
+                &[
+                    json!({}),
+                    json!({"azp": null}),
+                    json!({"azp": []}),
+                    json!({"azp": {}}),
+                    json!({"azp": 1.0}),
+                    json!({"azp": 1e300}),
+                    json!({"azp": [null]}),
+                    json!({"azp": [["app"]]}),
+                    json!({"azp": ["app", 1.5]}),
+                    json!({"azp": ""}),
+                    json!({"azp": "app "}),
+                    json!({"azp": "a\u{0}b"}),
+                    json!({"": "app"}),
+                    json!({"azp ": "app"}),
+                    json!({"$.azp": "app"}),
+                    json!({"/a~": "app"}),
+                    json!({"a": vec!["x"; 65]}),
+                    (0..17).map(|n| (n.to_string(), json!("x"))).collect(),
+                ],
+            ]),
+        ),
+        (
+            "max_token_age",
+            vec![json!(1), json!(3600), json!(315_360_000)],
+            vec![
+                json!("60"),
+                json!(0),
+                json!(-1),
+                json!(315_360_001),
+                json!(60.0),
+                json!(u64::MAX),
+                json!([]),
+            ],
         ),
     ];
     let names: Vec<&str> = PROVIDER_MEMBERS.iter().map(|member| member.name).collect();
@@ -170,6 +244,84 @@ fn every_member_is_of_its_type() {
             wrong(&with(name, &value), words);
         }
     }
+}
+
+/// What is copied with something around it, or from the wrong place, would match no token.
+#[test]
+fn what_no_token_can_match_is_refused() {
+    let of = |member: &str, value: &str| json!({"jwks": jwk(), member: value});
+    for (value, words) in [
+        ("https://x.example ", "write \"https://x.example\""),
+        ("\thttps://x.example", "write \"https://x.example\""),
+        ("https://x.example\n", "write \"https://x.example\""),
+        ("https:// x.example", "write \"https://x.example\""),
+        ("\u{feff}https://x.example", "write \"https://x.example\""),
+        ("https://x\u{200b}.example", "write \"https://x.example\""),
+        ("https://x.example\u{a0}", "write \"https://x.example\""),
+        ("\"https://x.example\"", "write \"https://x.example\""),
+        ("<https://x.example>", "write \"https://x.example\""),
+        ("https://x\u{7f}.example", "write \"https://x.example\""),
+        (" \u{feff}", "is white space"),
+        ("https://x.example/.well-known/openid-configuration", "\"https://x.example\" or the same"),
+        ("https://x.example/a/.well-known/openid-configuration", "\"https://x.example/a\" or"),
+        ("https://x.example//.well-known/openid-configuration/", "\"https://x.example\" or"),
+        ("https://x.example/.well-known/openid-configuration?a=b#c", "\"https://x.example\" or"),
+        ("https://x.example/.Well-Known/OpenID-Configuration", "\"https://x.example\" or"),
+        ("https://x.example/.well-known/openid-configuration\n", "\"https://x.example\" or"),
+        ("https://x.example/.well-known/oauth-authorization-server", "\"https://x.example\" or"),
+        (
+            "https://x.example/.well-known/oauth-authorization-server/t/1",
+            "\"https://x.example/t/1\"",
+        ),
+        ("https://x.example/.well-known/jwks.json", "\"https://x.example\" or"),
+    ] {
+        wrong(&of("issuer", value), words);
+    }
+    for value in [
+        "https://x.example/",
+        "https://X.example:8443/a//b?c=d",
+        "issuer.example",
+        "https://x.example/.well-known/",
+        "https://x.example/.well-known/other",
+        "https://x.example/well-known/openid-configuration",
+        "joe\u{e9}",
+        "urn:x:y",
+    ] {
+        right(&of("issuer", value));
+    }
+    for member in ["audience", "name", "typ", "default_role", "user_id_claim", "role_claim"] {
+        wrong(&of(member, "app "), "write \"app\"");
+        wrong(&of(member, "\u{feff}ap\rp\u{200b}"), "write \"app\"");
+        wrong(&of(member, "\u{3000}"), "is white space");
+        right(&of(member, "my app"));
+    }
+    for member in ["audience", "allowed_roles", "required_claims", "typ"] {
+        wrong(&json!({"jwks": jwk(), member: ["x", "app\n"]}), "write \"app\"");
+    }
+    // White space may well belong to a secret.
+    right(&json!({"secret": format!(" {}", &SECRET[..32])}));
+}
+
+#[test]
+fn a_claim_in_foreign_syntax_is_refused_with_its_pointer() {
+    let members = ["user_id_claim", "role_claim", "allowed_roles_claim", "claims_namespace"];
+    for member in members {
+        for (path, words) in [
+            ("$.realm_access.roles[0]", "write \"/realm_access/roles/0\"."),
+            (".a.\"b.c\"", "write \"/a/b.c\", or"),
+            ("/roles[0]", "write \"/roles/0\"."),
+            ("$role", "or \"/$role\" for the claim that has exactly this name."),
+            ("$", "write a claim's name"),
+            (" $.role", "write \"$.role\""),
+        ] {
+            wrong(&json!({"jwks": jwk(), member: path}), words);
+        }
+        for path in ["https://x.y/role", "app.role", "/$role", "/.a/b", "cognito:groups", "a[b"] {
+            right(&json!({"jwks": jwk(), member: path}));
+        }
+    }
+    wrong(&json!({"jwks": jwk(), "required_claims": ["sub", "$.a[0]"]}), "write \"/a/0\"");
+    wrong(&json!({"jwks": jwk(), "require": {".a[0]": 1}}), "write \"/a/0\"");
 }
 
 #[test]

@@ -29,6 +29,52 @@ fn the_name_of_the_scheme_is_no_part_of_a_token() {
     }
 }
 
+/// What is presented for a token by mistake is recognized, and the message says what to do.
+#[test]
+fn the_reason_is_told_where_the_form_tells() {
+    let base = base(Algorithm::EdDSA);
+    let token = base.token();
+    let [header, payload, signature] = parts(&token);
+    let opaque = "opaque token";
+    for (name, text, words) in [
+        ("Bearer", format!("Bearer {token}"), "without the word \"Bearer\""),
+        ("BEARER", format!(" BEARER\t{token}"), "without the word \"Bearer\""),
+        ("Bearer%20", format!("Bearer%20{token}"), "without the word \"Bearer\""),
+        ("header", format!("Authorization: Bearer {token}"), "without the name of the header"),
+        ("JWT", format!("JWT {token}"), "without the word before it"),
+        ("quotes", format!("\"{token}\""), "It stands in quotes."),
+        ("apostrophes", format!("'{token}'\n"), "It stands in quotes."),
+        ("line break", format!("{token}\n"), "It ends with white space or a line break."),
+        ("CR LF", format!("{token}\r\n"), "It ends with white space or a line break."),
+        ("space", format!(" {token}"), "It begins with white space."),
+        ("answer", format!("{{\"access_token\":\"{token}\"}}"), "the value of \"access_token\""),
+        ("PEM", "-----BEGIN PUBLIC KEY-----\nAA\n".to_owned(), "in PEM"),
+        ("URL", "https://x.example/?token=1".to_owned(), "It is a URL."),
+        ("base64", STANDARD_NO_PAD.encode(&token), "in base64 once more"),
+        ("no signature", format!("{header}.{payload}"), "Its signature is missing."),
+        ("UUID", "0b6e3c1e-6d6c-4b7e-9a6e-0d6b7c1e2f3a".to_owned(), opaque),
+        ("Auth0", "oVqz3mJ8mH1uX0kK2bYw".to_owned(), "names an audience"),
+        ("Supabase", "sb_publishable_abcdefghij".to_owned(), "an API key of Supabase"),
+        ("Supabase", "sb_secret_abcdefghij".to_owned(), "an API key of Supabase"),
+        ("GitHub", "gho_16C7e42F292c6912E7".to_owned(), opaque),
+        ("Google", "ya29.a0AfB_byC".to_owned(), "Present the ID token"),
+        ("Ory", "ory_at_abc.def".to_owned(), opaque),
+        ("two parts", "abc.def".to_owned(), opaque),
+        ("three parts", "abcd.defg.hijk".to_owned(), "Ask the identity provider for a JWT"),
+        ("JWE", format!("{header}.{payload}.{payload}.{payload}.{signature}"), "(JWE)"),
+    ] {
+        base.refuses(name, &text, "28J01", words);
+    }
+    for padded in [
+        format!("{header}=.{payload}.{signature}"),
+        format!("{header}.{payload}==.{signature}"),
+        format!("{header}.{payload}.{signature}=="),
+    ] {
+        base.refuses("padding", &padded, "28J01", "It is padded with \"=\".");
+        base.refuses("padding", &padded, "28J01", "Application Load Balancer");
+    }
+}
+
 #[test]
 fn a_token_has_three_parts() {
     let base = base(Algorithm::EdDSA);
@@ -358,7 +404,7 @@ fn form_is_judged_first() {
     let stranger = Key::generate(Algorithm::EdDSA).with_kid("unknown");
     for (header, claims, code) in [
         (r#"{"alg":"EdDSA","kid":"unknown"}"#, CLAIMS, "28J02"),
-        (r#"{"alg":"EdDSA","kid":"unknown","crit":[]}"#, CLAIMS, "28J01"),
+        (r#"{"alg":"EdDSA","kid":"unknown","crit":["x"]}"#, CLAIMS, "28J01"),
         (r#"{"alg":"EdDSA","kid":"unknown","typ":"JWE"}"#, CLAIMS, "28J01"),
         (r#"{"alg":"none","kid":"unknown"}"#, CLAIMS, "28J10"),
         (r#"{"alg":"EdDSA","kid":"unknown"}"#, "[]", "28J01"),

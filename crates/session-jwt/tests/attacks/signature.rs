@@ -180,6 +180,7 @@ fn ecdsa_signatures_are_not_der() {
 
     base.accepts("side by side", &token);
     base.refuses("DER", &with_signature(&token, &der), "28J03", "does not verify");
+    base.refuses("DER", &with_signature(&token, &der), "28J03", "(RFC 7518 section 3.4)");
 }
 
 /// The group orders of P-256 and P-384 (SP 800-186 section 3.2.1), big-endian.
