@@ -456,7 +456,7 @@ fn decode_hex(text: &str) -> Option<Vec<u8>> {
         .or_else(|| text.strip_prefix("\\x"))
         .or_else(|| text.strip_prefix('x'))
         .unwrap_or(text);
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16);
@@ -531,7 +531,7 @@ pub(crate) fn likely_encoding(secret: &str) -> Option<Encoding> {
     if decode_hex(secret).is_some() {
         return Some(Encoding::Hexadecimal);
     }
-    let is_padded = secret.len() % 4 == 0;
+    let is_padded = secret.len().is_multiple_of(4);
     let is_mixed = [char::is_uppercase as fn(char) -> bool, char::is_lowercase, char::is_numeric]
         .iter()
         .all(|is_some| secret.chars().any(is_some));
