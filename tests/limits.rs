@@ -27,8 +27,8 @@ const CALLS: &[(&str, &str, &str)] = &[
 ];
 
 /// The arguments of `auth.add_provider` that vary in length, as the row trigger sees them.
-const ADD_PROVIDER: &str = "add_provider(text,text,text,json,text,text[],text[],integer,text[],text,\
-                            text,text[],boolean,text[],integer,text,text,text)";
+const ADD_PROVIDER: &str = "add_provider(text,text,text,anycompatible,text,text[],text[],integer,text[],text,text,\
+     text[],boolean,text[],integer,text,text,text,text)";
 
 /// What takes nothing of varying length: triggers and readers without arguments are found by that.
 const VARYING: &str = "SELECT p.oid::regprocedure::text, p.proargtypes::regtype[]::text

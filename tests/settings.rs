@@ -1294,7 +1294,7 @@ fn refused_documents_are_not_quoted(site: &Site) {
         json!(MARKER),
         json!([secret, MARKER]),
         json!([secret, secret]),
-        json!({"secret": MARKER, "jwks": jwk}),
+        json!({"secret": MARKER, "jwks": {"kty": "oct", "k": MARKER}}),
         json!({"secret": MARKER, "unknown": MARKER}),
         json!({"secret": MARKER, "leeway": MARKER}),
         json!({"secret": MARKER, "audience": []}),
