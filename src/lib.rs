@@ -26,7 +26,10 @@ fn on_load() {
     // Not to be left half done by a cancelled statement.
     pg::hold_interrupts(|| {
         pg::secrets::guard();
-        pg::statement::watch(session::prepare, session::vouch);
+        pg::when_all_are_loaded(|| {
+            pg::secrets::guard_first();
+            pg::statement::watch(session::prepare, session::vouch);
+        });
         pg::role::guard(settings::is_locked, session::forget);
         pg::plan::watch();
         settings::register();

@@ -164,6 +164,33 @@ pub(crate) fn within_statement() -> bool {
     unsafe { !pg_sys::debug_query_string.is_null() }
 }
 
+/// Calls `install` when no library can put its hooks in front of ours any more: where the postmaster is
+/// loading the library, once it has loaded all of them; else at once.
+pub(crate) fn when_all_are_loaded(install: fn()) {
+    static INSTALL: BackendLocal<Cell<Option<fn()>>> = BackendLocal::new(Cell::new(None));
+    static NEXT: BackendLocal<Cell<pg_sys::shmem_startup_hook_type>> =
+        BackendLocal::new(Cell::new(None));
+    unsafe extern "C-unwind" fn at_shared_memory_startup() {
+        if let Some(next) = NEXT.get() {
+            // SAFETY: the next hook, as Postgres would call it.
+            unsafe { next() };
+        }
+        // Once: shared memory is made anew after a crash.
+        if let Some(install) = INSTALL.take() {
+            function::guarded(install);
+        }
+    }
+    if !is_preloading() {
+        return install();
+    }
+    INSTALL.set(Some(install));
+    // SAFETY: hooks are installed while the library is loaded, once, and call the one before.
+    unsafe {
+        NEXT.set(pg_sys::shmem_startup_hook);
+        pg_sys::shmem_startup_hook = Some(at_shared_memory_startup);
+    }
+}
+
 type Callback = fn(committed: bool);
 
 static TRANSACTION_END: BackendLocal<Cell<Option<Callback>>> = BackendLocal::new(Cell::new(None));

@@ -110,7 +110,7 @@ unsafe extern "C-unwind" {
 }
 
 /// Comes after the analysis of a statement, and before policies are added to it: which ones depends on
-/// the role.
+/// the role. Other libraries keep the text of the statement from here on.
 unsafe extern "C-unwind" fn at_analysis(
     state: *mut pg_sys::ParseState,
     query: *mut pg_sys::Query,
@@ -119,9 +119,14 @@ unsafe extern "C-unwind" fn at_analysis(
     if !super::is_parallel_worker() {
         guarded(PREPARE.get());
     }
-    if let Some(next) = NEXT_ANALYSIS_HOOK.get() {
-        // SAFETY: the arguments are Postgres' own.
-        unsafe { next(state, query, jumble) };
+    // SAFETY: the arguments are Postgres' own. Constants stay at their places in the text, which nothing
+    // but these hooks reads after the analysis.
+    unsafe {
+        let text = (*state).p_sourcetext;
+        (*state).p_sourcetext = guarded(|| secrets::concealed(text));
+        if let Some(next) = NEXT_ANALYSIS_HOOK.get() {
+            next(state, query, jumble);
+        }
     }
 }
 
@@ -138,6 +143,7 @@ unsafe extern "C-unwind" fn at_planning(
         if super::is_parallel_worker() {
             return next(query, text, options, parameters);
         }
+        let text = guarded(|| secrets::concealed(text));
         let before = plan::begin_planning();
         let planned = next(query, text, options, parameters);
         guarded_result(|| plan::end_planning(before, planned));
@@ -161,8 +167,15 @@ unsafe extern "C-unwind" fn at_start(query: *mut pg_sys::QueryDesc, flags: c_int
             }
         }
     }
-    // SAFETY: the arguments are Postgres' own. This frame owns nothing, for errors pass through it.
-    unsafe { NEXT_EXECUTOR_HOOK.get().unwrap_or(standard_ExecutorStart)(query, flags) }
+    // SAFETY: the arguments are Postgres' own. This frame owns nothing, for errors pass through it. The
+    // concealed text is there until the plan's own memory is freed, which is when it ends.
+    unsafe {
+        let text = guarded(|| secrets::conceal_source(query));
+        NEXT_EXECUTOR_HOOK.get().unwrap_or(standard_ExecutorStart)(query, flags);
+        if !text.is_null() {
+            pg_sys::MemoryContextSetParent(text, (*(*query).estate).es_query_cxt);
+        }
+    }
 }
 
 /// Asks whether the role still counts, where there is one of a token, or is about to be none.
