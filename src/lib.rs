@@ -36,6 +36,7 @@ fn on_load() {
         pg::table::on_change(keyring::table_changed);
         pg::relation::watch_names();
         pg::definition::watch(session::demand);
+        pg::on_commit(session::warn_of_unused_token);
         pg::on_transaction_end(|committed| {
             session::end_transaction();
             refresh::end_transaction(committed);

@@ -115,6 +115,12 @@ pub(crate) fn in_transaction() -> bool {
     unsafe { pg_sys::IsTransactionState() }
 }
 
+/// Whether a transaction block is open: a client's, or that of a message with several statements.
+pub(crate) fn in_transaction_block() -> bool {
+    // SAFETY: it reads static variables.
+    unsafe { pg_sys::IsTransactionBlock() }
+}
+
 /// Whether this is a parallel worker that is taking over its leader's settings.
 pub(crate) fn restoring_worker() -> bool {
     // SAFETY: it reads a static variable.
@@ -192,6 +198,25 @@ pub(crate) fn when_all_are_loaded(install: fn()) {
 }
 
 type Callback = fn(committed: bool);
+
+static COMMIT: BackendLocal<Cell<Option<fn()>>> = BackendLocal::new(Cell::new(None));
+
+/// Calls `callback` whenever a top-level transaction is about to commit, while it can still fail.
+pub(crate) fn on_commit(callback: fn()) {
+    unsafe extern "C-unwind" fn at_event(
+        event: pg_sys::XactEvent::Type,
+        _argument: *mut std::ffi::c_void,
+    ) {
+        if event == pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT
+            && let Some(callback) = COMMIT.get()
+        {
+            function::guarded(callback);
+        }
+    }
+    COMMIT.set(Some(callback));
+    // SAFETY: the callback lives as long as the library, which is never unloaded.
+    unsafe { pg_sys::RegisterXactCallback(Some(at_event), std::ptr::null_mut()) }
+}
 
 static TRANSACTION_END: BackendLocal<Cell<Option<Callback>>> = BackendLocal::new(Cell::new(None));
 

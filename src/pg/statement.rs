@@ -43,6 +43,21 @@ static VOUCH: BackendLocal<Cell<Vouch>> = BackendLocal::new(Cell::new(|_| Ok(())
 
 type Vouch = fn(Kind) -> Result<(), Rejection>;
 
+/// Whether a token has been presented outside of a transaction block, and nothing has come after it in
+/// its transaction.
+static IS_UNUSED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+
+/// Notes that a token has been presented.
+pub(crate) fn note_presentation() {
+    IS_UNUSED.set(!super::in_transaction_block());
+}
+
+/// Notes that something comes that may use the token: a statement, or a read of the identity. Returns
+/// whether it is the first.
+pub(crate) fn note_use() -> bool {
+    IS_UNUSED.replace(false)
+}
+
 /// What a statement has to do with the role.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -157,6 +172,7 @@ unsafe extern "C-unwind" fn at_start(query: *mut pg_sys::QueryDesc, flags: c_int
     if super::is_parallel_worker() {
         guarded(secrets::conceal_statement);
     } else {
+        note_use();
         table::look_for_changes();
         // SAFETY: Postgres' own, with the plan that is to start.
         unsafe {
@@ -270,10 +286,13 @@ unsafe extern "C-unwind" fn at_utility(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
+    note_use();
     table::look_for_changes();
     // SAFETY: Postgres' own. This frame owns nothing, for errors pass through it.
     unsafe {
         let tree = (*statement).utilityStmt;
+        let is_warned_of = context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL
+            && is_set_local(tree);
         let is_free = is_free(tree);
         vouch(|| if is_free { Kind::Free } else { Kind::Utility });
         if !is_free && !super::is_parallel_worker() {
@@ -293,6 +312,22 @@ unsafe extern "C-unwind" fn at_utility(
             destination,
             completion,
         );
+        // Postgres has sent a warning itself.
+        if is_warned_of {
+            note_use();
+        }
+    }
+}
+
+/// Whether a utility statement is `SET LOCAL`.
+///
+/// # Safety
+/// The statement is Postgres'.
+unsafe fn is_set_local(statement: *const pg_sys::Node) -> bool {
+    // SAFETY: every node begins with its tag, which tells its type.
+    unsafe {
+        (*statement).type_ == pg_sys::NodeTag::T_VariableSetStmt
+            && (*statement.cast::<pg_sys::VariableSetStmt>()).is_local
     }
 }
 
