@@ -688,6 +688,58 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_tokens_are_overwritten_where_a_statement_takes_one() {
+        for (text, expected) in [
+            (
+                "jwt_verify('abcdefghijklmnop' || 'short')",
+                "jwt_verify('****************' || 'short')",
+            ),
+            ("SET \"pg_session_jwt\" . jwt = '0123456789abcdefgh'", "jwt = '******************'"),
+            ("set_config('pg_session_jwt.jwt', '0123456789abcdef')", ".jwt', '****************')"),
+            ("f('eyJ' || '0123456789abcdef')", "f('eyJ' || '****************')"),
+            (
+                "DO $$ perform auth.jwt_verify('0123456789abcdef' || x) $$",
+                "DO $$ perform auth.jwt_verify('****************' || x) $$",
+            ),
+            // A comment does not hide what comes after it, nor does a backslash.
+            (
+                "-- isn't\njwt_verify('0123456789abcdef'||'x')",
+                "jwt_verify('****************'||'x')",
+            ),
+            ("/* '/*' */ jwt_verify('\\', '0123456789abcdef')", "'****************')"),
+            ("AUDIT: SESSION,\"jwt_verify($1)\",0123456789abcdef", "\",****************"),
+        ] {
+            let (found, concealed) = concealed(text);
+            assert!(found && concealed.ends_with(expected), "{concealed}");
+        }
+    }
+
+    /// Libraries scan the text again, for constants.
+    #[test]
+    fn no_comment_is_opened() {
+        let text = format!("/* https://example.com/{TOKEN} */ SELECT 1");
+        let (_, concealed) = concealed(&text);
+        assert!(concealed.starts_with("/* https://example.com/x***"), "{concealed}");
+    }
+
+    #[test]
+    fn documents_stand_in_csv_and_xml() {
+        for (text, expected) in [
+            (
+                "pg_session_jwt.jwk = '{\"\"k\"\":\"\"a\\\"\"b\"\", \"\"x\"\": 1}",
+                "\"\"k\"\":\"\"*****\"\", \"\"x\"\": 1}",
+            ),
+            (
+                "providers {&quot;secret&quot;: &quot;a\\&quot;b&quot;, &quot;x&quot;: 1}",
+                "&quot;secret&quot;: &quot;*********&quot;, &quot;x&quot;: 1}",
+            ),
+        ] {
+            let (found, concealed) = concealed(text);
+            assert!(found && concealed.ends_with(expected), "{concealed}");
+        }
+    }
+
+    #[test]
     fn settings_are_spelled_in_many_ways() {
         for name in ["PG_SESSION_JWT.jwk", "\"pg_session_jwt\".\"jwk\"", "pg_session_jwt . jwk"] {
             let set = format!("ALTER SYSTEM SET {name} = '{{\"k\":\"abc\"}}'");
