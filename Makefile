@@ -7,6 +7,8 @@ DESTDIR   ?=
 CARGO_DENY = 0.20.2
 PACKAGES   = gcc libc6-dev libclang-14-dev pgbouncer postgresql-$(PG) \
              postgresql-server-dev-$(PG)
+# Of the libraries that the extension is tested beside.
+NEIGHBOURS = postgresql-$(PG)-pgaudit postgresql-$(PG)-pg-qualstats postgresql-$(PG)-pg-stat-kcache
 TEST       = cargo test --locked --package tests
 
 # What the examples' clients are made of, fetched where git ignores it.
@@ -18,7 +20,7 @@ export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
 export PG_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help demo psql test setup setup-clients clients build install lint test-core \
+.PHONY: help demo psql test setup setup-clients setup-tests clients build install lint test-core \
         test-integration bench soak valgrind fmt deny clean
 
 help: ## List the targets
@@ -50,10 +52,13 @@ lint: setup ## Check formatting and lints
 test-core: setup ## Test the crates that know nothing of Postgres
 	cargo test --locked --package session-jwt --package jwks-fetch --package mint
 
-test-integration: build clients ## Test the extension in real clusters
+test-integration: build setup-tests clients ## Test the extension in real clusters
 	$(TEST)
 
 clients: $(NODE_MODULES) $(VENV) ## Fetch what the examples' clients need, from npm and PyPI
+
+setup-tests: setup
+	@tools/setup $(NEIGHBOURS)
 
 # By what they can do: not only Debian's packages bring npm and venv.
 setup-clients: setup

@@ -1,9 +1,58 @@
 \echo Use "CREATE EXTENSION pg_session_jwt" to load this file. \quit
 
--- Everything is in the schema auth, which may have been there before. Nothing is replaced: a
--- function of the same name makes CREATE EXTENSION fail.
+-- Everything is in the schema auth, which may exist before. Nothing is replaced: where an object has a
+-- name that the extension needs, CREATE EXTENSION fails, and says which one. A function of such a name
+-- is refused whatever its arguments are: it could be called in place of the extension's, and be given
+-- the token.
 -- Nor may the schema be a stranger's: whoever can create functions there could answer in their
 -- name, or be handed tokens. Names are qualified, for the stranger may have been here before.
+DO $check$
+DECLARE
+    functions CONSTANT pg_catalog.name[] := '{
+        add_provider, allows, check_ddl_drop, check_ddl_end, check_ddl_start, check_provider, claim,
+        claim_jsonb, demand, email, init, is_new, jwt, jwt_session_init, jwt_template, jwt_verify,
+        organization, organization_id, protect, protect_schema, provider_keys, refresh_provider,
+        remove_provider, role, session, session_variable, table_of, uid, unprotect, unprotect_schema,
+        user_id
+    }';
+    relations CONSTANT pg_catalog.name[] := '{
+        provider_status, providers, providers_issuer_key, providers_pkey
+    }';
+    existing record;
+BEGIN
+    FOR existing IN
+        SELECT o.code, o.kind, pg_catalog.string_agg(i.type OPERATOR(pg_catalog.||) ' '
+                   OPERATOR(pg_catalog.||) i.identity, ', ' ORDER BY i.identity) AS names
+        FROM (
+            SELECT 1 AS place, '42723' AS code, 'functions' AS kind, p.tableoid, p.oid
+            FROM pg_catalog.pg_proc p
+            WHERE p.pronamespace OPERATOR(pg_catalog.=) '@extschema@'::pg_catalog.regnamespace
+              AND p.proname OPERATOR(pg_catalog.=) ANY (functions)
+            UNION ALL
+            SELECT 2, '42P07', 'relations', c.tableoid, c.oid
+            FROM pg_catalog.pg_class c
+            WHERE c.relnamespace OPERATOR(pg_catalog.=) '@extschema@'::pg_catalog.regnamespace
+              AND c.relname OPERATOR(pg_catalog.=) ANY (relations)
+            UNION ALL
+            -- A relation's own type comes and goes with it.
+            SELECT 3, '42710', 'types', t.tableoid, t.oid
+            FROM pg_catalog.pg_type t
+            WHERE t.typnamespace OPERATOR(pg_catalog.=) '@extschema@'::pg_catalog.regnamespace
+              AND t.typname OPERATOR(pg_catalog.=) ANY (relations)
+              AND t.typrelid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+        ) o, LATERAL pg_catalog.pg_identify_object(o.tableoid, o.oid, 0) i
+        GROUP BY o.place, o.code, o.kind
+        ORDER BY o.place
+    LOOP
+        RAISE EXCEPTION '%', pg_catalog.format('schema auth already has %s of the extension''s names', existing.kind)
+            USING ERRCODE = existing.code,
+                  DETAIL = pg_catalog.format('They are: %s.', existing.names),
+                  HINT = 'Drop or rename them, or rename the schema, as docs/migration.md describes. '
+                         'The extension cannot be created in another schema.';
+    END LOOP;
+END
+$check$;
+
 DO $check$
 BEGIN
     IF EXISTS (
@@ -164,6 +213,10 @@ CREATE TABLE @extschema@.providers (
 );
 REVOKE ALL ON @extschema@.providers FROM PUBLIC;
 REVOKE ALL ON TYPE @extschema@.providers FROM PUBLIC;
+-- pg_dump has no use for the initial privileges of a table's row type, and warns of them.
+DELETE FROM pg_catalog.pg_init_privs
+    WHERE classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid
+      AND objoid OPERATOR(pg_catalog.=) '@extschema@.providers'::pg_catalog.regtype::pg_catalog.oid;
 -- So that whoever has made the extension can dump the database.
 GRANT SELECT ON @extschema@.providers TO @extowner@;
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.providers', '');

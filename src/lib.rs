@@ -26,7 +26,10 @@ fn on_load() {
     // Not to be left half done by a cancelled statement.
     pg::hold_interrupts(|| {
         pg::secrets::guard();
-        pg::statement::watch(session::prepare, session::vouch);
+        pg::when_all_are_loaded(|| {
+            pg::secrets::guard_first();
+            pg::statement::watch(session::prepare, session::vouch);
+        });
         pg::role::guard(settings::is_locked, session::forget);
         pg::plan::watch();
         pg::plan::bind_at_load();
@@ -34,6 +37,7 @@ fn on_load() {
         pg::table::on_change(keyring::table_changed);
         pg::relation::watch_names();
         pg::definition::watch(session::demand);
+        pg::on_commit(session::warn_of_unused_token);
         pg::on_transaction_end(|committed| {
             session::end_transaction();
             refresh::end_transaction(committed);

@@ -23,7 +23,7 @@ use crate::pg::guc::{self, ForeignAssignHook, ForeignVariable, Passed, Source, S
 use crate::pg::plan::{self, TokenNumber};
 use crate::pg::relation::{self, Name, Oid};
 use crate::pg::role::{self, Role};
-use crate::pg::statement::Kind;
+use crate::pg::statement::{self, Kind};
 use crate::pg::{self, BackendLocal, Timestamp, error, secrets};
 use crate::settings::{
     self, IDENTITY_SCOPE, JWT, JWT_NAME, TOKEN_CACHE_SIZE, TRANSACTION_SCOPE, TRUST_REQUEST_CLAIMS,
@@ -413,11 +413,33 @@ fn end_identities(earlier_only: bool) {
     forget();
 }
 
+/// Warns of a token that ends with the transaction in which it was presented, where that transaction is no
+/// block and nothing has come after the token. It is called before the commit.
+pub(crate) fn warn_of_unused_token() {
+    if !statement::note_use() || JWT.with(|token| token.is_empty()) {
+        return;
+    }
+    if guc::is_set_locally(JWT_NAME) {
+        error::warn_of_no_block(
+            "token for the transaction is presented outside of a transaction block",
+            "Present it after BEGIN, or send it in one pipeline with the statements that need it. \
+             To present a token for the session, omit is_local.",
+        );
+    } else if ends_with_transaction(IDENTITY_SCOPE.get()) && guc::is_set_in_transaction(JWT_NAME) {
+        error::warn_of_no_block(
+            "token is presented outside of a transaction block, and ends with its transaction",
+            "pg_session_jwt.identity_scope is transaction: present the token after BEGIN, or send \
+             it in one pipeline with the statements that need it.",
+        );
+    }
+}
+
 /// A transaction has ended, but settings are still as they were within it. What it could refer to
 /// may go, unless a procedure that has just committed still holds values. Without a token, the
 /// next transaction looks around anew.
 pub(crate) fn end_transaction() {
     ENDED.set(GENERATION.get());
+    statement::note_use();
     if ends_with_transaction(IDENTITY_SCOPE.get()) {
         end_identities(false);
     }
@@ -530,6 +552,7 @@ pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection>
             pg::memory::check();
             audit::accepted(&identity.claims);
             accepted.set(true);
+            statement::note_presentation();
             Ok(Passed { role, ..passed(Some(Standing::Admitted)) })
         }
     }
@@ -741,6 +764,9 @@ fn resolve() -> Result<(), Rejection> {
 
 fn resolve_at(moment: Moment) -> Result<(), Rejection> {
     forget();
+    if moment == Moment::WithinStatement {
+        statement::note_use();
+    }
     settings::check_locks()?;
     plan::check_reader()?;
     let epoch = keyring::epoch();

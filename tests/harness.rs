@@ -301,7 +301,8 @@ impl Cluster {
         pooler
     }
 
-    fn data(&self) -> PathBuf {
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
         self.folder.join("home/data")
     }
 

@@ -135,9 +135,18 @@ pub(crate) fn replace_panic_hook() {
 
 /// Sends the client a warning.
 pub(crate) fn warn(message: &str, hint: &str) {
+    warn_with("01000", message, hint);
+}
+
+/// Sends the client a warning with the SQLSTATE of `SET LOCAL` outside of a transaction block.
+pub(crate) fn warn_of_no_block(message: &str, hint: &str) {
+    warn_with("25P01", message, hint);
+}
+
+fn warn_with(sqlstate: &str, message: &str, hint: &str) {
     Report {
         level: pg_sys::WARNING as c_int,
-        sqlstate: packed("01000"),
+        sqlstate: packed(sqlstate),
         message: palloced(message),
         detail: std::ptr::null_mut(),
         hint: palloced(hint),

@@ -412,6 +412,13 @@ pub(crate) fn is_set_in_transaction(name: &CStr) -> bool {
     record(name).is_some_and(|record| !record.gen_.stack.is_null())
 }
 
+/// Whether a setting has a value for the transaction alone, and was given none for the session in it.
+pub(crate) fn is_set_locally(name: &CStr) -> bool {
+    // SAFETY: the stack is null or Postgres' own, and stays where it is.
+    let stack = record(name).and_then(|record| unsafe { record.gen_.stack.as_ref() });
+    stack.is_some_and(|stack| stack.state == pg_sys::GucStackState::GUC_LOCAL)
+}
+
 unsafe extern "C-unwind" {
     // By hand, without `pgrx`'s guard: they read static variables and cannot raise.
     safe fn GetNumConfigOptions() -> c_int;

@@ -115,6 +115,12 @@ pub(crate) fn in_transaction() -> bool {
     unsafe { pg_sys::IsTransactionState() }
 }
 
+/// Whether a transaction block is open: a client's, or that of a message with several statements.
+pub(crate) fn in_transaction_block() -> bool {
+    // SAFETY: it reads static variables.
+    unsafe { pg_sys::IsTransactionBlock() }
+}
+
 /// Whether this is a parallel worker that is taking over its leader's settings.
 pub(crate) fn restoring_worker() -> bool {
     // SAFETY: it reads a static variable.
@@ -164,7 +170,53 @@ pub(crate) fn within_statement() -> bool {
     unsafe { !pg_sys::debug_query_string.is_null() }
 }
 
+/// Calls `install` when no library can put its hooks in front of ours any more: where the postmaster is
+/// loading the library, once it has loaded all of them; else at once.
+pub(crate) fn when_all_are_loaded(install: fn()) {
+    static INSTALL: BackendLocal<Cell<Option<fn()>>> = BackendLocal::new(Cell::new(None));
+    static NEXT: BackendLocal<Cell<pg_sys::shmem_startup_hook_type>> =
+        BackendLocal::new(Cell::new(None));
+    unsafe extern "C-unwind" fn at_shared_memory_startup() {
+        if let Some(next) = NEXT.get() {
+            // SAFETY: the next hook, as Postgres would call it.
+            unsafe { next() };
+        }
+        // Once: shared memory is made anew after a crash.
+        if let Some(install) = INSTALL.take() {
+            function::guarded(install);
+        }
+    }
+    if !is_preloading() {
+        return install();
+    }
+    INSTALL.set(Some(install));
+    // SAFETY: hooks are installed while the library is loaded, once, and call the one before.
+    unsafe {
+        NEXT.set(pg_sys::shmem_startup_hook);
+        pg_sys::shmem_startup_hook = Some(at_shared_memory_startup);
+    }
+}
+
 type Callback = fn(committed: bool);
+
+static COMMIT: BackendLocal<Cell<Option<fn()>>> = BackendLocal::new(Cell::new(None));
+
+/// Calls `callback` whenever a top-level transaction is about to commit, while it can still fail.
+pub(crate) fn on_commit(callback: fn()) {
+    unsafe extern "C-unwind" fn at_event(
+        event: pg_sys::XactEvent::Type,
+        _argument: *mut std::ffi::c_void,
+    ) {
+        if event == pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT
+            && let Some(callback) = COMMIT.get()
+        {
+            function::guarded(callback);
+        }
+    }
+    COMMIT.set(Some(callback));
+    // SAFETY: the callback lives as long as the library, which is never unloaded.
+    unsafe { pg_sys::RegisterXactCallback(Some(at_event), std::ptr::null_mut()) }
+}
 
 static TRANSACTION_END: BackendLocal<Cell<Option<Callback>>> = BackendLocal::new(Cell::new(None));
 

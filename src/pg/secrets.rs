@@ -1,14 +1,15 @@
 //! Tokens and keys in what Postgres itself writes about statements and settings: the server's log,
 //! `pg_stat_activity`, `pg_stat_statements`.
 //!
-//! Whoever sends a token as a parameter has little to fear; this is for those who send it as a
-//! literal. What looks like a token or a secret is overwritten in every line of the log, and in
-//! the statement that Postgres shows.
+//! A token that is sent as a parameter stands in few places; this is for tokens that are sent as
+//! literals. What looks like a token or a secret is overwritten in every line of the log, in the
+//! statement that Postgres shows, and in each statement's text before other libraries see it.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_char, c_int};
 
 use pgrx::pg_sys;
+use session_jwt::Quotes;
 
 use super::BackendLocal;
 use super::error::{self, packed};
@@ -18,6 +19,10 @@ use super::error::{self, packed};
 static REFUSED: BackendLocal<RefCell<Option<CString>>> = BackendLocal::new(RefCell::new(None));
 
 static NEXT_LOG_HOOK: BackendLocal<Cell<pg_sys::emit_log_hook_type>> =
+    BackendLocal::new(Cell::new(None));
+
+/// The hook of the library that was loaded last, where that is another one.
+static LAST_LOG_HOOK: BackendLocal<Cell<pg_sys::emit_log_hook_type>> =
     BackendLocal::new(Cell::new(None));
 
 /// Takes note of the message with which Postgres is going to refuse a value.
@@ -31,6 +36,28 @@ pub(crate) fn guard() {
     unsafe {
         NEXT_LOG_HOOK.set(pg_sys::emit_log_hook);
         pg_sys::emit_log_hook = Some(at_log);
+    }
+}
+
+/// Comes before the log hooks of libraries that were loaded later.
+pub(crate) fn guard_first() {
+    unsafe extern "C-unwind" fn at_log_first(report: *mut pg_sys::ErrorData) {
+        // SAFETY: Postgres hands over its report. The next hooks end in `at_log`, which finds nothing
+        // left to overwrite and calls those of libraries that were loaded earlier.
+        unsafe {
+            conceal_report(report);
+            if let Some(next) = LAST_LOG_HOOK.get() {
+                next(report);
+            }
+        }
+    }
+    // SAFETY: all libraries are loaded, and none of them runs.
+    unsafe {
+        let last = pg_sys::emit_log_hook;
+        if last.is_none_or(|last| last as usize != at_log as *const () as usize) {
+            LAST_LOG_HOOK.set(last);
+            pg_sys::emit_log_hook = Some(at_log_first);
+        }
     }
 }
 
@@ -70,61 +97,70 @@ unsafe fn has_secrets(text: *const c_char) -> bool {
 
 /// Sees each report before it is written to the log, and sent to the client.
 unsafe extern "C-unwind" fn at_log(report: *mut pg_sys::ErrorData) {
-    // SAFETY: Postgres hands over the report that it is about to write. Its texts are C strings
-    // in memory of its own.
+    // SAFETY: Postgres hands over the report that it is about to write.
     unsafe {
-        if let Some(report) = report.as_mut()
-            && !report.message.is_null()
-        {
-            if is_refusal(report) {
-                report.hide_stmt = true;
-                report.hide_ctx = true;
-            } else {
-                drop_value(report);
-            }
-            // What a provider is given is quoted in the parameters of the statement, and in errors
-            // but ours.
-            let statement = pg_sys::debug_query_string;
-            let may_quote = !error::is_ours(report)
-                && !statement.is_null()
-                && session_jwt::may_give_secrets(CStr::from_ptr(statement).to_bytes());
-            let conceal =
-                if may_quote { session_jwt::conceal_literals } else { session_jwt::conceal };
-            let is_dump = is_dump(report);
-            for text in [
-                report.message,
-                report.detail,
-                report.detail_log,
-                report.hint,
-                report.context,
-                report.internalquery,
-            ] {
-                if !text.is_null() {
-                    let length = CStr::from_ptr(text).count_bytes();
-                    let bytes = std::slice::from_raw_parts_mut(text.cast(), length);
-                    if is_dump && text == report.detail {
-                        session_jwt::conceal_dump(bytes);
-                    }
-                    conceal(bytes);
-                }
-            }
-            report.hide_stmt |= conceal_statement();
-        }
+        conceal_report(report);
         if let Some(next) = NEXT_LOG_HOOK.get() {
             next(report);
         }
     }
 }
 
-/// The text of a statement as others may see it: a copy in the current memory context, which is the
-/// portal's and lives as long as the statement, where there is anything to conceal.
+/// Overwrites tokens and secrets in a report.
 ///
 /// # Safety
-/// It is a C string.
+/// It is null or Postgres', and its texts are C strings in memory of its own.
+unsafe fn conceal_report(report: *mut pg_sys::ErrorData) {
+    // SAFETY: the caller's.
+    unsafe {
+        let Some(report) = report.as_mut().filter(|report| !report.message.is_null()) else {
+            return;
+        };
+        if is_refusal(report) {
+            report.hide_stmt = true;
+            report.hide_ctx = true;
+        } else {
+            drop_value(report);
+        }
+        // What a provider is given is quoted in the parameters of the statement, and in errors but
+        // ours. So are the parts of a token.
+        let statement = pg_sys::debug_query_string;
+        let quotes = if error::is_ours(report) || statement.is_null() {
+            Quotes::default()
+        } else {
+            Quotes::of_statement(CStr::from_ptr(statement).to_bytes())
+        };
+        let is_dump = is_dump(report);
+        for text in [
+            report.message,
+            report.detail,
+            report.detail_log,
+            report.hint,
+            report.context,
+            report.internalquery,
+        ] {
+            if !text.is_null() {
+                let length = CStr::from_ptr(text).count_bytes();
+                let bytes = std::slice::from_raw_parts_mut(text.cast(), length);
+                if is_dump && text == report.detail {
+                    session_jwt::conceal_dump(bytes);
+                }
+                session_jwt::conceal_with(bytes, quotes);
+            }
+        }
+        report.hide_stmt |= conceal_statement();
+    }
+}
+
+/// The text of a statement as others may see it: a copy in the current memory context, where there is
+/// anything to conceal. In a utility hook, that is the portal's, and lives as long as the statement.
+///
+/// # Safety
+/// It is null or a C string.
 pub(super) unsafe fn concealed(text: *const c_char) -> *const c_char {
     // SAFETY: the caller's. What outlives the copy has always had to copy the text.
     unsafe {
-        if !has_secrets(text) {
+        if text.is_null() || !has_secrets(text) {
             return text;
         }
         conceal_statement();
@@ -134,6 +170,33 @@ pub(super) unsafe fn concealed(text: *const c_char) -> *const c_char {
         copy.copy_from_nonoverlapping(text.cast(), size);
         session_jwt::conceal(std::slice::from_raw_parts_mut(copy.cast(), size - 1));
         copy.cast_const().cast()
+    }
+}
+
+/// Conceals the text that others find in a plan that is about to start. Returns the memory context that
+/// has the copy, or null: the caller hands it to the plan once that has memory of its own.
+///
+/// # Safety
+/// The plan is Postgres'.
+pub(super) unsafe fn conceal_source(query: *mut pg_sys::QueryDesc) -> pg_sys::MemoryContext {
+    // SAFETY: the caller's. The text is null or a C string.
+    unsafe {
+        let text = (*query).sourceText;
+        if text.is_null() || !has_secrets(text) {
+            return std::ptr::null_mut();
+        }
+        // A function's statement may run many times before its own memory is freed.
+        let context = pg_sys::AllocSetContextCreateInternal(
+            pg_sys::CurrentMemoryContext,
+            c"pg_session_jwt statement".as_ptr(),
+            pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
+            pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
+            pg_sys::ALLOCSET_SMALL_MAXSIZE as usize,
+        );
+        let before = pg_sys::MemoryContextSwitchTo(context);
+        (*query).sourceText = concealed(text);
+        pg_sys::MemoryContextSwitchTo(before);
+        context
     }
 }
 

@@ -43,6 +43,21 @@ static VOUCH: BackendLocal<Cell<Vouch>> = BackendLocal::new(Cell::new(|_| Ok(())
 
 type Vouch = fn(Kind) -> Result<(), Rejection>;
 
+/// Whether a token has been presented outside of a transaction block, and nothing has come after it in
+/// its transaction.
+static IS_UNUSED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+
+/// Notes that a token has been presented.
+pub(crate) fn note_presentation() {
+    IS_UNUSED.set(!super::in_transaction_block());
+}
+
+/// Notes that something comes that may use the token: a statement, or a read of the identity. Returns
+/// whether it is the first.
+pub(crate) fn note_use() -> bool {
+    IS_UNUSED.replace(false)
+}
+
 /// What a statement has to do with the role.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -110,7 +125,7 @@ unsafe extern "C-unwind" {
 }
 
 /// Comes after the analysis of a statement, and before policies are added to it: which ones depends on
-/// the role.
+/// the role. Other libraries keep the text of the statement from here on.
 unsafe extern "C-unwind" fn at_analysis(
     state: *mut pg_sys::ParseState,
     query: *mut pg_sys::Query,
@@ -123,9 +138,14 @@ unsafe extern "C-unwind" fn at_analysis(
             guarded_result(plan::bind);
         }
     }
-    if let Some(next) = NEXT_ANALYSIS_HOOK.get() {
-        // SAFETY: the arguments are Postgres' own.
-        unsafe { next(state, query, jumble) };
+    // SAFETY: the arguments are Postgres' own. Constants stay at their places in the text, which nothing
+    // but these hooks reads after the analysis.
+    unsafe {
+        let text = (*state).p_sourcetext;
+        (*state).p_sourcetext = guarded(|| secrets::concealed(text));
+        if let Some(next) = NEXT_ANALYSIS_HOOK.get() {
+            next(state, query, jumble);
+        }
     }
 }
 
@@ -142,6 +162,7 @@ unsafe extern "C-unwind" fn at_planning(
         if super::is_parallel_worker() {
             return next(query, text, options, parameters);
         }
+        let text = guarded(|| secrets::concealed(text));
         let before = plan::begin_planning();
         let planned = next(query, text, options, parameters);
         guarded_result(|| plan::end_planning(before, planned));
@@ -159,6 +180,7 @@ unsafe extern "C-unwind" fn at_start(query: *mut pg_sys::QueryDesc, flags: c_int
             guarded(secrets::conceal_statement);
             return next(query, flags);
         }
+        note_use();
         table::look_for_changes();
         let plan = (*query).plannedstmt;
         vouch(|| if relations(plan).next().is_some() { Kind::Plan } else { Kind::Free });
@@ -166,7 +188,12 @@ unsafe extern "C-unwind" fn at_start(query: *mut pg_sys::QueryDesc, flags: c_int
         if touches_tables {
             guarded_result(|| plan::start(query));
         }
+        // The concealed text is there until the plan's own memory is freed, which is when it ends.
+        let text = guarded(|| secrets::conceal_source(query));
         next(query, flags);
+        if !text.is_null() {
+            pg_sys::MemoryContextSetParent(text, (*(*query).estate).es_query_cxt);
+        }
         if touches_tables {
             plan::leave();
         }
@@ -271,10 +298,13 @@ unsafe extern "C-unwind" fn at_utility(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
+    note_use();
     table::look_for_changes();
     // SAFETY: Postgres' own. This frame owns nothing, for errors pass through it.
     unsafe {
         let tree = (*statement).utilityStmt;
+        let is_warned_of = context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL
+            && is_set_local(tree);
         let is_free = is_free(tree);
         vouch(|| if is_free { Kind::Free } else { Kind::Utility });
         if !is_free && !super::is_parallel_worker() {
@@ -294,6 +324,22 @@ unsafe extern "C-unwind" fn at_utility(
             destination,
             completion,
         );
+        // Postgres has sent a warning itself.
+        if is_warned_of {
+            note_use();
+        }
+    }
+}
+
+/// Whether a utility statement is `SET LOCAL`.
+///
+/// # Safety
+/// The statement is Postgres'.
+unsafe fn is_set_local(statement: *const pg_sys::Node) -> bool {
+    // SAFETY: every node begins with its tag, which tells its type.
+    unsafe {
+        (*statement).type_ == pg_sys::NodeTag::T_VariableSetStmt
+            && (*statement.cast::<pg_sys::VariableSetStmt>()).is_local
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr2, memchr2_iter};
 
 /// Of what a text speaks in which documents may hold a secret, in any case: of our settings, of the
 /// function that adds a provider, and of the table of them.
@@ -21,48 +21,146 @@ const SECRET_MEMBERS: [&[u8]; 2] = [b"\"secret", b"\"k"];
 /// A header or a payload is longer.
 const SHORTEST_PART: usize = 10;
 
-/// Overwrites with asterisks whatever looks like a token (RFC 7515 section 7.1), secrets in
-/// documents where one of our settings or a provider is spoken of, and in statements that may give a
-/// provider a secret whatever is quoted and long enough to be one. The length stays the same, and so
-/// does everything else.
+/// The functions that take a token, in any case.
+const TOKEN_FUNCTIONS: [&[u8]; 2] = [b"jwt_session_init", b"jwt_verify"];
+
+/// The prefix of the settings, and the name of the one that holds a token.
+const SETTING_PREFIX: &[u8] = b"pg_session_jwt";
+const TOKEN_SETTING: &[u8] = b"jwt";
+
+/// A shorter part of a token tells nothing.
+const SHORTEST_TOKEN_PART: usize = 16;
+
+/// What pgAudit begins its log lines with.
+const AUDIT_PREFIX: &[u8] = b"AUDIT: ";
+
+/// What a text may quote, beside what looks like a token or a secret by itself.
+#[derive(Clone, Copy, Default)]
+pub struct Quotes {
+    /// A provider's secret: quoted text that is as long as a secret is overwritten.
+    pub secrets: bool,
+    /// Parts of a token: quoted text that may be such a part is overwritten.
+    pub token_parts: bool,
+}
+
+impl Quotes {
+    /// What a statement quotes, and so do its parameters and the errors that it raises.
+    pub fn of_statement(statement: &[u8]) -> Self {
+        if !may_have_secrets(statement) {
+            return Self::default();
+        }
+        Self { secrets: may_give_secrets(statement), token_parts: may_give_token_parts(statement) }
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self {
+            secrets: self.secrets || other.secrets,
+            token_parts: self.token_parts || other.token_parts,
+        }
+    }
+}
+
+/// Overwrites what looks like a token (RFC 7515 section 7.1) with asterisks; secrets in documents, where
+/// the text names one of the settings or a provider; quoted text that is long enough for a secret, in a
+/// statement that may give a provider one; and quoted text that may be a part of a token, in a statement
+/// that presents one. The length stays the same, and all that is not quoted keeps its meaning in SQL.
 pub fn conceal(text: &mut [u8]) {
-    conceal_within(text, may_give_secrets(text));
+    conceal_with(text, Quotes::default());
 }
 
-/// The same for a text that goes with a statement that may give a provider a secret: its parameters,
-/// its errors.
-pub fn conceal_literals(text: &mut [u8]) {
-    conceal_within(text, true);
-}
-
-fn conceal_within(text: &mut [u8], with_literals: bool) {
+/// The same for a text that goes with a statement, such as its parameters and the errors that it raises.
+pub fn conceal_with(text: &mut [u8], of_statement: Quotes) {
+    let quotes = of_statement.or(Quotes::of_statement(text));
+    if !quotes.secrets && !quotes.token_parts && !may_have_secrets(text) {
+        return;
+    }
+    // They are found first: a text that was overwritten in part has other quotes.
+    for found in found(text, quotes) {
+        overwrite(text, found);
+    }
     let mut from = 0;
     while let Some(found) = token(text, from) {
         from = found.end;
-        text[found].fill(b'*');
+        overwrite(text, found);
     }
+}
+
+/// All that is to be overwritten, but for tokens that are whole.
+fn found(text: &[u8], quotes: Quotes) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut all = |next: &dyn Fn(usize) -> Option<Range<usize>>| {
+        let mut from = 0;
+        while let Some(range) = next(from) {
+            from = range.end.max(from + 1);
+            found.push(range);
+        }
+    };
     if speaks_of_documents(text) {
         for member in SECRET_MEMBERS {
-            let mut from = 0;
-            while let Some(found) = secret(text, member, from) {
-                from = found.end;
-                text[found].fill(b'*');
-            }
+            all(&|from| secret(text, member, from));
+            all(&|from| secret_in_xml(text, member, from));
         }
-        let mut from = 0;
-        while let Some(found) = argument(text, from) {
-            from = found.end;
-            text[found].fill(b'*');
+        all(&|from| argument(text, from));
+    }
+    if !quotes.secrets && !quotes.token_parts {
+        return found;
+    }
+    // Whether a backslash escapes a quote depends on a setting: where there is one, both readings count.
+    let readings: &[bool] =
+        if memchr::memmem::find(text, b"\\'").is_some() { &[false, true] } else { &[false] };
+    for backslashes in readings {
+        for literal in literals(text, *backslashes) {
+            if quotes.secrets && literal.len() >= SHORTEST_SECRET {
+                found.push(literal.clone());
+            }
+            if quotes.token_parts {
+                token_parts(text, literal, &mut found);
+            }
         }
     }
-    if with_literals {
-        let mut from = 0;
-        while let Some(found) = literal(text, from) {
-            from = found.end + 1;
-            if found.len() >= SHORTEST_SECRET {
-                text[found].fill(b'*');
-            }
+    // The parameters are its last field, which is not quoted where it needs no quotes.
+    if text.starts_with(AUDIT_PREFIX)
+        && let Some(comma) = memchr::memrchr(b',', text)
+    {
+        let shortest = if quotes.secrets { SHORTEST_SECRET } else { SHORTEST_TOKEN_PART };
+        let field = comma + 1..text.len();
+        if field.len() >= shortest {
+            found.push(field);
         }
+    }
+    found
+}
+
+fn overwrite(text: &mut [u8], range: Range<usize>) {
+    let opens_comment = range.start > 0 && text[range.start - 1] == b'/';
+    text[range.clone()].fill(b'*');
+    // Within a comment or an expression, a slash and an asterisk would open another comment.
+    if opens_comment && !range.is_empty() {
+        text[range.start] = b'x';
+    }
+}
+
+/// Adds what may be a part of a token in a literal: all of it, where it is one word, or its words with
+/// digits, capital letters or escapes. The name of the setting is none.
+fn token_parts(text: &[u8], literal: Range<usize>, found: &mut Vec<Range<usize>>) {
+    let body = &text[literal.clone()];
+    let is_structure = |byte: &u8| byte.is_ascii_whitespace() || b"'\"$(),;".contains(byte);
+    if !body.iter().any(is_structure) {
+        if body.len() >= SHORTEST_TOKEN_PART
+            && find_ignoring_case(body, SETTING_PREFIX, 0).is_none()
+        {
+            found.push(literal);
+        }
+        return;
+    }
+    let mut start = literal.start;
+    for word in body.split(|byte| is_structure(byte)) {
+        let end = start + word.len();
+        let is_varied = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+        if word.len() >= SHORTEST_TOKEN_PART && word.iter().any(is_varied) {
+            found.push(start..end);
+        }
+        start = end + 1;
     }
 }
 
@@ -148,54 +246,164 @@ fn is_number(word: &[u8]) -> bool {
         && word.iter().all(|byte| byte.is_ascii_digit() || b"+-.e".contains(byte))
 }
 
-/// Whether a text has anything that [`conceal`] would overwrite.
+/// Whether a text has anything that [`conceal`] would overwrite. It is asked for every statement.
 pub fn has_secrets(text: &[u8]) -> bool {
-    let in_documents = |text: &[u8]| {
-        SECRET_MEMBERS.iter().any(|member| secret(text, member, 0).is_some())
-            || argument(text, 0).is_some()
+    if !may_have_secrets(text) {
+        return false;
+    }
+    let quotes = Quotes::of_statement(text);
+    quotes.secrets || token(text, 0).is_some() || !found(text, quotes).is_empty()
+}
+
+/// Whether a text has what all that is overwritten comes with: a token's beginning, or the name of a
+/// function, a setting or a table. It looks for their rarest letters.
+fn may_have_secrets(text: &[u8]) -> bool {
+    let follows = |place: usize, rest: &[u8]| {
+        let found = text.get(place..place + rest.len());
+        found.is_some_and(|found| found.eq_ignore_ascii_case(rest))
     };
-    token(text, 0).is_some()
-        || speaks_of_documents(text) && in_documents(text)
-        || may_give_secrets(text)
+    memchr2_iter(b'j', b'J', text).any(|place| follows(place, TOKEN_SETTING))
+        || memchr2_iter(b'v', b'V', text).any(|place| follows(place, b"vider"))
+        || memchr2_iter(b'y', b'w', text).any(|place| place > 0 && begins_token(&text[place - 1..]))
+}
+
+/// Whether a text begins like the base64url of a JSON object: of `{"`, `{ `, and `{` before a line's end
+/// or a tab.
+fn begins_token(text: &[u8]) -> bool {
+    matches!(text, [b'e', b'y', b'J' | b'A', ..] | [b'e', b'w', b'o' | b'0' | b'k', ..])
 }
 
 /// Whether a statement may give a provider a secret, by the function or by the column.
-pub fn may_give_secrets(statement: &[u8]) -> bool {
+fn may_give_secrets(statement: &[u8]) -> bool {
     let has = |word: &[u8]| find_ignoring_case(statement, word, 0).is_some();
     let in_table = || has(b"providers") && (has(SECRET_ARGUMENT) || has(b"copy"));
     // A setting is read as what it is.
-    has(b"add_provider") || in_table() && !has(b"pg_session_jwt")
+    has(b"add_provider") || in_table() && !has(SETTING_PREFIX)
 }
 
-/// The next text in quotes from there on: single ones, double ones, or dollars with a tag.
-fn literal(text: &[u8], mut from: usize) -> Option<Range<usize>> {
-    loop {
-        let rest = text.get(from..)?;
-        let place = from + rest.iter().position(|byte| b"'\"$".contains(byte))?;
-        let quote = text[place];
-        let start = if quote == b'$' {
-            let tag = text[place + 1..].iter().position(|byte| {
-                !(byte.is_ascii_alphanumeric() || *byte == b'_' || !byte.is_ascii())
-            });
-            match tag {
-                Some(tag) if text[place + 1 + tag] == b'$' => place + tag + 2,
-                // A parameter, say.
+/// Whether a statement may put a token together from parts: it names a function or the setting that takes
+/// one, or joins texts of which one begins like a token.
+fn may_give_token_parts(statement: &[u8]) -> bool {
+    let has = |word: &[u8]| find_ignoring_case(statement, word, 0).is_some();
+    let begins = || {
+        memchr2_iter(b'y', b'w', statement).any(|place| {
+            place > 1
+                && begins_token(&statement[place - 1..])
+                && !is_identifier(statement[place - 2])
+        })
+    };
+    let joins =
+        || memchr::memmem::find(statement, b"||").is_some() || has(b"concat") || has(b"format");
+    TOKEN_FUNCTIONS.iter().any(|function| has(function))
+        || names_token_setting(statement)
+        || begins() && joins()
+}
+
+/// Whether a text names the setting that holds a token, in quotes or not.
+fn names_token_setting(text: &[u8]) -> bool {
+    let mut from = 0;
+    while let Some(place) = find_ignoring_case(text, SETTING_PREFIX, from) {
+        from = place + SETTING_PREFIX.len();
+        let rest = &text[from..];
+        let between = rest.iter().take_while(|byte| b" \t\r\n\".".contains(byte)).count();
+        let name = &rest[between..];
+        let length = name.iter().take_while(|byte| is_identifier(**byte)).count();
+        if between > 0 && name[..length].eq_ignore_ascii_case(TOKEN_SETTING) {
+            return true;
+        }
+    }
+    false
+}
+
+fn is_identifier(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
+}
+
+/// The texts in quotes: single ones, double ones, or dollars with a tag. Those in a comment end with it.
+/// `backslashes` says whether a backslash escapes a single quote without an `E` before it.
+fn literals(text: &[u8], backslashes: bool) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    literals_within(text, 0..text.len(), backslashes, true, &mut found);
+    found
+}
+
+fn literals_within(
+    text: &[u8],
+    range: Range<usize>,
+    backslashes: bool,
+    with_comments: bool,
+    found: &mut Vec<Range<usize>>,
+) {
+    let text = &text[..range.end];
+    let mut place = range.start;
+    while place < text.len() {
+        let rest = &text[place..];
+        let start = match rest {
+            [b'-', b'-', ..] if with_comments => {
+                let end = place + memchr(b'\n', rest).unwrap_or(rest.len());
+                literals_within(text, place..end, backslashes, false, found);
+                place = end;
+                continue;
+            }
+            [b'/', b'*', ..] if with_comments => {
+                let end = place + comment_length(rest);
+                literals_within(text, place..end, backslashes, false, found);
+                place = end;
+                continue;
+            }
+            [b'\'' | b'"', ..] => place + 1,
+            [b'$', ..] => match dollar_quote_length(rest) {
+                // A dollar sign may be a part of a name.
+                Some(length) if place == 0 || !is_identifier(text[place - 1]) => place + length,
                 _ => {
-                    from = place + 1;
+                    place += 1;
                     continue;
                 }
+            },
+            _ => {
+                place += 1;
+                continue;
             }
-        } else {
-            place + 1
         };
-        let body = text.get(start..)?;
-        let end = match quote {
-            b'$' => memchr::memmem::find(body, &text[place..start]),
-            _ => closing_quote(body, quote),
+        let quote = text[place];
+        let body = &text[start..];
+        let end = if quote == b'$' {
+            memchr::memmem::find(body, &text[place..start])
+        } else {
+            let is_escape_string = match text[..place] {
+                [.., before, b'e' | b'E'] => !is_identifier(before),
+                [b'e' | b'E'] => true,
+                _ => false,
+            };
+            closing_quote(body, quote, quote == b'"' || backslashes || is_escape_string)
         };
         let end = start + end.unwrap_or(body.len());
-        return Some(start..end);
+        found.push(start..end);
+        place = end + if quote == b'$' { start - place } else { 1 };
     }
+}
+
+/// How long the comment is that a text begins with. Comments are nested.
+fn comment_length(text: &[u8]) -> usize {
+    let (mut place, mut depth) = (0, 0);
+    while place < text.len() {
+        match text[place..] {
+            [b'/', b'*', ..] => (place, depth) = (place + 2, depth + 1),
+            [b'*', b'/', ..] => (place, depth) = (place + 2, depth - 1),
+            _ => place += 1,
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    place
+}
+
+/// How long the opening quote is of the text in dollar quotes that a text begins with.
+fn dollar_quote_length(text: &[u8]) -> Option<usize> {
+    let tag = text.get(1..)?.iter().position(|byte| !is_identifier(*byte))?;
+    let is_tag = text[tag + 1] == b'$' && !text[1].is_ascii_digit();
+    is_tag.then_some(tag + 2)
 }
 
 /// The next token from there on: what begins like the base64url of a JSON object, and has a dot.
@@ -204,8 +412,7 @@ fn token(text: &[u8], mut from: usize) -> Option<Range<usize>> {
     loop {
         let start = from + memchr(b'e', text.get(from..)?)?;
         let rest = text.get(start..)?;
-        // `{"`, `{ `, and `{` before a line's end or a tab.
-        if !matches!(rest, [b'e', b'y', b'J' | b'A', ..] | [b'e', b'w', b'o' | b'0' | b'k', ..]) {
+        if !begins_token(rest) {
             from = start + 1;
             continue;
         }
@@ -223,11 +430,13 @@ fn token(text: &[u8], mut from: usize) -> Option<Range<usize>> {
     }
 }
 
-/// Where the quote is that closes a text; a doubled one does not, nor one behind a backslash.
-fn closing_quote(body: &[u8], quote: u8) -> Option<usize> {
+/// Where the quote is that closes a text; a doubled one does not, nor, with `backslashes`, one behind a
+/// backslash.
+fn closing_quote(body: &[u8], quote: u8, backslashes: bool) -> Option<usize> {
     let mut place = 0;
     loop {
-        place += memchr2(quote, b'\\', body.get(place..)?)?;
+        let rest = body.get(place..)?;
+        place += if backslashes { memchr2(quote, b'\\', rest)? } else { memchr(quote, rest)? };
         if body[place] == quote && body.get(place + 1) != Some(&quote) {
             return Some(place);
         }
@@ -295,12 +504,13 @@ fn argument(text: &[u8], mut from: usize) -> Option<Range<usize>> {
 }
 
 /// The next value of that member from there on, between its quotes. Where the document stands in
-/// a string with escapes, each quote has a backslash before it.
+/// a string with escapes, each quote has a backslash before it; in a field of CSV, each is doubled.
 fn secret(text: &[u8], member: &[u8], mut from: usize) -> Option<Range<usize>> {
     loop {
-        let found = memchr::memmem::find(text.get(from..)?, member)?;
-        let mut place = from + found + member.len();
+        let found = from + memchr::memmem::find(text.get(from..)?, member)?;
+        let mut place = found + member.len();
         from = place;
+        let is_doubled = found > 0 && text[found - 1] == b'"';
         let at = |place: usize| text.get(place).copied();
         let skip = |place: usize, bytes: &[u8]| {
             let rest = text.get(place..).unwrap_or_default();
@@ -310,7 +520,7 @@ fn secret(text: &[u8], member: &[u8], mut from: usize) -> Option<Range<usize>> {
         if at(place) != Some(b'"') {
             continue;
         }
-        let colon = skip(place + 1, b" \t\r\n\\");
+        let colon = skip(place + 1 + usize::from(is_doubled), b" \t\r\n\\");
         if at(colon) != Some(b':') {
             continue;
         }
@@ -320,7 +530,7 @@ fn secret(text: &[u8], member: &[u8], mut from: usize) -> Option<Range<usize>> {
         if at(place) != Some(b'"') {
             continue;
         }
-        let start = place + 1;
+        let start = place + 1 + usize::from(is_doubled);
         // One level of escapes doubles backslashes, and two double them twice.
         let (period, closing) = if is_escaped { (4, 1) } else { (2, 0) };
         let mut backslashes = 0;
@@ -329,9 +539,49 @@ fn secret(text: &[u8], member: &[u8], mut from: usize) -> Option<Range<usize>> {
             match byte {
                 b'"' if backslashes % period == closing => break,
                 b'\\' => backslashes += 1,
+                b'"' if is_doubled => {
+                    end += 1;
+                    backslashes = 0;
+                }
                 _ => backslashes = 0,
             }
             end += 1;
+        }
+        let end = end.min(text.len());
+        from = end;
+        if end > start {
+            return Some(start..end);
+        }
+    }
+}
+
+/// The same for a document in XML, where each quote is an entity.
+fn secret_in_xml(text: &[u8], member: &[u8], mut from: usize) -> Option<Range<usize>> {
+    const QUOTE: &[u8] = b"&quot;";
+    let name = member.strip_prefix(b"\"")?;
+    let name = name.strip_suffix(b"\"").unwrap_or(name);
+    loop {
+        let quote = from + memchr::memmem::find(text.get(from..)?, QUOTE)?;
+        from = quote + QUOTE.len();
+        let rest = &text[from..];
+        let Some(rest) = rest.strip_prefix(name).and_then(|rest| rest.strip_prefix(QUOTE)) else {
+            continue;
+        };
+        let Some(rest) = rest.trim_ascii_start().strip_prefix(b":") else { continue };
+        let Some(rest) = rest.trim_ascii_start().strip_prefix(QUOTE) else { continue };
+        let start = text.len() - rest.len();
+        let mut end = start;
+        loop {
+            let Some(length) = memchr::memmem::find(&text[end..], QUOTE) else {
+                end = text.len();
+                break;
+            };
+            end += length;
+            let backslashes = text[start..end].iter().rev().take_while(|byte| **byte == b'\\');
+            if backslashes.count() % 2 == 0 {
+                break;
+            }
+            end += QUOTE.len();
         }
         from = end;
         if end > start {
@@ -434,6 +684,58 @@ mod tests {
             let (found, concealed) = concealed(text);
             assert!(found && concealed.ends_with(expected), "{concealed}");
             assert_eq!(concealed.len(), text.len());
+        }
+    }
+
+    #[test]
+    fn parts_of_tokens_are_overwritten_where_a_statement_takes_one() {
+        for (text, expected) in [
+            (
+                "jwt_verify('abcdefghijklmnop' || 'short')",
+                "jwt_verify('****************' || 'short')",
+            ),
+            ("SET \"pg_session_jwt\" . jwt = '0123456789abcdefgh'", "jwt = '******************'"),
+            ("set_config('pg_session_jwt.jwt', '0123456789abcdef')", ".jwt', '****************')"),
+            ("f('eyJ' || '0123456789abcdef')", "f('eyJ' || '****************')"),
+            (
+                "DO $$ perform auth.jwt_verify('0123456789abcdef' || x) $$",
+                "DO $$ perform auth.jwt_verify('****************' || x) $$",
+            ),
+            // A comment does not hide what comes after it, nor does a backslash.
+            (
+                "-- isn't\njwt_verify('0123456789abcdef'||'x')",
+                "jwt_verify('****************'||'x')",
+            ),
+            ("/* '/*' */ jwt_verify('\\', '0123456789abcdef')", "'****************')"),
+            ("AUDIT: SESSION,\"jwt_verify($1)\",0123456789abcdef", "\",****************"),
+        ] {
+            let (found, concealed) = concealed(text);
+            assert!(found && concealed.ends_with(expected), "{concealed}");
+        }
+    }
+
+    /// Libraries scan the text again, for constants.
+    #[test]
+    fn no_comment_is_opened() {
+        let text = format!("/* https://example.com/{TOKEN} */ SELECT 1");
+        let (_, concealed) = concealed(&text);
+        assert!(concealed.starts_with("/* https://example.com/x***"), "{concealed}");
+    }
+
+    #[test]
+    fn documents_stand_in_csv_and_xml() {
+        for (text, expected) in [
+            (
+                "pg_session_jwt.jwk = '{\"\"k\"\":\"\"a\\\"\"b\"\", \"\"x\"\": 1}",
+                "\"\"k\"\":\"\"*****\"\", \"\"x\"\": 1}",
+            ),
+            (
+                "providers {&quot;secret&quot;: &quot;a\\&quot;b&quot;, &quot;x&quot;: 1}",
+                "&quot;secret&quot;: &quot;*********&quot;, &quot;x&quot;: 1}",
+            ),
+        ] {
+            let (found, concealed) = concealed(text);
+            assert!(found && concealed.ends_with(expected), "{concealed}");
         }
     }
 

@@ -23,7 +23,7 @@ mod verifier;
 
 pub use algorithm::{Algorithm, AlgorithmSet};
 pub use claims::{CLAIM_CHECKS, ClaimCheck, Claims};
-pub use conceal::{conceal, conceal_dump, conceal_literals, has_secrets, may_give_secrets};
+pub use conceal::{Quotes, conceal, conceal_dump, conceal_with, has_secrets};
 pub use endpoint::{Endpoint, HttpHosts};
 pub use json::json_string;
 pub use jwk::{FetchedKeys, KeySet, MAX_FETCHED_BYTES, UnusableKey};
