@@ -695,8 +695,9 @@ impl Key {
         };
         object.check_names().map_err(|error| error.to_string())?;
         let kid = string(object, "kid")?.map(str::to_owned);
+        // The second is that of SPIFFE's bundles, whose other keys are for X.509.
         if let Some(usage) = string(object, "use")?
-            && usage != "sig"
+            && !["sig", "jwt-svid"].contains(&usage)
         {
             return Err(format!("Its use is {}, not \"sig\".", quoted(usage)));
         }

@@ -259,13 +259,14 @@ impl Header {
         })
     }
 
-    /// The token is a JWT as far as its header says (RFC 7519 section 5.1, RFC 9068 section 2.1),
-    /// or of one of the types that are `expected`.
+    /// The token is a JWT as far as its header says (RFC 7519 section 5.1, RFC 9068 section 2.1; `JOSE`
+    /// says no more than that it is a JWS, and stands in JWT-SVIDs), or of one of the types that are
+    /// `expected`.
     pub(crate) fn check_typ(&self, expected: Option<&[String]>) -> Result<(), Rejection> {
         let accepted = match (&self.typ, expected) {
             (None, None) => true,
             (None, Some(_)) => false,
-            (Some(typ), None) => matches!(bare_type(typ).as_str(), "jwt" | "at+jwt"),
+            (Some(typ), None) => matches!(bare_type(typ).as_str(), "jwt" | "at+jwt" | "jose"),
             (Some(typ), Some(expected)) => {
                 expected.iter().any(|other| bare_type(other) == bare_type(typ))
             }
@@ -274,7 +275,7 @@ impl Header {
             return Ok(());
         }
         let expected: Vec<&str> = match expected {
-            None => vec!["JWT", "at+jwt"],
+            None => vec!["JWT", "at+jwt", "JOSE"],
             Some(expected) => expected.iter().map(String::as_str).collect(),
         };
         Err(reject(Code::Malformed, "token is of another type").with_detail(format!(

@@ -317,7 +317,7 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 19] = [
         name: "typ",
         meaning: "a string or an array of strings: the header's `typ` must be there and be one of \
                   them, as `at+jwt` where access tokens alone are to count; without it `JWT`, \
-                  `at+jwt` or none",
+                  `at+jwt`, `JOSE` or none",
         read: |value, draft| set(&mut draft.typ, one_or_more(value)),
     },
     ProviderMember {

@@ -2,7 +2,7 @@
 //! length.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::cell::Cell;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,21 +19,25 @@ struct Counting;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-static CURRENT: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
+// Of each thread, for other tests run meanwhile.
+thread_local! {
+    static CURRENT: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
 
 /// What is asked for only to see whether it could be had, and is never written to.
 const PROBE: usize = 2 * 1024 * 1024;
 
 fn count(size: usize) {
     if size != PROBE {
-        PEAK.fetch_max(CURRENT.fetch_add(size, Relaxed) + size, Relaxed);
+        CURRENT.set(CURRENT.get() + size as isize);
+        PEAK.set(PEAK.get().max(CURRENT.get()));
     }
 }
 
 fn discount(size: usize) {
     if size != PROBE {
-        CURRENT.fetch_sub(size, Relaxed);
+        CURRENT.set(CURRENT.get() - size as isize);
     }
 }
 
@@ -157,10 +161,10 @@ const READERS: [Reader; 14] = [
 
 /// How many bytes reading takes at most for each byte of a text.
 fn measure(what: &str, text: &str, read: impl Fn(&str)) -> f64 {
-    let before = CURRENT.load(Relaxed);
-    PEAK.store(before, Relaxed);
+    let before = CURRENT.get();
+    PEAK.set(before);
     read(text);
-    let taken = PEAK.load(Relaxed) - before;
+    let taken = (PEAK.get() - before) as usize;
     let limit = MULTIPLE * text.len() + CONSTANT;
     assert!(taken <= limit, "{what}: {taken} bytes for {} bytes", text.len());
     taken as f64 / text.len() as f64

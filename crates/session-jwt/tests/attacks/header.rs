@@ -559,6 +559,7 @@ fn the_type_is_a_jwt() {
         "application/at+jwt",
         "Application/At+Jwt",
         "at\\u002bjwt",
+        "JOSE",
     ] {
         base.accepts(typ, &token(&format!(r#","typ":"{typ}""#)));
     }
@@ -566,7 +567,6 @@ fn the_type_is_a_jwt() {
         "",
         "JWE",
         "JWS",
-        "JOSE",
         "JOSE+JSON",
         "dpop+jwt",
         "secevent+jwt",
