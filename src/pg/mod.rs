@@ -170,10 +170,12 @@ pub(crate) fn within_statement() -> bool {
     unsafe { !pg_sys::debug_query_string.is_null() }
 }
 
+type Procedure = fn();
+
 /// Calls `install` when no library can put its hooks in front of ours any more: where the postmaster is
 /// loading the library, once it has loaded all of them; else at once.
-pub(crate) fn when_all_are_loaded(install: fn()) {
-    static INSTALL: BackendLocal<Cell<Option<fn()>>> = BackendLocal::new(Cell::new(None));
+pub(crate) fn when_all_are_loaded(install: Procedure) {
+    static INSTALL: BackendLocal<Cell<Option<Procedure>>> = BackendLocal::new(Cell::new(None));
     static NEXT: BackendLocal<Cell<pg_sys::shmem_startup_hook_type>> =
         BackendLocal::new(Cell::new(None));
     unsafe extern "C-unwind" fn at_shared_memory_startup() {
@@ -199,10 +201,10 @@ pub(crate) fn when_all_are_loaded(install: fn()) {
 
 type Callback = fn(committed: bool);
 
-static COMMIT: BackendLocal<Cell<Option<fn()>>> = BackendLocal::new(Cell::new(None));
+static COMMIT: BackendLocal<Cell<Option<Procedure>>> = BackendLocal::new(Cell::new(None));
 
 /// Calls `callback` whenever a top-level transaction is about to commit, while it can still fail.
-pub(crate) fn on_commit(callback: fn()) {
+pub(crate) fn on_commit(callback: Procedure) {
     unsafe extern "C-unwind" fn at_event(
         event: pg_sys::XactEvent::Type,
         _argument: *mut std::ffi::c_void,
