@@ -448,7 +448,8 @@ fn the_catalog_says_what_functions_are() {
         let is_for_all = name != "provider_keys" && !for_triggers.contains(&name);
         assert_eq!(row.get::<_, bool>(6), is_for_all, "who may execute {name}");
         assert!(row.get::<_, bool>(7), "{name} runs as its caller");
-        let has_settings = ["check_ddl_drop", "check_ddl_end", "remove_provider"].contains(&name)
+        let has_settings = ["add_provider", "check_ddl_drop", "check_ddl_end", "remove_provider"]
+            .contains(&name)
             || with_settings.contains(&name);
         assert_eq!(row.get::<_, bool>(8), !has_settings, "the settings of {name}");
         let kind: (&str, &str) = (row.get(1), row.get(2));

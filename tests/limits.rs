@@ -28,7 +28,7 @@ const CALLS: &[(&str, &str, &str)] = &[
 
 /// The arguments of `auth.add_provider` that vary in length, as the row trigger sees them.
 const ADD_PROVIDER: &str = "add_provider(text,text,text,anycompatible,text,text[],text[],integer,text[],text,text,\
-     text[],boolean,text[],integer,text,text,text,text)";
+     text[],boolean,text[],integer,text,text,text,text,jsonb,integer)";
 
 /// What takes nothing of varying length: triggers and readers without arguments are found by that.
 const VARYING: &str = "SELECT p.oid::regprocedure::text, p.proargtypes::regtype[]::text
@@ -186,6 +186,7 @@ fn rows_are_bounded() {
             "text" => "v".to_owned(),
             "text[]" => "array[v]".to_owned(),
             "json" => "('\"' || v || '\"')::json".to_owned(),
+            "jsonb" => "jsonb_build_object('x', v)".to_owned(),
             "integer" | "boolean" | "timestamp with time zone" => continue,
             other => panic!("{column} is {other}, of which this test knows nothing"),
         };

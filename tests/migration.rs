@@ -445,10 +445,13 @@ fn turso() {
 #[test]
 fn every_section_is_tested() {
     let tests = include_str!("migration.rs");
+    // What the first section says is the subject of a file of its own.
+    let elsewhere = ["A schema auth that exists"];
+    assert!(include_str!("names.rs").contains("fn existing_objects_are_named()"));
     let headings: Vec<&str> =
         PAGE.split("\n## ").skip(1).filter_map(|section| section.lines().next()).collect();
     assert!(!headings.is_empty());
-    for heading in headings {
+    for heading in headings.into_iter().filter(|heading| !elsewhere.contains(heading)) {
         assert!(tests.contains(&format!("Fixture::start(\"{heading}\",")), "{heading}");
     }
 }

@@ -355,16 +355,31 @@ fn is_read_with_another(token: TokenNumber) -> bool {
 }
 
 /// Whether a plan stands between the session and rows: by policies, by a view, or by a security-definer
-/// function. Plans over plain tables may read the claims of as many tokens as they like.
+/// function. Plans over plain tables may read the claims of as many tokens as they like, and so may those
+/// that insert into a view, whose trigger may present them.
 fn has_policies(plan: &Open) -> bool {
-    let is_guard = |entry: &pg_sys::RangeTblEntry| {
-        // SAFETY: within a transaction it looks into the catalogs.
-        let applies = unsafe { pg_sys::check_enable_rls(entry.relid, Oid::INVALID, true) };
-        entry.relkind as u8 == pg_sys::RELKIND_VIEW
-            || applies != pg_sys::CheckEnableRlsResult::RLS_NONE as c_int
-    };
     // SAFETY: Postgres' own; a plan's tables are there for as long as it has not ended.
-    plan.is_definers || unsafe { tables((*plan.query).plannedstmt).any(is_guard) }
+    unsafe {
+        let planned = (*plan.query).plannedstmt;
+        let target = match (*planned).resultRelations.as_ref() {
+            Some(list) if (*planned).commandType == pg_sys::CmdType::CMD_INSERT => {
+                list.elements.as_ref().map(|cell| cell.int_value)
+            }
+            _ => None,
+        };
+        let entries = super::statement::elements::<pg_sys::RangeTblEntry>((*planned).rtable);
+        let is_guard = |(entry, index): (&pg_sys::RangeTblEntry, c_int)| {
+            let is_view = entry.relkind as u8 == pg_sys::RELKIND_VIEW;
+            is_table(entry)
+                && if is_view {
+                    target != Some(index)
+                } else {
+                    pg_sys::check_enable_rls(entry.relid, Oid::INVALID, true)
+                        != pg_sys::CheckEnableRlsResult::RLS_NONE as c_int
+                }
+        };
+        plan.is_definers || entries.zip(1..).any(is_guard)
+    }
 }
 
 /// Whether a query that was analysed has to do with tables, as [`touches_tables`] has it of plans.

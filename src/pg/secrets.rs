@@ -116,7 +116,8 @@ unsafe fn conceal_report(report: *mut pg_sys::ErrorData) {
         let Some(report) = report.as_mut().filter(|report| !report.message.is_null()) else {
             return;
         };
-        if is_refusal(report) {
+        let is_expected = is_expected(report);
+        if is_expected || is_rejection(report) {
             report.hide_stmt = true;
             report.hide_ctx = true;
         } else {
@@ -125,7 +126,7 @@ unsafe fn conceal_report(report: *mut pg_sys::ErrorData) {
         // What a provider is given is quoted in the parameters of the statement, and in errors but
         // ours. So are the parts of a token.
         let statement = pg_sys::debug_query_string;
-        let quotes = if error::is_ours(report) || statement.is_null() {
+        let quotes = if error::is_ours(report) || is_expected || statement.is_null() {
             Quotes::default()
         } else {
             Quotes::of_statement(CStr::from_ptr(statement).to_bytes())
@@ -200,16 +201,19 @@ pub(super) unsafe fn conceal_source(query: *mut pg_sys::QueryDesc) -> pg_sys::Me
     }
 }
 
-/// Whether a report tells of a refusal: by its SQLSTATE, which a parallel worker's error keeps when
-/// the leader raises it anew, or by the message of the value that was refused last.
+/// Whether a report has the SQLSTATE of a rejection, which a parallel worker's error keeps when the leader
+/// raises it anew.
+fn is_rejection(report: &pg_sys::ErrorData) -> bool {
+    const SUBCLASS: c_int = (1 << 18) - 1;
+    report.sqlerrcode & SUBCLASS == packed("28J00") & SUBCLASS
+}
+
+/// Whether a report has the message of the value that a check hook has rejected last: it is raised by
+/// Postgres, in our words.
 ///
 /// # Safety
 /// The report is Postgres', with a message.
-unsafe fn is_refusal(report: &pg_sys::ErrorData) -> bool {
-    const SUBCLASS: c_int = (1 << 18) - 1;
-    if report.sqlerrcode & SUBCLASS == packed("28J00") & SUBCLASS {
-        return true;
-    }
+unsafe fn is_expected(report: &pg_sys::ErrorData) -> bool {
     // SAFETY: the message is a C string.
     let message = unsafe { CStr::from_ptr(report.message) };
     REFUSED.borrow_mut().take_if(|refused| refused.as_c_str() == message).is_some()
