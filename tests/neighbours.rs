@@ -140,7 +140,7 @@ const PARAMETERS: [&str; 6] = [
 ];
 
 /// Ways to give a provider a secret.
-const SECRETS: [&str; 10] = [
+const SECRETS: [&str; 12] = [
     "SELECT auth.add_provider('{n}', issuer => '{n}', secret => '{}')",
     "SELECT auth.add_provider('{n}', '{n}', NULL, NULL, '{}')",
     "SELECT auth.add_provider('{n}', '{n}', NULL, NULL, $x${}$x$) -- it isn't shown",
@@ -151,6 +151,9 @@ const SECRETS: [&str; 10] = [
     "DO $$ BEGIN EXECUTE 'SELECT auth.add_provider(''{n}'', ''{n}'', secret => ''{}'')'; END $$",
     "ALTER SYSTEM SET pg_session_jwt.providers = '[{\"name\": \"{n}\", \"secret\": \"{}\"}]'",
     "SELECT auth.add_provider('{n}', '{n}', NULL, NULL, E'{}') FROM nowhere",
+    // An error about JSON shows an excerpt, which begins anywhere.
+    "INSERT INTO auth.providers (name, jwks) VALUES ('{n}', '{\"kty\":\"oct\",\"k\":\"{}\",}')",
+    "SELECT auth.add_provider('{n}', '{n}', jwks => '{\"kty\":\"oct\",\"k\":\"{}\",}'::json)",
 ];
 
 /// A statement with a token in it.

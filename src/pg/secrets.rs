@@ -126,11 +126,16 @@ unsafe fn conceal_report(report: *mut pg_sys::ErrorData) {
         // What a provider is given is quoted in the parameters of the statement, and in errors but
         // ours. So are the parts of a token.
         let statement = pg_sys::debug_query_string;
-        let quotes = if error::is_ours(report) || is_expected || statement.is_null() {
+        // Texts of ours quote what the client has to see, such as issuers.
+        let is_ours = error::is_ours(report) || is_expected;
+        let of_statement = if is_ours || statement.is_null() {
             Quotes::default()
         } else {
             Quotes::of_statement(CStr::from_ptr(statement).to_bytes())
         };
+        if !statement.is_null() && quotes_json(report) {
+            conceal_excerpt(report, CStr::from_ptr(statement).to_bytes());
+        }
         let is_dump = is_dump(report);
         for text in [
             report.message,
@@ -146,6 +151,11 @@ unsafe fn conceal_report(report: *mut pg_sys::ErrorData) {
                 if is_dump && text == report.detail {
                     session_jwt::conceal_dump(bytes);
                 }
+                let quotes = if is_ours {
+                    of_statement
+                } else {
+                    of_statement.or(Quotes::of_statement(bytes))
+                };
                 session_jwt::conceal_with(bytes, quotes);
             }
         }
@@ -198,6 +208,40 @@ pub(super) unsafe fn conceal_source(query: *mut pg_sys::QueryDesc) -> pg_sys::Me
         (*query).sourceText = concealed(text);
         pg_sys::MemoryContextSwitchTo(before);
         context
+    }
+}
+
+/// Whether a report is an error about JSON, whose context begins with an excerpt of it.
+///
+/// # Safety
+/// The report is Postgres'.
+unsafe fn quotes_json(report: &pg_sys::ErrorData) -> bool {
+    // SAFETY: the file's name is null or a C string.
+    !report.filename.is_null()
+        && unsafe { CStr::from_ptr(report.filename) }.to_bytes().starts_with(b"json")
+        && !report.context.is_null()
+}
+
+/// Overwrites the excerpt where the statement speaks of providers, keys or tokens: an excerpt begins
+/// anywhere, so that a key or a token in it cannot be told by its beginning.
+///
+/// # Safety
+/// The report is Postgres', with a context.
+unsafe fn conceal_excerpt(report: &mut pg_sys::ErrorData, statement: &[u8]) {
+    let statement = statement.to_ascii_lowercase();
+    let speaks_of = |subject: &[u8]| statement.windows(subject.len()).any(|part| part == subject);
+    if ![&b"provider"[..], b"jwk", b"jwt", b"eyj"].into_iter().any(speaks_of) {
+        return;
+    }
+    // SAFETY: the context is a C string in memory of the report's own.
+    let context = unsafe {
+        let length = CStr::from_ptr(report.context).count_bytes();
+        std::slice::from_raw_parts_mut(report.context.cast::<u8>(), length)
+    };
+    // "JSON data, line 1: …", in whatever language.
+    let line = context.split_mut(|byte| *byte == b'\n').next().unwrap_or_default();
+    if let Some(place) = line.windows(2).position(|part| part == b": ") {
+        line.iter_mut().skip(place + 2).for_each(|byte| *byte = b'*');
     }
 }
 

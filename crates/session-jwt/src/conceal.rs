@@ -52,7 +52,8 @@ impl Quotes {
         Self { secrets: may_give_secrets(statement), token_parts: may_give_token_parts(statement) }
     }
 
-    fn or(self, other: Self) -> Self {
+    /// What either quotes.
+    pub fn or(self, other: Self) -> Self {
         Self {
             secrets: self.secrets || other.secrets,
             token_parts: self.token_parts || other.token_parts,
@@ -65,12 +66,12 @@ impl Quotes {
 /// statement that may give a provider one; and quoted text that may be a part of a token, in a statement
 /// that presents one. The length stays the same, and all that is not quoted keeps its meaning in SQL.
 pub fn conceal(text: &mut [u8]) {
-    conceal_with(text, Quotes::default());
+    conceal_with(text, Quotes::of_statement(text));
 }
 
-/// The same for a text that goes with a statement, such as its parameters and the errors that it raises.
-pub fn conceal_with(text: &mut [u8], of_statement: Quotes) {
-    let quotes = of_statement.or(Quotes::of_statement(text));
+/// The same, with what the text is known to quote: that of the statement that it goes with, such as its
+/// parameters and the errors that it raises, or nothing.
+pub fn conceal_with(text: &mut [u8], quotes: Quotes) {
     if !quotes.secrets && !quotes.token_parts && !may_have_secrets(text) {
         return;
     }

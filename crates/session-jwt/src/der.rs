@@ -88,6 +88,25 @@ pub(crate) fn begins_as_key(bytes: &[u8]) -> bool {
         })
 }
 
+/// Whether the bytes begin as a key or a certificate does, by so many fixed octets that no random text has
+/// them: two SEQUENCEs with long lengths, a SEQUENCE with a long INTEGER, with a version, or with a SEQUENCE
+/// that begins with an object identifier of the arcs of algorithms (1.2 and 1.3).
+pub(crate) fn begins_unmistakably(bytes: &[u8]) -> bool {
+    let (long, rest) = match bytes {
+        [SEQUENCE, 0x82, 0..=0x40, _, rest @ ..] => (true, rest),
+        [SEQUENCE, 0x81, 0x80..=0xff, rest @ ..] => (true, rest),
+        [SEQUENCE, 0x20..=0x7f, rest @ ..] => (false, rest),
+        _ => return false,
+    };
+    match rest {
+        [SEQUENCE, 0x81 | 0x82, ..] | [INTEGER, 0x81 | 0x82, _, _, 0, ..] => long,
+        [INTEGER, 0x81, _, 0, ..] => long,
+        [INTEGER, 1, 0 | 1, SEQUENCE | 0x04, ..] => true,
+        [SEQUENCE, 5..=0x40, OBJECT_IDENTIFIER, 3..=11, 0x2a | 0x2b, ..] => true,
+        _ => false,
+    }
+}
+
 fn are_elements(mut bytes: &[u8], depth: usize) -> bool {
     while !bytes.is_empty() {
         let Some((tag, contents, rest)) = element(bytes) else {

@@ -171,6 +171,12 @@ fn is_point(bytes: &[u8]) -> bool {
 
 fn find_text(text: &str, depth: usize) -> Option<Found> {
     let text = trimmed(text);
+    // Quotes as HTML and JSON may write them.
+    let unescaped = ["&quot;", "&#34;", "\\u0022"]
+        .iter()
+        .any(|quote| text.contains(quote))
+        .then(|| text.replace("&quot;", "\"").replace("&#34;", "\"").replace("\\u0022", "\""));
+    let text = unescaped.as_deref().unwrap_or(text);
     if let Some(found) = find_pem(text)
         .or_else(|| find_json(text, depth))
         .or_else(|| is_markup(text).then_some(Found::Markup))
@@ -197,11 +203,51 @@ fn find_text(text: &str, depth: usize) -> Option<Found> {
     // As it stands in the source of a program, and broken into lines.
     let mut whole = text.replace("\\n", "").replace("\\r", "").replace("\\/", "/");
     whole.retain(|character| !character.is_whitespace() && !matches!(character, '"' | '\'' | '\\'));
+    if let Some(found) = find_start(text).or_else(|| find_start(&whole)) {
+        return Some(found);
+    }
     let data = whole.split_once(";base64,").map_or(whole.as_str(), |(_, data)| data);
     let with_colons = whole.contains(':').then(|| whole.replace(':', ""));
     find_encoded(data, deeper)
         .or_else(|| with_colons.and_then(|whole| find_encoded(&whole, deeper)))
         .or_else(|| words(text).find_map(|word| find_encoded(word, deeper)))
+}
+
+/// What begins anywhere in a text, whatever stands before and after it: a token, or a key or certificate in
+/// base64. The beginnings are long enough that no random text has them.
+fn find_start(text: &str) -> Option<Found> {
+    /// As many characters as tell what bytes begin as.
+    const ENOUGH: usize = 64;
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte);
+    let run = |place: usize| {
+        let rest = &text.as_bytes()[place..];
+        &text[place..place + rest.iter().take_while(|byte| is_digit(**byte)).count()]
+    };
+    let begins_token = |(place, _): (usize, &str)| {
+        let header = run(place);
+        let after = text[place + header.len()..].as_bytes();
+        after.first() == Some(&b'.')
+            && after.get(1).is_some_and(|byte| is_digit(*byte))
+            && decode_base64(header)
+                .is_some_and(|header| matches!(Json::parse_leniently(&header), Ok(Json::Object(_))))
+    };
+    if text.match_indices("eyJ").any(begins_token) {
+        return Some(Found::Token);
+    }
+    if text.contains("LS0tLS") {
+        return Some(Found::Pem);
+    }
+    if ["AAAAB3NzaC1", "AAAAC3NzaC1", "AAAAE2VjZHNhLX"].iter().any(|start| text.contains(start)) {
+        return Some(Found::Ssh);
+    }
+    // The first octet of a SEQUENCE.
+    let begins_key = |(place, _): (usize, char)| {
+        let digits = run(place);
+        let digits = digits.get(..ENOUGH).unwrap_or(digits);
+        matches!(digits.as_bytes(), [_, b'A'..=b'P', ..])
+            && decode_base64(digits).is_some_and(|bytes| der::begins_unmistakably(&bytes))
+    };
+    text.match_indices('M').map(|(place, _)| (place, 'M')).any(begins_key).then_some(Found::Der)
 }
 
 /// Without what is put around a text: a byte order mark, white space, quotes.
@@ -294,9 +340,10 @@ fn find_json(text: &str, depth: usize) -> Option<Found> {
 /// A JWK or a JWK set that is not quite JSON.
 fn broken_json(text: &str) -> Option<Found> {
     const QUOTES: [char; 3] = ['"', '\'', '\\'];
+    let lower = text.to_ascii_lowercase();
     let has = |name: &str| {
-        text.match_indices(name).any(|(place, _)| {
-            let (before, after) = (&text[..place], &text[place + name.len()..]);
+        lower.match_indices(name).any(|(place, _)| {
+            let (before, after) = (&lower[..place], &lower[place + name.len()..]);
             let is_quoted = before.ends_with(QUOTES) || after.starts_with(QUOTES);
             let value = after.trim_start_matches(QUOTES).trim_start();
             is_quoted && value.starts_with([':', '='])
@@ -304,7 +351,7 @@ fn broken_json(text: &str) -> Option<Found> {
     };
     if has("keys") {
         Some(Found::JwkSet)
-    } else if has("kty") || has_key_type(text) {
+    } else if has("kty") || has_key_type(text) || has("crv") || has("n") && has("e") {
         Some(Found::Jwk)
     } else {
         None
@@ -313,8 +360,8 @@ fn broken_json(text: &str) -> Option<Found> {
 
 /// Whether a member kty without quotes has the value that it has in JWKs.
 fn has_key_type(text: &str) -> bool {
-    const MARKS: [char; 7] = ['"', '\'', '\\', ':', '=', ' ', '\t'];
-    text.match_indices("kty").any(|(place, name)| {
+    const MARKS: [char; 8] = ['"', '\'', '\\', ':', '=', '>', ' ', '\t'];
+    text.to_ascii_lowercase().match_indices("kty").any(|(place, name)| {
         let value = text[place + name.len()..].trim_start_matches(MARKS);
         ["RSA", "EC", "OKP", "oct"].iter().any(|kind| value.starts_with(kind))
     })
@@ -342,9 +389,23 @@ pub(crate) fn is_markup(text: &str) -> bool {
 
 fn is_url(text: &str) -> bool {
     let lower = text.to_ascii_lowercase().replace("\\/", "/");
-    if lower.contains("http://") || lower.contains("https://") {
+    /// What only addresses of identity providers and of their keys have in them.
+    const MARKS: [&str; 8] = [
+        "http:/",
+        "https:/",
+        "/.well-known/",
+        "openid-connect/",
+        "/jwks",
+        "/realms/",
+        "/oauth2/",
+        "/protocol/",
+    ];
+    if MARKS.iter().any(|mark| lower.contains(mark)) {
         return true;
     }
+    // A host is written in one case; random letters are of both.
+    let host = text.split(['/', '?', '#']).find(|part| !part.is_empty()).unwrap_or_default();
+    let is_mixed = host.contains(char::is_uppercase) && host.contains(char::is_lowercase);
     let is_scheme = |text: &str| {
         text.starts_with(|first: char| first.is_ascii_lowercase())
             && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
@@ -360,7 +421,7 @@ fn is_url(text: &str) -> bool {
         Some(("urn" | "did", rest)) if !lower.contains(' ') && rest.contains(':') => return true,
         _ => {}
     }
-    is_url_without_scheme(&lower)
+    !is_mixed && is_url_without_scheme(&lower)
 }
 
 /// A host name with a path or a port; alone, where it ends as most do.
@@ -400,7 +461,7 @@ fn is_url_without_scheme(lower: &str) -> bool {
         last.len() > 1 && last.chars().all(|c| c.is_ascii_alphabetic()) || last.starts_with("xn--");
     match (rest, port) {
         ("", "") => USUAL.contains(&last),
-        _ => is_address || is_name,
+        _ => is_address || is_name && (USUAL.contains(&last) || host.matches('.').count() > 1),
     }
 }
 
@@ -418,12 +479,17 @@ fn is_token(word: &str) -> bool {
 
 /// What providers give to browsers in place of a token or with it.
 fn is_publishable(word: &str) -> bool {
-    const STARTS: [&str; 9] = [
+    const STARTS: [&str; 14] = [
         "sb_publishable_",
         "pk_live_",
         "pk_test_",
         "pk.eyj",
         "phc_",
+        "public-token-live-",
+        "public-token-test-",
+        "flwpubk",
+        "v2.public.",
+        "v4.public.",
         "k1.public.",
         "k2.public.",
         "k3.public.",

@@ -28,7 +28,7 @@ const fn shared(host: &'static str, operator: &'static str) -> SharedHost {
 }
 
 /// The hosts, by operator.
-pub(crate) const SHARED_HOSTS: [SharedHost; 73] = [
+pub(crate) const SHARED_HOSTS: [SharedHost; 75] = [
     // One issuer for every OAuth client.
     shared("accounts.google.com", "Google"),
     // One key set for all projects; the issuer names the project.
@@ -90,6 +90,10 @@ pub(crate) const SHARED_HOSTS: [SharedHost; 73] = [
     shared("oidc.vercel.com", "Vercel"),
     shared("vercel.com", "Vercel"),
     shared("oidc.circleci.com", "CircleCI"),
+    // One issuer for all organizations, which choose the audience.
+    shared("api.pulumi.com", "Pulumi"),
+    // One issuer for all applications.
+    shared("login.eveonline.com", "EVE Online"),
     shared("oidc.fly.io", "Fly.io"),
     shared("app.harness.io", "Harness"),
     // Identity services. One issuer for all customers:

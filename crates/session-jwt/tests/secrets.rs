@@ -347,3 +347,72 @@ fn a_refused_token_says_what_may_be_wrong_with_the_secret() {
         }
     }
 }
+
+/// Whatever stands before it and after it, and however its lines are broken.
+#[test]
+fn what_is_public_is_found_within_other_text() {
+    let (info, pkcs1, ec_info) = spki();
+    let token = Key::generate(Algorithm::ES256).sign(&json!({"sub": "alice", "exp": NOW}));
+    for text in [
+        format!("access_token={token}&token_type=Bearer&expires_in=3600"),
+        format!("/callback?id_token={token}&x=1"),
+        format!("{token}!"),
+        format!("@{token}"),
+        format!("Bearer+{token}"),
+        format!("session_{token}"),
+        lines(&token, "\n"),
+    ] {
+        public("token", &text, "a token");
+    }
+    for der in [&info, &pkcs1, &ec_info] {
+        let base64 = STANDARD.encode(der);
+        for text in [
+            format!("# our key\n{}", lines(&base64, "\n")),
+            format!("> {}", lines(&base64, "\n> ")),
+            format!("BEGIN KEY\n{}\nEND KEY", lines(&base64, "\n")),
+            format!("#{base64}"),
+            format!("RSA-{base64}"),
+            format!("key={base64}&use=sig"),
+        ] {
+            public("DER", &text, "in DER");
+        }
+    }
+    let jwk = Key::generate(Algorithm::ES256).public_jwk().to_string();
+    for text in [
+        jwk.replace('"', "&quot;"),
+        jwk.replace('"', "\\u0022"),
+        jwk.to_uppercase() + ",",
+        "{:kty=>\"RSA\", :n=>\"x8Ah2aLmmNo9pWkGtXYVQeaA9Nw\"}".to_owned(),
+        "\"n\":\"x8Ah2aLmmNo9pWkGtXYVQeaA9Nw\",\"e\":\"AQAB\",\"kid\":\"k1\"".to_owned(),
+        "\"crv\":\"P-256\",\"x\":\"x8Ah2aLmmNo9pWkGtXYVQeaA9Nw\"".to_owned(),
+    ] {
+        public("JWK", &text, "a JWK");
+    }
+    for text in [
+        "keycloak/realms/acme/protocol/openid-connect/certs",
+        "issuer: login.acme.example/realms/acme/with/a/path",
+        "https:/login.acme.example/a/path/of/some/length",
+    ] {
+        public("URL", text, "a URL");
+    }
+}
+
+/// Other alphabets, in which a text may look like an address.
+#[test]
+fn random_letters_are_no_address() {
+    let mut random = Random(5);
+    let alphabets = [
+        "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
+        "-._~:/?#[]@!$&'()*+,;=%0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
+    ];
+    let mut refused = 0;
+    for alphabet in alphabets {
+        for _ in 0..10_000 {
+            let letters = alphabet.as_bytes();
+            let secret: String =
+                (0..44).map(|_| char::from(letters[random.below(letters.len())])).collect();
+            refused += usize::from(as_secret(&secret).is_err());
+        }
+    }
+    assert_eq!(refused, 0);
+}
