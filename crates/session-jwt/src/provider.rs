@@ -626,13 +626,21 @@ impl Draft {
             None => None,
         };
         let is_waiting = self.is_remote && fetched.is_none();
-        let own = [self.jwks.take(), self.public_key.take(), self.secret.take()];
-        let own = KeySet::join(own.into_iter().flatten());
-        // Where keys are fetched, the list may be for those alone.
-        let own = match (self.is_remote, listed) {
-            (true, Some(listed)) => own.for_algorithms(listed),
-            _ => fit(own).map_err(in_provider)?,
-        };
+        // Each member by itself: none is there in vain.
+        let members = [
+            ("jwks", self.jwks.take()),
+            ("public_key", self.public_key.take()),
+            ("secret", self.secret.take()),
+        ];
+        let own = members.into_iter().filter_map(|(name, keys)| Some((name, keys?)));
+        let own = own.map(|(name, keys)| {
+            fit(keys).map_err(|error| {
+                let detail = error.detail().unwrap_or_default();
+                let detail = format!("The member {} has none: {detail}", quoted(name));
+                in_provider(error.with_detail(detail))
+            })
+        });
+        let own = KeySet::join(own.collect::<Result<Vec<_>, _>>()?.into_iter());
         let keys = KeySet::join(fetched.into_iter().chain([own]));
         Ok(if is_waiting { keys.waiting() } else { keys })
     }

@@ -190,10 +190,14 @@ fn the_algorithm_decides_between_a_secret_and_public_keys() {
     }
     let unknown = Key::generate(Algorithm::ES256).with_kid("other");
     assert_eq!(code(&document, &token(&unknown)), "28J02");
-    // A list may leave one kind out.
-    let mut listed = document.clone();
-    listed["algorithms"] = json!(["ES256"]);
-    assert_eq!(code(&listed, &legacy(None)), "28J10");
+    // A list that leaves one kind out leaves a member in vain.
+    for (algorithms, member) in [(["ES256"], "\"secret\""), (["HS256"], "\"jwks\"")] {
+        let mut listed = document.clone();
+        listed["algorithms"] = json!(algorithms);
+        let refusal = Provider::parse_all(&listed.to_string()).unwrap_err();
+        assert_eq!(refusal.message(), "no key fits the algorithms listed");
+        assert!(refusal.detail().unwrap().contains(member), "{refusal:?}");
+    }
 
     // Keys that are fetched, before and after.
     let verify = |row: &Value, token: &str| {
@@ -236,7 +240,7 @@ fn keys_of_one_id_are_told_apart_by_algorithm() {
     let fetched =
         |keys: &[Value]| KeySet::fetched(&json!({"keys": keys}).to_string(), None).unwrap();
     let stored = fetched(&jwks).jwks;
-    assert_eq!(stored.matches("kty").count(), 3);
+    assert_eq!(stored.matches("\"kty\"").count(), 3);
     let mut reversed = jwks.clone();
     reversed.reverse();
     assert_eq!(fetched(&reversed).jwks, stored);
