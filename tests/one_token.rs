@@ -446,7 +446,7 @@ fn a_transaction_has_one_role_by_token() {
     assert_eq!(
         report.detail(),
         Some(
-            "The transaction has touched tables with the role \"org_admin\"; it now has no role of a token."
+            "The transaction has touched tables with the role \"org_admin\"; the token in force names no role."
         )
     );
     run(&mut client, "ROLLBACK TO s");
@@ -459,7 +459,7 @@ fn a_transaction_has_one_role_by_token() {
     assert_eq!(
         report.detail(),
         Some(
-            "The transaction has touched tables with the role \"org_admin\"; the token has the role \"member\"."
+            "The transaction has touched tables with the role \"org_admin\"; the token names the role \"member\"."
         )
     );
     run(&mut client, "ROLLBACK TO s");

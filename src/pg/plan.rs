@@ -184,9 +184,9 @@ pub(super) fn bind() -> Result<(), Rejection> {
         Some(bound) => {
             Err(Rejection::new(Code::Forbidden, "role has changed within the transaction")
                 .with_detail(format!(
-                    "The transaction has touched tables {}; it now has {}.",
-                    with(bound),
-                    by(role)
+                    "The transaction has touched tables with {}; the token in force names {}.",
+                    described(bound),
+                    described(role)
                 ))
                 .with_hint(
                     "End the transaction, and present the token at the beginning of the next one.",
@@ -304,9 +304,9 @@ pub(crate) fn check_presentation(
     if is_planning() && role != role::of_token() {
         return Err(Rejection::new(Code::Claim, "role changes while a statement is planned")
             .with_detail(format!(
-                "The session has {}; the token has {}.",
-                by(role::of_token()),
-                by(role)
+                "The token in force names {}; the token presented names {}.",
+                described(role::of_token()),
+                described(role)
             ))
             .with_hint(
                 "Present tokens in statements of their own, and declare functions that present \
@@ -318,9 +318,9 @@ pub(crate) fn check_presentation(
     {
         return Err(Rejection::new(Code::Claim, "role differs from that of the transaction")
             .with_detail(format!(
-                "The transaction has touched tables {}; the token has {}.",
-                with(bound),
-                by(role)
+                "The transaction has touched tables with {}; the token names {}.",
+                described(bound),
+                described(role)
             ))
             .with_hint("Present the token at the beginning of a transaction."));
     }
@@ -518,13 +518,10 @@ fn mixed() -> Rejection {
         .with_hint("Present tokens between statements, and open cursors anew.")
 }
 
-fn by(role: Oid) -> String {
+/// A role as a message names it.
+fn described(role: Oid) -> String {
     role::with_name(role, |name| match name {
         Some(name) => format!("the role {}", quoted(&String::from_utf8_lossy(name))),
-        None => "no role of a token".to_owned(),
+        None => "no role".to_owned(),
     })
-}
-
-fn with(role: Oid) -> String {
-    format!("with {}", by(role))
 }

@@ -225,7 +225,7 @@ fn find_start(text: &str) -> Option<Found> {
     };
     let begins_token = |(place, _): (usize, &str)| {
         let header = run(place);
-        let after = text[place + header.len()..].as_bytes();
+        let after = &text.as_bytes()[place + header.len()..];
         after.first() == Some(&b'.')
             && after.get(1).is_some_and(|byte| is_digit(*byte))
             && decode_base64(header)
