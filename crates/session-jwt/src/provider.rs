@@ -640,7 +640,7 @@ impl Draft {
                 in_provider(error.with_detail(detail))
             })
         });
-        let own = KeySet::join(own.collect::<Result<Vec<_>, _>>()?.into_iter());
+        let own = KeySet::join(own.collect::<Result<Vec<_>, _>>()?);
         let keys = KeySet::join(fetched.into_iter().chain([own]));
         Ok(if is_waiting { keys.waiting() } else { keys })
     }
