@@ -12,7 +12,6 @@ use jsonwebtoken::{DecodingKey, DecodingKeyKind};
 use crate::algorithm::{Algorithm, AlgorithmSet, KeyType};
 use crate::json::{Json, JsonError, Object, json_string, push};
 use crate::memory;
-use crate::provider::check_document_length;
 use crate::public_key::PublicKey;
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 use crate::secret::{self, Encoding, Found};
@@ -82,6 +81,10 @@ pub struct FetchedKeys {
 
 /// The most keys that a fetched set may have.
 const MOST_FETCHED: usize = 100;
+
+/// How many bytes a document in a setting may have: a thousand providers or keys with 4 KiB each, which
+/// is more than an RSA key of 8192 bits takes.
+pub const MAX_DOCUMENT_BYTES: usize = 4 * 1024 * 1024;
 
 /// How many bytes a fetched set may have, both as it is published and as it is kept.
 pub const MAX_FETCHED_BYTES: usize = 256 * 1024;
@@ -910,6 +913,15 @@ fn append(to: &mut Vec<u8>, bytes: &[u8]) {
 
 fn algorithms(keys: &[Key]) -> AlgorithmSet {
     keys.iter().fold(AlgorithmSet::default(), |set, key| set.union(key.algorithms))
+}
+
+/// Refuses a setting's document that is too long, before it is read.
+pub(crate) fn check_document_length(text: &str) -> Result<(), Rejection> {
+    if text.len() <= MAX_DOCUMENT_BYTES {
+        return Ok(());
+    }
+    Err(wrong("document is too long")
+        .with_detail(format!("It has {} bytes; the limit is {MAX_DOCUMENT_BYTES}.", text.len())))
 }
 
 fn check_fetched_length(text: &str) -> Result<(), Rejection> {

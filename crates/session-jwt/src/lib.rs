@@ -26,15 +26,15 @@ pub use claims::{CLAIM_CHECKS, ClaimCheck, Claims};
 pub use conceal::{Quotes, conceal, conceal_dump, conceal_with, has_secrets};
 pub use endpoint::{Endpoint, HttpHosts};
 pub use json::json_string;
-pub use jwk::{FetchedKeys, KeySet, MAX_FETCHED_BYTES, UnusableKey};
+pub use jwk::{FetchedKeys, KeySet, MAX_DOCUMENT_BYTES, MAX_FETCHED_BYTES, UnusableKey};
 pub use jws::MAX_TOKEN_BYTES;
 pub use key_changes::KeyChanges;
 pub use memory::is_memory_short;
 pub use path::{ClaimPath, array_index, opens};
 pub use permissions::{Action, Permissions, permission_claims};
 pub use provider::{
-    KeySource, MAX_DOCUMENT_BYTES, MAX_ROW_BYTES, MAX_ROW_NAME_BYTES, PROVIDER_MEMBERS, Provider,
-    ProviderMember, ROW_MEMBERS, Remote,
+    KeySource, MAX_ROW_BYTES, MAX_ROW_NAME_BYTES, PROVIDER_MEMBERS, Provider, ProviderMember,
+    ROW_MEMBERS, Remote,
 };
 pub use rejection::{Code, Rejection, quoted};
 pub use verifier::{Unverified, Verifier, authenticate, no_key_configured, verify_jws};

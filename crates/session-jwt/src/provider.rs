@@ -3,7 +3,7 @@
 use crate::algorithm::{Algorithm, AlgorithmSet, KeyType};
 use crate::endpoint::{Endpoint, HttpHosts};
 use crate::json::{Json, Object, push};
-use crate::jwk::{KeySet, MAX_FETCHED_BYTES};
+use crate::jwk::{KeySet, MAX_FETCHED_BYTES, check_document_length};
 use crate::path::ClaimPath;
 use crate::rejection::{Code, Rejection, quoted, reject};
 
@@ -29,10 +29,6 @@ const MAX_REQUIRED_VALUES: usize = 64;
 
 /// The longest name of a provider that is a row, in bytes: it is handed to a background worker.
 pub const MAX_ROW_NAME_BYTES: usize = 90;
-
-/// How many bytes a document in a setting may have: a thousand providers or keys with 4 KiB each, which
-/// is more than an RSA key of 8192 bits takes.
-pub const MAX_DOCUMENT_BYTES: usize = 4 * 1024 * 1024;
 
 /// How many bytes a row of the table of providers may have, as JSON: room for as many keys as can be
 /// fetched, and as much again for all the rest. Roles that are no administrators write rows, and each
@@ -400,7 +396,7 @@ impl Provider {
     ///
     /// # Errors
     /// [`Code::Configuration`], with the provider and the member in the detail; also where the text is
-    /// longer than [`MAX_DOCUMENT_BYTES`].
+    /// longer than [`crate::MAX_DOCUMENT_BYTES`].
     pub fn parse_all(text: &str) -> Result<Vec<Self>, Rejection> {
         check_document_length(text)?;
         let value = Json::parse(text.as_bytes()).map_err(|error| {
@@ -713,15 +709,6 @@ fn label(object: &Object<'_>, place: usize) -> String {
         .iter()
         .find_map(|member| object.get(member).and_then(Json::as_str))
         .map_or_else(|| format!("Provider {place}"), |name| format!("Provider {}", quoted(name)))
-}
-
-/// Refuses a setting's document that is too long, before it is read.
-pub(crate) fn check_document_length(text: &str) -> Result<(), Rejection> {
-    if text.len() <= MAX_DOCUMENT_BYTES {
-        return Ok(());
-    }
-    Err(wrong("document is too long")
-        .with_detail(format!("It has {} bytes; the limit is {MAX_DOCUMENT_BYTES}.", text.len())))
 }
 
 fn two_kinds_of_keys(label: &str, kinds: &str) -> Rejection {
