@@ -4,8 +4,8 @@ use session_jwt::{
     Action, Code, MAX_TOKEN_BYTES, Provider, Rejection, json_string, permission_claims,
 };
 
+use crate::permissions::{self, commands};
 use crate::pg::datum::Varlena;
-use crate::pg::definition;
 use crate::pg::function::{self, Arguments, Limit, Outcome, SettingChange, sql_function};
 use crate::pg::relation;
 use crate::pg::table::{Change, Rows, Table, Verdict};
@@ -71,16 +71,17 @@ sql_function!(
     pg_finfo_pg_session_jwt_allows,
     read_permit,
     &WORD,
-    session::owner_and_names,
-    session::allows
+    permissions::owner_and_names,
+    permissions::allows
 );
 
 sql_function!(pg_session_jwt_demand, pg_finfo_pg_session_jwt_demand, call, demand);
+// `auth.check_ddl_start()`, the event trigger for `ddl_command_start`
 sql_function!(
     pg_session_jwt_check_ddl_start,
     pg_finfo_pg_session_jwt_check_ddl_start,
-    call_event_trigger,
-    check_ddl_start
+    trigger::call_event_trigger,
+    commands::check_ddl_start
 );
 sql_function!(pg_session_jwt_is_new, pg_finfo_pg_session_jwt_is_new, call, is_new);
 sql_function!(pg_session_jwt_template, pg_finfo_pg_session_jwt_template, call, template);
@@ -233,19 +234,14 @@ fn demand(arguments: &Arguments) -> Outcome {
     let action = Action::expect(&arguments.utf8(0, &WORD)?.unwrap_or_default())?;
     let (schema, name) = (arguments.utf8(1, &NAME)?, arguments.utf8(2, &NAME)?);
     let schema = schema.unwrap_or_default();
-    session::demand(action, name.as_deref().map(|name| (schema.as_str(), name)))?;
+    permissions::demand(action, name.as_deref().map(|name| (schema.as_str(), name)))?;
     Ok(Some(function::VOID))
 }
 
 /// `auth.is_new(class oid, object oid)`
 fn is_new(arguments: &Arguments) -> Outcome {
     let place = arguments.oid(0).zip(arguments.oid(1));
-    Ok(Some(place.is_some_and(|(class, object)| definition::is_new(class, object)).into()))
-}
-
-/// `auth.check_ddl_start()`, the event trigger for `ddl_command_start`
-fn check_ddl_start(needed: Action) -> Result<(), Rejection> {
-    if relation::is_superuser() { Ok(()) } else { session::demand(needed, None) }
+    Ok(Some(place.is_some_and(|(class, object)| relation::is_new(class, object)).into()))
 }
 
 /// `auth.jwt_template(scope text, permissions text[])`

@@ -12,9 +12,11 @@ mod audit;
 mod cache;
 mod functions;
 mod keyring;
+mod permissions;
 #[allow(unsafe_code)]
 mod pg;
 mod refresh;
+mod roles;
 mod session;
 mod settings;
 
@@ -36,7 +38,7 @@ fn on_load() {
         settings::register();
         pg::table::on_change(keyring::table_changed);
         pg::relation::watch_names();
-        pg::definition::watch(session::demand);
+        pg::definition::watch();
         pg::on_commit(session::warn_of_unused_token);
         pg::on_transaction_end(|committed| {
             session::end_transaction();

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
-use session_jwt::{Action, ClaimPath, Claims, Code, MAX_TOKEN_BYTES, Rejection};
+use session_jwt::{ClaimPath, Claims, Code, MAX_TOKEN_BYTES, Permissions, Rejection};
 
 use crate::audit;
 use crate::cache::TokenCache;
@@ -18,10 +18,9 @@ use crate::keyring::{self, Trust};
 use crate::pg::datum::{
     self, Form, Reference, Unrepresentable, Varlena, from_server_encoding, parse_uuid,
 };
-use crate::pg::function::{Answer, Permit};
+use crate::pg::function::Answer;
 use crate::pg::guc::{self, ForeignAssignHook, ForeignVariable, Passed, Source, Standing};
 use crate::pg::plan::{self, TokenNumber};
-use crate::pg::relation::{self, Name, Oid};
 use crate::pg::role::{self, Role};
 use crate::pg::statement::{self, Kind};
 use crate::pg::{self, BackendLocal, Timestamp, error, secrets};
@@ -81,7 +80,7 @@ pub(crate) enum Reading {
 
 /// Someone whose claims are believed, with the values that readers return. It never moves and is
 /// kept until nothing that Postgres does can still refer to its values.
-struct Identity {
+pub(crate) struct Identity {
     /// No other identity has it or has had it.
     number: u64,
     claims: Claims,
@@ -122,8 +121,8 @@ impl Found {
     const OVERHEAD: usize = 64;
 }
 
-/// The number of nobody.
-const NOBODY: u64 = 0;
+/// The number that stands for no identity.
+pub(crate) const NOBODY: u64 = 0;
 
 /// The number that was given last.
 static LAST_NUMBER: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(NOBODY));
@@ -162,6 +161,16 @@ impl Identity {
             found,
             trust,
         }))
+    }
+
+    /// Its number, which no other identity of this session has.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// What its claims allow on tables.
+    pub(crate) fn permissions(&self) -> &Permissions {
+        self.claims.permissions()
     }
 
     /// The most memory that what readers with an argument have found may take, in bytes.
@@ -936,60 +945,8 @@ pub(crate) fn unrepresentable() -> Rejection {
         .with_detail("The database's encoding lacks a character, or jsonb a value.")
 }
 
-/// The number of the session's identity and that of the names of relations, where the former is known
-/// without further ado.
-#[inline(always)]
-pub(crate) fn owner_and_names() -> Option<(u64, u64)> {
-    is_ready().then(|| (READY.owner.get(), relation::names()))
-}
-
-/// Whether the token allows the action of that name, which is in the database's encoding, on a table;
-/// for None, on the database as a whole.
-pub(crate) fn allows(action: &[u8], table: Option<Oid>) -> Result<Permit, Rejection> {
-    let action = Action::expect(&from_server_encoding(action).unwrap_or_default())?;
-    let identity = current()?;
-    // Before they are read: what changes meanwhile counts.
-    let names = relation::names();
-    let allowed = identity.as_ref().is_some_and(|identity| {
-        let permissions = identity.claims.permissions();
-        let Some(table) = table else {
-            return permissions.allows(action, None);
-        };
-        match Name::of(table) {
-            Some(Name::Known { schema, name }) => {
-                permissions.allows(action, Some((&schema, &name)))
-            }
-            Some(Name::Unrepresentable) => permissions.allows(action, None),
-            None => false,
-        }
-    });
-    Ok(Permit { owner: identity.map_or(NOBODY, |identity| identity.number), names, allowed })
-}
-
-/// Refuses what the token does not allow on the table of that schema and name, which need not be there;
-/// for None, on the database as a whole.
-pub(crate) fn demand(action: Action, table: Option<(&str, &str)>) -> Result<(), Rejection> {
-    let identity = current()?;
-    if identity.as_ref().is_some_and(|identity| identity.claims.permissions().allows(action, table))
-    {
-        return Ok(());
-    }
-    let target = match table {
-        Some((schema, name)) => {
-            format!("the table {}.{}", session_jwt::quoted(schema), session_jwt::quoted(name))
-        }
-        None => "the database as a whole".to_owned(),
-    };
-    let whose =
-        if identity.is_some() { "the session's token does not" } else { "no token is there to" };
-    Err(Rejection::new(Code::Forbidden, "token does not allow this").with_detail(format!(
-        "The statement needs {} on {target}, which {whose} grant.",
-        action.name()
-    )))
-}
-
-/// Who the session is.
-fn current() -> Result<Option<Rc<Identity>>, Rejection> {
+/// The identity of the session, if it has one.
+pub(crate) fn current() -> Result<Option<Rc<Identity>>, Rejection> {
     if !is_ready() {
         resolve()?;
     }

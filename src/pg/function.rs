@@ -9,7 +9,7 @@ use super::datum::{
     Reference, Varlena, from_server_encoding, plain_text, raw_size, text_datum_bytes,
 };
 use super::relation::Oid;
-use super::{definition, error, memory, table};
+use super::{error, memory, table};
 
 /// Runs safe code that Postgres called: a panic, an error that Postgres raised below it, or a lack of
 /// memory becomes an error to Postgres once the Rust frames are gone.
@@ -546,22 +546,6 @@ pub(crate) unsafe fn read_permit(
     }
 }
 
-/// Runs an event trigger for `ddl_command_start`: `body` is told what the command needs on the
-/// database as a whole.
-///
-/// # Safety
-/// Postgres makes the call.
-pub(crate) unsafe fn call_event_trigger(
-    fcinfo: FunctionCallInfo,
-    body: fn(session_jwt::Action) -> Result<(), Rejection>,
-) -> Datum {
-    guarded_result(|| {
-        // SAFETY: the caller's.
-        unsafe { definition::needed_everywhere(fcinfo)? }.map_or(Ok(()), body)
-    });
-    VOID
-}
-
 /// The record by which a function says that it has the version 1 calling convention.
 pub(crate) static FINFO: Finfo = Finfo(Pg_finfo_record { api_version: 1 });
 
@@ -569,18 +553,22 @@ pub(crate) static FINFO: Finfo = Finfo(Pg_finfo_record { api_version: 1 });
 #[repr(transparent)]
 pub(crate) struct Finfo(Pg_finfo_record);
 
-/// Exports `$body` to SQL as the C function `$symbol`, run by `$runner` of this module.
+/// Exports `$body` to SQL as the C function `$symbol`, run by `$runner` of this module, or of the module
+/// of `pg` that is named.
 macro_rules! sql_function {
     ($symbol:ident, $finfo:ident, $runner:ident, $($body:expr),+) => {
+        $crate::pg::function::sql_function!($symbol, $finfo, function::$runner, $($body),+);
+    };
+    ($symbol:ident, $finfo:ident, $module:ident::$runner:ident, $($body:expr),+) => {
         #[allow(unsafe_code)]
         const _: () = {
-            use $crate::pg::function;
+            use $crate::pg::{function, $module as module};
             use ::pgrx::pg_sys;
 
             #[unsafe(no_mangle)]
             unsafe extern "C-unwind" fn $symbol(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
                 // SAFETY: Postgres calls this, as the install script declares it.
-                unsafe { function::$runner(fcinfo, $($body),+) }
+                unsafe { module::$runner(fcinfo, $($body),+) }
             }
 
             #[unsafe(no_mangle)]

@@ -12,12 +12,14 @@ pub(crate) mod error;
 pub(crate) mod function;
 pub(crate) mod guc;
 pub(crate) mod memory;
+pub(crate) mod node;
 pub(crate) mod plan;
 pub(crate) mod relation;
 pub(crate) mod role;
 pub(crate) mod secrets;
 pub(crate) mod statement;
 pub(crate) mod table;
+pub(crate) mod trigger;
 pub(crate) mod worker;
 
 use std::cell::Cell;

@@ -230,7 +230,7 @@ fn is_cached_for_another(query: Query) -> bool {
             portal.cplan.as_ref().is_some_and(|cached| {
                 cached.dependsOnRole
                     && cached.planRoleId != GetUserId()
-                    && super::statement::elements::<pg_sys::PlannedStmt>(portal.stmts)
+                    && super::node::elements::<pg_sys::PlannedStmt>(portal.stmts)
                         .any(|planned| std::ptr::eq(planned, plan))
             })
         })
@@ -367,7 +367,7 @@ fn has_policies(plan: &Open) -> bool {
             }
             _ => None,
         };
-        let entries = super::statement::elements::<pg_sys::RangeTblEntry>((*planned).rtable);
+        let entries = super::node::elements::<pg_sys::RangeTblEntry>((*planned).rtable);
         let is_guard = |(entry, index): (&pg_sys::RangeTblEntry, c_int)| {
             let is_view = entry.relkind as u8 == pg_sys::RELKIND_VIEW;
             is_table(entry)
@@ -435,7 +435,7 @@ pub(crate) fn bind_at_load() {
     // SAFETY: Postgres' own; an active portal's plans are there.
     let is_mere_call = unsafe {
         pg_sys::ActivePortal.as_ref().is_some_and(|portal| {
-            let mut plans = super::statement::elements::<pg_sys::PlannedStmt>(portal.stmts);
+            let mut plans = super::node::elements::<pg_sys::PlannedStmt>(portal.stmts);
             plans.next().is_some_and(|plan| is_mere_call(plan)) && plans.next().is_none()
         })
     };
@@ -450,7 +450,7 @@ unsafe fn is_mere_call(plan: &pg_sys::PlannedStmt) -> bool {
     use pg_sys::NodeTag::{T_Const, T_FuncExpr, T_Param, T_RelabelType, T_Result};
     // SAFETY: the caller's; a node's tag tells its type.
     unsafe {
-        let elements = super::statement::elements::<pg_sys::Node>;
+        let elements = super::node::elements::<pg_sys::Node>;
         let tree = plan.planTree;
         if plan.utilityStmt.is_null()
             && !tree.is_null()
@@ -459,7 +459,7 @@ unsafe fn is_mere_call(plan: &pg_sys::PlannedStmt) -> bool {
             && plan.subplans.is_null()
             && (*tree.cast::<pg_sys::Result>()).resconstantqual.is_null()
         {
-            let mut targets = super::statement::elements::<pg_sys::TargetEntry>((*tree).targetlist);
+            let mut targets = super::node::elements::<pg_sys::TargetEntry>((*tree).targetlist);
             let (Some(target), None) = (targets.next(), targets.next()) else {
                 return false;
             };
@@ -505,11 +505,11 @@ unsafe fn tables<'p>(
     plan: *const pg_sys::PlannedStmt,
 ) -> impl Iterator<Item = &'p pg_sys::RangeTblEntry> {
     // SAFETY: the caller's.
-    unsafe { super::statement::relations(plan) }.filter(|entry| is_table(entry))
+    unsafe { super::node::relations(plan) }.filter(|entry| is_table(entry))
 }
 
 fn is_table(entry: &pg_sys::RangeTblEntry) -> bool {
-    super::statement::is_relation(entry) && entry.relid.to_u32() >= pg_sys::FirstNormalObjectId
+    super::node::is_relation(entry) && entry.relid.to_u32() >= pg_sys::FirstNormalObjectId
 }
 
 fn mixed() -> Rejection {

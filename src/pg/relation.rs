@@ -61,7 +61,7 @@ impl Name {
     }
 
     /// What a relation of that name in a schema is called.
-    pub(super) fn within(schema: Oid, name: &[u8]) -> Self {
+    pub(crate) fn within(schema: Oid, name: &[u8]) -> Self {
         // SAFETY: it reads a catalog, and gives null or a C string of the current context.
         let schema = unsafe { palloced(pg_sys::get_namespace_name(schema)) };
         let schema = schema.and_then(|schema| from_server_encoding(&schema));
@@ -85,12 +85,6 @@ unsafe fn palloced(text: *mut c_char) -> Option<Vec<u8>> {
         pg_sys::pfree(text.cast());
         Some(copy)
     }
-}
-
-/// Whether the current role is a superuser.
-pub(crate) fn is_superuser() -> bool {
-    // SAFETY: it reads a catalog.
-    unsafe { pg_sys::superuser() }
 }
 
 /// An open relation, under an `AccessShareLock`. Dropping it closes it and releases the lock.
@@ -418,4 +412,37 @@ unsafe fn attribute<'d>(
 unsafe fn attributes<'d>(descriptor: pg_sys::TupleDesc) -> &'d [pg_sys::FormData_pg_attribute] {
     // SAFETY: the caller's; a descriptor has `natts` columns.
     unsafe { (*descriptor).attrs.as_slice(usize::try_from((*descriptor).natts).unwrap_or(0)) }
+}
+
+/// Whether a relation is temporary.
+pub(crate) fn is_temporary(relation: Oid) -> bool {
+    // SAFETY: the call reads a catalog, and takes any OID.
+    unsafe { pg_sys::get_rel_persistence(relation) as u8 == pg_sys::RELPERSISTENCE_TEMP }
+}
+
+/// Whether the current transaction has created an object, given its catalog and its OID: no other
+/// transaction has written a version of the object's row. `CREATE OR REPLACE` leaves the version that it
+/// replaces.
+pub(crate) fn is_new(class: Oid, object: Oid) -> bool {
+    // SAFETY: the calls look into static tables of Postgres', for catalogs whose rows have OIDs.
+    let (index, column) = unsafe {
+        if !pg_sys::is_objectclass_supported(class) {
+            return false;
+        }
+        (pg_sys::get_object_oid_index(class), pg_sys::get_object_attnum_oid(class))
+    };
+    let place = usize::try_from(column).unwrap_or(0);
+    if index == Oid::INVALID || place == 0 {
+        return false;
+    }
+    let (mut is_there, mut is_ours) = (false, true);
+    if let Some(catalog) = OpenRelation::open(class) {
+        let key = Key { place, value: KeyValue::Oid(object) };
+        catalog.scan(Some(index), Some(key), Visible::Always, |version| {
+            is_there = true;
+            is_ours &= version.is_of_current_transaction();
+            true
+        });
+    }
+    is_there && is_ours
 }

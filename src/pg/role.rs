@@ -12,7 +12,7 @@ use pgrx::pg_sys::{self, Datum, Oid};
 use session_jwt::{Code, Rejection, quoted};
 
 use super::function::guarded;
-use super::{BackendLocal, datum, error, guc, statement};
+use super::{BackendLocal, datum, error, guc};
 
 /// A role that a token has the session take.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -388,101 +388,27 @@ pub(super) fn with_name<T>(role: Oid, body: impl FnOnce(Option<&[u8]>) -> T) -> 
     }
 }
 
-/// Whether the session is one of a locked login role.
-fn is_locked() -> bool {
+/// Whether the session's login role is locked.
+pub(crate) fn is_locked() -> bool {
     with_name(GetSessionUserId(), |login| IS_LOCKED.get()(login))
 }
 
-/// Rejects statements by which a locked session could act as another role: those that transfer
-/// ownership, for a function or a view of a role runs as that role, and those that change roles and
-/// memberships. Superusers are exempt, as in a security-definer function of a superuser.
-///
-/// # Safety
-/// The statement is Postgres'.
-pub(super) unsafe fn reject_locked(statement: *const pg_sys::Node) -> Result<(), Rejection> {
-    // SAFETY: the caller's.
-    let message = unsafe {
-        if transfers_ownership(statement) {
-            "permission denied to transfer ownership"
-        } else if changes_roles(statement) {
-            "permission denied to change roles"
-        } else {
-            return Ok(());
-        }
-    };
-    // SAFETY: it reads a catalog.
-    if unsafe { pg_sys::superuser() } || !is_locked() {
-        return Ok(());
-    }
-    Err(Rejection::new(Code::Forbidden, message)
-        .with_detail("The session's login role is in pg_session_jwt.locked_roles.")
-        .with_hint("An administrator can do it, in a session that is not locked."))
+/// Whether the current role is a superuser.
+pub(crate) fn is_superuser() -> bool {
+    // SAFETY: the call reads a catalog.
+    unsafe { pg_sys::superuser() }
 }
 
-/// Whether a statement creates, alters or drops a role, or changes who is a member of one.
-///
-/// # Safety
-/// The statement is Postgres'.
-unsafe fn changes_roles(statement: *const pg_sys::Node) -> bool {
-    use pg_sys::NodeTag::*;
-    // SAFETY: the tag tells the type of a node.
-    unsafe {
-        match (*statement).type_ {
-            // Those of users and groups have the same nodes.
-            T_CreateRoleStmt | T_AlterRoleStmt | T_AlterRoleSetStmt | T_DropRoleStmt
-            | T_GrantRoleStmt => true,
-            T_RenameStmt => {
-                let kind = (*statement.cast::<pg_sys::RenameStmt>()).renameType;
-                kind == pg_sys::ObjectType::OBJECT_ROLE
-            }
-            _ => false,
-        }
-    }
+/// The current role.
+pub(crate) fn current_role() -> Oid {
+    GetUserId()
 }
 
-/// Whether a statement makes another role than the current one the owner of an object that exists or
-/// will be created.
-///
-/// # Safety
-/// The statement is Postgres'.
-unsafe fn transfers_ownership(statement: *const pg_sys::Node) -> bool {
-    use pg_sys::NodeTag::*;
-    unsafe fn is_other(role: *const pg_sys::RoleSpec) -> bool {
-        // SAFETY: it is null or a role specification; where there is no such role, the OID is none.
-        unsafe { !role.is_null() && pg_sys::get_rolespec_oid(role, true) != GetUserId() }
-    }
-    // SAFETY: the tag tells the type of a node, and Postgres' grammar what its lists hold.
-    unsafe {
-        match (*statement).type_ {
-            T_AlterOwnerStmt => is_other((*statement.cast::<pg_sys::AlterOwnerStmt>()).newowner),
-            T_AlterTableStmt => {
-                let statement = statement.cast::<pg_sys::AlterTableStmt>();
-                statement::elements::<pg_sys::AlterTableCmd>((*statement).cmds).any(|command| {
-                    command.subtype == pg_sys::AlterTableType::AT_ChangeOwner
-                        && is_other(command.newowner)
-                })
-            }
-            T_CreateSchemaStmt => {
-                is_other((*statement.cast::<pg_sys::CreateSchemaStmt>()).authrole)
-            }
-            T_AlterDefaultPrivilegesStmt => {
-                let statement = statement.cast::<pg_sys::AlterDefaultPrivilegesStmt>();
-                statement::elements::<pg_sys::DefElem>((*statement).options).any(|option| {
-                    CStr::from_ptr(option.defname) == c"roles"
-                        && statement::elements::<pg_sys::RoleSpec>(option.arg.cast())
-                            .any(|role| is_other(role))
-                })
-            }
-            // What has an owner named here is made by those who create databases.
-            T_CreatedbStmt => {
-                let statement = statement.cast::<pg_sys::CreatedbStmt>();
-                statement::elements::<pg_sys::DefElem>((*statement).options)
-                    .any(|option| CStr::from_ptr(option.defname) == c"owner")
-            }
-            T_ReassignOwnedStmt => true,
-            _ => false,
-        }
-    }
+/// Whether the current role has the privileges of another role: it is that role, a member that inherits
+/// from it, or a superuser.
+pub(crate) fn has_privileges_of(role: Oid) -> bool {
+    // SAFETY: the call reads catalogs, and takes any OID.
+    unsafe { pg_sys::has_privs_of_role(GetUserId(), role) }
 }
 
 /// Whether a value from there is none of the client's doing, or the session is not locked.

@@ -9,7 +9,10 @@ use session_jwt::Rejection;
 
 use super::BackendLocal;
 use super::function::{guarded, guarded_result};
-use super::{definition, plan, role, secrets, table};
+use super::node::{Statement, relations};
+use super::{plan, role, secrets, table};
+use crate::permissions;
+use crate::roles::commands::{needs_no_role, reject_in_locked_session};
 
 static NEXT_ANALYSIS_HOOK: BackendLocal<Cell<pg_sys::post_parse_analyze_hook_type>> =
     BackendLocal::new(Cell::new(None));
@@ -302,16 +305,16 @@ unsafe extern "C-unwind" fn at_utility(
     table::look_for_changes();
     // SAFETY: Postgres' own. This frame owns nothing, for errors pass through it.
     unsafe {
-        let tree = (*statement).utilityStmt;
+        let command = Statement::new((*statement).utilityStmt);
         let is_warned_of = context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL
-            && is_set_local(tree);
-        let is_free = is_free(tree);
+            && command.is_set_local();
+        let is_free = needs_no_role(command);
         vouch(|| if is_free { Kind::Free } else { Kind::Utility });
         if !is_free && !super::is_parallel_worker() {
             guarded_result(plan::bind);
         }
-        guarded_result(|| role::reject_locked(tree));
-        guarded_result(|| definition::check_utility(tree));
+        guarded_result(|| reject_in_locked_session(command, role::is_locked));
+        guarded_result(|| permissions::commands::check_utility(command));
         let text = guarded(|| secrets::concealed(text));
         let next = NEXT_UTILITY_HOOK.get().unwrap_or(standard_ProcessUtility);
         next(
@@ -329,74 +332,4 @@ unsafe extern "C-unwind" fn at_utility(
             note_use();
         }
     }
-}
-
-/// Whether a utility statement is `SET LOCAL`.
-///
-/// # Safety
-/// The statement is Postgres'.
-unsafe fn is_set_local(statement: *const pg_sys::Node) -> bool {
-    // SAFETY: every node begins with its tag, which tells its type.
-    unsafe {
-        (*statement).type_ == pg_sys::NodeTag::T_VariableSetStmt
-            && (*statement.cast::<pg_sys::VariableSetStmt>()).is_local
-    }
-}
-
-/// The relations that a plan has to do with, of the system catalogs too.
-///
-/// # Safety
-/// The plan is Postgres', and outlives the iterator.
-pub(super) unsafe fn relations<'p>(
-    plan: *const pg_sys::PlannedStmt,
-) -> impl Iterator<Item = &'p pg_sys::RangeTblEntry> {
-    // SAFETY: the range table is a list of pointers to range table entries.
-    unsafe { elements::<pg_sys::RangeTblEntry>((*plan).rtable).filter(|entry| is_relation(entry)) }
-}
-
-/// Whether an entry of a range table is a relation's.
-pub(super) fn is_relation(entry: &pg_sys::RangeTblEntry) -> bool {
-    entry.rtekind == pg_sys::RTEKind::RTE_RELATION
-}
-
-/// The elements of a list of pointers.
-///
-/// # Safety
-/// It is null or a list of pointers to `T`, and outlives the iterator.
-pub(super) unsafe fn elements<'l, T: 'l>(list: *const pg_sys::List) -> impl Iterator<Item = &'l T> {
-    // SAFETY: the caller's.
-    unsafe {
-        let cells = list.as_ref().map_or(&[][..], |list| {
-            std::slice::from_raw_parts(list.elements, usize::try_from(list.length).unwrap_or(0))
-        });
-        cells.iter().filter_map(|cell| cell.ptr_value.cast::<T>().as_ref())
-    }
-}
-
-/// Whether a utility statement needs no role: one that ends or changes the session's state, or runs
-/// others, which are looked at themselves.
-///
-/// # Safety
-/// The statement is Postgres'.
-unsafe fn is_free(statement: *const pg_sys::Node) -> bool {
-    use pg_sys::NodeTag::*;
-    // SAFETY: every node begins with its tag.
-    let tag = unsafe { (*statement).type_ };
-    matches!(
-        tag,
-        T_TransactionStmt
-            | T_VariableSetStmt
-            | T_VariableShowStmt
-            | T_DiscardStmt
-            | T_DeallocateStmt
-            | T_ClosePortalStmt
-            | T_PrepareStmt
-            | T_ExecuteStmt
-            | T_DoStmt
-            | T_CallStmt
-            | T_ConstraintsSetStmt
-            | T_ListenStmt
-            | T_UnlistenStmt
-            | T_NotifyStmt
-    )
 }

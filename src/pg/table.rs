@@ -448,7 +448,7 @@ impl Table {
     }
 
     /// Whether a relation is the table of providers.
-    pub(super) fn is(self, relation: Oid) -> bool {
+    pub(crate) fn is(self, relation: Oid) -> bool {
         self.relation == relation
     }
 

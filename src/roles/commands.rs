@@ -1,0 +1,79 @@
+//! What utility statements have to do with roles.
+
+use session_jwt::{Code, Rejection};
+
+use crate::pg::node::{NodeTag, ObjectType, Statement};
+use crate::pg::role::{current_role, is_superuser};
+
+/// Whether a utility statement needs no role: it ends the session's state or changes it, or it runs other
+/// statements, which are judged themselves.
+pub(crate) fn needs_no_role(statement: Statement<'_>) -> bool {
+    use NodeTag::*;
+    matches!(
+        statement.tag(),
+        T_TransactionStmt
+            | T_VariableSetStmt
+            | T_VariableShowStmt
+            | T_DiscardStmt
+            | T_DeallocateStmt
+            | T_ClosePortalStmt
+            | T_PrepareStmt
+            | T_ExecuteStmt
+            | T_DoStmt
+            | T_CallStmt
+            | T_ConstraintsSetStmt
+            | T_ListenStmt
+            | T_UnlistenStmt
+            | T_NotifyStmt
+    )
+}
+
+/// Rejects statements by which a locked session could act as another role: those that transfer
+/// ownership, because a function or a view runs with the privileges of its owner, and those that change
+/// roles and memberships. Superusers are exempt, also where a superuser's security-definer function runs.
+pub(crate) fn reject_in_locked_session(
+    statement: Statement<'_>,
+    is_locked: impl FnOnce() -> bool,
+) -> Result<(), Rejection> {
+    let message = if transfers_ownership(statement) {
+        "permission denied to transfer ownership"
+    } else if changes_roles(statement) {
+        "permission denied to change roles"
+    } else {
+        return Ok(());
+    };
+    if is_superuser() || !is_locked() {
+        return Ok(());
+    }
+    Err(Rejection::new(Code::Forbidden, message)
+        .with_detail("The session's login role is in pg_session_jwt.locked_roles.")
+        .with_hint("An administrator can do it, in a session that is not locked."))
+}
+
+/// Whether a statement makes another role than the current one the owner of an object that exists or
+/// will be created.
+fn transfers_ownership(statement: Statement<'_>) -> bool {
+    use NodeTag::*;
+    match statement.tag() {
+        // The option is rejected whatever role it names: a role that creates a database for itself can
+        // omit it.
+        T_CreatedbStmt => statement.option_names().any(|name| name == c"owner"),
+        T_ReassignOwnedStmt => true,
+        _ => {
+            let current = current_role();
+            statement.named_owners().into_iter().any(|owner| owner != current)
+        }
+    }
+}
+
+/// Whether a statement creates, alters or drops a role, or changes who is a member of one.
+fn changes_roles(statement: Statement<'_>) -> bool {
+    use NodeTag::*;
+    match statement.tag() {
+        // Statements for users and groups have the same nodes.
+        T_CreateRoleStmt | T_AlterRoleStmt | T_AlterRoleSetStmt | T_DropRoleStmt
+        | T_GrantRoleStmt => true,
+        T_RenameStmt => statement.object_type() == Some(ObjectType::OBJECT_ROLE),
+        _ => false,
+    }
+}
