@@ -3,7 +3,8 @@
 //!
 //! [`settings`] says what may be configured and by whom; [`keyring`] finds the provider of a token,
 //! there or in the table; [`refresh`] has providers' keys fetched; [`session`] keeps the identity,
-//! [`cache`] the tokens verified before; [`functions`] are what SQL calls; [`audit`] writes the log;
+//! [`cache`] the tokens verified before; [`permissions`] says what a token allows on tables, [`roles`] what a
+//! locked session may not do; [`functions`] are what SQL calls; [`audit`] writes the log;
 //! [`pg`] is the only module that touches Postgres itself.
 
 #![deny(unsafe_code)]

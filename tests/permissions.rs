@@ -706,6 +706,10 @@ const COMMANDS: &[(&str, &[&str])] = &[
         "CREATE OPERATOR === (leftarg = int, rightarg = int, function = int4eq, commutator = ==)",
         &["all:schema_add", "all:schema_update"],
     ),
+    (
+        "CREATE OPERATOR !== (leftarg = int, rightarg = int, function = int4ne, negator = ==)",
+        &["all:schema_add", "all:schema_update"],
+    ),
     // With its child.
     (
         "CREATE PUBLICATION fresh FOR TABLE comments",
@@ -820,10 +824,36 @@ fn data_definition_asks_the_token() {
         }
     }
     // The refusal names what is missing.
-    fixture.grant(&mut dev, &["comments:schema_delete"]);
-    let error = dev.batch_execute("DROP TABLE secrets").unwrap_err();
-    let detail = error.as_db_error().and_then(|error| error.detail()).unwrap_or_default();
-    assert!(detail.contains("schema_delete on the table \"public\".\"secrets\""), "{detail}");
+    for (granted, sql, refusal) in [
+        (
+            None,
+            "TRUNCATE comments CASCADE",
+            "The statement needs schema_update on the database as a whole. The session has no \
+             token.",
+        ),
+        (
+            Some("comments:schema_delete"),
+            "DROP TABLE secrets",
+            "The statement needs schema_delete on the table \"public\".\"secrets\". The \
+             session's token does not grant it.",
+        ),
+    ] {
+        assert_eq!(present(&mut dev, ""), "00000");
+        if let Some(granted) = granted {
+            fixture.grant(&mut dev, &[granted]);
+        }
+        let error = dev.batch_execute(sql).expect_err(sql);
+        assert_eq!(error.as_db_error().and_then(|error| error.detail()), Some(refusal), "{sql}");
+    }
+}
+
+#[test]
+fn the_event_trigger_function_is_not_called_as_a_function() {
+    let fixture = Fixture::new();
+    let error = fixture.admin().batch_execute("SELECT auth.check_ddl_start()").unwrap_err();
+    let error = error.as_db_error().expect("the server's error");
+    assert_eq!(error.code().code(), "22023");
+    assert_eq!(error.message(), "function must be called as an event trigger");
 }
 
 /// Further statements, so that each command tag occurs: what needs the database as a whole.

@@ -206,28 +206,39 @@ pub(crate) struct Answer {
     pub(crate) lasting: bool,
 }
 
-/// What a reader with an argument keeps at its place in a plan (`fn_extra`): what it was asked and
-/// has answered there the last time.
+/// The last call at one place of a plan, which is kept in `fn_extra`: its `text` argument, everything else
+/// that the answer depends on, and the answer.
 #[derive(Clone, Copy)]
-struct CallSite {
-    owner: u64,
-    value: Option<Reference>,
-    argument: [u8; CallSite::LONGEST],
+struct CallSite<K, A, const LONGEST: usize> {
+    key: K,
+    answer: A,
+    argument: [u8; LONGEST],
     length: usize,
 }
 
-impl CallSite {
-    /// How long an argument may be that is kept, in bytes.
-    const LONGEST: usize = 64;
+/// The call site of a reader with an argument. The key is the number of the identity.
+type ReaderSite = CallSite<u64, Option<Reference>, 64>;
 
-    /// Whose answer there is to the argument of this call, if any.
+/// The call site of `auth.allows()`, whose argument is the name of an action.
+type PermitSite = CallSite<PermitKey, bool, 16>;
+
+#[derive(Clone, Copy, PartialEq)]
+struct PermitKey {
+    owner: u64,
+    names: u64,
+    table: Option<Oid>,
+}
+
+impl<K: Copy + PartialEq, A: Copy, const LONGEST: usize> CallSite<K, A, LONGEST> {
+    /// The answer, if the last call had the same argument and the same key.
     ///
     /// # Safety
-    /// As for [`call`]; the argument is a `text`.
+    /// Postgres makes the call, with a `text` as the first argument. All calls of the C function use the
+    /// same type of call site.
     #[inline(always)]
-    unsafe fn recall(fcinfo: FunctionCallInfo, owner: u64) -> Option<Option<Reference>> {
-        // SAFETY: Postgres passes a call's own struct, whose `flinfo`, where it has one, is the call
-        // site's; `fn_extra` is null or what `remember` left there.
+    unsafe fn recall(fcinfo: FunctionCallInfo, key: K) -> Option<A> {
+        // SAFETY: Postgres passes the call's own struct. Its `flinfo` is null or belongs to the place in
+        // the plan, and `fn_extra` is null or a site that `remember` has stored there.
         let (site, argument) = unsafe {
             let function = (*fcinfo).flinfo.as_ref()?;
             let site = function.fn_extra.cast::<Self>().as_ref()?;
@@ -237,43 +248,30 @@ impl CallSite {
             }
             (site, plain_text(argument.value)?)
         };
-        (site.owner == owner && site.argument.get(..site.length)? == argument).then_some(site.value)
+        (site.key == key && site.argument.get(..site.length)? == argument).then_some(site.answer)
     }
 
-    /// Keeps an answer where there is room for its argument.
+    /// Keeps an answer, unless its argument is longer than `LONGEST`.
     ///
     /// # Safety
-    /// As for [`call`].
-    unsafe fn remember(fcinfo: FunctionCallInfo, argument: &[u8], answer: &Answer) {
-        let mut site = Self {
-            owner: answer.owner,
-            value: answer.value,
-            argument: [0; _],
-            length: argument.len(),
-        };
+    /// As for [`Self::recall`].
+    unsafe fn remember(fcinfo: FunctionCallInfo, key: K, argument: &[u8], answer: A) {
+        let mut site = Self { key, answer, argument: [0; _], length: argument.len() };
         let Some(place) = site.argument.get_mut(..argument.len()) else {
             return;
         };
         place.copy_from_slice(argument);
-        // SAFETY: as above; nothing else is left at the places of these functions.
-        unsafe { leave(fcinfo, site) };
-    }
-}
-
-/// Leaves something at the place of a call in its plan (`fn_extra`).
-///
-/// # Safety
-/// As for [`call`]; whatever is left at this place is a `T`.
-unsafe fn leave<T: Copy>(fcinfo: FunctionCallInfo, site: T) {
-    // SAFETY: the caller's; memory of `fn_mcxt` lives as long as the call site.
-    unsafe {
-        let Some(function) = (*fcinfo).flinfo.as_mut() else {
-            return;
-        };
-        if function.fn_extra.is_null() {
-            function.fn_extra = pg_sys::MemoryContextAlloc(function.fn_mcxt, size_of::<T>());
+        // SAFETY: `fn_extra` is null or such a site, as in `recall`. Memory of `fn_mcxt` lasts as long as
+        // the place in the plan.
+        unsafe {
+            let Some(function) = (*fcinfo).flinfo.as_mut() else {
+                return;
+            };
+            if function.fn_extra.is_null() {
+                function.fn_extra = pg_sys::MemoryContextAlloc(function.fn_mcxt, size_of::<Self>());
+            }
+            function.fn_extra.cast::<Self>().write(site);
         }
-        function.fn_extra.cast::<T>().write(site);
     }
 }
 
@@ -304,7 +302,7 @@ pub(crate) unsafe fn read_of(
             let answer = resolve(argument)?;
             if answer.lasting {
                 // SAFETY: the caller's.
-                unsafe { CallSite::remember(fcinfo, argument, &answer) };
+                unsafe { ReaderSite::remember(fcinfo, answer.owner, argument, answer.value) };
             }
             Ok(answer.value)
         });
@@ -313,7 +311,7 @@ pub(crate) unsafe fn read_of(
     }
     // SAFETY: the caller's.
     unsafe {
-        match owner().and_then(|owner| CallSite::recall(fcinfo, owner)) {
+        match owner().and_then(|owner| ReaderSite::recall(fcinfo, owner)) {
             Some(value) => answer(fcinfo, value.map(Reference::datum)),
             None => slow(fcinfo, limit, resolve),
         }
@@ -428,84 +426,21 @@ impl Arguments {
 /// An argument that is an OID.
 #[inline(always)]
 fn oid(datum: Datum) -> Oid {
-    // The upper half of the word is nobody's.
+    // An OID is the lower half of the Datum.
     Oid::from(datum.value() as u32)
 }
 
 /// Whether an action on a table is allowed.
 pub(crate) struct Permit {
+    /// The number of the identity whose permissions decide.
     pub(crate) owner: u64,
-    /// What [`super::relation::names`] was before it was found out.
+    /// What [`super::relation::names`] returned before the table's name was looked up.
     pub(crate) names: u64,
     pub(crate) allowed: bool,
 }
 
-/// What `auth.allows()` keeps at its place in a plan (`fn_extra`), like [`CallSite`].
-#[derive(Clone, Copy)]
-struct PermitSite {
-    owner: u64,
-    names: u64,
-    table: Option<Oid>,
-    allowed: bool,
-    action: [u8; PermitSite::LONGEST],
-    length: usize,
-}
-
-impl PermitSite {
-    /// How long the name of an action may be that is kept, in bytes.
-    const LONGEST: usize = 16;
-
-    /// The answer that there is to the arguments of this call, if any.
-    ///
-    /// # Safety
-    /// As for [`call`]; the arguments are a `text` and an OID.
-    #[inline(always)]
-    unsafe fn recall(fcinfo: FunctionCallInfo, owner: u64, names: u64) -> Option<bool> {
-        // SAFETY: as in `CallSite::recall`.
-        let (site, action, table) = unsafe {
-            let function = (*fcinfo).flinfo.as_ref()?;
-            let site = function.fn_extra.cast::<Self>().as_ref()?;
-            let [action, table] = (*fcinfo).args.as_slice(2) else {
-                return None;
-            };
-            if action.isnull {
-                return None;
-            }
-            let table = (!table.isnull).then(|| oid(table.value));
-            (site, plain_text(action.value)?, table)
-        };
-        let same = site.owner == owner
-            && site.names == names
-            && site.table == table
-            && site.action.get(..site.length)? == action;
-        same.then_some(site.allowed)
-    }
-
-    /// Keeps an answer.
-    ///
-    /// # Safety
-    /// As for [`call`].
-    unsafe fn remember(
-        fcinfo: FunctionCallInfo,
-        action: &[u8],
-        table: Option<Oid>,
-        permit: &Permit,
-    ) {
-        let Permit { owner, names, allowed } = *permit;
-        let length = action.len();
-        let mut site = Self { owner, names, table, allowed, action: [0; _], length };
-        let Some(place) = site.action.get_mut(..length) else {
-            return;
-        };
-        place.copy_from_slice(action);
-        // SAFETY: as in `CallSite::remember`.
-        unsafe { leave(fcinfo, site) };
-    }
-}
-
-/// Runs a reader of a `text` and an OID that answers yes or no: where its call site has kept the
-/// answer to the same arguments, and it holds for the `current` owner and names, nothing else is
-/// done.
+/// Runs a function of a `text` and an OID that answers yes or no. Where its call site has kept the answer
+/// to the same arguments, and `current` returns the same owner and names, nothing else is done.
 ///
 /// # Safety
 /// As for [`call`].
@@ -529,17 +464,25 @@ pub(crate) unsafe fn read_permit(
                 return Ok(None);
             };
             let table = arguments.oid(1);
-            let permit = resolve(action, table)?;
-            // SAFETY: the caller's.
-            unsafe { PermitSite::remember(fcinfo, action, table, &permit) };
-            Ok(Some(permit.allowed))
+            let Permit { owner, names, allowed } = resolve(action, table)?;
+            // SAFETY: the caller promises that Postgres makes the call; `read_permit` uses no other type
+            // of call site.
+            unsafe {
+                PermitSite::remember(fcinfo, PermitKey { owner, names, table }, action, allowed);
+            }
+            Ok(Some(allowed))
         });
-        // SAFETY: the caller's.
+        // SAFETY: the caller promises that Postgres makes the call.
         unsafe { answer(fcinfo, allowed.map(Datum::from)) }
     }
-    // SAFETY: the caller's.
+    // SAFETY: the caller promises that Postgres makes the call, with two arguments.
     unsafe {
-        match current().and_then(|(owner, names)| PermitSite::recall(fcinfo, owner, names)) {
+        let known = current().and_then(|(owner, names)| {
+            let argument = (*fcinfo).args.as_slice(2).last()?;
+            let table = (!argument.isnull).then(|| oid(argument.value));
+            PermitSite::recall(fcinfo, PermitKey { owner, names, table })
+        });
+        match known {
             Some(allowed) => answer(fcinfo, Some(Datum::from(allowed))),
             None => slow(fcinfo, limit, resolve),
         }
