@@ -1,12 +1,16 @@
-//! Relations by name: what a relation is called now, and when that may have changed.
+//! Relations: their names, open relations, and scans of them.
+//!
+//! A scan reads a relation as Postgres reads its catalogs: whatever the current role is, without the
+//! executor and its hooks, row-level security or the search path.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};
+use std::marker::PhantomData;
 
 use pgrx::pg_sys::{self, Datum};
 
-use super::BackendLocal;
-use super::datum::from_server_encoding;
+use super::datum::{Varlena, from_server_encoding, raw_size, text_datum_bytes};
+use super::{BackendLocal, Timestamp};
 
 pub(crate) use pgrx::pg_sys::Oid;
 
@@ -87,4 +91,331 @@ unsafe fn palloced(text: *mut c_char) -> Option<Vec<u8>> {
 pub(crate) fn is_superuser() -> bool {
     // SAFETY: it reads a catalog.
     unsafe { pg_sys::superuser() }
+}
+
+/// An open relation, under an `AccessShareLock`. Dropping it closes it and releases the lock.
+pub(crate) struct OpenRelation(pg_sys::Relation);
+
+/// A column of a relation.
+pub(crate) struct Column<'r> {
+    pub(crate) name: &'r CStr,
+    /// The OID of its type.
+    pub(crate) kind: Oid,
+    pub(crate) is_dropped: bool,
+}
+
+/// Which versions of a relation's rows a scan visits.
+#[derive(Clone, Copy)]
+pub(crate) enum Visible {
+    /// Those that are committed now, and those of earlier commands of this transaction.
+    Now,
+    /// The same, and those of the current command.
+    WithCurrentCommand,
+    /// Every version, also those that are not committed, and dead ones.
+    Always,
+}
+
+/// The condition of a scan: the column at this place, from 1, has this value.
+pub(crate) struct Key<'v> {
+    pub(crate) place: usize,
+    pub(crate) value: KeyValue<'v>,
+}
+
+pub(crate) enum KeyValue<'v> {
+    Oid(Oid),
+    /// A `text`, compared in the collation `C`.
+    Text(&'v Varlena),
+    Null,
+}
+
+impl OpenRelation {
+    /// Opens a relation, after concurrent changes of its definition have ended. None where it does not
+    /// exist.
+    pub(crate) fn open(relation: Oid) -> Option<Self> {
+        // SAFETY: the call takes any OID, and returns null where there is no such relation.
+        let relation = unsafe {
+            pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE)
+        };
+        (!relation.is_null()).then_some(Self(relation))
+    }
+
+    pub(crate) fn oid(&self) -> Oid {
+        // SAFETY: the relation is open, so that its cache entry stays in place.
+        unsafe { (*self.0).rd_id }
+    }
+
+    /// The OID of the role that owns it.
+    pub(crate) fn owner(&self) -> Oid {
+        // SAFETY: the relation is open, so that its cache entry and its row of pg_class stay in place.
+        unsafe { (*(*self.0).rd_rel).relowner }
+    }
+
+    /// The columns in their order, dropped ones included.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = Column<'_>> {
+        // SAFETY: the relation is open, which keeps its descriptor valid.
+        let columns = unsafe { attributes(self.descriptor()) };
+        columns.iter().map(|column| Column {
+            // SAFETY: a name ends with a NUL, and lies within the column's description.
+            name: unsafe { CStr::from_ptr(column.attname.data.as_ptr()) },
+            kind: column.atttypid,
+            is_dropped: column.attisdropped,
+        })
+    }
+
+    /// Whether it has a trigger of that name that fires whatever `session_replication_role` is.
+    pub(crate) fn has_trigger_enabled_always(&self, name: &CStr) -> bool {
+        // SAFETY: the relation is open; the description of its triggers is null or an array of
+        // `numtriggers` elements, each with a C string as its name.
+        unsafe {
+            let triggers = match (*self.0).trigdesc.as_ref() {
+                Some(all) if all.numtriggers > 0 => {
+                    std::slice::from_raw_parts(all.triggers, all.numtriggers as usize)
+                }
+                _ => &[],
+            };
+            triggers.iter().any(|trigger| {
+                CStr::from_ptr(trigger.tgname) == name
+                    && trigger.tgenabled as u8 == pg_sys::TRIGGER_FIRES_ALWAYS
+            })
+        }
+    }
+
+    /// Visits the rows that the key selects, or all rows, until `visit` returns false. An index that
+    /// is not the relation's is not used. A key of another type than its column selects nothing.
+    pub(crate) fn scan(
+        &self,
+        index: Option<Oid>,
+        key: Option<Key<'_>>,
+        visible: Visible,
+        mut visit: impl FnMut(Tuple<'_>) -> bool,
+    ) {
+        let mut entry = pg_sys::ScanKeyData::default();
+        if let Some(key) = &key
+            && !self.fill_key(key, &mut entry)
+        {
+            return;
+        }
+        let index = index.filter(|index| self.has_index(*index));
+        let snapshot = match visible {
+            Visible::Now => std::ptr::null_mut(),
+            Visible::WithCurrentCommand => &raw mut pg_sys::SnapshotSelfData,
+            Visible::Always => &raw mut pg_sys::SnapshotAnyData,
+        };
+        // SAFETY: the relation is open; the index is null or one of it; without a snapshot, Postgres
+        // takes one of this moment; the others are static. A row is valid until the next call.
+        unsafe {
+            let scan = pg_sys::systable_beginscan(
+                self.0,
+                index.unwrap_or(Oid::INVALID),
+                index.is_some(),
+                snapshot,
+                c_int::from(key.is_some()),
+                &mut entry,
+            );
+            loop {
+                let tuple = pg_sys::systable_getnext(scan);
+                if tuple.is_null() || !visit(Tuple::new(tuple, self.descriptor())) {
+                    break;
+                }
+            }
+            pg_sys::systable_endscan(scan);
+        }
+    }
+
+    /// Whether the scan key could be filled in: the relation has the column, of the value's type.
+    fn fill_key(&self, key: &Key<'_>, entry: &mut pg_sys::ScanKeyData) -> bool {
+        // SAFETY: the relation is open, which keeps its descriptor valid.
+        let Some(column) = (unsafe { attribute(self.descriptor(), key.place) }) else {
+            return false;
+        };
+        let kind = column.atttypid;
+        const EQUAL: u32 = pg_sys::BTEqualStrategyNumber;
+        let (flags, strategy, equal, value) = match key.value {
+            KeyValue::Oid(oid) if kind == pg_sys::OIDOID => {
+                (0, EQUAL, pg_sys::F_OIDEQ, Datum::from(oid))
+            }
+            KeyValue::Text(text) if kind == pg_sys::TEXTOID => {
+                (0, EQUAL, pg_sys::F_TEXTEQ, text.datum())
+            }
+            KeyValue::Null => (pg_sys::SK_ISNULL | pg_sys::SK_SEARCHNULL, 0, 0, Datum::null()),
+            _ => return false,
+        };
+        // SAFETY: the entry is ours; the function compares values of the column's type.
+        unsafe {
+            pg_sys::ScanKeyEntryInitialize(
+                entry,
+                flags as c_int,
+                key.place as pg_sys::AttrNumber,
+                strategy as pg_sys::StrategyNumber,
+                Oid::INVALID,
+                pg_sys::C_COLLATION_OID,
+                pg_sys::RegProcedure::from(equal),
+                value,
+            );
+        }
+        true
+    }
+
+    fn has_index(&self, index: Oid) -> bool {
+        // SAFETY: the call reads a catalog, and returns 0 where there is no such index.
+        index != Oid::INVALID && unsafe { pg_sys::IndexGetRelation(index, true) } == self.oid()
+    }
+
+    fn descriptor(&self) -> pg_sys::TupleDesc {
+        // SAFETY: the relation is open, so that its cache entry stays in place.
+        unsafe { (*self.0).rd_att }
+    }
+}
+
+impl Drop for OpenRelation {
+    fn drop(&mut self) {
+        // After an error of Postgres', the end of the transaction closes the relation.
+        if !std::thread::panicking() {
+            // SAFETY: the relation was opened with that lock, and is open.
+            unsafe { pg_sys::relation_close(self.0, pg_sys::AccessShareLock as pg_sys::LOCKMODE) }
+        }
+    }
+}
+
+/// A row of a relation, valid for the visit of a scan or the call of a trigger. Places of columns
+/// count from 1. A column that does not exist, or has another type, reads as null.
+#[derive(Clone, Copy)]
+pub(crate) struct Tuple<'r> {
+    tuple: pg_sys::HeapTuple,
+    descriptor: pg_sys::TupleDesc,
+    lifetime: PhantomData<&'r ()>,
+}
+
+/// Why a row cannot be written as JSON.
+pub(crate) enum NoJson {
+    TooLong,
+    /// Its text has no equal in UTF-8.
+    Unrepresentable,
+}
+
+impl Tuple<'_> {
+    /// # Safety
+    /// The tuple is of that descriptor's type; both are valid for the lifetime.
+    pub(super) unsafe fn new(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> Self {
+        Self { tuple, descriptor, lifetime: PhantomData }
+    }
+
+    pub(crate) fn is_null(self, place: usize) -> bool {
+        self.value(place).is_none()
+    }
+
+    pub(crate) fn oid(self, place: usize) -> Option<Oid> {
+        let value = self.value_of_type(place, pg_sys::OIDOID)?;
+        // An OID is the lower half of the Datum.
+        Some(Oid::from(value.value() as u32))
+    }
+
+    pub(crate) fn int4(self, place: usize) -> Option<i32> {
+        self.value_of_type(place, pg_sys::INT4OID).map(|value| value.value() as i32)
+    }
+
+    pub(crate) fn timestamptz(self, place: usize) -> Option<Timestamp> {
+        self.value_of_type(place, pg_sys::TIMESTAMPTZOID).map(|value| value.value() as Timestamp)
+    }
+
+    /// The `text` at that place, in UTF-8; None also where it has more than `limit` bytes, or no equal
+    /// in UTF-8.
+    pub(crate) fn text(self, place: usize, limit: usize) -> Option<String> {
+        let value = self.value_of_type(place, pg_sys::TEXTOID)?;
+        // SAFETY: the value is a `text` of the row.
+        let size = unsafe { raw_size(value) };
+        (size <= limit).then(|| from_server_encoding(&text_datum_bytes(value)))?
+    }
+
+    /// The bytes of a value of varying length, without its header, once it is detoasted. It is not
+    /// detoasted for this.
+    pub(crate) fn size(self, place: usize) -> Option<usize> {
+        let value = self.value(place)?;
+        // SAFETY: the length -1 stands for a varlena.
+        (self.attribute(place)?.attlen == -1).then(|| unsafe { raw_size(value) })
+    }
+
+    /// Whether the current transaction, or a subtransaction of it, has written this version of the row.
+    pub(crate) fn is_of_current_transaction(self) -> bool {
+        // SAFETY: the tuple is valid, and has its header.
+        unsafe {
+            let creator = pg_sys::HeapTupleHeaderGetXmin((*self.tuple).t_data);
+            pg_sys::TransactionIdIsCurrentTransactionId(creator)
+        }
+    }
+
+    /// The row as a JSON object in UTF-8 of at most `limit` bytes, with null for the columns after the
+    /// first `count`.
+    pub(crate) fn to_json(self, count: usize, limit: usize) -> Result<String, NoJson> {
+        // SAFETY: the descriptor is valid for the tuple's lifetime.
+        let columns = unsafe { attributes(self.descriptor) }.len();
+        let (mut values, mut nulls) = (vec![Datum::null(); columns], vec![true; columns]);
+        // SAFETY: the tuple is of the descriptor's type, and the arrays have an element for each
+        // column. The tuple that is formed and the composite value that is made of it are copies in
+        // the current context. `row_to_json` takes such a value, and returns a plain `text`.
+        unsafe {
+            let (value, null) = (values.as_mut_ptr(), nulls.as_mut_ptr());
+            pg_sys::heap_deform_tuple(self.tuple, self.descriptor, value, null);
+            for is_null in nulls.iter_mut().skip(count) {
+                *is_null = true;
+            }
+            let copy =
+                pg_sys::heap_form_tuple(self.descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+            let row = pg_sys::heap_copy_tuple_as_datum(copy, self.descriptor);
+            pg_sys::heap_freetuple(copy);
+            let json = pgrx::direct_function_call_as_datum(pg_sys::row_to_json, &[Some(row)]);
+            pg_sys::pfree(row.cast_mut_ptr());
+            let json = json.ok_or(NoJson::Unrepresentable)?;
+            if raw_size(json) > limit {
+                return Err(NoJson::TooLong);
+            }
+            let text = from_server_encoding(&text_datum_bytes(json));
+            pg_sys::pfree(json.cast_mut_ptr());
+            text.ok_or(NoJson::Unrepresentable)
+        }
+    }
+
+    fn value_of_type(self, place: usize, kind: Oid) -> Option<Datum> {
+        if self.attribute(place)?.atttypid != kind {
+            return None;
+        }
+        self.value(place)
+    }
+
+    fn value(self, place: usize) -> Option<Datum> {
+        self.attribute(place)?;
+        let mut is_null = false;
+        // SAFETY: the tuple is of the descriptor's type, which has that column.
+        let value = unsafe {
+            pg_sys::heap_getattr(self.tuple, place as c_int, self.descriptor, &mut is_null)
+        };
+        (!is_null).then_some(value)
+    }
+
+    fn attribute(&self, place: usize) -> Option<&pg_sys::FormData_pg_attribute> {
+        // SAFETY: the descriptor is valid for the tuple's lifetime.
+        unsafe { attribute(self.descriptor, place) }
+    }
+}
+
+/// The column at that place, from 1; None where there is none.
+///
+/// # Safety
+/// As for [`attributes`].
+unsafe fn attribute<'d>(
+    descriptor: pg_sys::TupleDesc,
+    place: usize,
+) -> Option<&'d pg_sys::FormData_pg_attribute> {
+    // SAFETY: the caller's.
+    let column = unsafe { attributes(descriptor) }.get(place.checked_sub(1)?)?;
+    (!column.attisdropped).then_some(column)
+}
+
+/// The columns of a descriptor, dropped ones included.
+///
+/// # Safety
+/// The descriptor is valid for the lifetime.
+unsafe fn attributes<'d>(descriptor: pg_sys::TupleDesc) -> &'d [pg_sys::FormData_pg_attribute] {
+    // SAFETY: the caller's; a descriptor has `natts` columns.
+    unsafe { (*descriptor).attrs.as_slice(usize::try_from((*descriptor).natts).unwrap_or(0)) }
 }
