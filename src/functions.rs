@@ -1,17 +1,13 @@
 //! The SQL functions. `sql/` declares them; each is one line here.
 
-use session_jwt::{
-    Action, Code, MAX_TOKEN_BYTES, Provider, Rejection, json_string, permission_claims,
-};
+use session_jwt::{Action, Code, MAX_TOKEN_BYTES, Rejection, permission_claims};
 
 use crate::pg::datum::Varlena;
 use crate::pg::definition;
 use crate::pg::function::{self, Arguments, Limit, Outcome, SettingChange, sql_function};
 use crate::pg::relation;
-use crate::pg::table::{Change, Rows, Table, Verdict};
-use crate::pg::{error, secrets};
 use crate::session::{self, Reading, Value};
-use crate::{keyring, refresh, settings};
+use crate::{providers, settings};
 
 /// A token.
 const TOKEN: Limit =
@@ -110,36 +106,13 @@ sql_function!(
     pg_session_jwt_check_provider,
     pg_finfo_pg_session_jwt_check_provider,
     call_trigger,
-    check_provider
+    providers::check_row
 );
 
 /// `auth.init()`
 fn init(_: &Arguments) -> Outcome {
     settings::check_locks()?;
-    for provider in keyring::configured()?.providers() {
-        let keys = provider.keys();
-        for key in keys.unusable() {
-            error::warn(
-                &format!(
-                    "key {} of provider {} is not used: {}",
-                    key.index + 1,
-                    session_jwt::quoted(provider.name()),
-                    key.reason
-                ),
-                "The other keys of the set are.",
-            );
-        }
-        let more = keys.unusable_count() - keys.unusable().len();
-        if more > 0 {
-            error::warn(
-                &format!(
-                    "{more} more keys of provider {} are not used",
-                    session_jwt::quoted(provider.name())
-                ),
-                "Mend those above first.",
-            );
-        }
-    }
+    providers::warn_of_unusable_keys()?;
     Ok(Some(function::VOID))
 }
 
@@ -161,71 +134,14 @@ fn verify(arguments: &Arguments) -> Outcome {
 
 /// `auth.refresh_provider(name text)`
 fn refresh_provider(arguments: &Arguments) -> Outcome {
-    let changes = refresh::order(&arguments.utf8(0, &NAME)?.unwrap_or_default())?;
-    jsonb(|kid| {
-        let list = |kids: &[Option<String>]| {
-            kids.iter().map(|id| kid(id.as_deref())).collect::<Vec<_>>().join(", ")
-        };
-        format!(
-            "{{\"added\": [{}], \"removed\": [{}], \"changed\": [{}], \"kept\": [{}]}}",
-            list(&changes.added),
-            list(&changes.removed),
-            list(&changes.changed),
-            list(&changes.kept)
-        )
-    })
+    let name = arguments.utf8(0, &NAME)?.unwrap_or_default();
+    Ok(Some(function::copied(&providers::refresh_provider(&name)?)))
 }
 
 /// `auth.provider_keys(name text)`
 fn provider_keys(arguments: &Arguments) -> Outcome {
     let name = arguments.utf8(0, &NAME)?.unwrap_or_default();
-    let row = match Table::find() {
-        Some(table) => table.row(Rows::Named(&name))?,
-        None => None,
-    };
-    let Some(row) = row else {
-        return Ok(None);
-    };
-    // Nothing that the trigger has let in fails.
-    let provider = Provider::from_row(&row.document)?;
-    jsonb(|kid| {
-        let keys = provider.keys().usable().map(|(id, algorithms)| {
-            let algorithms: Vec<String> =
-                algorithms.iter().map(|algorithm| json_string(algorithm.name())).collect();
-            format!("{{\"kid\": {}, \"algorithms\": [{}]}}", kid(id), algorithms.join(", "))
-        });
-        format!("[{}]", keys.collect::<Vec<_>>().join(", "))
-    })
-}
-
-/// `auth.check_provider()`, the trigger of `auth.providers`
-fn check_provider(change: &Change) -> Result<Verdict, Rejection> {
-    secrets::conceal_statement();
-    let Some(document) = &change.new else {
-        return Ok(Verdict::Accepted);
-    };
-    let provider = Provider::from_row(document)?;
-    if change.old == change.new {
-        return Ok(Verdict::Accepted);
-    }
-    if let Some(remote) = provider.remote() {
-        settings::check_scheme(remote.source())?;
-    }
-    if keyring::is_shadowed(&provider) {
-        error::warn(
-            "provider is not used",
-            "The settings pg_session_jwt.jwk and pg_session_jwt.providers, which serve the same \
-             issuer, come first.",
-        );
-    }
-    if provider.remote().is_none() {
-        return Ok(Verdict::Anew);
-    }
-    if provider.keys().is_waiting() {
-        refresh::at_commit(provider.name());
-        return Ok(Verdict::Anew);
-    }
-    Ok(Verdict::Accepted)
+    Ok(providers::provider_keys(&name)?.as_ref().map(function::copied))
 }
 
 /// `auth.demand(action text, "schema" text, "table" text)`
@@ -255,17 +171,4 @@ fn template(arguments: &Arguments) -> Outcome {
     let permissions: Vec<&str> = permissions.iter().map(String::as_str).collect();
     let claims = Varlena::jsonb(&permission_claims(scope.as_deref(), &permissions)?);
     Ok(Some(function::copied(&claims.map_err(|_| session::unrepresentable())?)))
-}
-
-/// JSON with key ids in it as `jsonb`: they are given as they are, or, where the database's encoding
-/// lacks a character of one, as messages have them.
-fn jsonb(compose: impl Fn(fn(Option<&str>) -> String) -> String) -> Outcome {
-    fn exact(kid: Option<&str>) -> String {
-        kid.map_or_else(|| "null".to_owned(), json_string)
-    }
-    fn escaped(kid: Option<&str>) -> String {
-        kid.map_or_else(|| "null".to_owned(), |kid| json_string(&kid.escape_default().to_string()))
-    }
-    let value = Varlena::jsonb(&compose(exact)).or_else(|_| Varlena::jsonb(&compose(escaped)));
-    Ok(Some(function::copied(&value.map_err(|_| session::unrepresentable())?)))
 }

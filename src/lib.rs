@@ -1,8 +1,8 @@
 //! pg_session_jwt: a Postgres session knows who is asking, because the backend verified the JWT
 //! itself. `ARCHITECTURE.md` is the map.
 //!
-//! [`settings`] says what may be configured and by whom; [`keyring`] finds the provider of a token,
-//! there or in the table; [`refresh`] has providers' keys fetched; [`session`] keeps the identity,
+//! [`settings`] says what may be configured and by whom; [`providers`] finds the provider of a token,
+//! there or in the table, and has keys fetched; [`session`] keeps the identity,
 //! [`cache`] the tokens verified before; [`functions`] are what SQL calls; [`audit`] writes the log;
 //! [`pg`] is the only module that touches Postgres itself.
 
@@ -11,15 +11,14 @@
 mod audit;
 mod cache;
 mod functions;
-mod keyring;
 #[allow(unsafe_code)]
 mod pg;
-mod refresh;
+mod providers;
 mod session;
 mod settings;
 
 pg::module_entry!(on_load);
-pg::worker::worker_entry!(refresh::work);
+pg::worker::worker_entry!(providers::run);
 
 /// What loading the library does, in the postmaster or in a backend: nothing but registering.
 fn on_load() {
@@ -34,13 +33,33 @@ fn on_load() {
         pg::plan::watch();
         pg::plan::bind_at_load();
         settings::register();
-        pg::table::on_change(keyring::table_changed);
+        watch_providers();
         pg::relation::watch_names();
         pg::definition::watch(session::demand);
         pg::on_commit(session::warn_of_unused_token);
         pg::on_transaction_end(|committed| {
             session::end_transaction();
-            refresh::end_transaction(committed);
+            providers::transaction_ended(committed);
         });
     });
+}
+
+/// The assign hook of a document with keys.
+fn documents_changed() {
+    providers::invalidate_settings();
+    session::forget();
+}
+
+/// Registers the relation-cache callback for the table of providers.
+#[allow(unsafe_code)]
+fn watch_providers() {
+    use pgrx::pg_sys::{self, Datum, Oid};
+    unsafe extern "C-unwind" fn relcache_callback(_argument: Datum, relation: Oid) {
+        if providers::relcache_callback(relation) {
+            providers::invalidate();
+            session::forget();
+        }
+    }
+    // SAFETY: the callback lives as long as the library, which is never unloaded.
+    unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(relcache_callback), Datum::null()) }
 }

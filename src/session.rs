@@ -14,7 +14,6 @@ use session_jwt::{Action, ClaimPath, Claims, Code, MAX_TOKEN_BYTES, Rejection};
 
 use crate::audit;
 use crate::cache::TokenCache;
-use crate::keyring::{self, Trust};
 use crate::pg::datum::{
     self, Form, Reference, Unrepresentable, Varlena, from_server_encoding, parse_uuid,
 };
@@ -25,6 +24,7 @@ use crate::pg::relation::{self, Name, Oid};
 use crate::pg::role::{self, Role};
 use crate::pg::statement::{self, Kind};
 use crate::pg::{self, BackendLocal, Timestamp, error, secrets};
+use crate::providers::{self, Trust};
 use crate::settings::{
     self, IDENTITY_SCOPE, JWT, JWT_NAME, TOKEN_CACHE_SIZE, TRANSACTION_SCOPE, TRUST_REQUEST_CLAIMS,
 };
@@ -225,7 +225,7 @@ impl Identity {
 
     /// Whether its provider would vouch for it now, with the same keys.
     fn is_current(&self) -> bool {
-        self.trust.as_ref().is_none_or(|trust| keyring::is_current(trust, self.claims.issuer()))
+        self.trust.as_ref().is_none_or(|trust| providers::is_current(trust, self.claims.issuer()))
     }
 }
 
@@ -319,8 +319,6 @@ static ENDED: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
 static UNUSED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 /// Whether `request.jwt.claims` have been believed at any time in this session.
 static TRUSTED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
-static LOADING: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
-static LOADED_LATE: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
 fn with_state<T>(body: impl FnOnce(&mut State) -> T) -> T {
     body(STATE.borrow_mut().get_or_insert_default())
@@ -329,9 +327,7 @@ fn with_state<T>(body: impl FnOnce(&mut State) -> T) -> T {
 /// Runs the registration of settings. Tokens that come up in it, set before the library was
 /// there, are verified at their first use.
 pub(crate) fn while_loading(register: impl FnOnce()) {
-    LOADED_LATE.set(pg::within_statement());
-    LOADING.set(true);
-    let _loaded = OnDrop(|| LOADING.set(false));
+    let _loading = settings::Loading::begin();
     register();
     // The value that was set in the transaction that loads the library belongs to it, but not what
     // lies beneath.
@@ -347,16 +343,6 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {
         (self.0)();
     }
-}
-
-/// Whether settings are being registered.
-pub(crate) fn is_loading() -> bool {
-    LOADING.get()
-}
-
-/// Whether the client could run statements before the library was loaded.
-pub(crate) fn loaded_late() -> bool {
-    LOADED_LATE.get()
 }
 
 /// Marks what readers look at as stale. It may run during a rollback and cannot fail.
@@ -532,7 +518,7 @@ pub(crate) fn present(token: &[u8], source: Source) -> Result<Passed, Rejection>
             Code::Configuration,
             "a token cannot be presented within a security-restricted operation",
         )),
-        Source::Session if LOADING.get() || !pg::in_transaction() => {
+        Source::Session if settings::is_loading() || !pg::in_transaction() => {
             Ok(passed(Some(Standing::Pending)))
         }
         Source::Session => {
@@ -635,7 +621,7 @@ fn verified(token: &[u8], generation: u64) -> Result<Rc<Identity>, Rejection> {
         Rejection::new(Code::Malformed, "token is not base64url")
             .with_detail("It has a byte that is not ASCII.")
     })?;
-    let (claims, trust) = keyring::verify(text)?;
+    let (claims, trust) = verify(text)?;
     let identity = Identity::new(claims, Some(trust))?;
     error::debug("token signature verified");
     with_state(|state| {
@@ -645,6 +631,17 @@ fn verified(token: &[u8], generation: u64) -> Result<Rc<Identity>, Rejection> {
         state.hold(generation, &identity);
     });
     Ok(identity)
+}
+
+/// Verifies a token, but for its times. Where that reads newer keys of a provider, readers verify the
+/// session's identity again.
+fn verify(token: &str) -> Result<(Claims, Trust), Rejection> {
+    let epoch = providers::epoch();
+    let outcome = providers::verify(token);
+    if providers::epoch() != epoch {
+        forget();
+    }
+    outcome
 }
 
 /// Said before anything is copied that a client may make as long as it likes.
@@ -769,7 +766,7 @@ fn resolve_at(moment: Moment) -> Result<(), Rejection> {
     }
     settings::check_locks()?;
     plan::check_reader()?;
-    let epoch = keyring::epoch();
+    let epoch = providers::epoch();
     let token = JWT.with(|token| token.get(..=MAX_TOKEN_BYTES).unwrap_or(token).to_vec());
     if token.is_empty() {
         return resolve_without_token();
@@ -805,7 +802,7 @@ fn resolve_at(moment: Moment) -> Result<(), Rejection> {
     identity.claims.check_expiry(pg::to_unix(pg::statement_start()))?;
     let until = identity.expires_at();
     // Had anything changed meanwhile, the next read looks again; so it does where values are copied.
-    if install(Some(identity)) && epoch == keyring::epoch() {
+    if install(Some(identity)) && epoch == providers::epoch() {
         READY.ready_until.set(until);
     }
     Ok(())
@@ -926,7 +923,7 @@ pub(crate) fn claims_of(token: &[u8]) -> Result<Varlena, Rejection> {
         return Err(too_long("token is too long"));
     }
     let text = String::from_utf8_lossy(token);
-    let (claims, _) = keyring::verify(&text)?;
+    let (claims, _) = verify(&text)?;
     check_times(&claims)?;
     Varlena::jsonb(claims.json()).map_err(|Unrepresentable| unrepresentable())
 }

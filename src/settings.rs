@@ -16,7 +16,40 @@ use crate::pg::guc::{
     Unit,
 };
 use crate::pg::{self, BackendLocal, error};
-use crate::{keyring, session};
+use crate::session;
+
+/// Whether settings are being registered.
+static LOADING: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+
+/// Whether the client could run statements before the library was loaded.
+static LOADED_LATE: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+
+/// The registration of settings, which ends when this is dropped.
+pub(crate) struct Loading(());
+
+impl Loading {
+    pub(crate) fn begin() -> Self {
+        LOADED_LATE.set(pg::within_statement());
+        LOADING.set(true);
+        Self(())
+    }
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        LOADING.set(false);
+    }
+}
+
+/// Whether settings are being registered.
+pub(crate) fn is_loading() -> bool {
+    LOADING.get()
+}
+
+/// Whether the client could run statements before the library was loaded.
+pub(crate) fn loaded_late() -> bool {
+    LOADED_LATE.get()
+}
 
 /// The name of the setting that holds the token.
 pub(crate) const JWT_NAME: &CStr = c"pg_session_jwt.jwt";
@@ -323,7 +356,7 @@ impl<T> Document<T> {
             b"" => Ok(None),
             _ => self.parse(value).map(Some),
         };
-        if session::is_loading() {
+        if is_loading() {
             self.refused.replace(outcome.as_ref().err().cloned());
         }
         let parsed = outcome?;
@@ -348,6 +381,6 @@ impl<T> Document<T> {
             self.lost.set(to_null && (self.lost.get() || !self.text.is_null()));
         }
         self.refused.take();
-        keyring::forget();
+        crate::documents_changed();
     }
 }

@@ -14,7 +14,7 @@ use super::BackendLocal;
 use super::function::guarded_result;
 use super::relation::{Name, is_superuser};
 use super::statement::elements;
-use super::table::Table;
+use crate::providers::Table;
 
 /// Rejects an action on the table of a schema and a name, or on the database as a whole, that the
 /// session's token does not allow.

@@ -9,7 +9,8 @@ use super::datum::{
     Reference, Varlena, from_server_encoding, plain_text, raw_size, text_datum_bytes,
 };
 use super::relation::Oid;
-use super::{definition, error, memory, table};
+use super::trigger::{RowChange, StoredRow};
+use super::{definition, error, memory};
 
 /// Runs safe code that Postgres called: a panic, an error that Postgres raised below it, or a lack of
 /// memory becomes an error to Postgres once the Rust frames are gone.
@@ -115,16 +116,19 @@ impl Arguments {
     }
 }
 
-/// Runs the trigger of the table of providers.
+/// Runs a `BEFORE` trigger for rows. `body` gets None where the function is called in another way.
 ///
 /// # Safety
 /// Postgres makes the call.
 pub(crate) unsafe fn call_trigger(
     fcinfo: FunctionCallInfo,
-    body: fn(&table::Change) -> Result<table::Verdict, Rejection>,
+    body: fn(Option<&RowChange<'_>>) -> Result<StoredRow, Rejection>,
 ) -> Datum {
-    // SAFETY: the caller's.
-    guarded_result(|| unsafe { table::trigger(fcinfo, body) })
+    guarded_result(|| {
+        // SAFETY: the caller's; the change is used only during the call.
+        let change = unsafe { RowChange::of_call(fcinfo) };
+        body(change.as_ref()).map(StoredRow::datum)
+    })
 }
 
 /// What a function that returns `void` returns.

@@ -16,8 +16,9 @@ pub(crate) mod plan;
 pub(crate) mod relation;
 pub(crate) mod role;
 pub(crate) mod secrets;
+pub(crate) mod spi;
 pub(crate) mod statement;
-pub(crate) mod table;
+pub(crate) mod trigger;
 pub(crate) mod worker;
 
 use std::cell::Cell;

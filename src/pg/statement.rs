@@ -9,7 +9,7 @@ use session_jwt::Rejection;
 
 use super::BackendLocal;
 use super::function::{guarded, guarded_result};
-use super::{definition, plan, role, secrets, table};
+use super::{definition, plan, role, secrets};
 
 static NEXT_ANALYSIS_HOOK: BackendLocal<Cell<pg_sys::post_parse_analyze_hook_type>> =
     BackendLocal::new(Cell::new(None));
@@ -181,7 +181,7 @@ unsafe extern "C-unwind" fn at_start(query: *mut pg_sys::QueryDesc, flags: c_int
             return next(query, flags);
         }
         note_use();
-        table::look_for_changes();
+        crate::providers::accept_invalidations();
         let plan = (*query).plannedstmt;
         vouch(|| if relations(plan).next().is_some() { Kind::Plan } else { Kind::Free });
         let touches_tables = plan::touches_tables(plan);
@@ -299,7 +299,7 @@ unsafe extern "C-unwind" fn at_utility(
     completion: *mut pg_sys::QueryCompletion,
 ) {
     note_use();
-    table::look_for_changes();
+    crate::providers::accept_invalidations();
     // SAFETY: Postgres' own. This frame owns nothing, for errors pass through it.
     unsafe {
         let tree = (*statement).utilityStmt;
