@@ -201,6 +201,7 @@ CREATE TABLE @extschema@.providers (
     etag text,
     last_modified text,
     last_fetch timestamptz,
+    fetch_began timestamptz,
     last_demand timestamptz,
     next_refresh timestamptz,
     last_success timestamptz,
@@ -227,6 +228,8 @@ COMMENT ON COLUMN @extschema@.providers.fetched_from IS 'the URL that was asked 
 COMMENT ON COLUMN @extschema@.providers.keys_url IS
     'the URL that gave them, which is another one where discovery named it';
 COMMENT ON COLUMN @extschema@.providers.last_fetch IS 'when keys were asked for last';
+COMMENT ON COLUMN @extschema@.providers.fetch_began IS
+    'when the fetch began whose outcome is not recorded yet; NULL where there is none';
 COMMENT ON COLUMN @extschema@.providers.last_demand IS
     'when keys were asked for last because no known key verified a token; NULL once the first have come';
 COMMENT ON COLUMN @extschema@.providers.next_refresh IS
@@ -366,7 +369,10 @@ CREATE VIEW @extschema@.provider_status AS
         END AS keys_age,
         next_refresh,
         coalesce(failures, 0) AS failures,
-        last_error
+        CASE
+            WHEN fetch_began IS NULL THEN last_error
+            ELSE 'The keys are being fetched, or the fetch was interrupted.'
+        END AS last_error
     FROM @extschema@.providers, LATERAL @extschema@.provider_keys(name) AS keys;
 REVOKE ALL ON @extschema@.provider_status FROM PUBLIC;
 GRANT SELECT ON @extschema@.provider_status TO pg_monitor;

@@ -1,4 +1,4 @@
-//! Lines for the server's log, never with a token in them.
+//! Lines in the server log about tokens. They never contain a token.
 
 use std::fmt::Write;
 
@@ -7,8 +7,8 @@ use session_jwt::{Claims, Rejection, quoted};
 use crate::pg::error;
 use crate::settings::AUDIT_LOG;
 
-/// A token was presented and accepted.
-pub(crate) fn accepted(claims: &Claims) {
+/// Logs that a token was presented and accepted.
+pub(crate) fn log_accepted(claims: &Claims) {
     write(|line| {
         line.push_str("token accepted: provider=");
         line.push_str(&quoted(claims.provider()));
@@ -29,8 +29,8 @@ pub(crate) fn accepted(claims: &Claims) {
     });
 }
 
-/// A token was presented and refused.
-pub(crate) fn refused(rejection: &Rejection) {
+/// Logs that a token was presented and rejected.
+pub(crate) fn log_rejected(rejection: &Rejection) {
     write(|line| {
         let _ = write!(
             line,
@@ -42,22 +42,22 @@ pub(crate) fn refused(rejection: &Rejection) {
     });
 }
 
-/// The client gave the identity up.
-pub(crate) fn cleared() {
+/// Logs that the client has cleared the token.
+pub(crate) fn log_cleared() {
     write(|line| line.push_str("token cleared"));
 }
 
-/// A symmetric key can be read by whoever connects before the library hides it.
-pub(crate) fn warn_of_readable_secret() {
+/// Logs that every role could read a symmetric key before the library was loaded.
+pub(crate) fn log_readable_secret() {
     error::log(
-        "pg_session_jwt: a symmetric key is configured, but the library was loaded only after the \
-         session had begun: until then every role can read the settings; add pg_session_jwt to \
-         shared_preload_libraries",
+        "pg_session_jwt: every role can read the settings of a session that loads the library late, \
+         and they contain a symmetric key; add pg_session_jwt to shared_preload_libraries",
     );
 }
 
 fn write(compose: impl FnOnce(&mut String)) {
-    // A client that names the setting at its start, and may not, does not get out of the log.
+    // A client that names the setting in its startup options without the privilege to set it must not
+    // turn the log off.
     if AUDIT_LOG.get() || AUDIT_LOG.is_lost() {
         let mut line = "pg_session_jwt: ".to_owned();
         compose(&mut line);

@@ -1,154 +1,91 @@
-//! The SQL functions. `sql/` declares them; each is one line here.
+//! The SQL functions, as the install script in `sql/` declares them.
 
-use session_jwt::{
-    Action, Code, MAX_TOKEN_BYTES, Provider, Rejection, json_string, permission_claims,
-};
+use session_jwt::{Action, Code, MAX_TOKEN_BYTES, permission_claims};
 
 use crate::permissions::{self, commands};
 use crate::pg::datum::Varlena;
-use crate::pg::function::{self, Arguments, Limit, Outcome, SettingChange, sql_function};
-use crate::pg::relation;
-use crate::pg::table::{Change, Rows, Table, Verdict};
-use crate::pg::{error, secrets};
-use crate::session::{self, Reading, Value};
-use crate::{keyring, refresh, settings};
+use crate::pg::function::{self, Arguments, GucChange, Limit, Outcome, VOID, sql_function};
+use crate::pg::{relation, trigger};
+use crate::roles::locked;
+use crate::session::identity::{Lookup, Reader, readers, unrepresentable};
+use crate::session::{self, current};
+use crate::{providers, settings};
 
 /// A token.
 const TOKEN: Limit =
     Limit { bytes: MAX_TOKEN_BYTES, code: Code::Malformed, message: "token is too long" };
 
-/// A claim's name or path: no name in a token is as long, escaped as it may be.
+/// A name or a path of a claim: no name in a token is as long, even where each byte is escaped.
 const PATH: Limit = Limit::new(2 * MAX_TOKEN_BYTES, "name of a claim is too long");
 
-/// The name of a provider, a schema or a table, which all have less than 100 bytes in UTF-8.
+/// A name of a provider, a schema or a table, each of which has less than 100 bytes in UTF-8.
 const NAME: Limit = Limit::new(1024, "name is too long");
 
-/// The name of an action or of a scope.
+/// A name of an action or a scope.
 const WORD: Limit = Limit::new(1024, "word is too long");
 
-/// Permissions: more than fit a token.
+/// Permissions: a token cannot hold as many.
 const PERMISSIONS: Limit = Limit::new(4 * MAX_TOKEN_BYTES, "permissions are too long");
 
-macro_rules! reader {
-    ($symbol:ident, $finfo:ident, $value:expr) => {
-        sql_function!($symbol, $finfo, read, || session::ready($value), || {
-            session::resolved($value)
+macro_rules! export_readers {
+    ($($reader:ident $symbol:ident $find:expr;)+) => {
+        $(sql_function!(
+            $symbol,
+            function::read,
+            || current::ready(Reader::$reader),
+            || session::value(Reader::$reader)
+        );)+
+    };
+}
+readers!(export_readers);
+
+macro_rules! export_lookup {
+    ($symbol:ident, $lookup:expr) => {
+        sql_function!($symbol, function::look_up, &PATH, current::owner, |argument| {
+            session::look_up($lookup, argument)
         });
     };
 }
+export_lookup!(pg_session_jwt_claim, Lookup::Claim);
+export_lookup!(pg_session_jwt_claim_jsonb, Lookup::ClaimJsonb);
+export_lookup!(pg_session_jwt_session_variable, Lookup::SessionVariable);
 
-reader!(pg_session_jwt_user_id, pg_finfo_pg_session_jwt_user_id, Value::UserId);
-reader!(pg_session_jwt_uid, pg_finfo_pg_session_jwt_uid, Value::Uid);
-reader!(pg_session_jwt_session, pg_finfo_pg_session_jwt_session, Value::Claims);
-reader!(pg_session_jwt_role, pg_finfo_pg_session_jwt_role, Value::Role);
-reader!(pg_session_jwt_email, pg_finfo_pg_session_jwt_email, Value::Email);
-reader!(pg_session_jwt_organization, pg_finfo_pg_session_jwt_organization, Value::Organization);
-reader!(
-    pg_session_jwt_organization_id,
-    pg_finfo_pg_session_jwt_organization_id,
-    Value::OrganizationId
-);
-
-macro_rules! reader_of {
-    ($symbol:ident, $finfo:ident, $reading:expr) => {
-        sql_function!($symbol, $finfo, read_of, &PATH, session::owner, |argument| {
-            session::read($reading, argument)
-        });
-    };
-}
-
-reader_of!(pg_session_jwt_claim, pg_finfo_pg_session_jwt_claim, Reading::Claim);
-reader_of!(pg_session_jwt_claim_jsonb, pg_finfo_pg_session_jwt_claim_jsonb, Reading::ClaimJsonb);
-reader_of!(
-    pg_session_jwt_session_variable,
-    pg_finfo_pg_session_jwt_session_variable,
-    Reading::SessionVariable
-);
-
-// `auth.allows(action text, "table" regclass)`
 sql_function!(
     pg_session_jwt_allows,
-    pg_finfo_pg_session_jwt_allows,
-    read_permit,
+    function::permit,
     &WORD,
     permissions::owner_and_names,
     permissions::allows
 );
-
-sql_function!(pg_session_jwt_demand, pg_finfo_pg_session_jwt_demand, call, demand);
-// `auth.check_ddl_start()`, the event trigger for `ddl_command_start`
+sql_function!(pg_session_jwt_demand, function::call, demand);
 sql_function!(
     pg_session_jwt_check_ddl_start,
-    pg_finfo_pg_session_jwt_check_ddl_start,
     trigger::call_event_trigger,
     commands::check_ddl_start
 );
-sql_function!(pg_session_jwt_is_new, pg_finfo_pg_session_jwt_is_new, call, is_new);
-sql_function!(pg_session_jwt_template, pg_finfo_pg_session_jwt_template, call, template);
+sql_function!(pg_session_jwt_is_new, function::call, is_new);
+sql_function!(pg_session_jwt_template, function::call, template);
 
-sql_function!(pg_session_jwt_init, pg_finfo_pg_session_jwt_init, call, init);
-sql_function!(pg_session_jwt_verify, pg_finfo_pg_session_jwt_verify, call, verify);
-sql_function!(
-    pg_session_jwt_session_init,
-    pg_finfo_pg_session_jwt_session_init,
-    call_setting,
-    session_init
-);
+sql_function!(pg_session_jwt_init, function::call, init);
+sql_function!(pg_session_jwt_verify, function::call, verify);
+sql_function!(pg_session_jwt_session_init, function::call_guc_change, session_init);
 
-sql_function!(
-    pg_session_jwt_refresh_provider,
-    pg_finfo_pg_session_jwt_refresh_provider,
-    call,
-    refresh_provider
-);
-sql_function!(
-    pg_session_jwt_provider_keys,
-    pg_finfo_pg_session_jwt_provider_keys,
-    call,
-    provider_keys
-);
-sql_function!(
-    pg_session_jwt_check_provider,
-    pg_finfo_pg_session_jwt_check_provider,
-    call_trigger,
-    check_provider
-);
+sql_function!(pg_session_jwt_refresh_provider, function::call, refresh_provider);
+sql_function!(pg_session_jwt_provider_keys, function::call, provider_keys);
+sql_function!(pg_session_jwt_check_provider, trigger::call_row_trigger, providers::check_row);
 
 /// `auth.init()`
 fn init(_: &Arguments) -> Outcome {
-    settings::check_locks()?;
-    for provider in keyring::configured()?.providers() {
-        let keys = provider.keys();
-        for key in keys.unusable() {
-            error::warn(
-                &format!(
-                    "key {} of provider {} is not used: {}",
-                    key.index + 1,
-                    session_jwt::quoted(provider.name()),
-                    key.reason
-                ),
-                "The other keys of the set are.",
-            );
-        }
-        let more = keys.unusable_count() - keys.unusable().len();
-        if more > 0 {
-            error::warn(
-                &format!(
-                    "{more} more keys of provider {} are not used",
-                    session_jwt::quoted(provider.name())
-                ),
-                "Mend those above first.",
-            );
-        }
-    }
-    Ok(Some(function::VOID))
+    locked::check_locks()?;
+    providers::warn_of_unusable_keys()?;
+    Ok(Some(VOID))
 }
 
 /// `auth.jwt_session_init(jwt text, is_local boolean)`
-fn session_init(arguments: &Arguments) -> SettingChange<'_> {
-    SettingChange {
+fn session_init(arguments: &Arguments) -> GucChange<'_> {
+    GucChange {
         name: settings::JWT_NAME,
-        // The check hook refuses what is too long, and takes away the identity from before.
+        // The check hook rejects a token that is too long, and revokes the identity before it.
         value: arguments.prefix(0, &TOKEN).unwrap_or_default(),
         is_local: arguments.boolean(1),
     }
@@ -157,76 +94,19 @@ fn session_init(arguments: &Arguments) -> SettingChange<'_> {
 /// `auth.jwt_verify(jwt text)`
 fn verify(arguments: &Arguments) -> Outcome {
     let token = arguments.text(0, &TOKEN)?.unwrap_or_default();
-    Ok(Some(function::copied(&session::claims_of(token)?)))
+    Ok(Some(session::verify(token)?.palloced()))
 }
 
 /// `auth.refresh_provider(name text)`
 fn refresh_provider(arguments: &Arguments) -> Outcome {
-    let changes = refresh::order(&arguments.utf8(0, &NAME)?.unwrap_or_default())?;
-    jsonb(|kid| {
-        let list = |kids: &[Option<String>]| {
-            kids.iter().map(|id| kid(id.as_deref())).collect::<Vec<_>>().join(", ")
-        };
-        format!(
-            "{{\"added\": [{}], \"removed\": [{}], \"changed\": [{}], \"kept\": [{}]}}",
-            list(&changes.added),
-            list(&changes.removed),
-            list(&changes.changed),
-            list(&changes.kept)
-        )
-    })
+    let name = arguments.utf8(0, &NAME)?.unwrap_or_default();
+    Ok(Some(providers::refresh_provider(&name)?.palloced()))
 }
 
 /// `auth.provider_keys(name text)`
 fn provider_keys(arguments: &Arguments) -> Outcome {
     let name = arguments.utf8(0, &NAME)?.unwrap_or_default();
-    let row = match Table::find() {
-        Some(table) => table.row(Rows::Named(&name))?,
-        None => None,
-    };
-    let Some(row) = row else {
-        return Ok(None);
-    };
-    // Nothing that the trigger has let in fails.
-    let provider = Provider::from_row(&row.document)?;
-    jsonb(|kid| {
-        let keys = provider.keys().usable().map(|(id, algorithms)| {
-            let algorithms: Vec<String> =
-                algorithms.iter().map(|algorithm| json_string(algorithm.name())).collect();
-            format!("{{\"kid\": {}, \"algorithms\": [{}]}}", kid(id), algorithms.join(", "))
-        });
-        format!("[{}]", keys.collect::<Vec<_>>().join(", "))
-    })
-}
-
-/// `auth.check_provider()`, the trigger of `auth.providers`
-fn check_provider(change: &Change) -> Result<Verdict, Rejection> {
-    secrets::conceal_statement();
-    let Some(document) = &change.new else {
-        return Ok(Verdict::Accepted);
-    };
-    let provider = Provider::from_row(document)?;
-    if change.old == change.new {
-        return Ok(Verdict::Accepted);
-    }
-    if let Some(remote) = provider.remote() {
-        settings::check_scheme(remote.source())?;
-    }
-    if keyring::is_shadowed(&provider) {
-        error::warn(
-            "provider is not used",
-            "The settings pg_session_jwt.jwk and pg_session_jwt.providers, which serve the same \
-             issuer, come first.",
-        );
-    }
-    if provider.remote().is_none() {
-        return Ok(Verdict::Anew);
-    }
-    if provider.keys().is_waiting() {
-        refresh::at_commit(provider.name());
-        return Ok(Verdict::Anew);
-    }
-    Ok(Verdict::Accepted)
+    Ok(providers::provider_keys(&name)?.as_ref().map(Varlena::palloced))
 }
 
 /// `auth.demand(action text, "schema" text, "table" text)`
@@ -235,7 +115,7 @@ fn demand(arguments: &Arguments) -> Outcome {
     let (schema, name) = (arguments.utf8(1, &NAME)?, arguments.utf8(2, &NAME)?);
     let schema = schema.unwrap_or_default();
     permissions::demand(action, name.as_deref().map(|name| (schema.as_str(), name)))?;
-    Ok(Some(function::VOID))
+    Ok(Some(VOID))
 }
 
 /// `auth.is_new(class oid, object oid)`
@@ -250,18 +130,5 @@ fn template(arguments: &Arguments) -> Outcome {
     let permissions = arguments.texts(1, &PERMISSIONS)?;
     let permissions: Vec<&str> = permissions.iter().map(String::as_str).collect();
     let claims = Varlena::jsonb(&permission_claims(scope.as_deref(), &permissions)?);
-    Ok(Some(function::copied(&claims.map_err(|_| session::unrepresentable())?)))
-}
-
-/// JSON with key ids in it as `jsonb`: they are given as they are, or, where the database's encoding
-/// lacks a character of one, as messages have them.
-fn jsonb(compose: impl Fn(fn(Option<&str>) -> String) -> String) -> Outcome {
-    fn exact(kid: Option<&str>) -> String {
-        kid.map_or_else(|| "null".to_owned(), json_string)
-    }
-    fn escaped(kid: Option<&str>) -> String {
-        kid.map_or_else(|| "null".to_owned(), |kid| json_string(&kid.escape_default().to_string()))
-    }
-    let value = Varlena::jsonb(&compose(exact)).or_else(|_| Varlena::jsonb(&compose(escaped)));
-    Ok(Some(function::copied(&value.map_err(|_| session::unrepresentable())?)))
+    Ok(Some(claims.map_err(|_| unrepresentable())?.palloced()))
 }

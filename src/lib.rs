@@ -1,49 +1,30 @@
-//! pg_session_jwt: a Postgres session knows who is asking, because the backend verified the JWT
-//! itself. `ARCHITECTURE.md` is the map.
+//! pg_session_jwt: verified JWT identities for sessions and row-level security.
 //!
-//! [`settings`] says what may be configured and by whom; [`keyring`] finds the provider of a token,
-//! there or in the table; [`refresh`] has providers' keys fetched; [`session`] keeps the identity,
-//! [`cache`] the tokens verified before; [`permissions`] says what a token allows on tables, [`roles`] what a
-//! locked session may not do; [`functions`] are what SQL calls; [`audit`] writes the log;
-//! [`pg`] is the only module that touches Postgres itself.
+//! The modules stand on floors, from the top: [`hooks`] registers everything with Postgres; [`functions`] are
+//! the SQL functions; [`permissions`], [`session`] and [`roles`] judge what a session may do, and who it is;
+//! [`providers`] decides which tokens are trusted; [`audit`] and [`settings`] are the log and the GUCs; [`pg`]
+//! is the interface to Postgres. `ARCHITECTURE.md` has the plan.
 
 #![deny(unsafe_code)]
 
 mod audit;
-mod cache;
 mod functions;
-mod keyring;
+#[allow(unsafe_code)]
+mod hooks;
 mod permissions;
 #[allow(unsafe_code)]
 mod pg;
-mod refresh;
+mod providers;
 mod roles;
 mod session;
 mod settings;
 
-pg::module_entry!(on_load);
-pg::worker::worker_entry!(refresh::work);
+pgrx::pg_module_magic!(name, version);
 
-/// What loading the library does, in the postmaster or in a backend: nothing but registering.
-fn on_load() {
-    // Not to be left half done by a cancelled statement.
-    pg::hold_interrupts(|| {
-        pg::secrets::guard();
-        pg::when_all_are_loaded(|| {
-            pg::secrets::guard_first();
-            pg::statement::watch(session::prepare, session::vouch);
-        });
-        pg::role::guard(settings::is_locked, session::forget);
-        pg::plan::watch();
-        pg::plan::bind_at_load();
-        settings::register();
-        pg::table::on_change(keyring::table_changed);
-        pg::relation::watch_names();
-        pg::definition::watch();
-        pg::on_commit(session::warn_of_unused_token);
-        pg::on_transaction_end(|committed| {
-            session::end_transaction();
-            refresh::end_transaction(committed);
-        });
-    });
+/// Postgres calls it when it loads the library.
+#[allow(unsafe_code, non_snake_case)]
+// SAFETY: the symbol is exported for Postgres, which calls it once, on the thread of the process.
+#[unsafe(no_mangle)]
+extern "C-unwind" fn _PG_init() {
+    hooks::register();
 }

@@ -1,9 +1,8 @@
-//! The settings: their names, who may set them, and what is asked of a new value.
+//! The GUCs: their variables, who may set them, and the documents in them.
 //!
-//! Losing a setting must never widen trust: where the library is not preloaded, an ordinary
-//! client that names a setting in its startup options makes Postgres fall back to the built-in
-//! default. So each setting that decides whom to trust is one self-contained document whose
-//! default is to trust nobody.
+//! A lost value must never widen trust: where the library is not preloaded, a client without privileges
+//! that names a GUC in its startup options makes Postgres fall back to the boot value. So each GUC that
+//! decides which tokens are trusted is one self-contained document, whose boot value trusts none.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
@@ -11,147 +10,183 @@ use std::ops::RangeInclusive;
 
 use session_jwt::{Code, HttpHosts, KeySet, KeySource, Provider, Rejection, Verifier};
 
+use crate::pg::backend::{self, BackendLocal, OnDrop};
+use crate::pg::error;
 use crate::pg::guc::{
-    self, BoolVariable, EnumVariable, IntVariable, Privilege, Source, TextVariable, TokenVariable,
-    Unit,
+    self, BoolVariable, EnumVariable, IntVariable, Source, TextVariable, Unit, Visibility,
 };
-use crate::pg::{self, BackendLocal, error};
-use crate::{keyring, session};
+use crate::pg::guc_record::{InterceptedVariable, PlaceholderVariable, TextHooks};
+use crate::pg::token::TokenVariable;
 
-/// The name of the setting that holds the token.
-pub(crate) const JWT_NAME: &CStr = c"pg_session_jwt.jwt";
-
-/// A JWK or a JWK set that makes one provider of the default policy.
+/// A JWK or a JWK set, which makes one provider with the default policy.
 pub(crate) static JWK: Document<KeySet> =
     Document::new(c"pg_session_jwt.jwk", KeySet::parse, KeySet::is_symmetric);
 
-/// Providers as a JSON object or an array of them.
+/// Providers, as a JSON object or an array of objects.
 pub(crate) static PROVIDERS: Document<Verifier> = Document::new(
     c"pg_session_jwt.providers",
     |text| Verifier::new(Provider::parse_all(text)?),
     Verifier::has_secret,
 );
 
-/// The session's token.
+/// The token of the session.
 pub(crate) static JWT: TokenVariable = TokenVariable::new();
 
-/// Whether to believe `request.jwt.claims` where the session has no token. Whoever can run SQL
-/// can forge it, hence off.
+pub(crate) const JWT_NAME: &CStr = c"pg_session_jwt.jwt";
+
+/// Whether `request.jwt.claims` counts where the session has no token. Every role that can run SQL can
+/// forge it, so that the boot value is off.
 pub(crate) static TRUST_REQUEST_CLAIMS: BoolVariable = BoolVariable::new(false);
 
-/// Whether to write a log line when a token is accepted, refused or cleared.
+/// Whether to write a log line when a token is accepted, rejected or cleared.
 pub(crate) static AUDIT_LOG: BoolVariable = BoolVariable::new(false);
 
-/// How long identities last at most. With `transaction`, none outlives the transaction in which it
-/// was presented, whatever carried it: where connections are shared, what one client forgot does
-/// not become the next one's identity. A lost value counts as `transaction`.
+/// The longest lifetime of an identity, as an index into [`SCOPES`]. With `transaction`, an identity ends
+/// with the transaction in which its token was presented, so that a connection that clients share carries
+/// none from one to the next. A lost value counts as `transaction`.
 pub(crate) static IDENTITY_SCOPE: EnumVariable = EnumVariable::new(0);
 
 const SCOPES: [&CStr; 2] = [c"session", c"transaction"];
 
-/// The place of `transaction` among them.
+/// The index of `transaction` in [`SCOPES`].
 pub(crate) const TRANSACTION_SCOPE: i32 = 1;
 
-/// How many verified tokens the backend remembers; 0 for none.
+/// The number of verified tokens that a backend caches; 0 turns the cache off.
 pub(crate) static TOKEN_CACHE_SIZE: IntVariable = IntVariable::new(128);
 
 const TOKEN_CACHE_SIZES: RangeInclusive<i32> = 0..=65_536;
 
-/// A file with certificates of authorities that may vouch for the servers from which keys are
-/// fetched, beside those of the operating system. The background worker reads it.
+/// A file with certificates of authorities that the background worker trusts for servers of keys, beside
+/// those of the operating system.
 pub(crate) static JWKS_CA_FILE: TextVariable = TextVariable::new();
 
-/// The hosts that keys may be fetched from over http: a provider on the same machine, or in a network
-/// that nobody else can reach. Only those who may write the configuration files widen it.
+/// The hosts from which keys may be fetched over http: a provider on the same machine, or in a network that
+/// others cannot reach. Only configuration files set it.
 static JWKS_HTTP_HOSTS: TextVariable = TextVariable::new();
 
-const JWKS_HTTP_HOSTS_NAME: &CStr = c"pg_session_jwt.jwks_http_hosts";
+pub(crate) const JWKS_HTTP_HOSTS_NAME: &CStr = c"pg_session_jwt.jwks_http_hosts";
 
-/// How long a session waits for keys that are being fetched, in milliseconds; fetching itself ends a
-/// little earlier.
+/// How long a session waits for keys, in milliseconds. The fetch itself ends a little earlier.
 pub(crate) static JWKS_TIMEOUT: IntVariable = IntVariable::new(5000);
-
-/// Login roles whose sessions change their role by a token alone.
-pub(crate) static LOCKED_ROLES: TextVariable = TextVariable::new();
-
-const LOCKED_ROLES_NAME: &CStr = c"pg_session_jwt.locked_roles";
-
-/// Whether the postmaster has loaded the library: else a client could change its role before.
-static PRELOADED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
 const JWKS_TIMEOUTS: RangeInclusive<i32> = 100..=60_000;
 
-/// Defines every setting, the documents first: a token that was set before the library came is
-/// to find them.
-pub(crate) fn register() {
-    session::while_loading(|| {
-        JWK.define(c"JWK or JWK set that tokens are verified with.", guc::document_hooks!(JWK));
-        PROVIDERS.define(
-            c"Identity providers, as a JSON object or an array of them.",
-            guc::document_hooks!(PROVIDERS),
-        );
-        TRUST_REQUEST_CLAIMS.define(
-            c"pg_session_jwt.trust_request_claims",
-            c"Believes request.jwt.claims where the session has no token.",
-            Privilege::Superuser,
-            guc::assign_hook!(TRUST_REQUEST_CLAIMS, bool, session::trust_changed),
-        );
-        AUDIT_LOG.define(
-            c"pg_session_jwt.audit_log",
-            c"Logs when a token is accepted, refused or cleared.",
-            Privilege::Superuser,
-            guc::assign_hook!(AUDIT_LOG, bool, |_| ()),
-        );
-        IDENTITY_SCOPE.define(
-            c"pg_session_jwt.identity_scope",
-            c"How long an identity lasts at most: the session or the transaction.",
-            &SCOPES,
-            Privilege::Superuser,
-            guc::assign_hook!(IDENTITY_SCOPE, i32, session::scope_changed),
-        );
-        TOKEN_CACHE_SIZE.define(
-            c"pg_session_jwt.token_cache_size",
-            c"Number of verified tokens that a backend remembers; 0 turns that off.",
-            TOKEN_CACHE_SIZES,
-            Privilege::Superuser,
-            Unit::None,
-        );
-        JWKS_CA_FILE.define_in_files(
-            c"pg_session_jwt.jwks_ca_file",
-            c"File with certificates of further authorities for servers that keys are fetched from.",
-            None,
-        );
-        JWKS_HTTP_HOSTS.define_in_files(
-            JWKS_HTTP_HOSTS_NAME,
-            c"Hosts that keys may be fetched from over http.",
-            guc::check_hook!(JWKS_HTTP_HOSTS_NAME, |value: &[u8], _| parse_http_hosts(value)),
-        );
-        PRELOADED.set(pg::is_preloading());
-        LOCKED_ROLES.define_in_files(
-            LOCKED_ROLES_NAME,
-            c"Login roles whose sessions change their role by a token alone.",
-            guc::check_hook!(LOCKED_ROLES_NAME, |value: &[u8], _| check_names(value)),
-        );
-        JWKS_TIMEOUT.define(
-            c"pg_session_jwt.jwks_timeout",
-            c"How long a token waits for keys that are being fetched.",
-            JWKS_TIMEOUTS,
-            Privilege::Superuser,
-            Unit::Milliseconds,
-        );
-        JWT.define(
-            JWT_NAME,
-            c"The session's token. It is never shown.",
-            guc::token_hooks!(
-                JWT,
-                session::present,
-                session::revoke,
-                session::token_changed,
-                c"[redacted]",
-            ),
-        );
-        guc::reserve_prefix(c"pg_session_jwt");
-    });
+/// The login roles whose sessions change their role by a token only.
+pub(crate) static LOCKED_ROLES: TextVariable = TextVariable::new();
+
+pub(crate) const LOCKED_ROLES_NAME: &CStr = c"pg_session_jwt.locked_roles";
+
+/// The GUC `role` of Postgres.
+pub(crate) static ROLE: InterceptedVariable = InterceptedVariable::new();
+
+/// The GUC `session_authorization` of Postgres.
+pub(crate) static SESSION_AUTHORIZATION: InterceptedVariable = InterceptedVariable::new();
+
+/// The GUC that PostgREST and similar servers set for each request.
+pub(crate) static REQUEST_CLAIMS: PlaceholderVariable =
+    PlaceholderVariable::new(c"request.jwt.claims");
+
+/// The hooks that Postgres calls when a GUC changes.
+pub(crate) struct Hooks {
+    pub(crate) jwk: TextHooks,
+    pub(crate) providers: TextHooks,
+    pub(crate) jwks_http_hosts: pgrx::pg_sys::GucStringCheckHook,
+    pub(crate) locked_roles: pgrx::pg_sys::GucStringCheckHook,
+    pub(crate) trust_request_claims: pgrx::pg_sys::GucBoolAssignHook,
+    pub(crate) audit_log: pgrx::pg_sys::GucBoolAssignHook,
+    pub(crate) identity_scope: pgrx::pg_sys::GucEnumAssignHook,
+    pub(crate) jwt: TextHooks,
+    pub(crate) role: TextHooks,
+    pub(crate) session_authorization: TextHooks,
+    pub(crate) request_claims: pgrx::pg_sys::GucStringAssignHook,
+}
+
+/// Defines every GUC. The documents come first: Postgres checks a token that was set before the library was
+/// loaded against them.
+pub(crate) fn define(hooks: &Hooks) {
+    IS_PRELOADED.set(backend::is_preloading());
+    LOADED_LATE.set(backend::within_statement());
+    IS_LOADING.set(true);
+    let _loaded = OnDrop(|| IS_LOADING.set(false));
+    REQUEST_CLAIMS.set_assign_hook(hooks.request_claims);
+    ROLE.intercept(c"role", hooks.role);
+    SESSION_AUTHORIZATION.intercept(c"session_authorization", hooks.session_authorization);
+    JWK.define(c"JWK or JWK set that tokens are verified with.", hooks.jwk);
+    PROVIDERS.define(c"Identity providers, as a JSON object or an array of them.", hooks.providers);
+    TRUST_REQUEST_CLAIMS.define(
+        c"pg_session_jwt.trust_request_claims",
+        c"Trusts request.jwt.claims where the session has no token.",
+        Visibility::Public,
+        hooks.trust_request_claims,
+    );
+    AUDIT_LOG.define(
+        c"pg_session_jwt.audit_log",
+        c"Logs when a token is accepted, rejected or cleared.",
+        Visibility::Public,
+        hooks.audit_log,
+    );
+    IDENTITY_SCOPE.define(
+        c"pg_session_jwt.identity_scope",
+        c"The longest lifetime of an identity: the session or the transaction.",
+        &SCOPES,
+        Visibility::Public,
+        hooks.identity_scope,
+    );
+    TOKEN_CACHE_SIZE.define(
+        c"pg_session_jwt.token_cache_size",
+        c"Number of verified tokens that a backend caches; 0 turns the cache off.",
+        TOKEN_CACHE_SIZES,
+        Visibility::Public,
+        Unit::None,
+    );
+    JWKS_CA_FILE.define_in_files(
+        c"pg_session_jwt.jwks_ca_file",
+        c"File with certificates of further authorities for servers that keys are fetched from.",
+        None,
+    );
+    JWKS_HTTP_HOSTS.define_in_files(
+        JWKS_HTTP_HOSTS_NAME,
+        c"Hosts that keys may be fetched from over http.",
+        hooks.jwks_http_hosts,
+    );
+    LOCKED_ROLES.define_in_files(
+        LOCKED_ROLES_NAME,
+        c"Login roles whose sessions change their role by a token only.",
+        hooks.locked_roles,
+    );
+    JWKS_TIMEOUT.define(
+        c"pg_session_jwt.jwks_timeout",
+        c"How long a token waits for keys that are being fetched.",
+        JWKS_TIMEOUTS,
+        Visibility::Public,
+        Unit::Milliseconds,
+    );
+    JWT.define(JWT_NAME, c"The token of the session. It is never shown.", hooks.jwt);
+    guc::reserve_prefix(c"pg_session_jwt");
+}
+
+static IS_PRELOADED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+static IS_LOADING: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+static LOADED_LATE: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+
+/// Whether the postmaster has loaded the library.
+pub(crate) fn is_preloaded() -> bool {
+    IS_PRELOADED.get()
+}
+
+/// Whether the GUCs are being defined. Postgres then checks the values from before the library was loaded.
+pub(crate) fn is_loading() -> bool {
+    IS_LOADING.get()
+}
+
+/// Whether the client could run statements before the library was loaded.
+pub(crate) fn loaded_late() -> bool {
+    LOADED_LATE.get()
+}
+
+/// The check hook of `pg_session_jwt.jwks_http_hosts`.
+pub(crate) fn check_http_hosts(value: &[u8]) -> Result<(), Rejection> {
+    parse_http_hosts(value).map(|_| ())
 }
 
 fn parse_http_hosts(value: &[u8]) -> Result<HttpHosts, Rejection> {
@@ -163,18 +198,18 @@ fn parse_http_hosts(value: &[u8]) -> Result<HttpHosts, Rejection> {
         Rejection::new(Code::Configuration, "it is not a list of hosts")
             .with_detail(problem)
             .with_hint(
-                "Write host names, each with a port or, for all ports, without, and separated by \
-                 commas: keycloak:8080, localhost.",
+                "Write host names separated by commas. A name without a port stands for all ports: \
+                 keycloak:8080, localhost.",
             )
     })
 }
 
-/// The hosts that keys may be fetched from over http; none where the setting is lost.
+/// The hosts from which keys may be fetched over http; none where the value is lost.
 pub(crate) fn http_hosts() -> HttpHosts {
     JWKS_HTTP_HOSTS.with(parse_http_hosts).unwrap_or_default()
 }
 
-/// Refuses a source of keys over http whose host is not listed.
+/// Rejects a source of keys over http whose host is not listed.
 pub(crate) fn check_scheme(source: &KeySource) -> Result<(), Rejection> {
     source.check_scheme(&http_hosts()).map_err(|rejection| {
         rejection.with_hint(
@@ -184,62 +219,34 @@ pub(crate) fn check_scheme(source: &KeySource) -> Result<(), Rejection> {
     })
 }
 
-fn check_names(value: &[u8]) -> Result<(), Rejection> {
-    match guc::names(value) {
+/// The check hook of `pg_session_jwt.locked_roles`.
+pub(crate) fn check_locked_roles(value: &[u8]) -> Result<(), Rejection> {
+    match guc::split_names(value) {
         Some(_) => Ok(()),
         None => Err(Rejection::new(Code::Configuration, "it is not a list of names")
             .with_detail("Names are separated by commas, and quoted as in SQL.")),
     }
 }
 
-/// Whether a login role's sessions change their role by a token alone: also where nobody knows.
-pub(crate) fn is_locked(login: Option<&[u8]>) -> bool {
-    if LOCKED_ROLES.is_lost() {
-        return true;
-    }
-    LOCKED_ROLES.with(|value| match (value, login) {
-        (b"", _) => false,
-        (_, None) => true,
-        (_, Some(login)) => {
-            guc::names(value).is_none_or(|names| names.iter().any(|name| name == login))
-        }
-    })
-}
-
-/// Refuses to know anybody where locks would not hold.
-pub(crate) fn check_locks() -> Result<(), Rejection> {
-    let holds = PRELOADED.get() || LOCKED_ROLES.with(<[u8]>::is_empty);
-    if holds && !LOCKED_ROLES.is_lost() {
-        return Ok(());
-    }
-    Err(Rejection::new(Code::Configuration, "locked roles are not locked")
-        .with_detail(
-            "pg_session_jwt.locked_roles has a value that was not taken over, or the library was \
-             loaded only after the session had begun.",
-        )
-        .with_hint("Add pg_session_jwt to shared_preload_libraries, and name roles as SQL does."))
-}
-
-/// A setting that decides whom to trust, by a text that says a `T`.
+/// A GUC whose value is a document that decides which tokens are trusted, parsed as a `T`.
 pub(crate) struct Document<T: 'static> {
     pub(crate) name: &'static CStr,
     text: TextVariable,
     parse: fn(&str) -> Result<T, Rejection>,
     has_secret: fn(&T) -> bool,
-    /// What the check hook has read last, and from which text. The postmaster's is there in every
-    /// session, which then need not read the same again.
+    /// The document that the check hook has parsed last. Sessions inherit the one of the postmaster, and
+    /// need not parse the same text again.
     parsed: BackendLocal<RefCell<Option<Parsed<T>>>>,
-    /// Why the value that was there when the library was loaded was refused: Postgres only warns
-    /// then. It stands until another is assigned.
-    refused: BackendLocal<RefCell<Option<Rejection>>>,
-    /// Whether a value was there and has not been taken over.
-    lost: BackendLocal<Cell<bool>>,
+    /// The error of the value from before the library was loaded, which Postgres reports as a warning only.
+    /// It lasts until another value is assigned.
+    rejection: BackendLocal<RefCell<Option<Rejection>>>,
+    /// Whether Postgres did not take over the value from before the library was loaded.
+    is_lost: BackendLocal<Cell<bool>>,
 }
 
-/// A text that has been read.
 struct Parsed<T> {
     text: Box<[u8]>,
-    says: T,
+    document: T,
 }
 
 impl<T> Document<T> {
@@ -254,24 +261,24 @@ impl<T> Document<T> {
             parse,
             has_secret,
             parsed: BackendLocal::new(RefCell::new(None)),
-            refused: BackendLocal::new(RefCell::new(None)),
-            lost: BackendLocal::new(Cell::new(false)),
+            rejection: BackendLocal::new(RefCell::new(None)),
+            is_lost: BackendLocal::new(Cell::new(false)),
         }
     }
 
-    /// What the text in force says; None where there is none.
+    /// The document of the value in force; None where there is none.
     ///
     /// # Errors
-    /// Where there should be one. A document that is lost does not leave the others in force: a
-    /// provider without issuer would serve the tokens of all the issuers that are gone.
+    /// Where the value is lost or was rejected. The other documents must not count either: a provider
+    /// without an issuer would serve the tokens of all issuers that are missing.
     pub(crate) fn read(&self) -> Result<Option<T>, Rejection> {
-        if self.lost.get() {
+        if self.is_lost.get() {
             return Err(self.lost());
         }
         let outcome = self.text.with(|value| match value {
-            b"" => self.refused.borrow().as_ref().map_or(Ok(None), |refused| Err(refused.clone())),
+            b"" => self.rejection.borrow().as_ref().map_or(Ok(None), |error| Err(error.clone())),
             _ => match self.parsed.borrow_mut().take_if(|parsed| *parsed.text == *value) {
-                Some(parsed) => Ok(Some(parsed.says)),
+                Some(parsed) => Ok(Some(parsed.document)),
                 None => self.parse(value).map(Some),
             },
         });
@@ -295,25 +302,25 @@ impl<T> Document<T> {
                 self.name.to_string_lossy()
             ))
             .with_hint(
-                "Connect without naming the setting in the startup options. With the library in \
-                 shared_preload_libraries, Postgres refuses such connections.",
+                "Connect without the setting in the startup options. Where the library is in \
+                 shared_preload_libraries, Postgres rejects such connections.",
             )
     }
 
-    fn define(&'static self, description: &'static CStr, hooks: guc::DocumentHooks) {
-        self.text.define_document(self.name, description, hooks);
-        // A value that was refused for what it is can be mended; one that was not even looked at,
-        // for the client put its own in its place, cannot be had back.
-        let refused = self.refused.borrow().is_some();
-        self.lost.set(self.text.is_lost() && !refused);
+    fn define(&'static self, description: &'static CStr, (check, assign, _): TextHooks) {
+        self.text.define(self.name, description, (check, assign));
+        // A rejected value can be corrected. A value of the server that the client replaced by its own
+        // cannot be restored.
+        let was_rejected = self.rejection.borrow().is_some();
+        self.is_lost.set(self.text.is_lost() && !was_rejected);
     }
 
-    /// The check hook. Whom to trust is decided outside of sessions; not even a superuser's
-    /// session, which might be running somebody else's code, changes it for itself.
+    /// The check hook. It rejects `SET` also for superusers: a superuser's session may run code of another
+    /// role.
     pub(crate) fn check(&self, value: &[u8], source: Source) -> Result<(), Rejection> {
         if source == Source::Session {
             return Err(Rejection::new(Code::Configuration, "it cannot be set within a session")
-                .with_detail("Who may be trusted is not for a session to decide.")
+                .with_detail("A session does not decide which tokens are trusted.")
                 .with_hint(
                     "Set it in postgresql.conf, by ALTER SYSTEM, ALTER DATABASE or ALTER ROLE, or \
                      in the startup packet.",
@@ -323,31 +330,30 @@ impl<T> Document<T> {
             b"" => Ok(None),
             _ => self.parse(value).map(Some),
         };
-        if session::is_loading() {
-            self.refused.replace(outcome.as_ref().err().cloned());
+        if is_loading() {
+            self.rejection.replace(outcome.as_ref().err().cloned());
         }
         let parsed = outcome?;
         if source != Source::Test {
-            self.parsed.replace(parsed.map(|says| Parsed { text: value.into(), says }));
+            self.parsed.replace(parsed.map(|document| Parsed { text: value.into(), document }));
         } else if parsed.as_ref().is_some_and(self.has_secret) {
             error::warn(
                 "every role can read the secret in this setting",
-                "What is stored for a database or a role stands in pg_db_role_setting, which all \
-                 may read. Put it into postgresql.conf, and pg_session_jwt into \
+                "Postgres stores the settings of databases and roles in pg_db_role_setting, which all \
+                 roles may read. Set it in postgresql.conf, and add pg_session_jwt to \
                  shared_preload_libraries.",
             );
         }
         Ok(())
     }
 
-    /// The assign hook. What a session has lost at its start stays lost: a reload would bring what
-    /// the server has, not what the database or the role has. A parallel worker that had a value,
-    /// and gets none from its leader, has lost it as the leader has.
-    pub(crate) fn assign(&self, to_null: bool) {
-        if pg::restoring_worker() {
-            self.lost.set(to_null && (self.lost.get() || !self.text.is_null()));
+    /// The assign hook; `is_null` tells whether the new value is the boot value. A value that a session has
+    /// lost at its start stays lost, see [`TextVariable::is_lost`]. A parallel worker that had a value and
+    /// gets none from its leader has lost it, as the leader has.
+    pub(crate) fn assign(&self, is_null: bool) {
+        if backend::is_restoring_worker() {
+            self.is_lost.set(is_null && (self.is_lost.get() || !self.text.is_null()));
         }
-        self.refused.take();
-        keyring::forget();
+        self.rejection.take();
     }
 }

@@ -4,8 +4,8 @@ use session_jwt::{Code, Rejection};
 
 use crate::pg::relation::{Oid, OpenRelation};
 use crate::pg::role::has_privileges_of;
-use crate::pg::table::Table;
 use crate::pg::trigger::relation_of_trigger;
+use crate::providers::Table;
 
 /// Rejects a trigger that was just created on the table of providers, unless the current role has the
 /// privileges of the table's owner. A foreign key that references the table creates such triggers too.

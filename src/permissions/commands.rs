@@ -10,7 +10,7 @@ use session_jwt::{Action, Rejection};
 use super::demand;
 use crate::pg::node::{AlterTableType, NodeTag, ObjectType, RelationName, Statement};
 use crate::pg::relation::{Name, is_temporary};
-use crate::pg::role::is_superuser;
+use crate::pg::role::is_current_superuser;
 use crate::pg::trigger::is_event_trigger_enabled;
 
 /// The event trigger that `auth.protect_schema()` creates for `ddl_command_start`.
@@ -20,7 +20,7 @@ const EVENT_TRIGGER: &CStr = c"pg_session_jwt_ddl_start";
 /// Superusers are exempt.
 pub(crate) fn check_utility(statement: Statement<'_>) -> Result<(), Rejection> {
     let needs = needs(statement);
-    if needs.is_empty() || is_superuser() || !is_event_trigger_enabled(EVENT_TRIGGER) {
+    if needs.is_empty() || is_current_superuser() || !is_event_trigger_enabled(EVENT_TRIGGER) {
         return Ok(());
     }
     needs.into_iter().try_for_each(|(action, target)| target.demand(action))
@@ -30,7 +30,7 @@ pub(crate) fn check_utility(statement: Statement<'_>) -> Result<(), Rejection> {
 /// it needs an action on the database as a whole. Superusers are exempt.
 pub(crate) fn check_ddl_start(statement: Statement<'_>) -> Result<(), Rejection> {
     match needs_on_database(statement) {
-        Some(action) if !is_superuser() => demand(action, None),
+        Some(action) if !is_current_superuser() => demand(action, None),
         _ => Ok(()),
     }
 }

@@ -11,24 +11,24 @@ use session_jwt::{Action, Code, Rejection, quoted};
 use crate::pg::datum::from_server_encoding;
 use crate::pg::function::Permit;
 use crate::pg::relation::{self, Name, Oid};
-use crate::session::{self, NOBODY};
+use crate::session::{self, current};
 
 /// What an answer of [`allows`] depends on beside its arguments: the number of the session's identity and
 /// the number of the state of relations' names. None where the identity has to be resolved first.
 #[inline(always)]
 pub(crate) fn owner_and_names() -> Option<(u64, u64)> {
-    session::owner().map(|owner| (owner, relation::names()))
+    current::owner().map(|owner| (owner, relation::names()))
 }
 
 /// Whether the session's token allows the action of that name, in the database's encoding, on a table;
 /// for None, on the database as a whole.
 pub(crate) fn allows(action: &[u8], table: Option<Oid>) -> Result<Permit, Rejection> {
     let action = Action::expect(&from_server_encoding(action).unwrap_or_default())?;
-    let identity = session::current()?;
+    let identity = session::identity()?;
     // The number is read before the names are: a change in between makes the answer outdated.
     let names = relation::names();
-    let allowed = identity.as_ref().is_some_and(|identity| {
-        let permissions = identity.permissions();
+    let is_allowed = identity.as_ref().is_some_and(|identity| {
+        let permissions = identity.claims.permissions();
         let Some(table) = table else {
             return permissions.allows(action, None);
         };
@@ -40,14 +40,16 @@ pub(crate) fn allows(action: &[u8], table: Option<Oid>) -> Result<Permit, Reject
             None => false,
         }
     });
-    Ok(Permit { owner: identity.map_or(NOBODY, |identity| identity.number()), names, allowed })
+    let owner = identity.map_or(current::NO_OWNER, |identity| identity.number);
+    Ok(Permit { owner, names, is_allowed })
 }
 
 /// Rejects an action that the session's token does not allow on the table of that schema and name, which
 /// need not exist; for None, on the database as a whole.
 pub(crate) fn demand(action: Action, table: Option<(&str, &str)>) -> Result<(), Rejection> {
-    let identity = session::current()?;
-    if identity.as_ref().is_some_and(|identity| identity.permissions().allows(action, table)) {
+    let identity = session::identity()?;
+    if identity.as_ref().is_some_and(|identity| identity.claims.permissions().allows(action, table))
+    {
         return Ok(());
     }
     let target = match table {

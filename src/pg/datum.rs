@@ -1,4 +1,5 @@
-//! Ready-made values: memory of our own that SQL functions hand out by pointer.
+//! Datums: values in memory of the extension that SQL functions return by pointer, conversions between
+//! UTF-8 and the database's encoding, and steps into `jsonb`.
 
 use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -9,17 +10,17 @@ use pgrx::pg_sys::panic::CaughtError;
 use pgrx::pg_sys::{self, Datum};
 use session_jwt::array_index;
 
-use super::error::packed;
+use super::sqlstate::{is_of_class, packed};
 
-/// A varlena in memory of ours, aligned as every Postgres type may ask.
+/// A varlena in memory of the extension, aligned for every type of Postgres.
 pub(crate) struct Varlena(Box<[u64]>);
 
-/// Where a value is that Postgres passes by reference.
+/// The address of a value that Postgres passes by reference.
 #[derive(Clone, Copy)]
 pub(crate) struct Reference(NonZeroUsize);
 
 impl Reference {
-    /// A reference to a value that is laid out as Postgres expects it.
+    /// A reference to a value whose layout is the one of its type in Postgres.
     pub(crate) fn to<T>(value: &T) -> Self {
         Self(std::ptr::NonNull::from(value).addr())
     }
@@ -28,28 +29,57 @@ impl Reference {
     pub(crate) fn datum(self) -> Datum {
         Datum::from(self.0.get())
     }
+}
 
-    /// A copy of a plain varlena in the current memory context.
-    pub(crate) fn copied_varlena(self) -> Self {
-        // SAFETY: it is a plain varlena, and `pg_detoast_datum_copy` copies such.
-        let copy = unsafe { pg_sys::pg_detoast_datum_copy(self.datum().cast_mut_ptr()) };
-        NonZeroUsize::new(copy.addr()).map_or(self, Self)
+/// The length of a UUID in bytes.
+const UUID_LENGTH: usize = 16;
+
+/// A value of one of the types that readers return. It must not move while references to it are in use.
+pub(crate) enum Value {
+    /// A `text` or a `jsonb`.
+    Varlena(Varlena),
+    /// A `uuid`.
+    Uuid([u8; UUID_LENGTH]),
+}
+
+impl Value {
+    /// The address of the value, valid as long as `self`.
+    pub(crate) fn reference(&self) -> Reference {
+        match self {
+            Value::Varlena(varlena) => varlena.reference(),
+            Value::Uuid(uuid) => Reference::to(uuid),
+        }
     }
 
-    /// A copy of a UUID in the current memory context.
-    pub(crate) fn copied_uuid(self) -> Self {
-        const LENGTH: usize = 16;
-        // SAFETY: a UUID has that many bytes, and so has the copy.
+    /// A copy in the current memory context.
+    pub(crate) fn copied(&self) -> Reference {
+        // SAFETY: `pg_detoast_datum_copy` copies a plain varlena; a UUID and the memory for its copy
+        // have the same length.
         let copy = unsafe {
-            let copy = pg_sys::palloc(LENGTH).cast::<u8>();
-            copy.copy_from_nonoverlapping(self.datum().cast_mut_ptr(), LENGTH);
-            copy
+            match self {
+                Value::Varlena(varlena) => {
+                    pg_sys::pg_detoast_datum_copy(varlena.datum().cast_mut_ptr()).cast::<u8>()
+                }
+                Value::Uuid(uuid) => {
+                    let copy = pg_sys::palloc(UUID_LENGTH).cast::<u8>();
+                    copy.copy_from_nonoverlapping(uuid.as_ptr(), UUID_LENGTH);
+                    copy
+                }
+            }
         };
-        NonZeroUsize::new(copy.addr()).map_or(self, Self)
+        NonZeroUsize::new(copy.addr()).map_or_else(|| self.reference(), Reference)
+    }
+
+    /// The memory that it takes beside the value itself, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Value::Varlena(varlena) => varlena.size(),
+            Value::Uuid(_) => 0,
+        }
     }
 }
 
-/// Why a text cannot be a value in this database.
+/// The error where a text has no equal in the database's encoding, or `jsonb` cannot hold a value.
 pub(crate) struct Unrepresentable;
 
 impl Varlena {
@@ -59,7 +89,7 @@ impl Varlena {
             let size = bytes.len() + pg_sys::VARHDRSZ;
             let mut words = vec![0u64; size.div_ceil(8)].into_boxed_slice();
             let start = words.as_mut_ptr().cast::<u8>();
-            // SAFETY: the words hold `size` bytes; the header comes first, the text after it.
+            // SAFETY: the words hold `size` bytes, which are the header and the text after it.
             unsafe {
                 pgrx::varlena::set_varsize_4b(start.cast(), size as i32);
                 start.add(pg_sys::VARHDRSZ).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
@@ -68,11 +98,12 @@ impl Varlena {
         })
     }
 
-    /// A `jsonb`, read by Postgres itself from JSON in UTF-8.
+    /// A `jsonb`, converted by Postgres from JSON in UTF-8.
     pub(crate) fn jsonb(json: &str) -> Result<Self, Unrepresentable> {
         let value = in_server_encoding(&without_escapes(json), |bytes| {
             let json = CString::new(bytes).unwrap_or_default();
-            // SAFETY: `jsonb_in` takes a C string and returns a plain varlena, which is copied.
+            // SAFETY: `jsonb_in` takes a C string and returns a plain varlena in the current memory
+            // context, which is freed once it is copied.
             unsafe {
                 let datum = pgrx::direct_function_call_as_datum(
                     pg_sys::jsonb_in,
@@ -86,10 +117,10 @@ impl Varlena {
         value.ok_or(Unrepresentable)
     }
 
-    /// A copy of a plain varlena, such as a `text` that a function has just returned.
+    /// A copy of a plain varlena, such as a `text` that a function of Postgres returned.
     fn copy_of(value: Reference) -> Self {
         let source = value.datum().cast_mut_ptr::<u8>().cast_const();
-        // SAFETY: it is a valid varlena, which says itself how long it is; the words hold as much.
+        // SAFETY: the header of a varlena has its length, and the words hold as many bytes.
         unsafe {
             let size = pgrx::varlena::varsize_any(source.cast());
             let mut words = vec![0u64; size.div_ceil(8)].into_boxed_slice();
@@ -103,57 +134,61 @@ impl Varlena {
         size_of_val(&*self.0)
     }
 
-    /// Where the value is, valid as long as `self`.
+    /// The address of the value, valid as long as `self`.
     pub(crate) fn reference(&self) -> Reference {
         Reference(std::ptr::NonNull::from(&*self.0).addr())
     }
 
-    /// The same as a Datum.
+    /// The address as a Datum.
     pub(crate) fn datum(&self) -> Datum {
         self.reference().datum()
+    }
+
+    /// A copy in the current memory context, for a function that keeps nothing of its result.
+    pub(crate) fn palloced(&self) -> Datum {
+        // SAFETY: `pg_detoast_datum_copy` copies a plain varlena.
+        unsafe { Datum::from(pg_sys::pg_detoast_datum_copy(self.datum().cast_mut_ptr())) }
     }
 }
 
 /// The bytes of a `text` that is neither compressed nor stored elsewhere.
 ///
 /// # Safety
-/// The datum is a valid `text`, which must outlive the slice.
+/// The datum is a valid `text`, which outlives the slice.
 #[inline(always)]
 pub(crate) unsafe fn plain_text<'t>(datum: Datum) -> Option<&'t [u8]> {
     use pgrx::varlena::{varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u, varlena_to_byte_slice};
     let text = datum.cast_mut_ptr::<pg_sys::varlena>().cast_const();
-    // SAFETY: the caller's.
+    // SAFETY: the caller passes a valid text, whose header tells how it is stored.
     unsafe {
         let plain = varatt_is_4b_u(text) || (varatt_is_1b(text) && !varatt_is_1b_e(text));
         plain.then(|| varlena_to_byte_slice(text))
     }
 }
 
-/// How many bytes a varlena has beside its header once it is detoasted, which it is not for that.
+/// The length of a varlena without its header once it is detoasted. The function does not detoast it.
 ///
 /// # Safety
 /// The datum is a valid varlena.
 pub(super) unsafe fn raw_size(datum: Datum) -> usize {
-    // SAFETY: the caller's. The size of a value that is compressed or stored elsewhere is in what
-    // refers to it.
+    // SAFETY: the caller passes a valid varlena; a TOAST pointer and a compressed value have the size in
+    // their header.
     unsafe { pg_sys::toast_raw_datum_size(datum) }.saturating_sub(pg_sys::VARHDRSZ)
 }
 
-/// Runs `convert`. Where Postgres raises an error about the value, nothing comes of it: the conversions
-/// and `jsonb_in` hold nothing but memory, so that no transaction state needs cleaning up. Any other
-/// error, as when memory runs out or the statement is cancelled, says nothing about the value and goes on.
+/// Runs `convert`; None where Postgres raises an error about the value. The conversions and `jsonb_in` hold
+/// nothing but memory, so that no subtransaction is needed to clean up. Any other error, such as a lack of
+/// memory or a query cancel, is raised again.
 fn unless_unfit<T>(convert: impl FnOnce() -> T + UnwindSafe) -> Option<T> {
     pg_sys::PgTryBuilder::new(move || Some(convert()))
         .catch_others(|error| {
             let code = match &error {
                 CaughtError::PostgresError(report) => report.sql_error_code() as c_int,
-                // A panic, or an error of ours.
+                // A panic, or an error that this extension raised.
                 _ => error.rethrow(),
             };
-            // `ERRCODE_TO_CATEGORY`: the first two characters are the class.
-            let class = |code: &str| packed(code) & ((1 << 12) - 1);
-            // There is no conversion between UTF-8 and some encodings.
-            let is_data = code & ((1 << 12) - 1) == class("22000") || code == packed("42883");
+            // Postgres has no conversion between UTF-8 and some encodings (42883).
+            let is_data = is_of_class(code, "22000") || code == packed("42883");
             if is_data { None } else { error.rethrow() }
         })
         .execute()
@@ -176,14 +211,14 @@ fn in_server_encoding<T>(text: &str, build: impl Fn(&[u8]) -> T) -> Result<T, Un
     built.flatten().ok_or(Unrepresentable)
 }
 
-/// Converts a text between UTF-8 and the database's encoding; None where Postgres returns the text as
-/// it is. The result is a C string in the current memory context.
+/// Converts a text between UTF-8 and the database's encoding; None where Postgres returns the same text.
+/// The result is a C string in the current memory context.
 fn convert<'t>(
     text: &[u8],
     conversion: unsafe fn(*const c_char, c_int, c_int) -> *mut c_char,
 ) -> Option<&'t [u8]> {
     let start = text.as_ptr().cast::<c_char>();
-    // SAFETY: the length is the text's; the result is the text itself or a new C string.
+    // SAFETY: pointer and length are those of the slice; the result is the same pointer or a new C string.
     unsafe {
         let result = conversion(start, text.len() as c_int, pg_sys::pg_enc::PG_UTF8 as c_int);
         (result.cast_const() != start).then(|| CStr::from_ptr(result).to_bytes())
@@ -191,10 +226,10 @@ fn convert<'t>(
 }
 
 /// JSON with its escapes of characters beyond ASCII replaced by the characters, where the database's
-/// encoding is neither UTF-8 nor SQL_ASCII: `jsonb_in` converts an escape by itself, without looking
-/// whether it converts back.
+/// encoding is neither UTF-8 nor SQL_ASCII: `jsonb_in` converts an escape without a test whether it
+/// converts back.
 fn without_escapes(json: &str) -> Cow<'_, str> {
-    // SAFETY: it reads a static variable.
+    // SAFETY: the function reads a static variable.
     let encoding = unsafe { pg_sys::GetDatabaseEncoding() } as u32;
     let as_it_is = [pg_sys::pg_enc::PG_UTF8, pg_sys::pg_enc::PG_SQL_ASCII].contains(&encoding);
     if as_it_is || !json.contains("\\u") {
@@ -202,7 +237,7 @@ fn without_escapes(json: &str) -> Cow<'_, str> {
     }
     let mut out = String::with_capacity(json.len());
     let mut rest = json;
-    // In JSON a backslash stands in a string, and begins an escape.
+    // In JSON, each backslash is in a string and begins an escape.
     while let Some((before, escape)) = rest.split_once('\\') {
         out.push_str(before);
         rest = match escaped_character(escape) {
@@ -211,7 +246,7 @@ fn without_escapes(json: &str) -> Cow<'_, str> {
                 after
             }
             None => {
-                // The character after it, too, which may be another backslash.
+                // The character after the backslash belongs to the escape; it may be a backslash too.
                 let (first, after) =
                     escape.split_at(escape.chars().next().map_or(0, char::len_utf8));
                 out.push('\\');
@@ -245,12 +280,12 @@ fn escaped_character(escape: &str) -> Option<(char, &str)> {
     Some((character, rest))
 }
 
-/// A text in the database's encoding; None where that lacks a character.
+/// A text in the database's encoding; None where the encoding lacks a character.
 pub(crate) fn to_server_encoding(text: &str) -> Option<CString> {
     in_server_encoding(text, |bytes| CString::new(bytes).ok()).ok()?
 }
 
-/// A UUID in the forms that Postgres' `uuid` accepts: 32 hexadecimal digits, a hyphen after any
+/// Parses a UUID in the forms that the type `uuid` accepts: 32 hexadecimal digits, a hyphen after any
 /// group of four, braces around it all.
 pub(crate) fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     let text = match text.strip_prefix('{') {
@@ -274,7 +309,7 @@ pub(crate) fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     rest.is_empty().then_some(uuid)
 }
 
-/// What to make of a value within a `jsonb`.
+/// The type in which [`find`] returns a value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// A text, as `->>` does.
@@ -283,9 +318,9 @@ pub(crate) enum Form {
     Jsonb,
 }
 
-/// Steps into a `jsonb` value and returns what is there: in the current memory context, and as a copy
-/// of our own. JSON's null is nothing. Where the path goes through a string that holds an object or an
-/// array as JSON, it goes on in there.
+/// Finds the value at a path within a `jsonb`; None where there is none, and for the JSON value null. The
+/// result is a Datum in the current memory context, and a copy in memory of the extension. Where the path
+/// goes through a string that holds an object or an array as JSON, it continues in that value.
 pub(crate) fn find<'s>(
     value: Reference,
     steps: impl Iterator<Item = &'s str>,
@@ -294,7 +329,7 @@ pub(crate) fn find<'s>(
     let mut steps = steps.peekable();
     let mut value = value.datum();
     while let Some(step) = steps.next() {
-        // Null as text is what is not there, and what is null.
+        // The text is null where the step finds nothing or the JSON value null.
         let text = step_into(value, step, Form::Text)?;
         value = match (steps.peek(), form) {
             (None, Form::Text) => text,
@@ -309,9 +344,9 @@ pub(crate) fn find<'s>(
     Some((found, Varlena::copy_of(found)))
 }
 
-/// The header of a `jsonb`'s outermost container.
+/// The header of the outermost container of a `jsonb`.
 fn header(jsonb: Datum) -> u32 {
-    // SAFETY: the callers have a plain `jsonb`, whose first word is that.
+    // SAFETY: the callers pass a plain `jsonb`, whose first word is the header of its container.
     unsafe {
         pgrx::varlena::vardata_any(jsonb.cast_mut_ptr::<pg_sys::varlena>())
             .cast::<u32>()
@@ -331,13 +366,13 @@ fn opened(text: Datum) -> Option<Datum> {
         return None;
     }
     let value = Varlena::jsonb(&text).ok()?;
-    Some(super::function::copied(&value))
+    Some(value.palloced())
 }
 
 fn step_into(jsonb: Datum, step: &str, form: Form) -> Option<Datum> {
     let header = header(jsonb);
-    // SAFETY: the functions take a jsonb and a text or an int4, and return null where there is
-    // nothing; those that return text do so for JSON's null, too.
+    // SAFETY: the functions take a jsonb and a text or an int4, and return SQL null where the step finds
+    // nothing.
     unsafe {
         if header & pg_sys::JB_FARRAY != 0 && header & pg_sys::JB_FSCALAR == 0 {
             let index = i32::try_from(array_index(step)?).ok()?;
@@ -359,8 +394,8 @@ fn step_into(jsonb: Datum, step: &str, form: Form) -> Option<Datum> {
     }
 }
 
-/// A text of the server as UTF-8; None where it is not valid, or does not convert back to itself: two
-/// names must not become one.
+/// Converts a text in the database's encoding to UTF-8; None where it is not valid, or does not convert
+/// back to itself, so that two names never become one.
 pub(crate) fn from_server_encoding(text: &[u8]) -> Option<String> {
     let bytes = AssertUnwindSafe(text);
     unless_unfit(move || {
@@ -375,10 +410,10 @@ pub(crate) fn from_server_encoding(text: &[u8]) -> Option<String> {
     })?
 }
 
-/// The bytes of a `text` or `json`, wherever they are stored.
+/// The bytes of a `text` or `json`, detoasted.
 pub(super) fn text_datum_bytes(text: Datum) -> Vec<u8> {
-    // SAFETY: the callers' columns and results are of these types; a copy that was made of a value
-    // that is stored elsewhere is freed.
+    // SAFETY: the callers pass columns and results of these types. Detoasting returns the same pointer or
+    // a new copy, which is freed.
     unsafe {
         let stored = text.cast_mut_ptr::<pg_sys::varlena>();
         let plain = pg_sys::pg_detoast_datum_packed(stored);

@@ -1,133 +1,49 @@
-//! SQL functions in C's calling convention (version 1), over safe Rust ones.
+//! SQL functions: the calling convention (version 1) over safe Rust functions.
 
-use std::ffi::c_char;
+use std::ffi::{CStr, c_char, c_int};
 
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Pg_finfo_record};
 use session_jwt::{Code, Rejection};
 
-use super::datum::{
-    Reference, Varlena, from_server_encoding, plain_text, raw_size, text_datum_bytes,
-};
+use super::datum::{Reference, from_server_encoding, plain_text, raw_size, text_datum_bytes};
+use super::error::{guarded, guarded_result};
 use super::relation::Oid;
-use super::{error, memory, table};
 
-/// Runs safe code that Postgres called: a panic, an error that Postgres raised below it, or a lack of
-/// memory becomes an error to Postgres once the Rust frames are gone.
-pub(crate) fn guarded<T>(body: impl FnOnce() -> T) -> T {
-    let body = std::panic::AssertUnwindSafe(|| memory::checked(body));
-    // SAFETY: we are called by Postgres, on its thread; the frames above own nothing of Rust's.
-    unsafe { pg_sys::panic::pgrx_extern_c_guard(body) }
+/// Exports a Rust function to SQL as the C function `$symbol`. `$runner` runs it.
+macro_rules! sql_function {
+    ($symbol:ident, $runner:path, $($argument:expr),+) => {
+        #[allow(unsafe_code)]
+        const _: () = {
+            use ::pgrx::pg_sys;
+
+            // SAFETY: the symbol is exported for Postgres, which calls it as the install script declares.
+            #[unsafe(no_mangle)]
+            unsafe extern "C-unwind" fn $symbol(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+                // SAFETY: Postgres makes the call.
+                unsafe { $runner(fcinfo, $($argument),+) }
+            }
+
+            // SAFETY: the symbol is exported for Postgres, which asks for the calling convention.
+            #[unsafe(export_name = concat!("pg_finfo_", stringify!($symbol)))]
+            extern "C" fn finfo() -> &'static $crate::pg::function::Finfo {
+                &$crate::pg::function::FINFO
+            }
+        };
+    };
 }
+pub(crate) use sql_function;
 
-/// The same for code that refuses: the refusal is raised with its own SQLSTATE.
-#[inline(never)]
-pub(super) fn guarded_result<T>(body: impl FnOnce() -> Result<T, Rejection>) -> T {
-    match guarded(body) {
-        Ok(value) => value,
-        // Nothing else is alive in this frame.
-        Err(rejection) => error::raise(rejection),
-    }
-}
+/// The record by which a function declares the version 1 calling convention.
+pub(crate) static FINFO: Finfo = Finfo(Pg_finfo_record { api_version: 1 });
 
-/// What a function returns: a Datum, or SQL NULL.
+/// A record that is never written, so that it can be static.
+#[repr(transparent)]
+pub(crate) struct Finfo(Pg_finfo_record);
+
+/// The result of a function: a Datum, or None for SQL null.
 pub(crate) type Outcome = Result<Option<Datum>, Rejection>;
 
-/// How long an argument may be. Every accessor of [`Arguments`] for a type of varying length takes
-/// one, and asks before it detoasts or copies anything: a client can pass up to 1 GB.
-pub(crate) struct Limit {
-    /// The length of the value in bytes, without its header, however it is stored.
-    pub(crate) bytes: usize,
-    /// How a longer value is refused.
-    pub(crate) code: Code,
-    pub(crate) message: &'static str,
-}
-
-impl Limit {
-    /// A limit whose violation is a wrong argument (22023).
-    pub(crate) const fn new(bytes: usize, message: &'static str) -> Self {
-        Self { bytes, code: Code::Configuration, message }
-    }
-
-    /// # Safety
-    /// The datum is a valid varlena.
-    unsafe fn check(&self, datum: Datum) -> Result<(), Rejection> {
-        // SAFETY: the caller's.
-        if unsafe { raw_size(datum) } <= self.bytes {
-            return Ok(());
-        }
-        let detail = format!("The limit is {} bytes.", self.bytes);
-        Err(Rejection::new(self.code, self.message).with_detail(detail))
-    }
-}
-
-/// The arguments of one call.
-pub(crate) struct Arguments(FunctionCallInfo);
-
-impl Arguments {
-    /// The argument at that place, which is a `text`; None where it is null.
-    ///
-    /// Bytes, not a `str`: in a database of another encoding it need not be UTF-8.
-    pub(crate) fn text(&self, place: usize, limit: &Limit) -> Result<Option<&[u8]>, Rejection> {
-        // SAFETY: the SQL declaration makes the argument a text; the memory lasts for the call.
-        unsafe {
-            let Some(datum) = pgrx::fcinfo::pg_getarg_datum(self.0, place) else {
-                return Ok(None);
-            };
-            limit.check(datum)?;
-            let text = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
-            Ok(Some(pgrx::varlena::varlena_to_byte_slice(text)))
-        }
-    }
-
-    /// The same for a value that another check refuses where it is too long: no more of it than tells
-    /// that it is.
-    pub(crate) fn prefix(&self, place: usize, limit: &Limit) -> Option<&[u8]> {
-        // SAFETY: as for `text`. A slice of a value that is stored elsewhere is fetched alone.
-        unsafe {
-            let datum = pgrx::fcinfo::pg_getarg_datum(self.0, place)?;
-            let text = match limit.check(datum) {
-                Ok(()) => pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr()),
-                Err(_) => {
-                    let end = i32::try_from(limit.bytes + 1).unwrap_or(i32::MAX);
-                    pg_sys::pg_detoast_datum_slice(datum.cast_mut_ptr(), 0, end)
-                }
-            };
-            Some(pgrx::varlena::varlena_to_byte_slice(text))
-        }
-    }
-
-    /// The same as [`Arguments::text`], in UTF-8; None where it is null.
-    pub(crate) fn utf8(&self, place: usize, limit: &Limit) -> Result<Option<String>, Rejection> {
-        let Some(text) = self.text(place, limit)? else {
-            return Ok(None);
-        };
-        let text = from_server_encoding(text);
-        text.map(Some)
-            .ok_or_else(|| Rejection::new(Code::Configuration, "text cannot be converted to UTF-8"))
-    }
-
-    /// The argument at that place, which is a `boolean`; false where it is null.
-    pub(crate) fn boolean(&self, place: usize) -> bool {
-        // SAFETY: the SQL declaration makes the argument a boolean.
-        unsafe {
-            pgrx::fcinfo::pg_getarg_datum(self.0, place).is_some_and(|datum| datum.value() != 0)
-        }
-    }
-}
-
-/// Runs the trigger of the table of providers.
-///
-/// # Safety
-/// Postgres makes the call.
-pub(crate) unsafe fn call_trigger(
-    fcinfo: FunctionCallInfo,
-    body: fn(&table::Change) -> Result<table::Verdict, Rejection>,
-) -> Datum {
-    // SAFETY: the caller's.
-    guarded_result(|| unsafe { table::trigger(fcinfo, body) })
-}
-
-/// What a function that returns `void` returns.
+/// The result of a function that returns `void`.
 pub(crate) const VOID: Datum = Datum::null();
 
 /// Runs a function that is not on the hot path.
@@ -136,22 +52,21 @@ pub(crate) const VOID: Datum = Datum::null();
 /// Postgres makes the call, with the arguments that the SQL declaration names.
 pub(crate) unsafe fn call(fcinfo: FunctionCallInfo, body: fn(&Arguments) -> Outcome) -> Datum {
     let outcome = guarded_result(|| body(&Arguments(fcinfo)));
-    // SAFETY: the caller's.
+    // SAFETY: the caller upholds the contract.
     unsafe { answer(fcinfo, outcome) }
 }
 
-/// Runs a function that ends in a change of a setting, made from a frame that owns nothing, for
-/// Postgres raises the error of a refused value straight from there.
+/// Runs a function that ends with the change of a GUC. Postgres raises the error of a rejected value in this
+/// frame, which owns nothing.
 ///
 /// # Safety
 /// As for [`call`].
-pub(crate) unsafe fn call_setting(
+pub(crate) unsafe fn call_guc_change(
     fcinfo: FunctionCallInfo,
-    body: fn(&Arguments) -> SettingChange,
+    body: fn(&Arguments) -> GucChange,
 ) -> Datum {
     let change = guarded(|| body(&Arguments(fcinfo)).prepare());
-    // SAFETY: name and value are C strings, the latter in memory of the current context; no frame
-    // up to Postgres owns anything.
+    // SAFETY: name and value are C strings; the value is in the current memory context.
     unsafe {
         set_config_option(
             change.name,
@@ -167,8 +82,184 @@ pub(crate) unsafe fn call_setting(
     }
 }
 
-/// Runs a reader: `ready` is the hot path, which neither allocates nor fails; where it has
-/// nothing, `resolve` finds out.
+/// The change of a GUC, as by `SET` or `SET LOCAL`.
+pub(crate) struct GucChange<'a> {
+    pub(crate) name: &'static CStr,
+    pub(crate) value: &'a [u8],
+    pub(crate) is_local: bool,
+}
+
+/// A change that owns nothing.
+#[derive(Clone, Copy)]
+struct PreparedChange {
+    name: *const c_char,
+    value: *const c_char,
+    action: pg_sys::GucAction::Type,
+}
+
+impl GucChange<'_> {
+    fn prepare(&self) -> PreparedChange {
+        PreparedChange {
+            name: self.name.as_ptr(),
+            // SAFETY: pointer and length are those of a slice; `pnstrdup` copies it and adds the NUL.
+            value: unsafe { pg_sys::pnstrdup(self.value.as_ptr().cast(), self.value.len()) },
+            action: if self.is_local {
+                pg_sys::GucAction::GUC_ACTION_LOCAL
+            } else {
+                pg_sys::GucAction::GUC_ACTION_SET
+            },
+        }
+    }
+}
+
+unsafe extern "C-unwind" {
+    // Declared by hand: the guard of `pgrx` would replace the SQLSTATE of a rejection.
+    fn set_config_option(
+        name: *const c_char,
+        value: *const c_char,
+        context: pg_sys::GucContext::Type,
+        source: pg_sys::GucSource::Type,
+        action: pg_sys::GucAction::Type,
+        change: bool,
+        level: c_int,
+        is_reload: bool,
+    ) -> c_int;
+}
+
+/// The arguments of a call.
+pub(crate) struct Arguments(FunctionCallInfo);
+
+impl Arguments {
+    /// The argument at a place, a `text`, in the database's encoding; None where it is null.
+    pub(crate) fn text(&self, place: usize, limit: &Limit) -> Result<Option<&[u8]>, Rejection> {
+        // SAFETY: the SQL declaration makes the argument a text; the memory lasts as long as the call.
+        unsafe {
+            let Some(datum) = pgrx::fcinfo::pg_getarg_datum(self.0, place) else {
+                return Ok(None);
+            };
+            limit.check(datum)?;
+            let text = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
+            Ok(Some(pgrx::varlena::varlena_to_byte_slice(text)))
+        }
+    }
+
+    /// The beginning of the argument at a place, a `text` that another check rejects where it is longer than
+    /// the limit: at most one byte more than the limit.
+    pub(crate) fn prefix(&self, place: usize, limit: &Limit) -> Option<&[u8]> {
+        // SAFETY: the SQL declaration makes the argument a text; the memory lasts as long as the call. For a
+        // slice, Postgres does not read the rest of a value in a TOAST table.
+        unsafe {
+            let datum = pgrx::fcinfo::pg_getarg_datum(self.0, place)?;
+            let text = match limit.check(datum) {
+                Ok(()) => pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr()),
+                Err(_) => {
+                    let end = i32::try_from(limit.bytes + 1).unwrap_or(i32::MAX);
+                    pg_sys::pg_detoast_datum_slice(datum.cast_mut_ptr(), 0, end)
+                }
+            };
+            Some(pgrx::varlena::varlena_to_byte_slice(text))
+        }
+    }
+
+    /// The argument at a place, a `text`, in UTF-8; None where it is null.
+    pub(crate) fn utf8(&self, place: usize, limit: &Limit) -> Result<Option<String>, Rejection> {
+        let Some(text) = self.text(place, limit)? else {
+            return Ok(None);
+        };
+        let text = from_server_encoding(text);
+        text.map(Some)
+            .ok_or_else(|| Rejection::new(Code::Configuration, "text cannot be converted to UTF-8"))
+    }
+
+    /// The elements of the argument at a place, a `text[]`, in UTF-8; none where it is null.
+    ///
+    /// # Errors
+    /// Where the array is too long, and where an element is null or cannot be converted to UTF-8.
+    pub(crate) fn texts(&self, place: usize, limit: &Limit) -> Result<Vec<String>, Rejection> {
+        // SAFETY: the SQL declaration makes the argument a `text[]`, and the arguments describe the layout
+        // of `text`. Postgres returns two arrays of `count` elements.
+        let elements = unsafe {
+            let Some(datum) = pgrx::fcinfo::pg_getarg_datum(self.0, place) else {
+                return Ok(Vec::new());
+            };
+            limit.check(datum)?;
+            let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
+            let (mut values, mut nulls) = (std::ptr::null_mut(), std::ptr::null_mut());
+            let mut count = 0;
+            pg_sys::deconstruct_array(
+                array.cast(),
+                pg_sys::TEXTOID,
+                -1,
+                false,
+                pg_sys::TYPALIGN_INT as c_char,
+                &mut values,
+                &mut nulls,
+                &mut count,
+            );
+            let count = usize::try_from(count).unwrap_or(0);
+            (0..count).map(|n| (!*nulls.add(n)).then(|| *values.add(n))).collect::<Vec<_>>()
+        };
+        let texts = elements
+            .into_iter()
+            .map(|element| element.and_then(|text| from_server_encoding(&text_datum_bytes(text))));
+        texts.collect::<Option<_>>().ok_or_else(|| {
+            Rejection::new(Code::Configuration, "text in an array cannot be read")
+                .with_detail("An element is null, or cannot be converted to UTF-8.")
+        })
+    }
+
+    /// The argument at a place, a `boolean`; false where it is null.
+    pub(crate) fn boolean(&self, place: usize) -> bool {
+        // SAFETY: the SQL declaration makes the argument a boolean.
+        unsafe {
+            pgrx::fcinfo::pg_getarg_datum(self.0, place).is_some_and(|datum| datum.value() != 0)
+        }
+    }
+
+    /// The argument at a place, an `oid` or a type like `regclass`; None where it is null.
+    pub(crate) fn oid(&self, place: usize) -> Option<Oid> {
+        // SAFETY: the SQL declaration makes the argument an OID.
+        let datum = unsafe { pgrx::fcinfo::pg_getarg_datum(self.0, place)? };
+        Some(oid(datum))
+    }
+}
+
+/// A Datum that is an OID, which is the lower half of the word.
+#[inline(always)]
+fn oid(datum: Datum) -> Oid {
+    Oid::from(datum.value() as u32)
+}
+
+/// The limit of the length of an argument. Every accessor of [`Arguments`] for a type of varying length takes
+/// one, and checks it before the value is detoasted or copied: a client can pass up to 1 GB.
+pub(crate) struct Limit {
+    /// In bytes, detoasted and without the header.
+    pub(crate) bytes: usize,
+    /// The code and the message of the rejection of a longer value.
+    pub(crate) code: Code,
+    pub(crate) message: &'static str,
+}
+
+impl Limit {
+    /// A limit whose rejection has the SQLSTATE 22023.
+    pub(crate) const fn new(bytes: usize, message: &'static str) -> Self {
+        Self { bytes, code: Code::Configuration, message }
+    }
+
+    /// # Safety
+    /// The datum is a valid varlena.
+    unsafe fn check(&self, datum: Datum) -> Result<(), Rejection> {
+        // SAFETY: the caller passes a valid varlena.
+        if unsafe { raw_size(datum) } <= self.bytes {
+            return Ok(());
+        }
+        let detail = format!("The limit is {} bytes.", self.bytes);
+        Err(Rejection::new(self.code, self.message).with_detail(detail))
+    }
+}
+
+/// Runs a reader: `ready` is the hot path, which neither allocates nor fails; where it returns None,
+/// `resolve` finds the value.
 ///
 /// # Safety
 /// As for [`call`].
@@ -185,10 +276,10 @@ pub(crate) unsafe fn read(
         resolve: fn() -> Result<Option<Reference>, Rejection>,
     ) -> Datum {
         let value = guarded_result(resolve);
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract.
         unsafe { answer(fcinfo, value.map(Reference::datum)) }
     }
-    // SAFETY: the caller's.
+    // SAFETY: the caller upholds the contract.
     unsafe {
         match ready() {
             Some(value) => answer(fcinfo, value.map(Reference::datum)),
@@ -197,13 +288,115 @@ pub(crate) unsafe fn read(
     }
 }
 
-/// What a reader with an argument answers.
+/// The answer of a reader with an argument.
 pub(crate) struct Answer {
-    /// Whose value it is.
+    /// The number of the identity.
     pub(crate) owner: u64,
     pub(crate) value: Option<Reference>,
-    /// Whether the value lasts for as long as the owner is the current one.
-    pub(crate) lasting: bool,
+    /// Whether the value lasts as long as the identity is in force.
+    pub(crate) is_lasting: bool,
+}
+
+/// Runs a reader with a `text` argument. Where its call site has kept the answer to the same argument for the
+/// current `owner`, it does nothing else.
+///
+/// # Safety
+/// As for [`call`].
+#[inline(always)]
+pub(crate) unsafe fn look_up(
+    fcinfo: FunctionCallInfo,
+    limit: &Limit,
+    owner: impl FnOnce() -> Option<u64>,
+    resolve: fn(&[u8]) -> Result<Answer, Rejection>,
+) -> Datum {
+    #[cold]
+    #[inline(never)]
+    unsafe fn slow(
+        fcinfo: FunctionCallInfo,
+        limit: &Limit,
+        resolve: fn(&[u8]) -> Result<Answer, Rejection>,
+    ) -> Datum {
+        let value = guarded_result(|| {
+            let arguments = Arguments(fcinfo);
+            let Some(argument) = arguments.text(0, limit)? else {
+                return Ok(None);
+            };
+            let answer = resolve(argument)?;
+            if answer.is_lasting {
+                // SAFETY: the caller upholds the contract, and the argument is a text.
+                unsafe { ReaderSite::remember(fcinfo, answer.owner, argument, answer.value) };
+            }
+            Ok(answer.value)
+        });
+        // SAFETY: the caller upholds the contract.
+        unsafe { answer(fcinfo, value.map(Reference::datum)) }
+    }
+    // SAFETY: the caller upholds the contract.
+    unsafe {
+        match owner().and_then(|owner| ReaderSite::recall(fcinfo, owner)) {
+            Some(value) => answer(fcinfo, value.map(Reference::datum)),
+            None => slow(fcinfo, limit, resolve),
+        }
+    }
+}
+
+/// The answer of `auth.allows()`.
+pub(crate) struct Permit {
+    /// The number of the identity.
+    pub(crate) owner: u64,
+    /// The value of [`super::relation::names`] before the answer was found.
+    pub(crate) names: u64,
+    pub(crate) is_allowed: bool,
+}
+
+/// Runs a function of a `text` and an OID that returns whether an action is allowed. Where its call site has
+/// kept the answer to the same arguments for the `current` owner and names, it does nothing else.
+///
+/// # Safety
+/// As for [`call`].
+#[inline(always)]
+pub(crate) unsafe fn permit(
+    fcinfo: FunctionCallInfo,
+    limit: &Limit,
+    current: impl FnOnce() -> Option<(u64, u64)>,
+    resolve: fn(&[u8], Option<Oid>) -> Result<Permit, Rejection>,
+) -> Datum {
+    #[cold]
+    #[inline(never)]
+    unsafe fn slow(
+        fcinfo: FunctionCallInfo,
+        limit: &Limit,
+        resolve: fn(&[u8], Option<Oid>) -> Result<Permit, Rejection>,
+    ) -> Datum {
+        let is_allowed = guarded_result(|| {
+            let arguments = Arguments(fcinfo);
+            let Some(action) = arguments.text(0, limit)? else {
+                return Ok(None);
+            };
+            let table = arguments.oid(1);
+            let Permit { owner, names, is_allowed } = resolve(action, table)?;
+            let key = PermitKey { owner, names, table };
+            // SAFETY: the caller upholds the contract, and the first argument is a text.
+            unsafe { PermitSite::remember(fcinfo, key, action, is_allowed) };
+            Ok(Some(is_allowed))
+        });
+        // SAFETY: the caller upholds the contract.
+        unsafe { answer(fcinfo, is_allowed.map(Datum::from)) }
+    }
+    // SAFETY: the caller upholds the contract, and the second argument is an OID.
+    unsafe {
+        let kept = current().and_then(|(owner, names)| {
+            let [_, table] = (*fcinfo).args.as_slice(2) else {
+                return None;
+            };
+            let table = (!table.isnull).then(|| oid(table.value));
+            PermitSite::recall(fcinfo, PermitKey { owner, names, table })
+        });
+        match kept {
+            Some(is_allowed) => answer(fcinfo, Some(Datum::from(is_allowed))),
+            None => slow(fcinfo, limit, resolve),
+        }
+    }
 }
 
 /// The last call at one place of a plan, which is kept in `fn_extra`: its `text` argument, everything else
@@ -275,250 +468,13 @@ impl<K: Copy + PartialEq, A: Copy, const LONGEST: usize> CallSite<K, A, LONGEST>
     }
 }
 
-/// Runs a reader with a `text` argument: where its call site has kept the answer to the same
-/// argument, and it belongs to the current `owner`, nothing else is done.
+/// Returns a value to Postgres.
 ///
 /// # Safety
-/// As for [`call`].
-#[inline(always)]
-pub(crate) unsafe fn read_of(
-    fcinfo: FunctionCallInfo,
-    limit: &Limit,
-    owner: impl FnOnce() -> Option<u64>,
-    resolve: fn(&[u8]) -> Result<Answer, Rejection>,
-) -> Datum {
-    #[cold]
-    #[inline(never)]
-    unsafe fn slow(
-        fcinfo: FunctionCallInfo,
-        limit: &Limit,
-        resolve: fn(&[u8]) -> Result<Answer, Rejection>,
-    ) -> Datum {
-        let value = guarded_result(|| {
-            let arguments = Arguments(fcinfo);
-            let Some(argument) = arguments.text(0, limit)? else {
-                return Ok(None);
-            };
-            let answer = resolve(argument)?;
-            if answer.lasting {
-                // SAFETY: the caller's.
-                unsafe { ReaderSite::remember(fcinfo, answer.owner, argument, answer.value) };
-            }
-            Ok(answer.value)
-        });
-        // SAFETY: the caller's.
-        unsafe { answer(fcinfo, value.map(Reference::datum)) }
-    }
-    // SAFETY: the caller's.
-    unsafe {
-        match owner().and_then(|owner| ReaderSite::recall(fcinfo, owner)) {
-            Some(value) => answer(fcinfo, value.map(Reference::datum)),
-            None => slow(fcinfo, limit, resolve),
-        }
-    }
-}
-
-/// # Safety
-/// As for [`call`].
+/// Postgres makes the call.
 #[inline(always)]
 unsafe fn answer(fcinfo: FunctionCallInfo, value: Option<Datum>) -> Datum {
-    // SAFETY: Postgres passes a call's own struct.
+    // SAFETY: Postgres passes the call's own struct.
     unsafe { (*fcinfo).isnull = value.is_none() };
     value.unwrap_or(Datum::null())
 }
-
-unsafe extern "C-unwind" {
-    // By hand, without `pgrx`'s guard, which would replace the SQLSTATE of a refusal.
-    fn set_config_option(
-        name: *const c_char,
-        value: *const c_char,
-        context: pg_sys::GucContext::Type,
-        source: pg_sys::GucSource::Type,
-        action: pg_sys::GucAction::Type,
-        change: bool,
-        level: std::ffi::c_int,
-        is_reload: bool,
-    ) -> std::ffi::c_int;
-}
-
-/// A setting to change, as `SET` or `SET LOCAL` would.
-pub(crate) struct SettingChange<'a> {
-    pub(crate) name: &'static std::ffi::CStr,
-    pub(crate) value: &'a [u8],
-    pub(crate) is_local: bool,
-}
-
-/// The same without anything that needs dropping.
-#[derive(Clone, Copy)]
-struct PreparedChange {
-    name: *const c_char,
-    value: *const c_char,
-    action: pg_sys::GucAction::Type,
-}
-
-impl SettingChange<'_> {
-    fn prepare(&self) -> PreparedChange {
-        PreparedChange {
-            name: self.name.as_ptr(),
-            // SAFETY: the slice is valid; `pnstrdup` copies it and adds the NUL.
-            value: unsafe { pg_sys::pnstrdup(self.value.as_ptr().cast(), self.value.len()) },
-            action: if self.is_local {
-                pg_sys::GucAction::GUC_ACTION_LOCAL
-            } else {
-                pg_sys::GucAction::GUC_ACTION_SET
-            },
-        }
-    }
-}
-
-/// A copy of the value in the current memory context, for results that nothing of ours keeps.
-pub(crate) fn copied(value: &Varlena) -> Datum {
-    // SAFETY: it is a plain varlena, and `pg_detoast_datum_copy` copies such.
-    unsafe { Datum::from(pg_sys::pg_detoast_datum_copy(value.datum().cast_mut_ptr())) }
-}
-
-impl Arguments {
-    /// The argument at that place, which is an `oid` or the like; None where it is null.
-    pub(crate) fn oid(&self, place: usize) -> Option<Oid> {
-        // SAFETY: the SQL declaration makes the argument an OID.
-        let datum = unsafe { pgrx::fcinfo::pg_getarg_datum(self.0, place)? };
-        Some(oid(datum))
-    }
-
-    /// The elements of the argument at that place, a `text[]`, in UTF-8; none where it is null.
-    ///
-    /// # Errors
-    /// Where the array is too long, and where an element is null or has no equal in UTF-8.
-    pub(crate) fn texts(&self, place: usize, limit: &Limit) -> Result<Vec<String>, Rejection> {
-        // SAFETY: the SQL declaration makes the argument a `text[]`, whose elements are laid out as
-        // is said; the arrays that are made of it are as long as is said.
-        let elements = unsafe {
-            let Some(datum) = pgrx::fcinfo::pg_getarg_datum(self.0, place) else {
-                return Ok(Vec::new());
-            };
-            limit.check(datum)?;
-            let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
-            let (mut values, mut nulls) = (std::ptr::null_mut(), std::ptr::null_mut());
-            let mut count = 0;
-            pg_sys::deconstruct_array(
-                array.cast(),
-                pg_sys::TEXTOID,
-                -1,
-                false,
-                pg_sys::TYPALIGN_INT as c_char,
-                &mut values,
-                &mut nulls,
-                &mut count,
-            );
-            let count = usize::try_from(count).unwrap_or(0);
-            (0..count).map(|n| (!*nulls.add(n)).then(|| *values.add(n))).collect::<Vec<_>>()
-        };
-        let texts = elements
-            .into_iter()
-            .map(|element| element.and_then(|text| from_server_encoding(&text_datum_bytes(text))));
-        texts.collect::<Option<_>>().ok_or_else(|| {
-            Rejection::new(Code::Configuration, "text in an array cannot be read")
-                .with_detail("An element is null, or cannot be converted to UTF-8.")
-        })
-    }
-}
-
-/// An argument that is an OID.
-#[inline(always)]
-fn oid(datum: Datum) -> Oid {
-    // An OID is the lower half of the Datum.
-    Oid::from(datum.value() as u32)
-}
-
-/// Whether an action on a table is allowed.
-pub(crate) struct Permit {
-    /// The number of the identity whose permissions decide.
-    pub(crate) owner: u64,
-    /// What [`super::relation::names`] returned before the table's name was looked up.
-    pub(crate) names: u64,
-    pub(crate) allowed: bool,
-}
-
-/// Runs a function of a `text` and an OID that answers yes or no. Where its call site has kept the answer
-/// to the same arguments, and `current` returns the same owner and names, nothing else is done.
-///
-/// # Safety
-/// As for [`call`].
-#[inline(always)]
-pub(crate) unsafe fn read_permit(
-    fcinfo: FunctionCallInfo,
-    limit: &Limit,
-    current: impl FnOnce() -> Option<(u64, u64)>,
-    resolve: fn(&[u8], Option<Oid>) -> Result<Permit, Rejection>,
-) -> Datum {
-    #[cold]
-    #[inline(never)]
-    unsafe fn slow(
-        fcinfo: FunctionCallInfo,
-        limit: &Limit,
-        resolve: fn(&[u8], Option<Oid>) -> Result<Permit, Rejection>,
-    ) -> Datum {
-        let allowed = guarded_result(|| {
-            let arguments = Arguments(fcinfo);
-            let Some(action) = arguments.text(0, limit)? else {
-                return Ok(None);
-            };
-            let table = arguments.oid(1);
-            let Permit { owner, names, allowed } = resolve(action, table)?;
-            // SAFETY: the caller promises that Postgres makes the call; `read_permit` uses no other type
-            // of call site.
-            unsafe {
-                PermitSite::remember(fcinfo, PermitKey { owner, names, table }, action, allowed);
-            }
-            Ok(Some(allowed))
-        });
-        // SAFETY: the caller promises that Postgres makes the call.
-        unsafe { answer(fcinfo, allowed.map(Datum::from)) }
-    }
-    // SAFETY: the caller promises that Postgres makes the call, with two arguments.
-    unsafe {
-        let known = current().and_then(|(owner, names)| {
-            let argument = (*fcinfo).args.as_slice(2).last()?;
-            let table = (!argument.isnull).then(|| oid(argument.value));
-            PermitSite::recall(fcinfo, PermitKey { owner, names, table })
-        });
-        match known {
-            Some(allowed) => answer(fcinfo, Some(Datum::from(allowed))),
-            None => slow(fcinfo, limit, resolve),
-        }
-    }
-}
-
-/// The record by which a function says that it has the version 1 calling convention.
-pub(crate) static FINFO: Finfo = Finfo(Pg_finfo_record { api_version: 1 });
-
-/// Wrapper so that the record, which is never written, may be a static.
-#[repr(transparent)]
-pub(crate) struct Finfo(Pg_finfo_record);
-
-/// Exports `$body` to SQL as the C function `$symbol`, run by `$runner` of this module, or of the module
-/// of `pg` that is named.
-macro_rules! sql_function {
-    ($symbol:ident, $finfo:ident, $runner:ident, $($body:expr),+) => {
-        $crate::pg::function::sql_function!($symbol, $finfo, function::$runner, $($body),+);
-    };
-    ($symbol:ident, $finfo:ident, $module:ident::$runner:ident, $($body:expr),+) => {
-        #[allow(unsafe_code)]
-        const _: () = {
-            use $crate::pg::{function, $module as module};
-            use ::pgrx::pg_sys;
-
-            #[unsafe(no_mangle)]
-            unsafe extern "C-unwind" fn $symbol(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-                // SAFETY: Postgres calls this, as the install script declares it.
-                unsafe { module::$runner(fcinfo, $($body),+) }
-            }
-
-            #[unsafe(no_mangle)]
-            extern "C" fn $finfo() -> &'static function::Finfo {
-                &function::FINFO
-            }
-        };
-    };
-}
-pub(crate) use sql_function;

@@ -1,9 +1,10 @@
-//! What happens when memory runs out: an error as from Postgres, not the end of the process.
+//! The allocator, and errors where memory runs out.
 //!
-//! Rust's collections end the process where an allocation fails, upon which Postgres ends all sessions.
-//! So a piece of address space is kept that nothing uses. Where the system gives no more, it is given
-//! back, so that the call that is under way can come to its end; then the call fails with 53200. What one
-//! call needs is bounded: the limits of arguments and documents, times a small factor.
+//! Rust's collections abort the process where an allocation fails, and Postgres then restarts all
+//! sessions. To avoid that, the allocator holds a reserve of address space. Where the system gives no
+//! more memory, the allocator releases the reserve, so that the current call can finish; the call then
+//! fails with SQLSTATE 53200. The memory of one call is bounded: the limits of arguments and documents,
+//! times a small factor.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::{c_int, c_void};
@@ -12,106 +13,19 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use pgrx::pg_sys;
 
-use super::error::packed;
+use super::sqlstate::packed;
 
-struct Allocator;
-
-#[global_allocator]
-static ALLOCATOR: Allocator = Allocator;
-
-/// How much is kept. It is never written to, so that it takes no memory, but counts where the system is
-/// told not to overcommit. The C library asks for 1 MiB at once where its heap cannot grow.
-const RESERVE_BYTES: usize = 2 * 1024 * 1024;
-
-/// The largest request that the reserve is for. A larger one, as [`session_jwt::is_memory_short`] makes to
-/// find out how things stand, fails as ever.
-const LARGEST_REQUEST: usize = 3 * RESERVE_BYTES / 4;
-
-/// The reserve; null where it has been given back.
-static RESERVE: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
-
-/// How many requests have failed at first.
-static FAILURES: AtomicU32 = AtomicU32::new(0);
-
-/// How many there were when the call that is under way began, or the last one ended.
-static KNOWN_FAILURES: AtomicU32 = AtomicU32::new(0);
-
-/// Takes the reserve, where it is not there and can be had.
-pub(super) fn fill_reserve() {
-    if !RESERVE.load(Ordering::Relaxed).is_null() {
-        return;
-    }
-    // SAFETY: a new mapping concerns no memory that is in use.
-    let reserve = unsafe {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANON;
-        libc::mmap(null_mut(), RESERVE_BYTES, protection, flags, -1, 0)
-    };
-    if reserve != libc::MAP_FAILED {
-        RESERVE.store(reserve, Ordering::Relaxed);
-    }
-}
-
-/// Gives the reserve back to the system; whether there was one.
-fn release_reserve() -> bool {
-    let reserve = RESERVE.swap(null_mut(), Ordering::Relaxed);
-    // SAFETY: it is the mapping that `fill_reserve` has made, which nothing refers to any more.
-    !reserve.is_null() && unsafe { libc::munmap(reserve, RESERVE_BYTES) } == 0
-}
-
-/// Tries a request once more that has failed.
-#[cold]
-fn retry(size: usize, request: impl Fn() -> *mut u8) -> *mut u8 {
-    if size > LARGEST_REQUEST {
-        return null_mut();
-    }
-    FAILURES.fetch_add(1, Ordering::Relaxed);
-    // Another thread may have given it back.
-    release_reserve();
-    request()
-}
-
-// SAFETY: everything is done by the system's allocator, whose contract this is; a second request is made
-// only after the first has failed, and so has changed nothing. Nothing unwinds.
-unsafe impl GlobalAlloc for Allocator {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's.
-        let request = || unsafe { System.alloc(layout) };
-        let memory = request();
-        if memory.is_null() { retry(layout.size(), request) } else { memory }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's.
-        let request = || unsafe { System.alloc_zeroed(layout) };
-        let memory = request();
-        if memory.is_null() { retry(layout.size(), request) } else { memory }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller's; memory that cannot be grown stays as it was.
-        let request = || unsafe { System.realloc(memory, layout, size) };
-        let grown = request();
-        if grown.is_null() { retry(size, request) } else { grown }
-    }
-}
-
-/// Runs a call. Where memory runs out in it, the reserve is taken anew, and the call fails with
-/// Postgres' own error, whatever it came to: it may have met with the lack of memory where no one told.
+/// Runs a call. Where memory runs out in it, the reserve is taken again and the call fails with SQLSTATE
+/// 53200, whatever its result is: a library may have reported the lack of memory as something else.
 pub(super) fn checked<T>(body: impl FnOnce() -> T) -> T {
-    /// However the call ends: an error of Postgres' passes as a panic.
+    /// Its drop runs however the call ends: an error of Postgres passes as a panic.
     struct Call {
         failures: u32,
         context: *mut pg_sys::ErrorContextCallback,
     }
     impl Drop for Call {
         fn drop(&mut self) {
-            // SAFETY: it is what was there before; nothing was left above it.
+            // SAFETY: it is the value from before the call, and the call left nothing above it.
             unsafe { pg_sys::error_context_stack = self.context };
             KNOWN_FAILURES.store(FAILURES.load(Ordering::Relaxed), Ordering::Relaxed);
             fill_reserve();
@@ -123,32 +37,121 @@ pub(super) fn checked<T>(body: impl FnOnce() -> T) -> T {
     KNOWN_FAILURES.store(call.failures, Ordering::Relaxed);
     let mut callback = pg_sys::ErrorContextCallback {
         previous: context,
-        callback: Some(at_error),
+        callback: Some(error_context_callback),
         arg: null_mut(),
     };
-    // SAFETY: this frame outlives the call, and takes the callback away at its end.
+    // SAFETY: this frame outlives the call, and the drop of `call` removes the callback.
     unsafe { pg_sys::error_context_stack = &raw mut callback };
     let result = body();
     if FAILURES.load(Ordering::Relaxed) != call.failures {
         drop((result, call));
-        out_of_memory();
+        raise_out_of_memory();
     }
     result
 }
 
-/// Fails the call that is under way where memory has run out in it: before something that counts is done.
+/// Fails the current call where memory has run out in it. A caller uses it before a step that cannot be
+/// undone.
 pub(crate) fn check() {
     if FAILURES.load(Ordering::Relaxed) != KNOWN_FAILURES.load(Ordering::Relaxed) {
-        out_of_memory();
+        raise_out_of_memory();
     }
 }
 
-/// Postgres calls it before it raises an error. Where Postgres' own memory has run out, the reserve is given
-/// back as well: `pgrx` copies the error in the context of its caller, and where that fails, starts over
-/// until the stack of errors is full, which is a PANIC.
-unsafe extern "C-unwind" fn at_error(_argument: *mut c_void) {
+/// Takes the reserve, where it is not held and the system has it.
+pub(crate) fn fill_reserve() {
+    if !RESERVE.load(Ordering::Relaxed).is_null() {
+        return;
+    }
+    // SAFETY: a new mapping overlaps no memory in use.
+    let reserve = unsafe {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANON;
+        libc::mmap(null_mut(), RESERVE_BYTES, protection, flags, -1, 0)
+    };
+    if reserve != libc::MAP_FAILED {
+        RESERVE.store(reserve, Ordering::Relaxed);
+    }
+}
+
+/// The size of the reserve. It is never written to, so that it takes no memory, but it counts where the
+/// system is configured not to overcommit. The C library asks for 1 MiB at once where its heap cannot
+/// grow.
+const RESERVE_BYTES: usize = 2 * 1024 * 1024;
+
+/// The largest request that the reserve serves. A larger one fails as without the reserve;
+/// [`session_jwt::is_memory_short`] makes such a request as a probe.
+const LARGEST_REQUEST: usize = 3 * RESERVE_BYTES / 4;
+
+/// The reserve; null where it is released.
+static RESERVE: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
+
+/// Counts the requests that failed at first.
+static FAILURES: AtomicU32 = AtomicU32::new(0);
+
+/// The count at the start of the current call, or at the end of the last one.
+static KNOWN_FAILURES: AtomicU32 = AtomicU32::new(0);
+
+/// Returns the reserve to the system; whether it was held.
+fn release_reserve() -> bool {
+    let reserve = RESERVE.swap(null_mut(), Ordering::Relaxed);
+    // SAFETY: it is the mapping of `fill_reserve`, and nothing refers to it after the swap.
+    !reserve.is_null() && unsafe { libc::munmap(reserve, RESERVE_BYTES) } == 0
+}
+
+struct Allocator;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
+
+// SAFETY: the system's allocator does all the work, and its contract is the same. A request is repeated
+// only after it has failed, and so has changed nothing. Nothing unwinds.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller upholds the contract.
+        let request = || unsafe { System.alloc(layout) };
+        let memory = request();
+        if memory.is_null() { retry(layout.size(), request) } else { memory }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller upholds the contract.
+        let request = || unsafe { System.alloc_zeroed(layout) };
+        let memory = request();
+        if memory.is_null() { retry(layout.size(), request) } else { memory }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller upholds the contract.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller upholds the contract; a failed request leaves the memory as it was.
+        let request = || unsafe { System.realloc(memory, layout, size) };
+        let grown = request();
+        if grown.is_null() { retry(size, request) } else { grown }
+    }
+}
+
+/// Repeats a request that has failed.
+#[cold]
+fn retry(size: usize, request: impl Fn() -> *mut u8) -> *mut u8 {
+    if size > LARGEST_REQUEST {
+        return null_mut();
+    }
+    FAILURES.fetch_add(1, Ordering::Relaxed);
+    // Another thread may have released it first, so the result does not matter.
+    release_reserve();
+    request()
+}
+
+/// Postgres calls it while it makes an error. Where the memory of Postgres has run out, the reserve is
+/// released too: `pgrx` copies the error in the memory context of its caller, and where that fails, it
+/// starts over until the error stack is full, which is a PANIC.
+unsafe extern "C-unwind" fn error_context_callback(_argument: *mut c_void) {
     unsafe extern "C-unwind" {
-        // By hand, without `pgrx`'s guard: it reads the error that is being made, and cannot raise.
+        // Declared by hand, without the guard of `pgrx`: it reads the error in progress and cannot raise.
         safe fn geterrcode() -> c_int;
     }
     if geterrcode() == packed(session_jwt::Code::OutOfMemory.sqlstate()) {
@@ -157,8 +160,8 @@ unsafe extern "C-unwind" fn at_error(_argument: *mut c_void) {
     }
 }
 
-/// Raises Postgres' own error, from within [`super::function::guarded`].
-fn out_of_memory() -> ! {
+/// Raises the out-of-memory error of Postgres, from within [`super::error::guarded`].
+fn raise_out_of_memory() -> ! {
     let code = pgrx::PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY;
     pg_sys::panic::ErrorReport::new(code, "out of memory", "pg_session_jwt")
         .set_detail("The extension could not get memory for a call.")

@@ -273,17 +273,6 @@ impl<'t> RelationName<'t> {
     }
 }
 
-/// The relations in the range table of a plan, those of the system catalogs too.
-///
-/// # Safety
-/// The plan is Postgres', and outlives the iterator.
-pub(super) unsafe fn relations<'p>(
-    plan: *const pg_sys::PlannedStmt,
-) -> impl Iterator<Item = &'p pg_sys::RangeTblEntry> {
-    // SAFETY: the range table is a list of pointers to range table entries, as valid as the plan.
-    unsafe { elements::<pg_sys::RangeTblEntry>((*plan).rtable).filter(|entry| is_relation(entry)) }
-}
-
 /// Whether an entry of a range table is a relation.
 pub(super) fn is_relation(entry: &pg_sys::RangeTblEntry) -> bool {
     entry.rtekind == pg_sys::RTEKind::RTE_RELATION

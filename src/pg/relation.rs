@@ -9,31 +9,27 @@ use std::marker::PhantomData;
 
 use pgrx::pg_sys::{self, Datum};
 
+use super::backend::{BackendLocal, Timestamp};
+use super::compat;
 use super::datum::{Varlena, from_server_encoding, raw_size, text_datum_bytes};
-use super::{BackendLocal, Timestamp};
+use super::error::guarded;
 
 pub(crate) use pgrx::pg_sys::Oid;
 
-/// Rises whenever a relation or a schema may have got another name, in whatever session.
+/// The OIDs of types.
+pub(crate) use pgrx::pg_sys::{
+    BOOLOID, INT4OID, JSONBOID, JSONOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID,
+};
+
+/// Counts the changes of relations and schemas, by any session, that may have renamed one.
 static NAMES: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
 
-/// Has [`names`] told of changes.
-pub(crate) fn watch_names() {
-    unsafe extern "C-unwind" fn at_relation(_argument: Datum, _relation: Oid) {
-        NAMES.set(NAMES.get() + 1);
-    }
-    unsafe extern "C-unwind" fn at_schema(_argument: Datum, _cache: c_int, _hash: u32) {
-        NAMES.set(NAMES.get() + 1);
-    }
-    // SAFETY: the callbacks live as long as the library, which is never unloaded.
-    unsafe {
-        pg_sys::CacheRegisterRelcacheCallback(Some(at_relation), Datum::null());
-        let schemas = pg_sys::SysCacheIdentifier::NAMESPACEOID as c_int;
-        pg_sys::CacheRegisterSyscacheCallback(schemas, Some(at_schema), Datum::null());
-    }
+/// Notes that a relation or a schema may have been renamed. Invalidation callbacks call it; it cannot fail.
+pub(crate) fn count_rename() {
+    NAMES.set(NAMES.get() + 1);
 }
 
-/// A number that stays the same for as long as what [`Name::of`] has said holds. To be read before.
+/// A number that stays the same as long as the results of [`Name::of`] hold. A caller reads it before them.
 #[inline(always)]
 pub(crate) fn names() -> u64 {
     NAMES.get()
@@ -85,6 +81,73 @@ unsafe fn palloced(text: *mut c_char) -> Option<Vec<u8>> {
         pg_sys::pfree(text.cast());
         Some(copy)
     }
+}
+
+/// An extension that is installed in this database.
+pub(crate) struct Extension {
+    oid: Oid,
+    pub(crate) schema: Oid,
+}
+
+impl Extension {
+    pub(crate) fn named(name: &CStr) -> Option<Self> {
+        // SAFETY: the call reads a catalog, and returns 0 where there is no such extension.
+        let oid = unsafe { pg_sys::get_extension_oid(name.as_ptr(), true) };
+        let catalog = OpenRelation::open(pg_sys::ExtensionRelationId)?;
+        let index = Oid::from(pg_sys::ExtensionOidIndexId);
+        let place = pg_sys::Anum_pg_extension_oid as usize;
+        let mut schema = None;
+        catalog.scan(
+            Some(index),
+            Some(Key { place, value: KeyValue::Oid(oid) }),
+            Visible::Now,
+            |row| {
+                schema = row.oid(pg_sys::Anum_pg_extension_extnamespace as usize);
+                false
+            },
+        );
+        Some(Self { oid, schema: schema? })
+    }
+
+    /// The table of that name in the extension's schema, where it belongs to the extension.
+    pub(crate) fn table(&self, name: &CStr) -> Option<Oid> {
+        let relation = find(self.schema, name)?;
+        // SAFETY: the calls read catalogs.
+        let is_its = unsafe {
+            pg_sys::getExtensionOfObject(pg_sys::RelationRelationId, relation) == self.oid
+                && pg_sys::get_rel_relkind(relation) as u8 == pg_sys::RELKIND_RELATION
+        };
+        is_its.then_some(relation)
+    }
+}
+
+/// The relation of that name in a schema.
+pub(crate) fn find(schema: Oid, name: &CStr) -> Option<Oid> {
+    // SAFETY: the call reads a catalog, and returns 0 where there is no such relation.
+    let relation = unsafe { pg_sys::get_relname_relid(name.as_ptr(), schema) };
+    (relation != Oid::INVALID).then_some(relation)
+}
+
+/// Raises Postgres' own error where the current role lacks SELECT or UPDATE on a table of that name.
+pub(crate) fn check_select_and_update(relation: Oid, name: &CStr) {
+    // `pg_class_aclcheck` asks for any one of the privileges that it is given.
+    for privilege in [pg_sys::ACL_SELECT, pg_sys::ACL_UPDATE] {
+        // SAFETY: the calls read catalogs and static variables; the name is a C string.
+        unsafe {
+            let mode = privilege as pg_sys::AclMode;
+            let result = pg_sys::pg_class_aclcheck(relation, pg_sys::GetUserId(), mode);
+            if result != pg_sys::AclResult::ACLCHECK_OK {
+                let kind = pg_sys::ObjectType::OBJECT_TABLE;
+                pg_sys::aclcheck_error(result, kind, name.as_ptr());
+            }
+        }
+    }
+}
+
+/// Has this session process the invalidations that other sessions have sent. Only within a transaction.
+pub(crate) fn accept_invalidations() {
+    // SAFETY: within a transaction Postgres may rebuild caches, as it does when it opens a table.
+    guarded(|| unsafe { pg_sys::AcceptInvalidationMessages() });
 }
 
 /// An open relation, under an `AccessShareLock`. Dropping it closes it and releases the lock.
@@ -338,9 +401,13 @@ impl Tuple<'_> {
         }
     }
 
-    /// The row as a JSON object in UTF-8 of at most `limit` bytes, with null for the columns after the
-    /// first `count`.
-    pub(crate) fn to_json(self, count: usize, limit: usize) -> Result<String, NoJson> {
+    /// The row as a JSON object in UTF-8 of at most `limit` bytes, with null for the columns at other
+    /// places than `includes` selects.
+    pub(crate) fn to_json(
+        self,
+        includes: impl Fn(usize) -> bool,
+        limit: usize,
+    ) -> Result<String, NoJson> {
         // SAFETY: the descriptor is valid for the tuple's lifetime.
         let columns = unsafe { attributes(self.descriptor) }.len();
         let (mut values, mut nulls) = (vec![Datum::null(); columns], vec![true; columns]);
@@ -350,11 +417,11 @@ impl Tuple<'_> {
         unsafe {
             let (value, null) = (values.as_mut_ptr(), nulls.as_mut_ptr());
             pg_sys::heap_deform_tuple(self.tuple, self.descriptor, value, null);
-            for is_null in nulls.iter_mut().skip(count) {
-                *is_null = true;
+            for (place, is_null) in (1..).zip(&mut nulls) {
+                *is_null |= !includes(place);
             }
-            let copy =
-                pg_sys::heap_form_tuple(self.descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+            let (value, null) = (values.as_mut_ptr(), nulls.as_mut_ptr());
+            let copy = pg_sys::heap_form_tuple(self.descriptor, value, null);
             let row = pg_sys::heap_copy_tuple_as_datum(copy, self.descriptor);
             pg_sys::heap_freetuple(copy);
             let json = pgrx::direct_function_call_as_datum(pg_sys::row_to_json, &[Some(row)]);
@@ -366,6 +433,24 @@ impl Tuple<'_> {
             let text = from_server_encoding(&text_datum_bytes(json));
             pg_sys::pfree(json.cast_mut_ptr());
             text.ok_or(NoJson::Unrepresentable)
+        }
+    }
+
+    /// A copy in the current context, with null at some places. The columns must exist.
+    pub(super) fn with_nulls(self, places: &[usize]) -> pg_sys::HeapTuple {
+        let mut places: Vec<c_int> = places.iter().map(|place| *place as c_int).collect();
+        let (mut values, mut nulls) = (vec![Datum::null(); places.len()], vec![true; places.len()]);
+        // SAFETY: the tuple is of the descriptor's type; the arrays are as long as is said. Postgres
+        // raises an error for a place without column.
+        unsafe {
+            pg_sys::heap_modify_tuple_by_cols(
+                self.tuple,
+                self.descriptor,
+                places.len() as c_int,
+                places.as_mut_ptr(),
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            )
         }
     }
 
@@ -411,7 +496,7 @@ unsafe fn attribute<'d>(
 /// The descriptor is valid for the lifetime.
 unsafe fn attributes<'d>(descriptor: pg_sys::TupleDesc) -> &'d [pg_sys::FormData_pg_attribute] {
     // SAFETY: the caller's; a descriptor has `natts` columns.
-    unsafe { (*descriptor).attrs.as_slice(usize::try_from((*descriptor).natts).unwrap_or(0)) }
+    unsafe { compat::columns(descriptor) }
 }
 
 /// Whether a relation is temporary.

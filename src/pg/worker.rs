@@ -1,5 +1,4 @@
-//! Background workers that are started on demand, and locks by which sessions and workers keep out
-//! of each other's way.
+//! Background workers that sessions start, and locks that sessions and workers take.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::mpsc::{self, TryRecvError};
@@ -7,46 +6,33 @@ use std::time::Duration;
 
 use pgrx::pg_sys;
 
-use super::function::guarded;
-use super::table::Table;
+use super::compat;
+use super::error::guarded;
 
 /// The library and the function in it that a worker runs.
 const LIBRARY: &CStr = c"pg_session_jwt";
 const FUNCTION: &CStr = c"pg_session_jwt_refresh";
 const NAME: &CStr = c"pg_session_jwt key refresh";
 
-/// The exported function, which takes no argument that matters.
-macro_rules! worker_entry {
-    ($main:path) => {
-        #[allow(unsafe_code)]
-        // SAFETY: Postgres calls it once, in a process of its own.
-        #[unsafe(no_mangle)]
-        extern "C-unwind" fn pg_session_jwt_refresh(_argument: ::pgrx::pg_sys::Datum) {
-            $crate::pg::worker::run($main);
-        }
-    };
-}
-pub(crate) use worker_entry;
-
-/// What a worker is to do, in at most 123 bytes.
+/// The task of a worker, in at most 123 bytes.
 pub(crate) struct Task<'t> {
-    /// One byte of the caller's.
+    /// A number that has a meaning for the caller.
     pub(crate) kind: u8,
     pub(crate) text: &'t str,
 }
 
-/// A worker that was started, or is about to be.
+/// A worker that was registered.
 pub(crate) struct Worker(*mut pg_sys::BackgroundWorkerHandle);
 
-/// Asks for a worker in this session's database; None where all slots are taken.
+/// Registers a worker for this session's database. None where all slots are in use.
 pub(crate) fn start(task: &Task<'_>) -> Option<Worker> {
     let mut handle = std::ptr::null_mut();
     register(task, &mut handle).then_some(Worker(handle))
 }
 
-/// The same where nobody waits for it; whether there was a slot. It allocates nothing of Postgres' and
-/// so cannot fail otherwise, which it may not when a transaction has been committed.
-pub(crate) fn start_unwatched(task: &Task<'_>) -> bool {
+/// Registers a worker for which the session does not wait. Returns whether a slot was free. It allocates
+/// no memory of Postgres', so that it cannot raise an error after a commit.
+pub(crate) fn start_detached(task: &Task<'_>) -> bool {
     register(task, std::ptr::null_mut())
 }
 
@@ -72,12 +58,12 @@ fn register(task: &Task<'_>, handle: *mut *mut pg_sys::BackgroundWorkerHandle) -
         return false;
     }
     copy(&extra, &mut worker.bgw_extra);
-    // SAFETY: the worker is described as Postgres asks; the handle, where one is wanted, is made in
-    // the current context.
+    // SAFETY: the struct is filled in, and its texts end with a NUL; Postgres allocates the handle, if
+    // the pointer to it is not null, in the current context.
     unsafe { pg_sys::RegisterDynamicBackgroundWorker(&mut worker, handle) }
 }
 
-/// Copies bytes; what is left over is nought, as it was.
+/// Copies bytes. The rest stays zero.
 fn copy(from: &[u8], to: &mut [c_char]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to = *from as c_char;
@@ -85,10 +71,10 @@ fn copy(from: &[u8], to: &mut [c_char]) {
 }
 
 impl Worker {
-    /// Whether it has come to its end, or never will begin.
+    /// Whether it has ended, or will never start.
     pub(crate) fn has_stopped(&self) -> bool {
         let mut pid = 0;
-        // SAFETY: the handle is Postgres', and lives as long as the context in which it was made.
+        // SAFETY: Postgres has made the handle, in a context that lives longer than the call.
         let status = unsafe { pg_sys::GetBackgroundWorkerPid(self.0, &mut pid) };
         matches!(
             status,
@@ -97,12 +83,12 @@ impl Worker {
     }
 }
 
-/// Sleeps for that long at most; wakes when something may have happened. A cancelled statement and
-/// the end of the server end it with an error.
-pub(crate) fn nap(longest: Duration) {
+/// Sleeps until the latch of this process is set, but not longer than that. A cancelled statement and
+/// the end of the server raise an error.
+pub(crate) fn sleep(longest: Duration) {
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
     let milliseconds = longest.as_millis().max(1) as std::ffi::c_long;
-    // SAFETY: the latch is this process' own.
+    // SAFETY: the latch belongs to this process.
     unsafe {
         pg_sys::WaitLatch(
             pg_sys::MyLatch,
@@ -115,97 +101,96 @@ pub(crate) fn nap(longest: Duration) {
     pgrx::check_for_interrupts!();
 }
 
-/// Wakes this process from its nap, from whichever thread.
-struct Alarm(*mut pg_sys::Latch);
+/// Ends [`sleep`] in this process, from any thread.
+struct Waker(*mut pg_sys::Latch);
 
-// SAFETY: setting a latch is what signal handlers and other processes do; it touches nothing else.
-unsafe impl Send for Alarm {}
+// SAFETY: a latch is made to be set by signal handlers and other processes; setting it touches nothing
+// else.
+unsafe impl Send for Waker {}
 
 unsafe extern "C-unwind" {
-    /// By hand, for `pgrx` lets only the main thread through its guard; this one cannot raise.
+    /// Declared by hand, because the guard of `pgrx` lets only the main thread pass. It raises no error.
     fn SetLatch(latch: *mut pg_sys::Latch);
-    /// The handler of SIGTERM that has `CHECK_FOR_INTERRUPTS` end the process.
-    fn die(signal: c_int);
 }
 
-impl Alarm {
-    /// For this process.
-    fn new() -> Self {
+impl Waker {
+    fn of_this_process() -> Self {
         // SAFETY: it reads a static variable.
         Self(unsafe { pg_sys::MyLatch })
     }
 
-    fn ring(self) {
-        // SAFETY: the latch is in shared memory, which outlives every thread.
+    fn wake(self) {
+        // SAFETY: the latch is in shared memory, which outlives every thread of the process.
         unsafe { SetLatch(self.0) }
     }
 }
 
-/// Whom a lock keeps out.
-#[derive(Clone, Copy)]
-pub(crate) enum Against {
-    /// Other sessions that want a worker.
-    Launchers = 1,
-    /// Other workers.
-    Workers = 2,
-}
-
-/// A lock on one thing in a table, which no statement can take.
+/// A lock on a part of an object in this database. No SQL statement takes such a lock.
 pub(crate) struct Lock(pg_sys::LOCKTAG);
 
 impl Lock {
-    /// `thing` is a hash: two things may share a lock, and then wait for each other.
-    pub(crate) fn new(table: Table, thing: u32, against: Against) -> Self {
+    /// The numbers of the object and its part, and a number that tells locks on one part apart.
+    pub(crate) fn new(object: u32, part: u32, kind: u16) -> Self {
         Self(pg_sys::LOCKTAG {
-            // SAFETY: it reads a static variable.
+            // SAFETY: the call reads a static variable.
             locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
-            locktag_field2: table.number(),
-            locktag_field3: thing,
-            locktag_field4: against as u16,
+            locktag_field2: object,
+            locktag_field3: part,
+            locktag_field4: kind,
             locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
-            // Of its locks, a process gives back those of this method however it ends.
+            // The method of advisory locks: Postgres releases them however a process ends.
             locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
         })
     }
 
-    /// Takes it until it is given back, or the transaction ends; whether it was free.
-    pub(crate) fn try_take(&self) -> bool {
+    /// Takes the lock until it is released or the transaction ends. Returns whether it was free.
+    pub(crate) fn try_acquire(&self) -> bool {
         self.acquire(false)
     }
 
-    /// The same, across transactions, until it is given back or the process ends.
-    pub(crate) fn try_take_for_process(&self) -> bool {
+    /// Takes the lock until it is released or the process ends. Returns whether it was free.
+    pub(crate) fn try_acquire_for_process(&self) -> bool {
         self.acquire(true)
+    }
+
+    /// Releases a lock of [`Lock::try_acquire`].
+    pub(crate) fn release(&self) {
+        self.give_up(false);
+    }
+
+    /// Releases a lock of [`Lock::try_acquire_for_process`].
+    pub(crate) fn release_for_process(&self) {
+        self.give_up(true);
     }
 
     fn acquire(&self, for_process: bool) -> bool {
         let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
-        // SAFETY: the tag is complete. Nobody waits in a queue.
+        // SAFETY: the tag is filled in. The call does not wait.
         let result = unsafe { pg_sys::LockAcquire(&self.0, mode, for_process, true) };
         result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
     }
 
-    pub(crate) fn give_back(&self, for_process: bool) {
+    fn give_up(&self, for_process: bool) {
         let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
-        // SAFETY: it is held.
+        // SAFETY: the tag is filled in. Postgres warns where the lock is not held.
         unsafe { pg_sys::LockRelease(&self.0, mode, for_process) };
     }
 }
 
-/// Whether this server only replays what another one writes.
+/// Whether this server is a standby, or recovers.
 pub(crate) fn is_standby() -> bool {
-    // SAFETY: it reads shared memory.
+    // SAFETY: the call reads shared memory.
     unsafe { pg_sys::RecoveryInProgress() }
 }
 
-/// Runs a worker's `main` with its task, connected to the database from which it was started, as
-/// the superuser that no one can drop. `pg_terminate_backend` ends it at its next nap.
+/// Runs `main` with the task of this worker, connected to the database of the session that started it,
+/// as the bootstrap superuser. `pg_terminate_backend` ends the worker the next time it sleeps.
 pub(crate) fn run(main: fn(u8, &str)) {
     guarded(|| {
-        // SAFETY: Postgres has started this process as a worker, with the description that `start`
-        // has made; signals are blocked until their handlers are in place.
+        // SAFETY: Postgres has started this process as a worker, so that `MyBgworkerEntry` is what
+        // `register` has filled in. Signals stay blocked until the handler is set.
         let (kind, text) = unsafe {
-            pg_sys::pqsignal(pg_sys::SIGTERM as c_int, Some(die));
+            compat::handle_sigterm();
             pg_sys::BackgroundWorkerUnblockSignals();
             let extra = (*pg_sys::MyBgworkerEntry).bgw_extra.map(|byte| byte as u8);
             let [a, b, c, d, kind, text @ ..] = extra;
@@ -218,11 +203,11 @@ pub(crate) fn run(main: fn(u8, &str)) {
     });
 }
 
-/// Sets settings of a worker's, over whatever is configured.
-pub(crate) fn set(settings: &[(&CStr, &str)]) {
+/// Sets GUCs in this worker, with precedence over the configuration.
+pub(crate) fn override_settings(settings: &[(&CStr, &str)]) {
     for (name, value) in settings {
         let value = std::ffi::CString::new(*value).unwrap_or_default();
-        // SAFETY: they are C strings, which Postgres copies.
+        // SAFETY: both are C strings, which Postgres copies.
         unsafe {
             pg_sys::SetConfigOption(
                 name.as_ptr(),
@@ -234,10 +219,10 @@ pub(crate) fn set(settings: &[(&CStr, &str)]) {
     }
 }
 
-/// Runs a transaction of a worker's.
+/// Runs a transaction in this worker.
 pub(crate) fn transaction<T>(body: impl FnOnce() -> T) -> T {
-    // SAFETY: the calls come in the order in which Postgres asks for them. One that fails ends the
-    // process.
+    // SAFETY: this is the order of calls that Postgres' own workers have. An error in one of them ends
+    // the process.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
@@ -249,21 +234,24 @@ pub(crate) fn transaction<T>(body: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Runs something on a thread of its own, which must not call Postgres, and naps until it is done;
-/// None where it has come to no end. Signals stay with this one.
-pub(crate) fn aside<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let alarm = Alarm::new();
+/// Runs `body`, which must not call Postgres, on a thread of its own, and sleeps until it has ended. None
+/// where it panics, or no thread can be created. Signals are delivered to the calling thread.
+pub(crate) fn run_on_thread<T: Send + 'static>(
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let waker = Waker::of_this_process();
     let (sender, receiver) = mpsc::sync_channel(1);
-    // SAFETY: the thread inherits the mask, under which no handler of Postgres' runs on it.
+    // SAFETY: the thread inherits the mask, which blocks all signals, so that no signal handler of
+    // Postgres' runs on it. The calls take masks on the stack.
     unsafe {
         let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigfillset(all.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-        // Where there can be none, the sender is dropped, as where it panics.
+        // The sender is dropped where the thread cannot be created, and where it panics.
         let _ = std::thread::Builder::new().spawn(move || {
             let _ = sender.send(body());
-            alarm.ring();
+            waker.wake();
         });
         libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut());
     }
@@ -271,7 +259,7 @@ pub(crate) fn aside<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static
         match receiver.try_recv() {
             Ok(result) => return Some(result),
             Err(TryRecvError::Disconnected) => return None,
-            Err(TryRecvError::Empty) => nap(Duration::from_millis(100)),
+            Err(TryRecvError::Empty) => sleep(Duration::from_millis(100)),
         }
     }
 }

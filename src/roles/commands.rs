@@ -2,8 +2,9 @@
 
 use session_jwt::{Code, Rejection};
 
+use super::locked::is_session_locked;
 use crate::pg::node::{NodeTag, ObjectType, Statement};
-use crate::pg::role::{current_role, is_superuser};
+use crate::pg::role::{current_user, is_current_superuser};
 
 /// Whether a utility statement needs no role: it ends the session's state or changes it, or it runs other
 /// statements, which are judged themselves.
@@ -31,10 +32,7 @@ pub(crate) fn needs_no_role(statement: Statement<'_>) -> bool {
 /// Rejects statements by which a locked session could act as another role: those that transfer
 /// ownership, because a function or a view runs with the privileges of its owner, and those that change
 /// roles and memberships. Superusers are exempt, also where a superuser's security-definer function runs.
-pub(crate) fn reject_in_locked_session(
-    statement: Statement<'_>,
-    is_locked: impl FnOnce() -> bool,
-) -> Result<(), Rejection> {
+pub(crate) fn check_locked_session(statement: Statement<'_>) -> Result<(), Rejection> {
     let message = if transfers_ownership(statement) {
         "permission denied to transfer ownership"
     } else if changes_roles(statement) {
@@ -42,7 +40,7 @@ pub(crate) fn reject_in_locked_session(
     } else {
         return Ok(());
     };
-    if is_superuser() || !is_locked() {
+    if is_current_superuser() || !is_session_locked() {
         return Ok(());
     }
     Err(Rejection::new(Code::Forbidden, message)
@@ -60,7 +58,7 @@ fn transfers_ownership(statement: Statement<'_>) -> bool {
         T_CreatedbStmt => statement.option_names().any(|name| name == c"owner"),
         T_ReassignOwnedStmt => true,
         _ => {
-            let current = current_role();
+            let current = current_user();
             statement.named_owners().into_iter().any(|owner| owner != current)
         }
     }

@@ -1,21 +1,21 @@
-//! Tokens that this backend has verified before, the least recently used going first.
+//! The cache of tokens that this backend has verified: the least recently used one is evicted first.
 //!
-//! A token is found by its whole text: hashed with a random key, and compared where the hashes
-//! agree. The comparison stops at the first difference, which tells nobody anything:
-//! whoever could make a guess with the hash of a cached token, all 64 bits of it, would have to
-//! know the key. Comparisons whose time matters, those of HMACs, are the cryptographic library's.
+//! The key is the whole token, hashed with a random key and compared where the hashes agree. The comparison
+//! stops at the first difference. To learn anything from its time, a client would need a token with the
+//! 64-bit hash of a cached one, and so the hash key. The cryptographic library compares HMACs in constant
+//! time.
 
 use std::rc::Rc;
 
 use lru::LruCache;
 
-/// The memory that one unit of weight stands for, in bytes.
+/// The memory of one unit of weight, in bytes.
 const UNIT: usize = 6 * 1024;
 
-/// Verified tokens and whose they are.
+/// Verified tokens and their values.
 pub(crate) struct TokenCache<T> {
     tokens: LruCache<Box<[u8]>, Entry<T>>,
-    /// The sum of all weights.
+    /// The sum of the weights of all entries.
     weight: usize,
 }
 
@@ -31,14 +31,14 @@ impl<T> Default for TokenCache<T> {
 }
 
 impl<T> TokenCache<T> {
-    /// Whose the token is, where it is known and within the `limit`.
+    /// The value of a token, where the cache has it after its weight is reduced to `limit`.
     pub(crate) fn get(&mut self, token: &[u8], limit: usize) -> Option<Rc<T>> {
         self.shrink(limit);
         self.tokens.get(token).map(|entry| Rc::clone(&entry.value))
     }
 
-    /// Remembers a token whose value takes about `size` bytes, and forgets others where there are
-    /// more than `limit`. One that takes more than 6 KiB counts as several.
+    /// Adds a token whose value takes about `size` bytes, and evicts others where the weight exceeds
+    /// `limit`. An entry of up to 6 KiB has the weight 1.
     pub(crate) fn put(&mut self, token: &[u8], value: &Rc<T>, size: usize, limit: usize) {
         let weight = (token.len() + size).div_ceil(UNIT);
         self.weight += weight;

@@ -1,0 +1,671 @@
+//! Every registration with Postgres. Each function has the name that Postgres gives to its hook or callback,
+//! calls the next hook where there is one, and otherwise calls the modules below.
+//!
+//! Errors of Postgres pass through the frames of these functions, which therefore own nothing.
+
+use std::cell::Cell;
+use std::ffi::{CStr, c_char, c_int, c_void};
+
+use pgrx::pg_sys::{self, Datum, Oid};
+use session_jwt::Rejection;
+
+use crate::audit;
+use crate::permissions;
+use crate::pg::backend::{self, BackendLocal};
+use crate::pg::compat::{self, executor_run_hook};
+use crate::pg::error::{self, guarded, guarded_result};
+use crate::pg::guc;
+use crate::pg::memory;
+use crate::pg::node::Statement;
+use crate::pg::plan::{Plan, Query, RunningPlan};
+use crate::pg::token::TokenVariable;
+use crate::pg::{redact, relation, role, worker};
+use crate::providers;
+use crate::roles::{self, locked, token_role, transaction};
+use crate::session::{self, Need, admission, current, lifetime, request_claims};
+use crate::settings::{
+    self, AUDIT_LOG, Document, IDENTITY_SCOPE, JWK, JWKS_HTTP_HOSTS_NAME, JWT, LOCKED_ROLES_NAME,
+    PROVIDERS, ROLE, SESSION_AUTHORIZATION, TRUST_REQUEST_CLAIMS,
+};
+
+/// Registers everything, when the postmaster or a backend loads the library. A query cancel does not
+/// interrupt it half way.
+pub(crate) fn register() {
+    error::replace_panic_hook();
+    memory::fill_reserve();
+    guarded(|| {
+        backend::hold_interrupts(|| {
+            register_emit_log_hook();
+            if backend::is_preloading() {
+                register_shmem_startup_hook();
+            } else {
+                register_statement_hooks();
+            }
+            register_callbacks();
+            transaction::bind_at_load();
+            settings::define(&settings::Hooks {
+                jwk: (Some(jwk_check), Some(jwk_assign), None),
+                providers: (Some(providers_check), Some(providers_assign), None),
+                jwks_http_hosts: Some(jwks_http_hosts_check),
+                locked_roles: Some(locked_roles_check),
+                trust_request_claims: Some(trust_request_claims_assign),
+                audit_log: Some(audit_log_assign),
+                identity_scope: Some(identity_scope_assign),
+                jwt: (Some(jwt_check), Some(jwt_assign), Some(jwt_show)),
+                role: (Some(role_check), Some(role_assign), Some(role_show)),
+                session_authorization: (
+                    Some(session_authorization_check),
+                    Some(session_authorization_assign),
+                    None,
+                ),
+                request_claims: Some(request_claims_assign),
+            });
+            lifetime::start();
+        });
+    });
+}
+
+/// The hook of Postgres that was installed before one of these, which calls it.
+type Next<T> = BackendLocal<Cell<Option<T>>>;
+
+macro_rules! install {
+    ($($hook:ident, $function:ident, $next:ident;)+) => {
+        // SAFETY: hooks are installed while the library is loaded, once, on the only thread.
+        $(unsafe {
+            $next.set(pg_sys::$hook);
+            pg_sys::$hook = Some($function);
+        })+
+    };
+}
+
+fn register_emit_log_hook() {
+    install! { emit_log_hook, emit_log, NEXT_EMIT_LOG; }
+}
+
+fn register_shmem_startup_hook() {
+    install! { shmem_startup_hook, shmem_startup, NEXT_SHMEM_STARTUP; }
+}
+
+/// Where the postmaster loads the library, these hooks are installed after all libraries are loaded: a
+/// library that installs its hooks later gets the text of a statement first, with the token in it.
+fn register_statement_hooks() {
+    install! {
+        post_parse_analyze_hook, post_parse_analyze, NEXT_POST_PARSE_ANALYZE;
+        planner_hook, planner, NEXT_PLANNER;
+        ExecutorStart_hook, executor_start, NEXT_EXECUTOR_START;
+        ExecutorRun_hook, executor_run, NEXT_EXECUTOR_RUN;
+        ExecutorFinish_hook, executor_finish, NEXT_EXECUTOR_FINISH;
+        ExecutorEnd_hook, executor_end, NEXT_EXECUTOR_END;
+        ProcessUtility_hook, process_utility, NEXT_PROCESS_UTILITY;
+        object_access_hook, object_access, NEXT_OBJECT_ACCESS;
+    }
+}
+
+fn register_callbacks() {
+    use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, NAMESPACEOID};
+    // SAFETY: the callbacks last as long as the library, which Postgres never unloads.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(xact_callback), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(subxact_callback), std::ptr::null_mut());
+        pg_sys::CacheRegisterRelcacheCallback(Some(relcache_callback), Datum::null());
+        for cache in [AUTHOID, AUTHMEMROLEMEM] {
+            let callback = Some(role_syscache_callback as _);
+            pg_sys::CacheRegisterSyscacheCallback(cache as c_int, callback, Datum::null());
+        }
+        let callback = Some(namespace_syscache_callback as _);
+        pg_sys::CacheRegisterSyscacheCallback(NAMESPACEOID as c_int, callback, Datum::null());
+    }
+}
+
+// Statements.
+
+type PostParseAnalyze = unsafe extern "C-unwind" fn(
+    *mut pg_sys::ParseState,
+    *mut pg_sys::Query,
+    *mut pg_sys::JumbleState,
+);
+
+static NEXT_POST_PARSE_ANALYZE: Next<PostParseAnalyze> = BackendLocal::new(Cell::new(None));
+
+/// Follows the analysis of a statement, and precedes the rewriter, which adds the policies for the role.
+unsafe extern "C-unwind" fn post_parse_analyze(
+    state: *mut pg_sys::ParseState,
+    query: *mut pg_sys::Query,
+    jumble: *mut pg_sys::JumbleState,
+) {
+    // SAFETY: the arguments are those of the hook. A redacted text has the same length, so that constants
+    // stay at their places; after the analysis, only hooks read it.
+    unsafe {
+        if !backend::is_parallel_worker() {
+            guarded(session::prepare_statement);
+            if !transaction::is_idle() && Query::from_raw(query).touches_tables() {
+                guarded_result(transaction::bind);
+            }
+        }
+        let text = (*state).p_sourcetext;
+        (*state).p_sourcetext = guarded(|| redact::redacted(text));
+        if let Some(next) = NEXT_POST_PARSE_ANALYZE.get() {
+            next(state, query, jumble);
+        }
+    }
+}
+
+static NEXT_PLANNER: Next<compat::Planner> = BackendLocal::new(Cell::new(None));
+
+unsafe extern "C-unwind" fn planner(
+    query: *mut pg_sys::Query,
+    text: *const c_char,
+    options: c_int,
+    parameters: pg_sys::ParamListInfo,
+) -> *mut pg_sys::PlannedStmt {
+    let next = NEXT_PLANNER.get().unwrap_or(compat::standard_planner);
+    // SAFETY: the arguments are those of the hook, and the next one returns a plan.
+    unsafe {
+        if backend::is_parallel_worker() {
+            return next(query, text, options, parameters);
+        }
+        let text = guarded(|| redact::redacted(text));
+        let before = transaction::start_planning();
+        let plan = next(query, text, options, parameters);
+        guarded_result(|| transaction::end_planning(before, Plan::from_raw(plan)));
+        plan
+    }
+}
+
+static NEXT_EXECUTOR_START: Next<compat::ExecutorStart> = BackendLocal::new(Cell::new(None));
+
+unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
+    let next = NEXT_EXECUTOR_START.get().unwrap_or(compat::standard_ExecutorStart);
+    // SAFETY: the arguments are those of the hook. The redacted text lasts as long as the memory of the
+    // plan, to which it is attached once that exists.
+    unsafe {
+        if backend::is_parallel_worker() {
+            // The worker has just reported the statement of its leader as the client sent it.
+            guarded(redact::redact_statement);
+            return next(query, flags);
+        }
+        lifetime::note_use();
+        providers::accept_invalidations();
+        let running = RunningPlan::from_raw(query);
+        let plan = running.plan();
+        check_role(|| if plan.has_relations() { Need::PlannedRole } else { Need::Nothing });
+        let touches_tables = plan.touches_tables();
+        if touches_tables {
+            guarded_result(|| transaction::start(running));
+        }
+        let text = guarded(|| redact::redact_source(query));
+        next(query, flags);
+        if !text.is_null() {
+            pg_sys::MemoryContextSetParent(text, (*(*query).estate).es_query_cxt);
+        }
+        if touches_tables {
+            transaction::leave();
+        }
+    }
+}
+
+/// Checks the role of the token, where the token names one or has just ceased to.
+fn check_role(need: impl FnOnce() -> Need) {
+    if token_role::exists() || token_role::is_waiting() {
+        let need = need();
+        guarded_result(|| session::check_role(need));
+    }
+}
+
+static NEXT_EXECUTOR_RUN: Next<compat::ExecutorRun> = BackendLocal::new(Cell::new(None));
+
+executor_run_hook!(executor_run, NEXT_EXECUTOR_RUN.get(), |query, run: &dyn Fn()| {
+    // SAFETY: the argument is the one of the hook, and the plan has started.
+    let plan = unsafe { touching_tables(query) };
+    if let Some(plan) = plan {
+        guarded_result(|| transaction::enter(plan));
+    }
+    run();
+    if plan.is_some() {
+        transaction::leave();
+    }
+});
+
+static NEXT_EXECUTOR_FINISH: Next<compat::ExecutorFinish> = BackendLocal::new(Cell::new(None));
+
+/// Runs data-modifying `WITH` queries and AFTER triggers of a plan to their end.
+unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: the argument is the one of the hook, and the plan has started.
+    unsafe {
+        let plan = touching_tables(query);
+        if let Some(plan) = plan {
+            transaction::finish(plan);
+        }
+        NEXT_EXECUTOR_FINISH.get().unwrap_or(compat::standard_ExecutorFinish)(query);
+        if plan.is_some() {
+            transaction::leave();
+        }
+    }
+}
+
+/// The plan, if it touches tables and the process is no parallel worker, which presents no tokens.
+///
+/// # Safety
+/// The plan is a `QueryDesc` of Postgres, and has started.
+unsafe fn touching_tables(query: *mut pg_sys::QueryDesc) -> Option<RunningPlan> {
+    if backend::is_parallel_worker() {
+        return None;
+    }
+    // SAFETY: the caller passes a plan that has not ended.
+    let plan = unsafe { RunningPlan::from_raw(query) };
+    plan.plan().touches_tables().then_some(plan)
+}
+
+static NEXT_EXECUTOR_END: Next<compat::ExecutorEnd> = BackendLocal::new(Cell::new(None));
+
+unsafe extern "C-unwind" fn executor_end(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: the argument is the one of the hook.
+    unsafe {
+        transaction::end(RunningPlan::from_raw(query));
+        NEXT_EXECUTOR_END.get().unwrap_or(compat::standard_ExecutorEnd)(query);
+    }
+}
+
+static NEXT_PROCESS_UTILITY: Next<compat::ProcessUtility> = BackendLocal::new(Cell::new(None));
+
+/// Runs a utility statement. The next hooks get its redacted text: Postgres acts upon the parse tree, and
+/// the places of constants in the text stay the same.
+unsafe extern "C-unwind" fn process_utility(
+    planned: *mut pg_sys::PlannedStmt,
+    text: *const c_char,
+    read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    parameters: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    destination: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    lifetime::note_use();
+    providers::accept_invalidations();
+    // SAFETY: the arguments are those of the hook.
+    unsafe {
+        let statement = Statement::new((*planned).utilityStmt);
+        let is_toplevel = context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL;
+        let warns_itself = is_toplevel && statement.is_set_local();
+        let needs_no_role = roles::commands::needs_no_role(statement);
+        check_role(|| if needs_no_role { Need::Nothing } else { Need::Role });
+        if !needs_no_role && !backend::is_parallel_worker() {
+            guarded_result(transaction::bind);
+        }
+        guarded_result(|| roles::commands::check_locked_session(statement));
+        guarded_result(|| permissions::commands::check_utility(statement));
+        let text = guarded(|| redact::redacted(text));
+        let next = NEXT_PROCESS_UTILITY.get().unwrap_or(compat::standard_ProcessUtility);
+        next(
+            planned,
+            text,
+            read_only_tree,
+            context,
+            parameters,
+            environment,
+            destination,
+            completion,
+        );
+        // Postgres has warned of a SET LOCAL outside of a transaction block.
+        if warns_itself {
+            lifetime::note_use();
+        }
+    }
+}
+
+type ObjectAccess =
+    unsafe extern "C-unwind" fn(pg_sys::ObjectAccessType::Type, Oid, Oid, c_int, *mut c_void);
+
+static NEXT_OBJECT_ACCESS: Next<ObjectAccess> = BackendLocal::new(Cell::new(None));
+
+/// Precedes the call of a function: the fast-path message calls one without a plan. Follows the creation of
+/// an object.
+unsafe extern "C-unwind" fn object_access(
+    access: pg_sys::ObjectAccessType::Type,
+    class: Oid,
+    object: Oid,
+    part: c_int,
+    argument: *mut c_void,
+) {
+    use pg_sys::ObjectAccessType::{OAT_FUNCTION_EXECUTE, OAT_POST_CREATE};
+    if access == OAT_FUNCTION_EXECUTE && !backend::is_parallel_worker() {
+        if transaction::is_idle() {
+            check_role(|| Need::Nothing);
+        }
+        if token_role::exists() || token_role::is_waiting() {
+            guarded_result(|| transaction::check_function(object));
+        }
+    }
+    if access == OAT_POST_CREATE && class == pg_sys::TriggerRelationId {
+        guarded_result(|| permissions::attachment::check_trigger(object));
+    }
+    if let Some(next) = NEXT_OBJECT_ACCESS.get() {
+        // SAFETY: the arguments are those of the hook.
+        unsafe { next(access, class, object, part, argument) };
+    }
+}
+
+// The server log.
+
+type EmitLog = unsafe extern "C-unwind" fn(*mut pg_sys::ErrorData);
+
+static NEXT_EMIT_LOG: Next<EmitLog> = BackendLocal::new(Cell::new(None));
+
+/// Precedes the log line of a report, and its message to the client.
+unsafe extern "C-unwind" fn emit_log(report: *mut pg_sys::ErrorData) {
+    // SAFETY: the argument is the one of the hook.
+    unsafe {
+        redact::redact_report(report);
+        if let Some(next) = NEXT_EMIT_LOG.get() {
+            next(report);
+        }
+    }
+}
+
+/// The hook that was installed last when all libraries were loaded.
+static LAST_EMIT_LOG: Next<EmitLog> = BackendLocal::new(Cell::new(None));
+
+/// Precedes the hooks of libraries that were loaded later. The last one of the chain is [`emit_log`], which
+/// then finds nothing to redact, and calls those of libraries that were loaded earlier.
+unsafe extern "C-unwind" fn emit_log_first(report: *mut pg_sys::ErrorData) {
+    // SAFETY: the argument is the one of the hook.
+    unsafe {
+        redact::redact_report(report);
+        if let Some(next) = LAST_EMIT_LOG.get() {
+            next(report);
+        }
+    }
+}
+
+type ShmemStartup = unsafe extern "C-unwind" fn();
+
+static NEXT_SHMEM_STARTUP: Next<ShmemStartup> = BackendLocal::new(Cell::new(None));
+
+/// Runs once all libraries are loaded, and again when the postmaster restarts after a crash.
+unsafe extern "C-unwind" fn shmem_startup() {
+    static IS_DONE: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+    // SAFETY: the postmaster calls the hook on its only thread, and no library runs.
+    unsafe {
+        if let Some(next) = NEXT_SHMEM_STARTUP.get() {
+            next();
+        }
+        if IS_DONE.replace(true) {
+            return;
+        }
+        register_statement_hooks();
+        let last = pg_sys::emit_log_hook;
+        if last.is_none_or(|last| last as usize != emit_log as *const () as usize) {
+            LAST_EMIT_LOG.set(last);
+            pg_sys::emit_log_hook = Some(emit_log_first);
+        }
+    }
+}
+
+// Transactions and caches.
+
+unsafe extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _: *mut c_void) {
+    use pg_sys::XactEvent::*;
+    match event {
+        XACT_EVENT_PRE_COMMIT => guarded(lifetime::warn_of_unused_token),
+        XACT_EVENT_COMMIT
+        | XACT_EVENT_PARALLEL_COMMIT
+        | XACT_EVENT_ABORT
+        | XACT_EVENT_PARALLEL_ABORT
+        | XACT_EVENT_PREPARE => {
+            // None of these can fail.
+            lifetime::end_transaction();
+            token_role::end_transaction();
+            transaction::end_transaction();
+            current::end_transaction();
+            providers::transaction_ended(event == XACT_EVENT_COMMIT);
+        }
+        _ => {}
+    }
+}
+
+unsafe extern "C-unwind" fn subxact_callback(
+    event: pg_sys::SubXactEvent::Type,
+    _: pg_sys::SubTransactionId,
+    _: pg_sys::SubTransactionId,
+    _: *mut c_void,
+) {
+    use pg_sys::SubXactEvent::{SUBXACT_EVENT_ABORT_SUB, SUBXACT_EVENT_COMMIT_SUB};
+    match event {
+        SUBXACT_EVENT_ABORT_SUB => {
+            transaction::end_subtransaction(false);
+            token_role::settle();
+        }
+        SUBXACT_EVENT_COMMIT_SUB => transaction::end_subtransaction(true),
+        _ => {}
+    }
+}
+
+unsafe extern "C-unwind" fn relcache_callback(_: Datum, relation: Oid) {
+    relation::count_rename();
+    if providers::relcache_callback(relation) {
+        providers::invalidate();
+        current::invalidate();
+    }
+}
+
+/// Roles or memberships have changed.
+unsafe extern "C-unwind" fn role_syscache_callback(_: Datum, _: c_int, _: u32) {
+    current::invalidate();
+}
+
+/// Schemas have changed.
+unsafe extern "C-unwind" fn namespace_syscache_callback(_: Datum, _: c_int, _: u32) {
+    relation::count_rename();
+}
+
+// GUCs with documents and lists.
+
+/// # Safety
+/// The arguments are those of the check hook of a document.
+unsafe fn check_document<T>(
+    document: &Document<T>,
+    new_value: *mut *mut c_char,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    let report = |rejection: &Rejection| error::reject_value_of(document.name, rejection);
+    // SAFETY: the caller passes the arguments on.
+    unsafe { guc::check(new_value, source, |value, source| document.check(value, source), report) }
+        .is_some()
+}
+
+fn assign_document<T>(document: &Document<T>, value: *const c_char) {
+    document.assign(value.is_null());
+    providers::invalidate_settings();
+    current::invalidate();
+}
+
+unsafe extern "C-unwind" fn jwk_check(
+    new_value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: the arguments are those of the hook.
+    unsafe { check_document(&JWK, new_value, source) }
+}
+
+unsafe extern "C-unwind" fn jwk_assign(value: *const c_char, _extra: *mut c_void) {
+    assign_document(&JWK, value);
+}
+
+unsafe extern "C-unwind" fn providers_check(
+    new_value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: the arguments are those of the hook.
+    unsafe { check_document(&PROVIDERS, new_value, source) }
+}
+
+unsafe extern "C-unwind" fn providers_assign(value: *const c_char, _extra: *mut c_void) {
+    assign_document(&PROVIDERS, value);
+}
+
+/// # Safety
+/// The arguments are those of the check hook of a list.
+unsafe fn check_list(
+    name: &CStr,
+    check: fn(&[u8]) -> Result<(), Rejection>,
+    new_value: *mut *mut c_char,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    let report = |rejection: &Rejection| error::reject_value_of(name, rejection);
+    // SAFETY: the caller passes the arguments on.
+    unsafe { guc::check(new_value, source, |value, _| check(value), report) }.is_some()
+}
+
+unsafe extern "C-unwind" fn jwks_http_hosts_check(
+    new_value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: the arguments are those of the hook.
+    unsafe { check_list(JWKS_HTTP_HOSTS_NAME, settings::check_http_hosts, new_value, source) }
+}
+
+unsafe extern "C-unwind" fn locked_roles_check(
+    new_value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: the arguments are those of the hook.
+    unsafe { check_list(LOCKED_ROLES_NAME, settings::check_locked_roles, new_value, source) }
+}
+
+// Other GUCs of this extension.
+
+unsafe extern "C-unwind" fn trust_request_claims_assign(value: bool, _extra: *mut c_void) {
+    TRUST_REQUEST_CLAIMS.count_assignment();
+    current::invalidate();
+    if value {
+        request_claims::note_trust();
+        lifetime::scope_changed(IDENTITY_SCOPE.get());
+    }
+}
+
+unsafe extern "C-unwind" fn audit_log_assign(_value: bool, _extra: *mut c_void) {
+    AUDIT_LOG.count_assignment();
+}
+
+unsafe extern "C-unwind" fn identity_scope_assign(value: c_int, _extra: *mut c_void) {
+    IDENTITY_SCOPE.count_assignment();
+    lifetime::scope_changed(value);
+}
+
+unsafe extern "C-unwind" fn jwt_check(
+    new_value: *mut *mut c_char,
+    extra: *mut *mut c_void,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: the arguments are those of the hook.
+    let checked = unsafe { guc::check(new_value, source, admission::check, error::reject_value) };
+    checked.is_some_and(|checked| {
+        // SAFETY: as above.
+        let is_kept = unsafe { TokenVariable::keep(checked, new_value, extra) };
+        if !is_kept {
+            admission::revoke();
+        }
+        is_kept
+    })
+}
+
+/// It may run during a rollback and must not fail.
+unsafe extern "C-unwind" fn jwt_assign(value: *const c_char, extra: *mut c_void) {
+    let was_set = JWT.is_set();
+    // SAFETY: the arguments are those of the hook.
+    let (is_set, role) = unsafe { JWT.assign(value, extra) };
+    token_role::set(role);
+    current::invalidate();
+    if was_set && !is_set && backend::in_transaction() && !backend::is_restoring_worker() {
+        guarded(audit::log_cleared);
+    }
+}
+
+/// The token is never shown.
+unsafe extern "C-unwind" fn jwt_show() -> *const c_char {
+    if JWT.is_set() { c"[redacted]".as_ptr() } else { c"".as_ptr() }
+}
+
+// GUCs of Postgres and of others.
+
+/// Whether a new value of `role` or `session_authorization` may be checked.
+fn can_change_role(source: pg_sys::GucSource::Type) -> bool {
+    use pg_sys::GucSource::*;
+    let is_internal =
+        matches!(source, PGC_S_DEFAULT | PGC_S_DYNAMIC_DEFAULT | PGC_S_OVERRIDE | PGC_S_TEST)
+            || backend::is_restoring_worker();
+    is_internal || guarded(|| locked::check_role_change().inspect_err(error::reject_value).is_ok())
+}
+
+unsafe extern "C-unwind" fn role_check(
+    new_value: *mut *mut c_char,
+    extra: *mut *mut c_void,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: the arguments are those of the hook, and the check hook of Postgres sets `extra`.
+    unsafe {
+        let has_passed = can_change_role(source) && ROLE.check(new_value, extra, source);
+        if has_passed {
+            guarded(|| token_role::number_role_value(extra.read()));
+        }
+        has_passed
+    }
+}
+
+unsafe extern "C-unwind" fn role_assign(value: *const c_char, extra: *mut c_void) {
+    // Postgres gives a parallel worker the current role of its leader, which may be that of the token,
+    // apart from the GUC.
+    if backend::is_restoring_worker() {
+        return;
+    }
+    // SAFETY: the arguments are those of the hook.
+    unsafe { ROLE.assign(value, extra) };
+    if !backend::is_parallel_worker() {
+        token_role::put_in_force(extra);
+    }
+}
+
+/// Shows the current role, which may be that of the token.
+unsafe extern "C-unwind" fn role_show() -> *const c_char {
+    let current = role::show_current();
+    if !current.is_null() {
+        return current;
+    }
+    // SAFETY: Postgres calls the hook.
+    unsafe { ROLE.show() }.unwrap_or(c"none".as_ptr())
+}
+
+unsafe extern "C-unwind" fn session_authorization_check(
+    new_value: *mut *mut c_char,
+    extra: *mut *mut c_void,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: the arguments are those of the hook.
+    can_change_role(source) && unsafe { SESSION_AUTHORIZATION.check(new_value, extra, source) }
+}
+
+unsafe extern "C-unwind" fn session_authorization_assign(value: *const c_char, extra: *mut c_void) {
+    // SAFETY: the arguments are those of the hook.
+    unsafe { SESSION_AUTHORIZATION.assign(value, extra) };
+    // Postgres resets the current role here, or assigns `role` next.
+    if !backend::is_parallel_worker() {
+        token_role::put_in_force_again();
+    }
+}
+
+unsafe extern "C-unwind" fn request_claims_assign(_value: *const c_char, _extra: *mut c_void) {
+    current::invalidate();
+}
+
+// The background worker.
+
+/// The entry point of the background worker that fetches keys.
+// SAFETY: the symbol is exported for Postgres, which calls it once in a process of its own.
+#[unsafe(no_mangle)]
+extern "C-unwind" fn pg_session_jwt_refresh(_argument: Datum) {
+    worker::run(providers::run);
+}

@@ -1,0 +1,147 @@
+//! This process: its values, its transaction, and its clock.
+
+use std::ops::Deref;
+
+use pgrx::pg_sys;
+
+/// A value that belongs to this backend.
+pub(crate) struct BackendLocal<T>(T);
+
+// SAFETY: a backend is one process, and Postgres runs the extension's code on its only thread. The
+// background worker's helper thread touches no value of this type (see `worker::run_on_thread`).
+unsafe impl<T> Sync for BackendLocal<T> {}
+
+impl<T> BackendLocal<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(value)
+    }
+}
+
+impl<T> Deref for BackendLocal<T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// Runs a closure at the end of a block, also where an error unwinds.
+pub(crate) struct OnDrop<F: FnMut()>(pub(crate) F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// A time as Postgres counts it: microseconds since 2000-01-01 00:00 UTC.
+pub(crate) type Timestamp = i64;
+
+/// Seconds between 1970 and 2000.
+const POSTGRES_EPOCH: i64 = 946_684_800;
+
+const MICROSECONDS: i64 = 1_000_000;
+
+unsafe extern "C-unwind" {
+    // Declared by hand, without the guard of `pgrx`: these functions read static variables and cannot
+    // raise an error. A reader calls the first one for each row, and the guard would cost more than
+    // the rest of the reader.
+    safe fn GetCurrentStatementStartTimestamp() -> Timestamp;
+    safe fn GetCurrentTransactionNestLevel() -> std::ffi::c_int;
+}
+
+/// The start time of the current statement; in a parallel worker, that of the leader's statement.
+#[inline(always)]
+pub(crate) fn statement_start() -> Timestamp {
+    GetCurrentStatementStartTimestamp()
+}
+
+/// The current time.
+pub(crate) fn now() -> Timestamp {
+    // SAFETY: the function reads the clock and cannot raise an error.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+/// A Postgres time as whole seconds since 1970.
+pub(crate) fn to_unix(timestamp: Timestamp) -> i64 {
+    timestamp.div_euclid(MICROSECONDS) + POSTGRES_EPOCH
+}
+
+/// Seconds since 1970 as a Postgres time. The caller keeps them within the years 1 to 10000.
+pub(crate) fn from_unix(seconds: i64) -> Timestamp {
+    (seconds - POSTGRES_EPOCH).saturating_mul(MICROSECONDS)
+}
+
+/// A number of seconds as a difference between Postgres times.
+pub(crate) const fn seconds(seconds: i64) -> Timestamp {
+    seconds * MICROSECONDS
+}
+
+/// Whether a transaction is in progress, so that catalogs can be read.
+pub(crate) fn in_transaction() -> bool {
+    // SAFETY: the function reads static variables.
+    unsafe { pg_sys::IsTransactionState() }
+}
+
+/// Whether a transaction block is open: one of `BEGIN`, or the implicit one of a message with several
+/// statements.
+pub(crate) fn in_transaction_block() -> bool {
+    // SAFETY: the function reads static variables.
+    unsafe { pg_sys::IsTransactionBlock() }
+}
+
+/// The nesting level of the current subtransaction; 1 for the top-level transaction.
+pub(crate) fn nest_level() -> std::ffi::c_int {
+    GetCurrentTransactionNestLevel()
+}
+
+/// Whether this process is a parallel worker that restores the state of its leader, GUCs included.
+pub(crate) fn is_restoring_worker() -> bool {
+    // SAFETY: it reads a static variable.
+    unsafe { pg_sys::InitializingParallelWorker }
+}
+
+/// Whether this process is a parallel worker.
+pub(crate) fn is_parallel_worker() -> bool {
+    // SAFETY: it reads a static variable.
+    unsafe { pg_sys::ParallelWorkerNumber >= 0 }
+}
+
+/// Whether Postgres runs code of a user in a security-restricted operation, such as an index function
+/// during `ANALYZE`.
+pub(crate) fn in_security_restricted_operation() -> bool {
+    // SAFETY: the function reads static variables.
+    unsafe { pg_sys::InSecurityRestrictedOperation() }
+}
+
+/// Runs `body` with interrupts held: a query cancel or a timeout takes effect after it. If `body`
+/// raises an error, the error handling of Postgres releases interrupts.
+pub(crate) fn hold_interrupts<T>(body: impl FnOnce() -> T) -> T {
+    // SAFETY: this is the macro HOLD_INTERRUPTS.
+    unsafe { pg_sys::InterruptHoldoffCount += 1 };
+    let result = body();
+    // SAFETY: this is the macro RESUME_INTERRUPTS, except that an error which `body` has caught may have
+    // set the count to zero.
+    unsafe { pg_sys::InterruptHoldoffCount = pg_sys::InterruptHoldoffCount.saturating_sub(1) };
+    result
+}
+
+/// Whether a portal is active. Its executor may still hold values that a reader returned, also after a
+/// procedure in it has committed.
+pub(crate) fn within_portal() -> bool {
+    // SAFETY: it reads a static variable.
+    unsafe { !pg_sys::ActivePortal.is_null() }
+}
+
+/// Whether the postmaster is loading the library, so that every session has it from its start.
+pub(crate) fn is_preloading() -> bool {
+    // SAFETY: it reads a static variable.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+}
+
+/// Whether a client's statement is being executed.
+pub(crate) fn within_statement() -> bool {
+    // SAFETY: it reads a static variable.
+    unsafe { !pg_sys::debug_query_string.is_null() }
+}

@@ -1,0 +1,221 @@
+//! Tokens and keys in the texts that Postgres and other libraries show or keep: the server log,
+//! `pg_stat_activity`, `pg_stat_statements`.
+//!
+//! A token that a client sends as a parameter appears in few places; this module redacts tokens that
+//! clients send as literals. Text that looks like a token or a secret is overwritten in each log line, in
+//! the statement that Postgres shows, and in the text of a statement before other libraries get it.
+
+use std::ffi::{CStr, CString, c_char};
+
+use pgrx::pg_sys;
+use session_jwt::Quotes;
+
+use super::compat::{self, CHANGED_GUC_MESSAGE, DUMP_MESSAGE, JSON_SOURCE_PREFIX};
+use super::error;
+use super::sqlstate::is_of_subclass;
+
+/// Redacts the client's statement that is shown while it runs, and until the next one. Returns whether it
+/// contained anything to redact.
+pub(crate) fn redact_statement() -> bool {
+    // SAFETY: the statement is null where none is running, or a C string.
+    unsafe {
+        let statement = pg_sys::debug_query_string;
+        if statement.is_null() || !has_secrets(statement) {
+            return false;
+        }
+        // Postgres shows only so many bytes of a statement, which may be of any length.
+        let shown = usize::try_from(pg_sys::pgstat_track_activity_query_size).unwrap_or(0);
+        let text = CStr::from_ptr(statement).to_bytes();
+        let mut text = text.get(..shown).unwrap_or(text).to_vec();
+        session_jwt::conceal(&mut text);
+        let text = CString::new(text).unwrap_or_default();
+        compat::report_running_statement(text.as_ptr());
+        true
+    }
+}
+
+/// Whether a text contains tokens or secrets.
+///
+/// # Safety
+/// It is a C string.
+unsafe fn has_secrets(text: *const c_char) -> bool {
+    // SAFETY: the caller passes a C string.
+    session_jwt::has_secrets(unsafe { CStr::from_ptr(text) }.to_bytes())
+}
+
+/// Redacts a report before Postgres writes it to the log and sends it to the client.
+///
+/// # Safety
+/// It is null or a report of Postgres, with texts in memory of its own.
+pub(crate) unsafe fn redact_report(report: *mut pg_sys::ErrorData) {
+    // SAFETY: the caller passes a report, whose texts are null or C strings; the statement is null or a C
+    // string.
+    unsafe {
+        let Some(report) = report.as_mut().filter(|report| !report.message.is_null()) else {
+            return;
+        };
+        let is_check_error = error::take_check_error(CStr::from_ptr(report.message));
+        // A parallel worker's error keeps the SQLSTATE of a rejection when the leader raises it again.
+        if is_check_error || is_of_subclass(report.sqlerrcode, "28J00") {
+            report.hide_stmt = true;
+            report.hide_ctx = true;
+        } else {
+            cut_changed_value(report);
+        }
+        // Errors that others raise quote parts of the statement: of the definition of a provider, and of a
+        // token. Errors of this extension quote only what the client has to see, such as issuers.
+        let statement = pg_sys::debug_query_string;
+        let is_own = error::is_own(report) || is_check_error;
+        let of_statement = if is_own || statement.is_null() {
+            Quotes::default()
+        } else {
+            Quotes::of_statement(CStr::from_ptr(statement).to_bytes())
+        };
+        if !statement.is_null() && has_json_context(report) {
+            redact_json_context(report, CStr::from_ptr(statement).to_bytes());
+        }
+        let is_dump = is_dump(report);
+        for text in [
+            report.message,
+            report.detail,
+            report.detail_log,
+            report.hint,
+            report.context,
+            report.internalquery,
+        ] {
+            if !text.is_null() {
+                let length = CStr::from_ptr(text).count_bytes();
+                let bytes = std::slice::from_raw_parts_mut(text.cast(), length);
+                if is_dump && text == report.detail {
+                    session_jwt::conceal_dump(bytes);
+                }
+                let quotes = if is_own {
+                    of_statement
+                } else {
+                    of_statement.or(Quotes::of_statement(bytes))
+                };
+                session_jwt::conceal_with(bytes, quotes);
+            }
+        }
+        report.hide_stmt |= redact_statement();
+    }
+}
+
+/// The text of a statement for other libraries: the text itself, or a redacted copy in the current memory
+/// context. In a utility hook, that context is the one of the portal, which lives as long as the statement.
+///
+/// # Safety
+/// It is null or a C string.
+pub(crate) unsafe fn redacted(text: *const c_char) -> *const c_char {
+    // SAFETY: the caller passes null or a C string; the copy has room for all its bytes.
+    unsafe {
+        if text.is_null() || !has_secrets(text) {
+            return text;
+        }
+        redact_statement();
+        let size = CStr::from_ptr(text).to_bytes_with_nul().len();
+        // Memory of Postgres, which raises an error where there is none left.
+        let copy = pg_sys::MemoryContextAllocHuge(pg_sys::CurrentMemoryContext, size);
+        copy.copy_from_nonoverlapping(text.cast(), size);
+        session_jwt::conceal(std::slice::from_raw_parts_mut(copy.cast(), size - 1));
+        copy.cast_const().cast()
+    }
+}
+
+/// Redacts the source text of a plan that is about to start. Returns the memory context that holds the copy,
+/// or null: the caller attaches it to the memory of the plan once the plan has started.
+///
+/// # Safety
+/// The plan is a `QueryDesc` of Postgres.
+pub(crate) unsafe fn redact_source(query: *mut pg_sys::QueryDesc) -> pg_sys::MemoryContext {
+    // SAFETY: the caller passes a plan, whose text is null or a C string.
+    unsafe {
+        let text = (*query).sourceText;
+        if text.is_null() || !has_secrets(text) {
+            return std::ptr::null_mut();
+        }
+        // A context of its own: a statement of a function may run many times before the current one is
+        // reset.
+        let context = pg_sys::AllocSetContextCreateInternal(
+            pg_sys::CurrentMemoryContext,
+            c"pg_session_jwt statement".as_ptr(),
+            pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
+            pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
+            pg_sys::ALLOCSET_SMALL_MAXSIZE as usize,
+        );
+        let before = pg_sys::MemoryContextSwitchTo(context);
+        (*query).sourceText = redacted(text);
+        pg_sys::MemoryContextSwitchTo(before);
+        context
+    }
+}
+
+/// Whether a report is an error about JSON with a context, which begins with an excerpt of the JSON text.
+///
+/// # Safety
+/// The report is one of Postgres.
+unsafe fn has_json_context(report: &pg_sys::ErrorData) -> bool {
+    // SAFETY: the file name is null or a C string.
+    !report.filename.is_null()
+        && unsafe { CStr::from_ptr(report.filename) }.to_bytes().starts_with(JSON_SOURCE_PREFIX)
+        && !report.context.is_null()
+}
+
+/// Overwrites the excerpt where the statement mentions providers, keys or tokens. An excerpt may begin
+/// within a key or a token, which therefore does not look like one.
+///
+/// # Safety
+/// The report is one of Postgres, with a context.
+unsafe fn redact_json_context(report: &mut pg_sys::ErrorData, statement: &[u8]) {
+    let statement = statement.to_ascii_lowercase();
+    let mentions = |subject: &[u8]| statement.windows(subject.len()).any(|part| part == subject);
+    if ![&b"provider"[..], b"jwk", b"jwt", b"eyj"].into_iter().any(mentions) {
+        return;
+    }
+    // SAFETY: the context is a C string in memory of the report.
+    let context = unsafe {
+        let length = CStr::from_ptr(report.context).count_bytes();
+        std::slice::from_raw_parts_mut(report.context.cast::<u8>(), length)
+    };
+    // The first line is "JSON data, line 1: …", in the language of the server.
+    let line = context.split_mut(|byte| *byte == b'\n').next().unwrap_or_default();
+    if let Some(place) = line.windows(2).position(|part| part == b": ") {
+        line.iter_mut().skip(place + 2).for_each(|byte| *byte = b'*');
+    }
+}
+
+/// Whether a report is a dump of a parse tree or a plan, for `debug_print_parse` and the like, which every
+/// role may set: its detail has each constant as a list of bytes.
+///
+/// # Safety
+/// The report is one of Postgres.
+unsafe fn is_dump(report: &pg_sys::ErrorData) -> bool {
+    // SAFETY: the format is null or a C string.
+    !report.message_id.is_null() && unsafe { CStr::from_ptr(report.message_id) } == DUMP_MESSAGE
+}
+
+/// Cuts the value out of the log line of a reload about a new value of a GUC of this extension.
+///
+/// # Safety
+/// The report is one of Postgres, with a message.
+unsafe fn cut_changed_value(report: &pg_sys::ErrorData) {
+    const PREFIX: &[u8] = b"pg_session_jwt.";
+    const END: &[u8] = b"\" changed\0";
+    // SAFETY: format and message are C strings; the message is a copy of this report, and the bytes that
+    // are written lie within it.
+    unsafe {
+        if report.message_id.is_null() || CStr::from_ptr(report.message_id) != CHANGED_GUC_MESSAGE {
+            return;
+        }
+        let message = CStr::from_ptr(report.message).to_bytes();
+        // The message spells the name as the configuration file does.
+        let is_prefix = |part: &[u8]| part.eq_ignore_ascii_case(PREFIX);
+        let Some(name) = message.windows(PREFIX.len()).position(is_prefix) else {
+            return;
+        };
+        let is_name = |byte: &&u8| byte.is_ascii_alphabetic() || b"._".contains(*byte);
+        let end = name + message.iter().skip(name).take_while(is_name).count();
+        let tail = if end + END.len() <= message.len() { END } else { b"\0" };
+        report.message.add(end).cast::<u8>().copy_from_nonoverlapping(tail.as_ptr(), tail.len());
+    }
+}

@@ -1,0 +1,26 @@
+//! The identity providers that this database trusts, and their keys.
+//!
+//! [`lookup`] finds the provider of a token and verifies the token; [`table`] reads `auth.providers`,
+//! and [`row`] knows its columns; [`trigger`] checks its rows. [`schedule`] says when keys are
+//! fetched. A session asks for keys ([`refresh`]), a background worker fetches them ([`worker`]) and
+//! records the outcome ([`writer`]). [`report`] has what SQL functions tell about providers.
+//!
+//! Nothing here knows the session's identity. Where [`invalidate`] or [`invalidate_settings`] is
+//! called, the caller has the session look at its identity again.
+
+mod lookup;
+mod refresh;
+mod report;
+mod row;
+mod schedule;
+mod table;
+mod trigger;
+mod worker;
+mod writer;
+
+pub(crate) use lookup::{Trust, epoch, invalidate, invalidate_settings, is_current, verify};
+pub(crate) use refresh::transaction_ended;
+pub(crate) use report::{provider_keys, refresh_provider, warn_of_unusable_keys};
+pub(crate) use table::{Table, accept_invalidations, relcache_callback};
+pub(crate) use trigger::check_row;
+pub(crate) use worker::run;

@@ -1,0 +1,201 @@
+//! The table `auth.providers`: which relation it is, whether it is as it was installed, and its rows.
+
+use std::cell::Cell;
+use std::ffi::CStr;
+
+use session_jwt::{Code, Rejection};
+
+use super::row::{self, COLUMNS, Row, place};
+use crate::pg::backend::{self, BackendLocal};
+use crate::pg::datum::Varlena;
+use crate::pg::relation::{self, Extension, Key, KeyValue, Oid, OpenRelation, Visible};
+
+const EXTENSION: &CStr = c"pg_session_jwt";
+const TABLE: &CStr = c"providers";
+const INDEX_BY_NAME: &CStr = c"providers_pkey";
+const INDEX_BY_ISSUER: &CStr = c"providers_issuer_key";
+
+/// The trigger that checks rows and invalidates the table.
+const TRIGGER: &CStr = c"check_provider";
+
+/// The table of the extension that is installed in this database.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Table {
+    relation: Oid,
+    schema: Oid,
+}
+
+/// Which rows to read.
+#[derive(Clone, Copy)]
+pub(super) enum Rows<'r> {
+    All,
+    Named(&'r str),
+    /// The row of that issuer; for None, the one that has no issuer.
+    OfIssuer(Option<&'r str>),
+}
+
+impl Table {
+    /// Finds the table. None where the extension is not installed in this database.
+    pub(crate) fn find() -> Option<Self> {
+        if let Watched::One(table) = WATCHED.get() {
+            return Some(table);
+        }
+        // Before the catalogs are read, so that a change that comes in meanwhile is noticed.
+        WATCHED.set(Watched::AnyRelation);
+        let extension = Extension::named(EXTENSION)?;
+        let table = Self { relation: extension.table(TABLE)?, schema: extension.schema };
+        // A change has come in meanwhile where the state is another one.
+        if matches!(WATCHED.get(), Watched::AnyRelation) {
+            WATCHED.set(Watched::One(table));
+        }
+        Some(table)
+    }
+
+    /// Whether a relation is this table.
+    pub(crate) fn is(self, relation: Oid) -> bool {
+        self.relation == relation
+    }
+
+    pub(super) fn oid(self) -> Oid {
+        self.relation
+    }
+
+    /// Reads rows until `visit` returns false. Rows that cannot be read are left out.
+    ///
+    /// # Errors
+    /// Where the table was altered.
+    pub(super) fn read(
+        self,
+        rows: Rows<'_>,
+        mut visit: impl FnMut(Row) -> bool,
+    ) -> Result<(), Rejection> {
+        let Some(relation) = OpenRelation::open(self.relation) else {
+            return Ok(());
+        };
+        check_columns(&relation)?;
+        check_trigger(&relation)?;
+        let text;
+        let (index, key) = match rows {
+            Rows::All => (None, None),
+            Rows::OfIssuer(None) => (Some(INDEX_BY_ISSUER), Some((place::ISSUER, KeyValue::Null))),
+            Rows::Named(value) | Rows::OfIssuer(Some(value)) => {
+                // No row has a name or an issuer that the database's encoding cannot represent.
+                let Ok(value) = Varlena::text(value) else {
+                    return Ok(());
+                };
+                text = value;
+                let (index, place) = match rows {
+                    Rows::Named(_) => (INDEX_BY_NAME, place::NAME),
+                    _ => (INDEX_BY_ISSUER, place::ISSUER),
+                };
+                (Some(index), Some((place, KeyValue::Text(&text))))
+            }
+        };
+        let index = index.and_then(|name| relation::find(self.schema, name));
+        let key = key.map(|(place, value)| Key { place, value });
+        relation.scan(index, key, Visible::Now, |tuple| Row::read(tuple).is_none_or(&mut visit));
+        Ok(())
+    }
+
+    /// Reads one row.
+    ///
+    /// # Errors
+    /// Where the table was altered.
+    pub(super) fn row(self, rows: Rows<'_>) -> Result<Option<Row>, Rejection> {
+        let mut found = None;
+        self.read(rows, |row| {
+            found = Some(row);
+            false
+        })?;
+        Ok(found)
+    }
+
+    /// The names of the rows whose keys were never asked for at their present address.
+    pub(super) fn never_fetched(self) -> Vec<String> {
+        let mut names = Vec::new();
+        if let Some(relation) = OpenRelation::open(self.relation)
+            && check_columns(&relation).is_ok()
+        {
+            relation.scan(None, None, Visible::Now, |tuple| {
+                if row::is_never_fetched(tuple) {
+                    names.extend(row::name(tuple));
+                }
+                true
+            });
+        }
+        names
+    }
+
+    /// Raises Postgres' own error where the current role lacks SELECT or UPDATE on the table.
+    pub(super) fn check_privileges(self) {
+        relation::check_select_and_update(self.relation, TABLE);
+    }
+}
+
+/// Rejects a table whose first columns are not those that were installed: values of other types cannot
+/// be read as theirs, and conversions of a user-defined type would run its owner's code. Additional
+/// columns at the end are allowed.
+pub(super) fn check_columns(relation: &OpenRelation) -> Result<(), Rejection> {
+    let mut found = relation.columns();
+    for column in &COLUMNS {
+        let is_installed = found.next().is_some_and(|found| {
+            !found.is_dropped
+                && found.name.to_bytes() == column.name.as_bytes()
+                && found.kind == column.kind
+        });
+        if !is_installed {
+            let name = column.name;
+            return Err(altered()
+                .with_detail(format!("Its column {name} has another place, name or type.")));
+        }
+    }
+    Ok(())
+}
+
+fn check_trigger(relation: &OpenRelation) -> Result<(), Rejection> {
+    if relation.has_trigger_enabled_always(TRIGGER) {
+        return Ok(());
+    }
+    Err(altered()
+        .with_detail("Its trigger check_provider is missing, or is not enabled for all changes.")
+        .with_hint("Use ALTER TABLE auth.providers ENABLE ALWAYS TRIGGER check_provider."))
+}
+
+fn altered() -> Rejection {
+    Rejection::new(Code::Configuration, "table of providers was altered")
+}
+
+/// Which relation-cache invalidations concern the table.
+#[derive(Clone, Copy)]
+enum Watched {
+    /// None: the table was not looked for since the last invalidation.
+    Nothing,
+    /// All: the table was not found, and any relation may become the table.
+    AnyRelation,
+    One(Table),
+}
+
+static WATCHED: BackendLocal<Cell<Watched>> = BackendLocal::new(Cell::new(Watched::Nothing));
+
+/// Notes the invalidation of a relation's cache entry, or of all entries where `relation` is invalid.
+/// Returns whether rows that were read before may have changed since. It cannot fail.
+pub(crate) fn relcache_callback(relation: Oid) -> bool {
+    let is_concerned = match WATCHED.get() {
+        Watched::Nothing => false,
+        Watched::AnyRelation => true,
+        Watched::One(table) => relation == Oid::INVALID || table.is(relation),
+    };
+    if is_concerned {
+        WATCHED.set(Watched::Nothing);
+    }
+    is_concerned
+}
+
+/// Processes invalidations at the start of a statement, where this session has read the table. Postgres
+/// itself does so when a transaction begins and when a relation is locked; a later statement without
+/// relations would miss the removal of a provider.
+pub(crate) fn accept_invalidations() {
+    if !matches!(WATCHED.get(), Watched::Nothing) && backend::in_transaction() {
+        relation::accept_invalidations();
+    }
+}

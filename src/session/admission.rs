@@ -1,0 +1,145 @@
+//! The checks when a token is presented. They are not repeated when the token is read.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+
+use session_jwt::{Claims, Code, Rejection};
+
+use super::{current, lifetime, request_claims, verified};
+use crate::audit;
+use crate::pg::backend::{self, BackendLocal};
+use crate::pg::guc::Source;
+use crate::pg::token::{CheckedValue, Fingerprint, Standing, TokenRole, timeline};
+use crate::pg::{memory, redact};
+use crate::roles::{locked, token_role, transaction};
+use crate::settings::{self, JWT};
+
+/// Checks a value of the token GUC. Within a transaction, a token is verified at once, and a rejected token
+/// revokes every identity of the session; outside, it is verified at its first use.
+pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Rejection> {
+    let number = timeline::next();
+    let fingerprint = fingerprint(token);
+    let passed = |standing| CheckedValue { number, fingerprint, standing, role: None };
+    if token.is_empty() {
+        return Ok(passed(None));
+    }
+    match source {
+        // The value of the leader begins with the standing.
+        Source::Worker => Ok(passed(None)),
+        Source::Startup => Ok(passed(Some(Standing::Pending))),
+        Source::Stored | Source::Test => {
+            let detail = "All roles can read the settings of databases, roles and functions.";
+            Err(Rejection::new(Code::Configuration, "a token cannot be stored in a setting")
+                .with_detail(detail)
+                .with_hint("Present the token in the session that it is for."))
+        }
+        // The client did not present it, so that nothing is revoked.
+        Source::Session if backend::in_security_restricted_operation() => Err(Rejection::new(
+            Code::Configuration,
+            "a token cannot be presented within a security-restricted operation",
+        )),
+        Source::Session if settings::is_loading() || !backend::in_transaction() => {
+            Ok(passed(Some(Standing::Pending)))
+        }
+        Source::Session => {
+            redact::redact_statement();
+            // Also where an error of Postgres unwinds.
+            let is_accepted = Cell::new(false);
+            let _revocation = backend::OnDrop(|| {
+                if !is_accepted.get() {
+                    revoke();
+                }
+            });
+            let identity = locked::check_locks().and_then(|()| verified::verify(token, number));
+            let admitted = identity.and_then(|identity| {
+                let role = admit(&identity.claims, fingerprint)?;
+                Ok((identity, role))
+            });
+            let (identity, role) = admitted.inspect_err(audit::log_rejected)?;
+            memory::check();
+            audit::log_accepted(&identity.claims);
+            is_accepted.set(true);
+            lifetime::note_presentation();
+            Ok(CheckedValue { role, ..passed(Some(Standing::Admitted)) })
+        }
+    }
+}
+
+/// Hashes a token with a random key.
+fn fingerprint(token: &[u8]) -> Fingerprint {
+    static HASHER: BackendLocal<RefCell<Option<RandomState>>> =
+        BackendLocal::new(RefCell::new(None));
+    if token.is_empty() {
+        return 0;
+    }
+    HASHER.borrow_mut().get_or_insert_default().hash_one(token).max(1)
+}
+
+/// Revokes every identity that the session has had. It cannot fail.
+pub(crate) fn revoke() {
+    revoke_below(timeline::last());
+    request_claims::wipe(false);
+    current::invalidate();
+}
+
+/// Revokes the tokens whose values have a smaller number. It cannot fail.
+pub(super) fn revoke_below(number: u64) {
+    if JWT.revoke_below(number) {
+        token_role::set(None);
+    }
+}
+
+/// Checks the times of a token, and whether the session may take its role now. Returns that role.
+pub(super) fn admit(
+    claims: &Claims,
+    fingerprint: Fingerprint,
+) -> Result<Option<TokenRole>, Rejection> {
+    check_times(claims)?;
+    let role = claims.database_role().map(token_role::find).transpose()?;
+    transaction::check_presentation(role.as_ref(), fingerprint)?;
+    if let Some(sequence) = claims.sequence() {
+        admit_sequence(claims, sequence)?;
+    }
+    Ok(role)
+}
+
+/// The last `jti` of each provider with `monotonic_jti` in this session.
+static LAST_JTI: BackendLocal<RefCell<Option<HashMap<String, i64>>>> =
+    BackendLocal::new(RefCell::new(None));
+
+/// Rejects a `jti` that is not higher than the last one of the provider.
+fn admit_sequence(claims: &Claims, sequence: i64) -> Result<(), Rejection> {
+    let mut last = LAST_JTI.borrow_mut();
+    let last = last.get_or_insert_default();
+    match last.get(claims.provider()) {
+        Some(last) if sequence <= *last => {
+            return Err(Rejection::new(Code::Replayed, "token has been used before")
+                .with_detail(format!(
+                    "Its jti is {sequence}; this session has seen {last} already."
+                ))
+                .with_hint("Present a token with a higher jti."));
+        }
+        _ => last.insert(claims.provider().to_owned(), sequence),
+    };
+    Ok(())
+}
+
+/// Checks in a parallel worker a token that its leader has not checked. The worker does not know which
+/// `jti` the session has seen.
+pub(super) fn admit_in_worker(claims: &Claims) -> Result<(), Rejection> {
+    check_times(claims)?;
+    match claims.sequence() {
+        None => Ok(()),
+        Some(_) => Err(Rejection::new(Code::Replayed, "token has not been presented yet")
+            .with_detail("A parallel worker cannot tell whether its jti has been used before.")
+            .with_hint("Have the session read its identity once before.")),
+    }
+}
+
+/// Checks the times of a token at the current time.
+pub(super) fn check_times(claims: &Claims) -> Result<(), Rejection> {
+    let now = backend::to_unix(backend::now());
+    claims.check_not_before(now)?;
+    claims.check_expiry(now)
+}

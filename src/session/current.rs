@@ -1,0 +1,180 @@
+//! The identity in force, and the Datums that readers return as they are.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use session_jwt::Rejection;
+
+use super::identity::{Identity, Lookup, Reader};
+use crate::pg::backend::{self, BackendLocal, Timestamp};
+use crate::pg::datum::{Reference, Value};
+use crate::pg::function::Answer;
+use crate::settings::REQUEST_CLAIMS;
+
+/// The owner of values where there is no identity.
+pub(crate) const NO_OWNER: u64 = 0;
+
+/// No statement starts before this time.
+const STALE: Timestamp = Timestamp::MIN;
+
+/// The values that readers return without further checks: those of a token for statements that start before
+/// `ready_until`, those of `request.jwt.claims` for statements that start before `trusted_until`, as long
+/// as an assign hook reports changes of that GUC.
+struct Ready {
+    ready_until: Cell<Timestamp>,
+    trusted_until: Cell<Timestamp>,
+    /// The number of the identity.
+    owner: Cell<u64>,
+    values: [Cell<Option<Reference>>; Reader::ALL.len()],
+}
+
+static READY: BackendLocal<Ready> = BackendLocal::new(Ready {
+    ready_until: Cell::new(STALE),
+    trusted_until: Cell::new(STALE),
+    owner: Cell::new(NO_OWNER),
+    values: [const { Cell::new(None) }; _],
+});
+
+impl Ready {
+    #[inline(always)]
+    fn value(&self, reader: Reader) -> Option<Reference> {
+        self.values.get(reader as usize).and_then(Cell::get)
+    }
+}
+
+/// The identity in force, and those before it.
+#[derive(Default)]
+struct Current {
+    identity: Option<Rc<Identity>>,
+    /// Whether readers return pointers to the values of the identity; otherwise they return copies.
+    lends: bool,
+    /// Earlier identities to whose values the transaction may still hold pointers.
+    retired: Vec<Rc<Identity>>,
+    /// The memory that the retired identities take, in bytes.
+    retired_size: usize,
+}
+
+static CURRENT: BackendLocal<RefCell<Option<Current>>> = BackendLocal::new(RefCell::new(None));
+
+/// No call of `body` enters Postgres.
+fn with_current<T>(body: impl FnOnce(&mut Current) -> T) -> T {
+    body(CURRENT.borrow_mut().get_or_insert_default())
+}
+
+/// Makes the next reader resolve the identity again. It may run during a rollback and cannot fail.
+pub(crate) fn invalidate() {
+    READY.ready_until.set(STALE);
+    READY.trusted_until.set(STALE);
+}
+
+/// Whether the values are ready for the current statement.
+#[inline(always)]
+pub(crate) fn is_ready() -> bool {
+    let statement_start = backend::statement_start();
+    statement_start < READY.ready_until.get() || is_trusted(statement_start)
+}
+
+#[cold]
+#[inline(never)]
+fn is_trusted(statement_start: Timestamp) -> bool {
+    statement_start < READY.trusted_until.get() && REQUEST_CLAIMS.is_hooked()
+}
+
+/// The value of a reader; None where the values are not ready.
+#[inline(always)]
+pub(crate) fn ready(reader: Reader) -> Option<Option<Reference>> {
+    is_ready().then(|| READY.value(reader))
+}
+
+/// The number of the identity; None where the values are not ready.
+#[inline(always)]
+pub(crate) fn owner() -> Option<u64> {
+    is_ready().then(|| READY.owner.get())
+}
+
+/// The identity in force, once it is resolved.
+pub(crate) fn identity() -> Option<Rc<Identity>> {
+    with_current(|current| current.identity.clone())
+}
+
+/// The value of a reader, once the identity is resolved.
+pub(crate) fn value(reader: Reader) -> Option<Reference> {
+    let (identity, lends) =
+        with_current(|current| current.identity.clone().map(|identity| (identity, current.lends)))?;
+    let value = identity.value(reader)?;
+    Some(if lends { value.reference() } else { Value::copied(value) })
+}
+
+/// The value of a reader with an argument, once the identity is resolved.
+pub(crate) fn look_up(lookup: Lookup, argument: &[u8]) -> Result<Answer, Rejection> {
+    match with_current(|current| current.identity.clone().map(|identity| (identity, current.lends)))
+    {
+        Some((identity, lends)) => identity.look_up(lookup, argument, lends),
+        None => Ok(Answer { owner: NO_OWNER, value: None, is_lasting: true }),
+    }
+}
+
+/// Puts an identity, or none, in force. Readers use it once [`set_ready`] or [`set_trusted`] was called;
+/// returns whether readers may return pointers, as both require.
+pub(crate) fn install(identity: Option<Rc<Identity>>) -> bool {
+    for (reader, slot) in Reader::ALL.into_iter().zip(&READY.values) {
+        let value = identity.as_ref().and_then(|identity| identity.value(reader));
+        slot.set(value.map(Value::reference));
+    }
+    READY.owner.set(identity.as_ref().map_or(NO_OWNER, |identity| identity.number));
+    with_current(|current| {
+        current.replace(identity);
+        current.lends
+    })
+}
+
+/// Makes the values ready for statements that start before `until`.
+pub(crate) fn set_ready(until: Timestamp) {
+    READY.ready_until.set(until);
+}
+
+/// Makes the values ready for statements that start before `until`, as long as `request.jwt.claims` has its
+/// assign hook.
+pub(crate) fn set_trusted(until: Timestamp) {
+    READY.trusted_until.set(until);
+}
+
+/// Frees the retired identities at the end of a transaction, unless a procedure that has just committed may
+/// hold their values. Without an identity, the next transaction resolves it again. It cannot fail.
+pub(crate) fn end_transaction() {
+    if let Ok(mut current) = CURRENT.try_borrow_mut()
+        && let Some(current) = current.as_mut()
+    {
+        if !backend::within_portal() {
+            current.retired.clear();
+            current.retired_size = 0;
+        }
+        if current.identity.is_none() {
+            invalidate();
+        }
+    }
+}
+
+impl Current {
+    /// Replaces the identity. The transaction may hold pointers to the values of the earlier one, which is
+    /// therefore kept until the transaction ends. Once such identities take too much memory, readers return
+    /// copies, and an identity is freed when it is replaced.
+    fn replace(&mut self, identity: Option<Rc<Identity>>) {
+        /// In bytes.
+        const MOST_RETIRED: usize = 256 * 1024;
+        let is_same = match (&self.identity, &identity) {
+            (Some(current), Some(identity)) => Rc::ptr_eq(current, identity),
+            _ => false,
+        };
+        if !is_same {
+            let before = std::mem::replace(&mut self.identity, identity);
+            if let Some(before) = before.filter(|_| self.lends) {
+                self.retired_size += before.size();
+                self.retired.push(before);
+            }
+        }
+        if !is_same || !self.lends {
+            self.lends = self.retired_size <= MOST_RETIRED;
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! An identity: accepted claims, and the Datums that readers return for them.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use session_jwt::{ClaimPath, Claims, Code, Rejection};
+
+use crate::pg::backend::{self, Timestamp};
+use crate::pg::datum::{
+    self, Form, Unrepresentable, Value, Varlena, from_server_encoding, parse_uuid,
+};
+use crate::pg::function::Answer;
+use crate::pg::token::timeline;
+use crate::providers::{self, Trust};
+
+/// Calls a macro with the table of the readers without an argument. Each line has the name of the reader,
+/// the symbol of the SQL function, and the function that finds the value. A new reader is one line here and
+/// one in the install script.
+macro_rules! readers {
+    ($callback:ident) => {
+        $callback! {
+            UserId pg_session_jwt_user_id |claims, _| text(claims.user_id());
+            Uid pg_session_jwt_uid |claims, _| Ok(uuid(claims.user_id()));
+            Claims pg_session_jwt_session |_, _| Ok(Slot::Claims);
+            Role pg_session_jwt_role |claims, _| text(claims.role());
+            Email pg_session_jwt_email |claims, _| text(claims.email());
+            Organization pg_session_jwt_organization |claims, jsonb| Ok(organization(claims, jsonb));
+            OrganizationId pg_session_jwt_organization_id
+                |claims, _| Ok(uuid(claims.organization_id()));
+        }
+    };
+}
+pub(crate) use readers;
+
+macro_rules! define_readers {
+    ($($reader:ident $symbol:ident $find:expr;)+) => {
+        /// A reader without an argument.
+        #[derive(Clone, Copy)]
+        pub(crate) enum Reader {
+            $($reader),+
+        }
+
+        impl Reader {
+            pub(crate) const ALL: [Reader; [$(Reader::$reader),+].len()] = [$(Reader::$reader),+];
+
+            /// The functions that find the values, in the order of the readers.
+            const FINDERS: [Finder; Reader::ALL.len()] = [$($find),+];
+        }
+    };
+}
+readers!(define_readers);
+
+/// Finds the value of a reader in claims, of which it gets the `jsonb` too.
+type Finder = fn(&Claims, &Varlena) -> Result<Slot, Unrepresentable>;
+
+/// The value of a reader.
+enum Slot {
+    /// The `jsonb` of the claims.
+    Claims,
+    Own(Option<Value>),
+}
+
+fn text(text: Option<&str>) -> Result<Slot, Unrepresentable> {
+    let text = text.map(Varlena::text).transpose()?;
+    Ok(Slot::Own(text.map(Value::Varlena)))
+}
+
+fn uuid(text: Option<&str>) -> Slot {
+    Slot::Own(text.and_then(parse_uuid).map(Value::Uuid))
+}
+
+fn organization(claims: &Claims, jsonb: &Varlena) -> Slot {
+    let path = [Claims::ORGANIZATION].into_iter();
+    let found =
+        claims.has_organization().then(|| datum::find(jsonb.reference(), path, Form::Jsonb));
+    Slot::Own(found.flatten().map(|(_, copy)| Value::Varlena(copy)))
+}
+
+/// A reader with an argument.
+#[derive(Clone, Copy)]
+pub(crate) enum Lookup {
+    /// `auth.claim(path)`, text
+    Claim,
+    /// `auth.claim_jsonb(path)`, jsonb
+    ClaimJsonb,
+    /// `auth.session_variable(name)`, text
+    SessionVariable,
+}
+
+/// Accepted claims, and the Datums that readers return for them. An identity never moves, and it is kept
+/// until Postgres cannot refer to its values any more.
+pub(crate) struct Identity {
+    /// The place on the timeline. No other identity has the same.
+    pub(crate) number: u64,
+    pub(crate) claims: Claims,
+    jsonb: Value,
+    slots: [Slot; Reader::ALL.len()],
+    found: RefCell<FoundValues>,
+    /// The provider that the claims were verified for; None for `request.jwt.claims`.
+    trust: Option<Trust>,
+}
+
+impl Identity {
+    /// # Errors
+    /// Where the database's encoding or `jsonb` cannot hold a claim.
+    pub(crate) fn new(claims: Claims, trust: Option<Trust>) -> Result<Rc<Self>, Rejection> {
+        let build = || -> Result<_, Unrepresentable> {
+            let jsonb = Varlena::jsonb(claims.json())?;
+            let mut slots = Reader::ALL.map(|_| Slot::Own(None));
+            for (slot, find) in slots.iter_mut().zip(Reader::FINDERS) {
+                *slot = find(&claims, &jsonb)?;
+            }
+            Ok((Value::Varlena(jsonb), slots))
+        };
+        let (jsonb, slots) = build().map_err(|Unrepresentable| unrepresentable())?;
+        let (number, found) = (timeline::next(), RefCell::default());
+        Ok(Rc::new(Self { number, claims, jsonb, slots, found, trust }))
+    }
+
+    /// The value that a reader returns.
+    pub(crate) fn value(&self, reader: Reader) -> Option<&Value> {
+        match self.slots.get(reader as usize)? {
+            Slot::Claims => Some(&self.jsonb),
+            Slot::Own(value) => value.as_ref(),
+        }
+    }
+
+    /// The value that a reader with an argument returns; the argument is in the database's encoding. With
+    /// `can_lend`, and where there is room to keep the value, it lasts as long as the identity. Otherwise
+    /// it belongs to the current memory context.
+    pub(crate) fn look_up(
+        &self,
+        lookup: Lookup,
+        argument: &[u8],
+        can_lend: bool,
+    ) -> Result<Answer, Rejection> {
+        let answer = |value, is_lasting| Answer { owner: self.number, value, is_lasting };
+        if can_lend && let Some(value) = self.found.borrow_mut().by(lookup).get(argument) {
+            return Ok(answer(value.as_ref().map(Varlena::reference), true));
+        }
+        let text = from_server_encoding(argument).ok_or_else(|| {
+            Rejection::new(Code::Configuration, "name of a claim cannot be converted to UTF-8")
+        })?;
+        let (path, form) = match lookup {
+            Lookup::Claim => (Some(ClaimPath::parse(&text)?), Form::Text),
+            Lookup::ClaimJsonb => (Some(ClaimPath::parse(&text)?), Form::Jsonb),
+            Lookup::SessionVariable => (self.claims.session_variable(&text), Form::Text),
+        };
+        let found = path.and_then(|path| datum::find(self.jsonb.reference(), path.steps(), form));
+        let (value, copy) = found.unzip();
+        let mut found = self.found.borrow_mut();
+        let size = argument.len() + copy.as_ref().map_or(0, Varlena::size) + FoundValues::OVERHEAD;
+        if !can_lend || found.size + size > self.found_limit() {
+            return Ok(answer(value, false));
+        }
+        found.size += size;
+        let value = copy.as_ref().map(Varlena::reference);
+        found.by(lookup).insert(argument.into(), copy);
+        Ok(answer(value, true))
+    }
+
+    /// The first moment at which the identity is not valid any more.
+    pub(crate) fn expires_at(&self) -> Timestamp {
+        let expires = self.claims.valid_until().map_or(Timestamp::MAX, backend::from_unix);
+        self.trust.as_ref().map_or(expires, |trust| expires.min(trust.ends()))
+    }
+
+    /// Whether its provider still has the keys with which the token was verified.
+    pub(crate) fn is_current(&self) -> bool {
+        self.trust.as_ref().is_none_or(|trust| providers::is_current(trust, self.claims.issuer()))
+    }
+
+    /// The memory that it takes at most, in bytes, roughly.
+    pub(crate) fn size(&self) -> usize {
+        let values = self.slots.iter().map(|slot| match slot {
+            Slot::Own(Some(value)) => value.size(),
+            _ => 0,
+        });
+        let claims = self.claims.json().len() + self.jsonb.size();
+        let permissions = self.claims.permissions().size();
+        1024 + claims + values.sum::<usize>() + permissions + self.found_limit()
+    }
+
+    /// The limit of the memory for the values that readers with an argument have found, in bytes.
+    fn found_limit(&self) -> usize {
+        512 + self.claims.json().len()
+    }
+}
+
+/// The values that readers with an argument have found, by the argument in the database's encoding.
+#[derive(Default)]
+struct FoundValues {
+    claims: ValuesByArgument,
+    claims_jsonb: ValuesByArgument,
+    session_variables: ValuesByArgument,
+    /// The memory that they take, in bytes, roughly.
+    size: usize,
+}
+
+type ValuesByArgument = HashMap<Box<[u8]>, Option<Varlena>>;
+
+impl FoundValues {
+    /// The memory of an entry beside its argument and its value, in bytes, roughly.
+    const OVERHEAD: usize = 64;
+
+    fn by(&mut self, lookup: Lookup) -> &mut ValuesByArgument {
+        match lookup {
+            Lookup::Claim => &mut self.claims,
+            Lookup::ClaimJsonb => &mut self.claims_jsonb,
+            Lookup::SessionVariable => &mut self.session_variables,
+        }
+    }
+}
+
+/// The error where the database's encoding or `jsonb` cannot hold a claim.
+pub(crate) fn unrepresentable() -> Rejection {
+    Rejection::new(Code::Claim, "claim cannot be converted to jsonb").with_detail(
+        "The database's encoding lacks a character, or a value is not within the limits of jsonb.",
+    )
+}

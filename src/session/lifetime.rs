@@ -1,0 +1,109 @@
+//! The lifetime of identities: the end of transactions, `pg_session_jwt.identity_scope`, and the warning
+//! about tokens that end unused.
+
+use std::cell::Cell;
+
+use super::{admission, current, request_claims};
+use crate::pg::backend::{self, BackendLocal};
+use crate::pg::error;
+use crate::pg::guc_record::{is_set_in_transaction, is_set_locally};
+use crate::pg::token::{Standing, timeline};
+use crate::settings::{IDENTITY_SCOPE, JWT, JWT_NAME, TRANSACTION_SCOPE};
+
+/// Applies the scope to tokens and claims from before the library was loaded. The value that the current
+/// transaction has set belongs to it; the values beneath it on the stack belong to earlier ones.
+pub(crate) fn start() {
+    let ended = if is_set_in_transaction(JWT_NAME) {
+        JWT.number().saturating_sub(1)
+    } else {
+        timeline::last()
+    };
+    timeline::set_ended(ended);
+    scope_changed(IDENTITY_SCOPE.get());
+}
+
+/// Applies a new scope.
+pub(crate) fn scope_changed(scope: i32) {
+    if ends_with_transaction(scope) {
+        end_identities(backend::in_transaction());
+    }
+}
+
+fn ends_with_transaction(scope: i32) -> bool {
+    scope == TRANSACTION_SCOPE || IDENTITY_SCOPE.is_lost()
+}
+
+/// Ends the identities of transactions that have ended. Trusted claims do not tell to which transaction they
+/// belong: all end, or with `keep_current`, those that the current transaction has not set. It cannot fail.
+fn end_identities(keep_current: bool) {
+    // Postgres gives a parallel worker the tokens and claims of its leader.
+    if backend::is_parallel_worker() {
+        return;
+    }
+    let ended = timeline::ended();
+    if JWT.is_set() && JWT.standing() == Standing::Pending && JWT.number() <= ended {
+        ENDED_UNUSED.set(true);
+    }
+    admission::revoke_below(ended + 1);
+    request_claims::wipe(keep_current);
+    current::invalidate();
+}
+
+/// Whether a token has ended before its first use, as one in the startup packet does with the scope
+/// `transaction`.
+static ENDED_UNUSED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+
+/// Warns of a token that has ended before its first use.
+pub(super) fn warn_of_ended_token() {
+    if ENDED_UNUSED.take() {
+        error::warn(
+            "the token in the startup packet is not used",
+            "pg_session_jwt.identity_scope is transaction: present a token in each transaction.",
+        );
+    }
+}
+
+/// Whether a token was presented outside of a transaction block, and neither a statement nor a reader has
+/// followed in its transaction.
+static IS_UNUSED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+
+/// Notes that a token was presented.
+pub(super) fn note_presentation() {
+    IS_UNUSED.set(!backend::in_transaction_block());
+}
+
+/// Notes a statement or a reader, which may use the token. Returns whether it is the first one.
+pub(crate) fn note_use() -> bool {
+    IS_UNUSED.replace(false)
+}
+
+/// Warns of a token that ends with the transaction in which it was presented, where that transaction is no
+/// block and nothing has followed the token. The callback before a commit calls it.
+pub(crate) fn warn_of_unused_token() {
+    if !note_use() || !JWT.is_set() {
+        return;
+    }
+    if is_set_locally(JWT_NAME) {
+        error::warn_of_no_block(
+            "token for the transaction is presented outside of a transaction block",
+            "Present it after BEGIN, or send it in one pipeline with the statements that need it. \
+             To present a token for the session, omit is_local.",
+        );
+    } else if ends_with_transaction(IDENTITY_SCOPE.get()) && is_set_in_transaction(JWT_NAME) {
+        error::warn_of_no_block(
+            "token is presented outside of a transaction block, and ends with its transaction",
+            "pg_session_jwt.identity_scope is transaction: present the token after BEGIN, or send \
+             it in one pipeline with the statements that need it.",
+        );
+    }
+}
+
+/// Ends identities at the end of a transaction, when the GUCs still have the values of the transaction. It
+/// cannot fail.
+pub(crate) fn end_transaction() {
+    timeline::set_ended(timeline::last());
+    note_use();
+    if ends_with_transaction(IDENTITY_SCOPE.get()) {
+        end_identities(false);
+    }
+}

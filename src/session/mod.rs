@@ -1,0 +1,218 @@
+//! The identity of the session: from the token GUC to the values that readers return.
+//!
+//! The token GUC is the only place of the token, so that the rules of Postgres for GUCs decide about scope,
+//! rollback and parallel workers. Its assign hook invalidates the identity in force; the next reader
+//! resolves it again, from the tokens that this backend has verified, or by verification. A resolved
+//! identity stays in force until the GUC, the keys or the time end it.
+
+pub(crate) mod admission;
+mod cache;
+pub(crate) mod current;
+pub(crate) mod identity;
+pub(crate) mod lifetime;
+pub(crate) mod request_claims;
+mod verified;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use session_jwt::{Code, MAX_TOKEN_BYTES, Rejection};
+
+use crate::audit;
+use crate::pg::backend::{self, BackendLocal, Timestamp};
+use crate::pg::datum::{Reference, Unrepresentable, Varlena};
+use crate::pg::function::Answer;
+use crate::pg::redact;
+use crate::pg::token::Standing;
+use crate::providers;
+use crate::roles::{locked, token_role, transaction};
+use crate::settings::{JWT, REQUEST_CLAIMS};
+use admission::{admit, admit_in_worker, check_times};
+use identity::{Identity, Lookup, Reader, unrepresentable};
+
+/// When an identity is resolved.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    /// Before a statement is rewritten, so that its policies are those for the role of the token.
+    BetweenStatements,
+    /// Within a statement, whose policies are chosen.
+    WithinStatement,
+}
+
+/// The value of a reader, resolved.
+pub(crate) fn value(reader: Reader) -> Result<Option<Reference>, Rejection> {
+    resolve(Moment::WithinStatement)?;
+    Ok(current::value(reader))
+}
+
+/// The value of a reader with an argument, which is in the database's encoding.
+pub(crate) fn look_up(lookup: Lookup, argument: &[u8]) -> Result<Answer, Rejection> {
+    if !current::is_ready() {
+        resolve(Moment::WithinStatement)?;
+    }
+    current::look_up(lookup, argument)
+}
+
+/// The identity of the session; None where there is none.
+pub(crate) fn identity() -> Result<Option<Rc<Identity>>, Rejection> {
+    if !current::is_ready() {
+        resolve(Moment::WithinStatement)?;
+    }
+    Ok(current::identity())
+}
+
+/// Verifies a token and its times, and returns its claims as `jsonb`. The identity of the session stays.
+pub(crate) fn verify(token: &[u8]) -> Result<Varlena, Rejection> {
+    redact::redact_statement();
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(verified::too_long("token is too long"));
+    }
+    let text = String::from_utf8_lossy(token);
+    let (claims, _) = providers::verify(&text)?;
+    check_times(&claims)?;
+    Varlena::jsonb(claims.json()).map_err(|Unrepresentable| unrepresentable())
+}
+
+/// Makes the role of the token the one of the session before a statement is rewritten, outside of parallel
+/// workers. A token of the startup packet is checked now, and so is one that was rejected: its key may have
+/// been added since, or its `nbf` been reached. Where it is rejected, readers raise the error.
+pub(crate) fn prepare_statement() {
+    let is_open = || JWT.is_set() && JWT.standing() != Standing::Admitted;
+    if is_open() && transaction::is_idle() && backend::in_transaction() {
+        let _ = resolve(Moment::BetweenStatements);
+    }
+    token_role::set(JWT.role());
+    token_role::settle_waiting();
+}
+
+/// What a statement needs of the role of the session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Nothing: it can run without the role of the token.
+    Nothing,
+    /// It is a utility statement that may touch tables.
+    Role,
+    /// It is a plan that touches tables, and that may have been made for the role.
+    PlannedRole,
+}
+
+/// Checks before a statement whether the session still has the role of its token: the token must be valid
+/// now. Where it is not, a statement that needs no role runs without it.
+pub(crate) fn check_role(need: Need) -> Result<(), Rejection> {
+    if token_role::settle_waiting() && need == Need::PlannedRole {
+        return Err(token_role::changed());
+    }
+    if !token_role::exists() || current::is_ready() && !token_role::is_suspended() {
+        return Ok(());
+    }
+    let confirmed = resolve(Moment::WithinStatement).and_then(|()| {
+        let identity = current::identity();
+        let role = identity.as_ref().and_then(|identity| identity.claims.database_role());
+        token_role::confirm(role)
+    });
+    let has_changed = token_role::suspend(confirmed.is_err());
+    match confirmed {
+        Err(rejection) if need != Need::Nothing => Err(rejection),
+        Ok(()) if has_changed && need == Need::PlannedRole => Err(token_role::changed()),
+        _ => Ok(()),
+    }
+}
+
+/// Puts the identity of the token in force, or of the trusted claims, or none.
+///
+/// # Errors
+/// Where the token is rejected or has expired, or the statement may not read its claims.
+fn resolve(moment: Moment) -> Result<(), Rejection> {
+    current::invalidate();
+    if moment == Moment::WithinStatement {
+        lifetime::note_use();
+    }
+    locked::check_locks()?;
+    transaction::check_reader()?;
+    let epoch = providers::epoch();
+    let token = JWT.with(|token| token.get(..=MAX_TOKEN_BYTES).unwrap_or(token).to_vec());
+    if token.is_empty() {
+        return resolve_without_token();
+    }
+    let standing = JWT.standing();
+    if standing == Standing::Rejected && moment == Moment::WithinStatement {
+        return Err(earlier_rejection(&token));
+    }
+    let outcome = verified::verify(&token, JWT.number()).and_then(|identity| {
+        match standing {
+            Standing::Admitted => {}
+            _ if backend::is_parallel_worker() => admit_in_worker(&identity.claims)?,
+            _ => JWT.set_role(admit(&identity.claims, JWT.fingerprint())?),
+        }
+        Ok(identity)
+    });
+    if standing != Standing::Admitted {
+        set_standing(standing, &outcome);
+    }
+    let identity = outcome?;
+    identity.claims.check_expiry(backend::to_unix(backend::statement_start()))?;
+    let until = identity.expires_at();
+    // Where providers have changed meanwhile, or readers return copies, the next reader resolves again.
+    if current::install(Some(identity)) && epoch == providers::epoch() {
+        current::set_ready(until);
+    }
+    Ok(())
+}
+
+/// Notes the outcome of the checks of a token that had not passed them.
+fn set_standing(before: Standing, outcome: &Result<Rc<Identity>, Rejection>) {
+    match outcome {
+        Ok(identity) => {
+            audit::log_accepted(&identity.claims);
+            JWT.set_standing(Standing::Admitted);
+        }
+        Err(rejection) => {
+            if before == Standing::Pending {
+                audit::log_rejected(rejection);
+                JWT.set_standing(Standing::Rejected);
+            }
+            REJECTION.replace(Some((JWT.number(), rejection.clone())));
+        }
+    }
+}
+
+/// The rejection of a value of the token GUC at its first use, with the number of the value.
+static REJECTION: BackendLocal<RefCell<Option<(u64, Rejection)>>> =
+    BackendLocal::new(RefCell::new(None));
+
+/// The rejection of a token that was not presented by a statement. It stays the same until the next
+/// statement is rewritten, even where its reason has gone meanwhile.
+fn earlier_rejection(token: &[u8]) -> Rejection {
+    let number = JWT.number();
+    let known = REJECTION.borrow().as_ref().filter(|(of, _)| *of == number).cloned();
+    if let Some((_, rejection)) = known {
+        return rejection;
+    }
+    // A parallel worker gets the standing from its leader, but not the reason.
+    let again =
+        verified::verify(token, number).and_then(|identity| admit_in_worker(&identity.claims));
+    match again {
+        Err(rejection) => rejection,
+        Ok(()) => Rejection::new(Code::Claim, "token was rejected before the statement")
+            .with_hint("Present the token again."),
+    }
+}
+
+fn resolve_without_token() -> Result<(), Rejection> {
+    lifetime::warn_of_ended_token();
+    if request_claims::is_trusted() {
+        let is_hooked = REQUEST_CLAIMS.hook();
+        let identity = request_claims::identity()?;
+        let until = identity.as_ref().map_or(Timestamp::MAX, |identity| identity.expires_at());
+        let can_lend = current::install(identity);
+        // Without the hook, every reader has to look at the GUC.
+        if is_hooked && can_lend {
+            current::set_trusted(until);
+        }
+        return Ok(());
+    }
+    request_claims::warn_of_ignored_claims();
+    current::install(None);
+    current::set_ready(Timestamp::MAX);
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! Tokens that this backend has verified: the identities of the values of the token GUC, and the cache.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use session_jwt::{Code, MAX_TOKEN_BYTES, Rejection};
+
+use super::cache::TokenCache;
+use super::identity::Identity;
+use crate::pg::backend::BackendLocal;
+use crate::pg::error;
+use crate::providers;
+use crate::settings::{JWT, JWT_NAME, TOKEN_CACHE_SIZE};
+
+#[derive(Default)]
+struct Verified {
+    /// The identities of the values of the token GUC, by the number of the value, so that a value that comes
+    /// back into force is not verified again. The numbers rise; some values are gone.
+    by_value: Vec<(u64, Rc<Identity>)>,
+    /// The length of `by_value` at which the identities of values that are gone are dropped.
+    by_value_limit: usize,
+    cache: TokenCache<Identity>,
+}
+
+static VERIFIED: BackendLocal<RefCell<Option<Verified>>> = BackendLocal::new(RefCell::new(None));
+
+/// No call of `body` enters Postgres.
+fn with_verified<T>(body: impl FnOnce(&mut Verified) -> T) -> T {
+    body(VERIFIED.borrow_mut().get_or_insert_default())
+}
+
+/// Verifies everything about a token but its times, unless this backend has done so before. `number` is that
+/// of the value of the token GUC.
+pub(crate) fn verify(token: &[u8], number: u64) -> Result<Rc<Identity>, Rejection> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(too_long("token is too long"));
+    }
+    if let Some(identity) = with_verified(|verified| verified.find(token, number))
+        && identity.is_current()
+    {
+        return Ok(identity);
+    }
+    let text = std::str::from_utf8(token).map_err(|_| {
+        Rejection::new(Code::Malformed, "token is not base64url")
+            .with_detail("It has a byte that is not ASCII.")
+    })?;
+    let (claims, trust) = providers::verify(text)?;
+    let identity = Identity::new(claims, Some(trust))?;
+    error::debug("token signature verified");
+    with_verified(|verified| {
+        verified.cache.put(token, &identity, identity.size(), TOKEN_CACHE_SIZE.get());
+        // The identity that the value had before is not current any more.
+        verified.by_value.retain(|(known, _)| *known != number);
+        verified.keep(number, &identity);
+    });
+    Ok(identity)
+}
+
+/// The error of a text that is longer than a token may be.
+pub(crate) fn too_long(message: &'static str) -> Rejection {
+    Rejection::new(Code::Malformed, message)
+        .with_detail(format!("The limit is {MAX_TOKEN_BYTES} bytes."))
+}
+
+impl Verified {
+    fn find(&mut self, token: &[u8], number: u64) -> Option<Rc<Identity>> {
+        let of_value = self.by_value.iter().rev().find(|(known, _)| *known == number);
+        if let Some((_, identity)) = of_value {
+            return Some(Rc::clone(identity));
+        }
+        let identity = self.cache.get(token, TOKEN_CACHE_SIZE.get())?;
+        self.keep(number, &identity);
+        Some(identity)
+    }
+
+    /// Keeps the identity of a value, as long as the GUC has or may get it again, within limits. A token whose
+    /// identity was dropped is verified again.
+    fn keep(&mut self, number: u64, identity: &Rc<Identity>) {
+        /// So few identities are kept without a check whether their values are gone.
+        const FEW: usize = 16;
+        /// The limit of the memory, in bytes.
+        const MOST_KEPT: usize = 512 * 1024;
+        if self.by_value.len() >= self.by_value_limit.max(FEW) {
+            let live = JWT.live_numbers(JWT_NAME);
+            let mut left = MOST_KEPT;
+            let mut kept = Vec::new();
+            // The latest first.
+            for (number, identity) in self.by_value.drain(..).rev() {
+                if live.contains(&number)
+                    && let Some(rest) = left.checked_sub(identity.size())
+                {
+                    left = rest;
+                    kept.push((number, identity));
+                }
+            }
+            kept.reverse();
+            self.by_value = kept;
+            self.by_value_limit = 2 * self.by_value.len();
+        }
+        self.by_value.push((number, Rc::clone(identity)));
+    }
+}
