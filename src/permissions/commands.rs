@@ -5,7 +5,7 @@
 
 use std::ffi::CStr;
 
-use session_jwt::{Action, Rejection};
+use session_jwt::{Action, Code, Rejection};
 
 use super::demand;
 use crate::pg::node::{AlterTableType, NodeTag, ObjectType, RelationName, Statement};
@@ -28,7 +28,15 @@ pub(crate) fn check_utility(statement: Statement<'_>) -> Result<(), Rejection> {
 
 /// `auth.check_ddl_start()`: judges a command that fires the event trigger for `ddl_command_start`, where
 /// it needs an action on the database as a whole. Superusers are exempt.
-pub(crate) fn check_ddl_start(statement: Statement<'_>) -> Result<(), Rejection> {
+pub(crate) fn check_ddl_start(statement: Option<Statement<'_>>) -> Result<(), Rejection> {
+    let Some(statement) = statement else {
+        return Err(Rejection::new(
+            Code::Configuration,
+            "function must be called as an event trigger",
+        )
+        .with_detail("It is for ddl_command_start.")
+        .with_hint("Call auth.protect_schema(), which creates the event trigger."));
+    };
     match needs_on_database(statement) {
         Some(action) if !is_current_superuser() => demand(action, None),
         _ => Ok(()),

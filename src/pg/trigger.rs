@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_int};
 use std::marker::PhantomData;
 
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
-use session_jwt::{Code, Rejection};
+use session_jwt::Rejection;
 
 use super::error::guarded_result;
 use super::node::Statement;
@@ -120,36 +120,32 @@ pub(crate) unsafe fn call_row_trigger(
 
 // Event triggers.
 
-/// Runs an event trigger whose `body` judges the command that fires it.
+/// Runs an event trigger. `body` gets the command, or None where the function is called in another way.
 ///
 /// # Safety
 /// Postgres makes the call.
 pub(crate) unsafe fn call_event_trigger(
     fcinfo: FunctionCallInfo,
-    body: fn(Statement<'_>) -> Result<(), Rejection>,
+    body: fn(Option<Statement<'_>>) -> Result<(), Rejection>,
 ) -> Datum {
-    // SAFETY: the caller promises that Postgres makes the call, and the tree lasts for the call.
-    guarded_result(|| body(unsafe { command(fcinfo)? }));
+    // SAFETY: Postgres makes the call, and the command is used during the call only.
+    guarded_result(|| body(unsafe { command(fcinfo) }));
     Datum::null()
 }
 
-/// The command that fires an event trigger.
+/// The command that fires an event trigger; None where the call is not that of an event trigger.
 ///
 /// # Safety
-/// Postgres makes the call, and `'t` does not outlive it.
-unsafe fn command<'t>(fcinfo: FunctionCallInfo) -> Result<Statement<'t>, Rejection> {
-    // SAFETY: the context of a call is null or a node. That of an event trigger has the parse tree of the
-    // command, which is a utility statement.
+/// Postgres makes the call, which lasts for the lifetime.
+unsafe fn command<'c>(fcinfo: FunctionCallInfo) -> Option<Statement<'c>> {
+    // SAFETY: the context of a call is null or a node. The node of an event trigger's call has the parse
+    // tree of the command, which is a utility statement.
     unsafe {
         let context = (*fcinfo).context;
         if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_EventTriggerData {
-            return Err(Rejection::new(
-                Code::Configuration,
-                "function must be called as an event trigger",
-            )
-            .with_detail("It is for ddl_command_start; auth.protect_schema() installs it."));
+            return None;
         }
-        Ok(Statement::new((*context.cast::<pg_sys::EventTriggerData>()).parsetree))
+        Some(Statement::new((*context.cast::<pg_sys::EventTriggerData>()).parsetree))
     }
 }
 
