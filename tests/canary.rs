@@ -147,6 +147,41 @@ fn nothing_is_shown() {
     waiting.join().unwrap();
 }
 
+/// Errors quote names as they quote values, and say no less in a statement that presents a token.
+#[test]
+fn names_stay_in_errors() {
+    let cluster = Cluster::start(Preload::Shared, &[]);
+    let mut admin = Wire::connect(&cluster.as_role("postgres")).unwrap();
+    admin
+        .query(
+            "CREATE TABLE customer_accounts (id int CONSTRAINT customers_have_an_id CHECK (id > 0));
+             GRANT INSERT ON customer_accounts TO app",
+        )
+        .unwrap();
+    let mut client = Wire::connect(&cluster.as_role("app")).unwrap();
+    for (statement, named) in [
+        (
+            "SELECT auth.jwt_session_init(NULL) FROM customers_of_yesterday",
+            "\"customers_of_yesterday\"",
+        ),
+        ("SELECT auth.jwt_session_init(NULL), \"customer number\"", "\"customer number\""),
+        (
+            "INSERT INTO customer_accounts SELECT length(auth.jwt_session_init(NULL)::text)",
+            "\"customers_have_an_id\"",
+        ),
+        (
+            "DO $$ BEGIN PERFORM auth.jwt_session_init(NULL), sqrt(-1 - random()); END $$",
+            "SQL statement \"SELECT auth.jwt_session_init(NULL), sqrt(-1 - random())\"",
+        ),
+    ] {
+        client.record();
+        client.query(statement).unwrap();
+        let received = String::from_utf8_lossy(&client.record()).into_owned();
+        assert!(received.contains(named), "{statement}: {received}");
+        assert!(cluster.log().contains(named), "{statement}");
+    }
+}
+
 #[test]
 fn nothing_is_found() {
     let key = Key::generate(Algorithm::ES256);

@@ -101,6 +101,8 @@ fn readers_return_the_claims() {
     for reader in readers {
         assert_eq!(read(&mut client, reader), None, "{reader} of nobody");
     }
+    // Nor is a path looked at without an identity.
+    assert_eq!(read(&mut client, "auth.claim('/a~')"), None);
 
     let uuid = "7d8e1f00-1234-4abc-9def-0123456789ab";
     let claims = json!({
@@ -440,8 +442,11 @@ fn the_catalog_says_what_functions_are() {
     expected.extend(for_triggers.iter().chain(&with_settings));
     expected.sort();
     assert_eq!(names, expected);
+    let changes = include_str!("../CHANGELOG.md");
     for row in &functions {
         let name: &str = row.get(0);
+        let is_told = changes.contains(&format!("`auth.{name}`"));
+        assert_eq!(is_told, !for_triggers.contains(&name), "{name} in the changelog");
         assert!(!row.get::<_, bool>(3), "{name} is not leakproof");
         assert!(row.get::<_, bool>(5), "{name} has a comment");
         // Those for administrators ask for privileges on the table.

@@ -276,7 +276,7 @@ fn hasura() {
     let variables = |user: &str, role: &str| {
         json!({"x-hasura-allowed-roles": ["user", "editor"], "x-hasura-default-role": role,
                "x-hasura-user-id": user, "x-hasura-org-id": "ignored", "x-hasura-n": 12,
-               "x-hasura-allowed-ids": "{1,2}"})
+               "x-hasura-allowed-ids": "{1,2}", "x-hasura-empty": "", "x-hasura-null": null})
     };
     let titles = "SELECT title FROM articles ORDER BY 1";
     let role = "SELECT current_user::text";
@@ -298,7 +298,10 @@ fn hasura() {
         assert_eq!(text(&mut client, ids).as_deref(), Some("true"));
         let number = "SELECT auth.session_variable('x-hasura-n')";
         assert_eq!(text(&mut client, number).as_deref(), Some("12"));
-        for name in ["sub", "x-hasura", "user-id", "", "/x-hasura-user-id"] {
+        // Empty is not absent.
+        let empty = "SELECT auth.session_variable('x-hasura-empty')";
+        assert_eq!(text(&mut client, empty).as_deref(), Some(""));
+        for name in ["sub", "x-hasura", "user-id", "", "/x-hasura-user-id", "x-hasura-null"] {
             let query = format!("SELECT auth.session_variable('{name}')");
             assert_eq!(text(&mut client, &query), None, "{name}");
         }

@@ -71,7 +71,7 @@ impl Hidden {
 /// Ways to send a token as a part of a statement, each by a client of its own. `{}` is the token, `{1}`,
 /// `{2}` and `{3}` are its thirds, `{header}`, `{payload}` and `{signature}` its parts, `{bytes}` its
 /// bytes in hexadecimal digits, `{hex}` and `{unicode}` its characters as escapes.
-const STATEMENTS: [&str; 51] = [
+const STATEMENTS: [&str; 55] = [
     "SELECT auth.jwt_session_init('{}')",
     "SELECT auth.jwt_session_init('{}', true)",
     "SELECT auth.jwt_session_init('{}'), count(*) FROM todos",
@@ -125,6 +125,13 @@ const STATEMENTS: [&str; 51] = [
      PERFORM auth.jwt_session_init(t, true); COMMIT; PERFORM count(*) FROM todos; END $$;
      CALL pg_temp.f('{}')",
     "SELECT auth.jwt_verify('{}') ->> 'sub'",
+    // Errors quote values, and statements within others in their contexts.
+    "SELECT auth.jwt_session_init('{1}' || ('{2}' || '{3}')::int::text)",
+    "SELECT auth.jwt_session_init(NULL), \"{header}\", \"{payload}\", \"{signature}\"",
+    "DO $$ BEGIN EXECUTE 'SELECT auth.jwt_session_init(''{1}'' || ''{2}'' || ''{3}''), x FROM todos';
+     END $$",
+    "DO $$ DECLARE \"t\" text := '{1}' || '{2}'; BEGIN \"t\" := \"t\" || '{3}'; PERFORM
+     auth.jwt_session_init(\"t\"), ('{1}' || '{2}')::int; END $$",
     "SELECT '{}'::int",
     "INSERT INTO todos SELECT 'alice', '{}' WHERE auth.jwt_session_init('{}') IS NULL RETURNING owner",
 ];
@@ -140,7 +147,7 @@ const PARAMETERS: [&str; 6] = [
 ];
 
 /// Ways to give a provider a secret.
-const SECRETS: [&str; 12] = [
+const SECRETS: [&str; 16] = [
     "SELECT auth.add_provider('{n}', issuer => '{n}', secret => '{}')",
     "SELECT auth.add_provider('{n}', '{n}', NULL, NULL, '{}')",
     "SELECT auth.add_provider('{n}', '{n}', NULL, NULL, $x${}$x$) -- it isn't shown",
@@ -151,6 +158,12 @@ const SECRETS: [&str; 12] = [
     "DO $$ BEGIN EXECUTE 'SELECT auth.add_provider(''{n}'', ''{n}'', secret => ''{}'')'; END $$",
     "ALTER SYSTEM SET pg_session_jwt.providers = '[{\"name\": \"{n}\", \"secret\": \"{}\"}]'",
     "SELECT auth.add_provider('{n}', '{n}', NULL, NULL, E'{}') FROM nowhere",
+    "SELECT auth.add_provider('{n}', '{n}', NULL, NULL, '{}', leeway => -1)",
+    "DO $$ BEGIN EXECUTE 'SELECT auth.add_provider(''{n}'', \"x\", NULL, NULL, ''{}'') -- isn\"''t';
+     END $$",
+    "DO $$ DECLARE s text := '{}'; BEGIN EXECUTE 'INSERT INTO auth.providers (name, secret, leeway)
+     VALUES (''{n}'', ''' || s || ''', -1)'; END $$",
+    "DO $$ DECLARE s text; BEGIN s := '{}' || 1 / 0; PERFORM auth.add_provider('{n}', secret => s); END $$",
     // An error about JSON shows an excerpt, which begins anywhere.
     "INSERT INTO auth.providers (name, jwks) VALUES ('{n}', '{\"kty\":\"oct\",\"k\":\"{}\",}')",
     "SELECT auth.add_provider('{n}', '{n}', jwks => '{\"kty\":\"oct\",\"k\":\"{}\",}'::json)",

@@ -20,7 +20,7 @@ impl Deref for Fixture {
 }
 
 const TABLES: &str = "
-    CREATE ROLE dev LOGIN; CREATE ROLE other; GRANT other TO dev;
+    CREATE ROLE dev LOGIN; CREATE ROLE other; CREATE ROLE granted; GRANT other, granted TO dev;
     GRANT CREATE ON DATABASE postgres TO dev;
     GRANT CREATE ON SCHEMA public TO dev;
     CREATE SCHEMA hidden AUTHORIZATION dev;
@@ -639,7 +639,8 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ("DROP SEQUENCE loose", &["all:schema_delete"]),
     ("DROP SCHEMA hidden CASCADE", &["all:schema_delete"]),
     ("DROP OWNED BY other", &["all:schema_delete"]),
-    // It revokes what others have granted, too.
+    // It revokes what the role has been granted, too.
+    ("DROP OWNED BY granted", &["all:schema_delete", "all:schema_update"]),
     ("DROP OWNED BY dev", &["all:schema_delete", "all:schema_update"]),
     ("DO 'BEGIN DROP INDEX secrets_body; END'", &["secrets:schema_update"]),
     (
@@ -768,6 +769,7 @@ const MORE: &str = "
     CREATE POLICY pg_temp ON secrets;
     CREATE INDEX secrets_body ON secrets (body);
     CREATE POLICY p ON secrets;
+    GRANT SELECT ON secrets TO granted;
     CREATE RULE r AS ON DELETE TO secrets DO INSTEAD NOTHING;
     CREATE TRIGGER t BEFORE UPDATE ON secrets FOR EACH ROW
         EXECUTE FUNCTION suppress_redundant_updates_trigger();

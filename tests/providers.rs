@@ -598,6 +598,27 @@ fn secrets_stay_out_of_what_postgres_writes() {
     ] {
         assert_eq!(sqlstate(admin.batch_execute(&wrong)), code, "{wrong}");
     }
+    // What the error's context says of the statements around it.
+    let function = "PL/pgSQL function auth.add_provider(";
+    for (wrong, told) in [
+        (
+            format!("SELECT auth.add_provider('a', issuer => 'c', secret => '{secret}')"),
+            ["SQL statement \"INSERT INTO auth.providers (", "add_provider.secret", function],
+        ),
+        (
+            format!(
+                "DO $$ BEGIN PERFORM auth.add_provider('a', 'c', NULL, NULL, '{secret}'); END $$"
+            ),
+            ["SQL statement \"SELECT auth.add_provider('a', 'c', NULL, NULL, '****", "", function],
+        ),
+    ] {
+        let error = admin.batch_execute(&wrong).unwrap_err();
+        let context = error.as_db_error().unwrap().where_().unwrap();
+        for part in told {
+            assert!(context.contains(part), "{part} of {context}");
+        }
+        assert!(!context.contains("Swordfish"), "{context}");
+    }
     let mut copy = admin.copy_in("COPY auth.providers (name, secret, leeway) FROM STDIN").unwrap();
     std::io::Write::write_all(&mut copy, format!("c\t{secret}\tx\n").as_bytes()).unwrap();
     assert_eq!(sqlstate(copy.finish()), "22P02");

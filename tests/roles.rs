@@ -635,6 +635,27 @@ fn the_role_of_the_startup_packet() {
     }
 }
 
+/// Before the library comes, the setting is a placeholder: any text is taken, and no role.
+#[test]
+fn a_setting_from_before_the_library_takes_its_role_late() {
+    let fixture = Fixture::start(Preload::Neither, &[]);
+    let nobody = (Err("42501".to_owned()), "app".to_owned());
+    let editor = fixture.token("editor");
+    for (named, outcome, then) in [
+        (editor.as_str(), "00000", (Ok(2), "editor".to_owned())),
+        (&fixture.token("stranger"), "28J09", nobody.clone()),
+        ("no token", "28J01", nobody.clone()),
+    ] {
+        let mut client = fixture.client();
+        run(&mut client, &format!("SET pg_session_jwt.jwt = '{named}'"));
+        assert_eq!((notes(&mut client), role(&mut client)), nobody, "{outcome}");
+        // The first call of a function of the extension's loads the library.
+        let call = client.query_one("SELECT auth.user_id()", &[]);
+        assert_eq!(sqlstate(call), outcome);
+        assert_eq!((notes(&mut client), role(&mut client)), then, "{outcome}");
+    }
+}
+
 /// What was planned and started before the library came was made for no token's role.
 #[test]
 fn a_late_library_meets_plans_of_the_login_role() {

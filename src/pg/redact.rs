@@ -94,7 +94,11 @@ pub(crate) unsafe fn redact_report(report: *mut pg_sys::ErrorData) {
                 } else {
                     of_statement.or(Quotes::of_statement(bytes))
                 };
-                session_jwt::conceal_with(bytes, quotes);
+                if text == report.context {
+                    session_jwt::conceal_context(bytes, quotes);
+                } else {
+                    session_jwt::conceal_with(bytes, quotes);
+                }
             }
         }
         report.hide_stmt |= redact_statement();

@@ -72,11 +72,21 @@ pub fn conceal(text: &mut [u8]) {
 /// The same, with what the text is known to quote: that of the statement that it goes with, such as its
 /// parameters and the errors that it raises, or nothing.
 pub fn conceal_with(text: &mut [u8], quotes: Quotes) {
+    conceal_literals(text, quotes, literals);
+}
+
+/// The same in the context of an error. A statement that stands there between double quotes is no value:
+/// it is read as a statement, so that what is between quotes in it is overwritten, and not all of it.
+pub fn conceal_context(context: &mut [u8], quotes: Quotes) {
+    conceal_literals(context, quotes, literals_in_context);
+}
+
+fn conceal_literals(text: &mut [u8], quotes: Quotes, literals: Literals) {
     if !quotes.secrets && !quotes.token_parts && !may_have_secrets(text) {
         return;
     }
     // They are found first: a text that was overwritten in part has other quotes.
-    for found in found(text, quotes) {
+    for found in found(text, quotes, literals) {
         overwrite(text, found);
     }
     let mut from = 0;
@@ -87,7 +97,7 @@ pub fn conceal_with(text: &mut [u8], quotes: Quotes) {
 }
 
 /// All that is to be overwritten, but for tokens that are whole.
-fn found(text: &[u8], quotes: Quotes) -> Vec<Range<usize>> {
+fn found(text: &[u8], quotes: Quotes, literals: Literals) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut all = |next: &dyn Fn(usize) -> Option<Range<usize>>| {
         let mut from = 0;
@@ -142,11 +152,13 @@ fn overwrite(text: &mut [u8], range: Range<usize>) {
 }
 
 /// Adds what may be a part of a token in a literal: all of it, where it is one word, or its words with
-/// digits, capital letters or escapes. The name of the setting is none.
+/// digits, capital letters or escapes. The name of the setting is none. Errors put names between double
+/// quotes, and so what stands there alone is judged as a word among others.
 fn token_parts(text: &[u8], literal: Range<usize>, found: &mut Vec<Range<usize>>) {
     let body = &text[literal.clone()];
     let is_structure = |byte: &u8| byte.is_ascii_whitespace() || b"'\"$(),;".contains(byte);
-    if !body.iter().any(is_structure) {
+    let may_be_name = literal.start > 0 && text[literal.start - 1] == b'"';
+    if !may_be_name && !body.iter().any(is_structure) {
         if body.len() >= SHORTEST_TOKEN_PART
             && find_ignoring_case(body, SETTING_PREFIX, 0).is_none()
         {
@@ -253,7 +265,7 @@ pub fn has_secrets(text: &[u8]) -> bool {
         return false;
     }
     let quotes = Quotes::of_statement(text);
-    quotes.secrets || token(text, 0).is_some() || !found(text, quotes).is_empty()
+    quotes.secrets || token(text, 0).is_some() || !found(text, quotes, literals).is_empty()
 }
 
 /// Whether a text has what all that is overwritten comes with: a token's beginning, or the name of a
@@ -320,12 +332,55 @@ fn is_identifier(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
 }
 
+/// Finds the texts in quotes, given whether a backslash escapes a single quote without an `E` before it.
+type Literals = fn(&[u8], bool) -> Vec<Range<usize>>;
+
 /// The texts in quotes: single ones, double ones, or dollars with a tag. Those in a comment end with it.
 /// `backslashes` says whether a backslash escapes a single quote without an `E` before it.
 fn literals(text: &[u8], backslashes: bool) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     literals_within(text, 0..text.len(), backslashes, true, &mut found);
     found
+}
+
+/// The same of an error's context, where statements stand between double quotes.
+fn literals_in_context(context: &[u8], backslashes: bool) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(statement) = statement_in_context(context, from) {
+        // Before it is what it is called, with the opening quote.
+        let end = statement.end;
+        literals_within(context, from..statement.start - 1, backslashes, true, &mut found);
+        literals_within(context, statement, backslashes, true, &mut found);
+        from = end + 1;
+    }
+    literals_within(context, from.min(context.len())..context.len(), backslashes, true, &mut found);
+    found
+}
+
+/// The first statement or expression from there on in a context, without its quotes. Its text may have
+/// some: it ends before the one that ends the context, or that another line of it follows.
+fn statement_in_context(context: &[u8], from: usize) -> Option<Range<usize>> {
+    // What Postgres begins lines with, in English. Else nothing is found, and all is overwritten.
+    const STATEMENTS: [&[u8]; 3] =
+        [b"SQL statement \"", b"SQL expression \"", b"PL/pgSQL assignment \""];
+    const LINES: [&[u8]; 2] = [b"PL/pgSQL function ", b"SQL function \""];
+    let opening = |line: &[u8]| {
+        let opening = STATEMENTS.iter().find(|opening| line.starts_with(opening));
+        opening.map(|opening| opening.len())
+    };
+    let is_line =
+        |line: &[u8]| opening(line).is_some() || LINES.iter().any(|start| line.starts_with(start));
+    let rest = context.get(from..)?;
+    let mut lines = std::iter::once(0).chain(memchr::memchr_iter(b'\n', rest).map(|end| end + 1));
+    let start = lines.find_map(|line| opening(&rest[line..]).map(|length| line + length))?;
+    let mut quotes = memchr::memchr_iter(b'"', &rest[start..]).map(|place| start + place);
+    let end = quotes.find(|quote| match &rest[quote + 1..] {
+        [] => true,
+        [b'\n', line @ ..] => is_line(line),
+        _ => false,
+    })?;
+    Some(from + start..from + end)
 }
 
 fn literals_within(
@@ -593,7 +648,7 @@ fn secret_in_xml(text: &[u8], member: &[u8], mut from: usize) -> Option<Range<us
 
 #[cfg(test)]
 mod tests {
-    use super::{conceal, conceal_dump, has_secrets};
+    use super::{Quotes, conceal, conceal_context, conceal_dump, conceal_with, has_secrets};
 
     fn concealed(text: &str) -> (bool, String) {
         let mut bytes = text.as_bytes().to_vec();
@@ -713,6 +768,88 @@ mod tests {
             let (found, concealed) = concealed(text);
             assert!(found && concealed.ends_with(expected), "{concealed}");
         }
+    }
+
+    /// Errors quote names as they quote values.
+    #[test]
+    fn names_in_errors_stay() {
+        let quotes = Quotes { secrets: false, token_parts: true };
+        for (text, expected) in [
+            ("relation \"customer_accounts\" does not exist", None),
+            ("new row violates policy for table \"customer_accounts-of.all\"", None),
+            ("trailing junk after \"customer accounts that are not there\"", None),
+            ("invalid value \"abcdefghijklmnop1\"", Some("\"*****************\"")),
+            ("invalid value \"Abcdefghijklmnop\"", Some("\"****************\"")),
+            ("invalid value \"abcdefgh.JKlmnop\"", Some("\"****************\"")),
+            ("invalid value \"abcdefgh/+lmnop9\"", Some("\"****************\"")),
+            ("invalid value \"x:abcdefghijklmno9\"", Some("\"******************\"")),
+            ("invalid value \"\\x65794a68624763\"", Some("\"****************\"")),
+            // Values alone stand between single quotes, and in dollar quotes.
+            ("parameters: $1 = 'abcdefghijklmnop'", Some("'****************'")),
+            ("$$abcdefghijklmnop$$", Some("$$****************$$")),
+        ] {
+            let mut bytes = text.as_bytes().to_vec();
+            conceal_with(&mut bytes, quotes);
+            let concealed = String::from_utf8(bytes).unwrap();
+            match expected {
+                None => assert_eq!(concealed, text),
+                Some(end) => assert!(concealed.ends_with(end), "{concealed}"),
+            }
+        }
+    }
+
+    /// A statement in a context is one, and no value.
+    #[test]
+    fn statements_in_contexts_keep_what_is_no_value() {
+        let function = "PL/pgSQL function auth.add_provider(text,text) line 10 at SQL statement";
+        let insert = "INSERT INTO auth.providers (name, secret)\n VALUES (p.name, p.\"secret\")";
+        let secret = "a secret of at least 32 bytes, it is";
+        let stars = "*".repeat(secret.len());
+        for (text, expected) in [
+            (format!("SQL statement \"{insert}\"\n{function}"), None),
+            (format!("SQL statement \"{insert}\""), None),
+            (format!("{function}\nSQL statement \"{insert}\"\n{function}\n{function}"), None),
+            (format!("SQL expression \"{insert}\"\nSQL statement \"{insert}\"\n{function}"), None),
+            (
+                format!("PL/pgSQL assignment \"x := '{secret}'\"\n{function}"),
+                Some(format!("PL/pgSQL assignment \"x := '{stars}'\"\n{function}")),
+            ),
+            (
+                format!("SQL statement \"SELECT f(\"x\", '{secret}') -- isn't\"\n{function}"),
+                Some(format!("SQL statement \"SELECT f(\"x\", '{stars}') -- isn't\"\n{function}")),
+            ),
+            (
+                format!("SQL statement \"SELECT '\"\n{secret}'\"\n{function}"),
+                Some(format!("SQL statement \"SELECT '**{stars}'\"\n{function}")),
+            ),
+            (
+                format!("SQL statement \"SELECT $x${secret}$x$, E'it\\'s {secret}'\""),
+                Some(format!("SQL statement \"SELECT $x${stars}$x$, E'******{stars}'\"")),
+            ),
+            // Other lines, and what has no end that is known, are judged as before.
+            (
+                format!("COPY providers, line 2: \"{secret}\"\nSQL statement \"{insert}\""),
+                Some(format!("COPY providers, line 2: \"{stars}\"\nSQL statement \"{insert}\"")),
+            ),
+            (format!("a SQL statement \"{secret}\""), Some(format!("a SQL statement \"{stars}\""))),
+            (
+                format!("SQL statement \"{secret}\"\nor what"),
+                Some(format!("SQL statement \"{stars}\"\nor what")),
+            ),
+        ] {
+            let mut bytes = text.as_bytes().to_vec();
+            conceal_context(&mut bytes, Quotes { secrets: true, token_parts: true });
+            let concealed = String::from_utf8(bytes).unwrap();
+            assert_eq!(concealed, expected.unwrap_or(text));
+        }
+        // Documents and whole tokens, as everywhere.
+        let text = format!(
+            "SQL statement \"SELECT '{TOKEN}', '{{\"k\": \"abc\"}}'\"\nSQL function \"providers\""
+        );
+        let expected = text.replace(TOKEN, &"*".repeat(TOKEN.len())).replace("abc", "***");
+        let mut bytes = text.into_bytes();
+        conceal_context(&mut bytes, Quotes::default());
+        assert_eq!(String::from_utf8(bytes).unwrap(), expected);
     }
 
     /// Libraries scan the text again, for constants.

@@ -23,7 +23,7 @@ mod verifier;
 
 pub use algorithm::{Algorithm, AlgorithmSet};
 pub use claims::{CLAIM_CHECKS, ClaimCheck, Claims};
-pub use conceal::{Quotes, conceal, conceal_dump, conceal_with, has_secrets};
+pub use conceal::{Quotes, conceal, conceal_context, conceal_dump, conceal_with, has_secrets};
 pub use endpoint::{Endpoint, HttpHosts};
 pub use json::json_string;
 pub use jwk::{FetchedKeys, KeySet, MAX_DOCUMENT_BYTES, MAX_FETCHED_BYTES, UnusableKey};

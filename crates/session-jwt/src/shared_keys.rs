@@ -12,8 +12,9 @@
 //!
 //! A host is not in the table where each customer has keys of its own: `cognito-idp.REGION`, Auth0,
 //! Okta, Clerk, Keycloak, `oidc.eks.REGION.amazonaws.com`, `container.googleapis.com`, Stytch (the key
-//! URL names the project, and so does the issuer), `TENANT.b2clogin.com`, and Salesforce's
-//! `ORG.my.salesforce.com`, whose issuer is the organization's own host.
+//! URL names the project, and so does the issuer), `TENANT.b2clogin.com`, Spacelift
+//! (`ACCOUNT.app.spacelift.io`), and Salesforce's `ORG.my.salesforce.com`, whose issuer is the
+//! organization's own host.
 
 /// A host whose keys many customers share.
 pub(crate) struct SharedHost {
@@ -28,7 +29,7 @@ const fn shared(host: &'static str, operator: &'static str) -> SharedHost {
 }
 
 /// The hosts, by operator.
-pub(crate) const SHARED_HOSTS: [SharedHost; 75] = [
+pub(crate) const SHARED_HOSTS: [SharedHost; 131] = [
     // One issuer for every OAuth client.
     shared("accounts.google.com", "Google"),
     // One key set for all projects; the issuer names the project.
@@ -41,6 +42,8 @@ pub(crate) const SHARED_HOSTS: [SharedHost; 75] = [
     shared("www.gstatic.com", "Google"),
     // Attestation tokens: one issuer for all projects.
     shared("confidentialcomputing.googleapis.com", "Google"),
+    // App Check: one key set for all projects; the issuer names the project.
+    shared("firebaseappcheck.googleapis.com", "Google"),
     // One key set for all tenants; the issuer names the tenant, and a tenant has many applications.
     shared("login.microsoftonline.com", "Microsoft"),
     shared("login-us.microsoftonline.com", "Microsoft"),
@@ -68,11 +71,16 @@ pub(crate) const SHARED_HOSTS: [SharedHost; 75] = [
     shared("cognito-identity.", "Amazon"),
     // Load balancers of a region sign with the same keys, and their tokens have no audience.
     shared("public-keys.auth.elb.", "Amazon"),
+    // Verified Access: the keys of a region.
+    shared("public-keys.prod.verified-access.", "Amazon"),
     // Login with Amazon: one issuer for every application.
     shared("www.amazon.com", "Amazon"),
     shared("api.amazon.com", "Amazon"),
     // Actions: one issuer for all repositories. An enterprise may have a path of its own.
     shared("token.actions.githubusercontent.com", "GitHub"),
+    shared("vstoken.actions.githubusercontent.com", "GitHub"),
+    // Streams of audit logs: one issuer for all enterprises.
+    shared("oidc-configuration.audit-log.githubusercontent.com", "GitHub"),
     // Sign-in: one issuer for every application.
     shared("github.com", "GitHub"),
     // One issuer for all pipelines and all applications.
@@ -86,6 +94,26 @@ pub(crate) const SHARED_HOSTS: [SharedHost; 75] = [
     shared("api.gitpod.io", "Gitpod"),
     shared("app.gitpod.io", "Gitpod"),
     shared("oidc.codefresh.io", "Codefresh"),
+    shared("token.builds.bitrise.io", "Bitrise"),
+    shared("oidc.cirrus-ci.com", "Cirrus CI"),
+    shared("oidc.modal.com", "Modal"),
+    shared("identity.depot.dev", "Depot"),
+    shared("federation.namespaceapis.com", "Namespace"),
+    shared("login.app.env0.com", "env0"),
+    shared("scalr.io", "Scalr"),
+    shared("proidc.upbound.io", "Upbound"),
+    shared("issuer.enforce.dev", "Chainguard"),
+    shared("oauth2.sigstore.dev", "Sigstore"),
+    shared("studio.datachain.ai", "DVC Studio"),
+    shared("tokens.cloud.shisho.dev", "Shisho Cloud"),
+    shared("sandboxes.cloud", "sandboxes.cloud"),
+    // Agents that write code. Cursor's second host is that of its former issuer.
+    shared("api.cursor.com", "Cursor"),
+    shared("api2.cursor.sh", "Cursor"),
+    shared("app.devin.ai", "Devin"),
+    shared("app.warp.dev", "Warp"),
+    // Identity and access management: one issuer and one key set for all accounts.
+    shared("iam.cloud.ibm.com", "IBM"),
     // The issuer may name the team or the organization, and the keys are one set:
     shared("oidc.vercel.com", "Vercel"),
     shared("vercel.com", "Vercel"),
@@ -104,6 +132,11 @@ pub(crate) const SHARED_HOSTS: [SharedHost; 75] = [
     shared("openid-connect.onelogin.com", "OneLogin"),
     shared("api-auth.web3auth.io", "Web3Auth"),
     shared("api.openlogin.com", "Web3Auth"),
+    // SAP ID service. Identity Authentication has a host for each tenant.
+    shared("accounts.sap.com", "SAP"),
+    shared("auth.globus.org", "Globus"),
+    shared("cilogon.org", "CILogon"),
+    shared("clever.com", "Clever"),
     // Sign-in with an account for consumers: one issuer for every application.
     shared("www.facebook.com", "Facebook"),
     shared("limited.facebook.com", "Facebook"),
@@ -118,15 +151,46 @@ pub(crate) const SHARED_HOSTS: [SharedHost; 75] = [
     shared("www.paypal.com", "PayPal"),
     shared("www.paypalobjects.com", "PayPal"),
     shared("api.login.yahoo.com", "Yahoo"),
+    shared("auth.login.yahoo.co.jp", "Yahoo! JAPAN"),
     shared("kauth.kakao.com", "Kakao"),
+    shared("nid.naver.com", "Naver"),
     shared("apis.roblox.com", "Roblox"),
     shared("huggingface.co", "Hugging Face"),
     shared("www.dropbox.com", "Dropbox"),
     shared("identity.xero.com", "Xero"),
     shared("oauth.platform.intuit.com", "Intuit"),
     shared("secure.login.gov", "Login.gov"),
+    shared("idp.int.identitysandbox.gov", "Login.gov"),
+    shared("oidc.account.gov.uk", "GOV.UK One Login"),
+    shared("api.id.me", "ID.me"),
+    shared("api.idmelabs.com", "ID.me"),
     shared("orcid.org", "ORCID"),
     shared("oauth.telegram.org", "Telegram"),
+    shared("auth.atlassian.com", "Atlassian"),
+    shared("oauth.battle.net", "Battle.net"),
+    shared("oauth.battlenet.com.cn", "Battle.net"),
+    shared("api.epicgames.dev", "Epic Games"),
+    shared("auth.riotgames.com", "Riot Games"),
+    shared("developer.api.autodesk.com", "Autodesk"),
+    shared("ims-na1.adobelogin.com", "Adobe"),
+    shared("account.docusign.com", "DocuSign"),
+    shared("account-d.docusign.com", "DocuSign"),
+    shared("accounts.firefox.com", "Mozilla"),
+    shared("public-api.wordpress.com", "WordPress.com"),
+    shared("www.openstreetmap.org", "OpenStreetMap"),
+    shared("codeberg.org", "Codeberg"),
+    shared("replit.com", "Replit"),
+    shared("auth.tesla.com", "Tesla"),
+    // A host for each region.
+    shared("accounts.zoho.com", "Zoho"),
+    shared("accounts.zoho.eu", "Zoho"),
+    shared("accounts.zoho.in", "Zoho"),
+    shared("accounts.zoho.com.au", "Zoho"),
+    shared("accounts.zoho.jp", "Zoho"),
+    shared("accounts.zoho.sa", "Zoho"),
+    shared("accounts.zoho.uk", "Zoho"),
+    shared("accounts.zoho.com.cn", "Zoho"),
+    shared("accounts.zohocloud.ca", "Zoho"),
 ];
 
 /// Paths at such hosts below which each customer has an issuer or keys of its own, named by the one
@@ -235,6 +299,10 @@ mod tests {
             "api.stytch.com",
             "stytch.com",
             "acme.slack.com",
+            "acme.app.spacelift.io",
+            "acme.accounts.ondemand.com",
+            "public-keys.prod.verified-access",
+            "accounts.zoho.com.example.com",
         ] {
             assert_eq!(operator_of(host, "/"), None, "{host}");
         }

@@ -52,3 +52,28 @@ fn limits() {
     assert_eq!(MAX_TOKEN_BYTES, 16 * 1024);
     assert!(REFERENCE.contains("A token is at most 16 KiB"));
 }
+
+/// The map of the code names each file of these folders.
+#[test]
+fn files_on_the_map() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let map = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    for (folder, prefix) in [
+        ("crates/session-jwt/src", ""),
+        ("crates/fetch/src", "crates/fetch/src/"),
+        ("crates/mint/src", "crates/mint/src/"),
+        ("benches", "benches/"),
+    ] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let file = entry.unwrap().file_name().into_string().unwrap();
+            // The modules of the core are listed by name.
+            let named = match file.strip_suffix(".rs") {
+                Some("lib") if prefix.is_empty() => continue,
+                Some(module) if prefix.is_empty() => format!("| `{module}` |"),
+                _ if file.ends_with(".toml") => continue,
+                _ => format!("| `{prefix}{file}` |"),
+            };
+            assert!(map.contains(&named), "{named}");
+        }
+    }
+}
