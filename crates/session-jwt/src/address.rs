@@ -2,15 +2,102 @@
 
 /// Top-level domains beside those of two letters that hosts of identity providers have.
 const DOMAINS: [&str; 96] = [
-    "com", "net", "org", "edu", "gov", "mil", "int", "info", "biz", "name", "pro", "dev", "app", "cloud",
-    "tech", "online", "site", "xyz", "shop", "store", "page", "pages", "website", "web", "systems", "services",
-    "software", "solutions", "digital", "network", "technology", "tools", "team", "works", "work", "world",
-    "zone", "agency", "consulting", "group", "global", "company", "business", "enterprises", "ventures",
-    "capital", "finance", "financial", "bank", "insurance", "health", "healthcare", "care", "clinic", "academy",
-    "school", "university", "college", "education", "training", "media", "news", "blog", "live", "studio",
-    "design", "games", "game", "run", "codes", "host", "hosting", "space", "security", "support", "email",
-    "chat", "club", "community", "foundation", "green", "energy", "engineering", "ltd", "gmbh", "inc", "llc",
-    "london", "berlin", "paris", "amsterdam", "tokyo", "google", "aws", "azure", "internal",
+    "com",
+    "net",
+    "org",
+    "edu",
+    "gov",
+    "mil",
+    "int",
+    "info",
+    "biz",
+    "name",
+    "pro",
+    "dev",
+    "app",
+    "cloud",
+    "tech",
+    "online",
+    "site",
+    "xyz",
+    "shop",
+    "store",
+    "page",
+    "pages",
+    "website",
+    "web",
+    "systems",
+    "services",
+    "software",
+    "solutions",
+    "digital",
+    "network",
+    "technology",
+    "tools",
+    "team",
+    "works",
+    "work",
+    "world",
+    "zone",
+    "agency",
+    "consulting",
+    "group",
+    "global",
+    "company",
+    "business",
+    "enterprises",
+    "ventures",
+    "capital",
+    "finance",
+    "financial",
+    "bank",
+    "insurance",
+    "health",
+    "healthcare",
+    "care",
+    "clinic",
+    "academy",
+    "school",
+    "university",
+    "college",
+    "education",
+    "training",
+    "media",
+    "news",
+    "blog",
+    "live",
+    "studio",
+    "design",
+    "games",
+    "game",
+    "run",
+    "codes",
+    "host",
+    "hosting",
+    "space",
+    "security",
+    "support",
+    "email",
+    "chat",
+    "club",
+    "community",
+    "foundation",
+    "green",
+    "energy",
+    "engineering",
+    "ltd",
+    "gmbh",
+    "inc",
+    "llc",
+    "london",
+    "berlin",
+    "paris",
+    "amsterdam",
+    "tokyo",
+    "google",
+    "aws",
+    "azure",
+    "internal",
 ];
 
 /// A word may end a host that has no more labels than this, unless it is one of the usual domains: longer
@@ -87,7 +174,7 @@ pub(crate) fn is_url(text: &str) -> bool {
     }
     // A host is written in one case; random letters are of both.
     let host = text.split(['/', '?', '#']).find(|part| !part.is_empty()).unwrap_or_default();
-    let is_mixed = host.contains(char::is_uppercase) && host.contains(char::is_lowercase);
+    let is_mixed = is_mixed_case(host);
     let is_scheme = |text: &str| {
         text.starts_with(|first: char| first.is_ascii_lowercase())
             && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
@@ -103,11 +190,15 @@ pub(crate) fn is_url(text: &str) -> bool {
         Some(("urn" | "did", rest)) if !lower.contains(' ') && rest.contains(':') => return true,
         _ => {}
     }
-    !is_mixed && is_url_without_scheme(&lower)
+    !is_mixed && is_url_without_scheme(&lower, is_mixed_case(text))
+}
+
+fn is_mixed_case(text: &str) -> bool {
+    text.contains(char::is_uppercase) && text.contains(char::is_lowercase)
 }
 
 /// A host name with a path or a port; alone, where it ends as hosts do.
-fn is_url_without_scheme(lower: &str) -> bool {
+fn is_url_without_scheme(lower: &str, is_mixed: bool) -> bool {
     let lower = lower.strip_prefix("//").unwrap_or(lower);
     // RFC 3986 section 2.
     let is_of_url = |c: char| c.is_ascii_alphanumeric() || "-._~:/?#[]@!$&'()*+,;=%".contains(c);
@@ -125,7 +216,8 @@ fn is_url_without_scheme(lower: &str) -> bool {
         return false;
     }
     let Some((_, last)) = host.rsplit_once('.') else {
-        return !port.is_empty() && !rest.is_empty();
+        // Not what a prefix like base64: stands before.
+        return !port.is_empty() && !rest.is_empty() && !is_mixed;
     };
     let is_address = host.split('.').all(is_number);
     let is_name =
@@ -144,9 +236,8 @@ fn is_host(host: &str) -> bool {
     };
     /// Random letters have shorter ones.
     const SHORTEST: usize = 10;
-    let is_country = last.len() == 2
-        && last.chars().all(|c| c.is_ascii_alphabetic())
-        && host.len() >= SHORTEST;
+    let is_country =
+        last.len() == 2 && last.chars().all(|c| c.is_ascii_alphabetic()) && host.len() >= SHORTEST;
     let is_short = host.split('.').count() <= MOST_LABELS;
     let is_domain = USUAL.contains(&last)
         || is_short && (is_country || last.starts_with("xn--") || DOMAINS.contains(&last));

@@ -122,9 +122,9 @@ pub(crate) fn begins_as_private(bytes: &[u8]) -> bool {
     let is_encrypted = || {
         let element = [&[OBJECT_IDENTIFIER, PASSWORD.len() as u8 + 1], PASSWORD].concat();
         rest.first() == Some(&SEQUENCE)
-            && rest.get(..16).is_some_and(|start| {
-                start.windows(element.len()).any(|window| window == element)
-            })
+            && rest
+                .get(..16)
+                .is_some_and(|start| start.windows(element.len()).any(|window| window == element))
     };
     match rest {
         [INTEGER, 1, 0 | 1, SEQUENCE, 3..=0x20, OBJECT_IDENTIFIER, ..] => true,

@@ -13,26 +13,19 @@ const SHORTEST_ENCODED: usize = 22;
 /// Fewer numbers in a row are no key.
 const FEWEST_NUMBERS: usize = 16;
 
-/// Calls `visit` with each decoding of the bytes, until it returns true. A decoding need not be meant:
-/// random letters are base64 of something.
-pub(crate) fn any_decoding(bytes: &[u8], visit: &mut dyn FnMut(Vec<u8>) -> bool) -> bool {
+/// Calls `visit` with each decoding of the bytes. A decoding need not be meant: random letters are base64 of
+/// something.
+pub(crate) fn each_decoding(bytes: &[u8], visit: &mut dyn FnMut(Vec<u8>)) {
     const PACKINGS: [fn(&[u8]) -> Option<Vec<u8>>; 2] = [from_utf16, inflated];
     const NOTATIONS: [fn(&str) -> Option<Vec<u8>>; 6] =
         [quoted, from_json, unescaped, from_entities, from_percent, from_printable];
-    for unpack in PACKINGS {
-        if unpack(bytes).is_some_and(&mut *visit) {
-            return true;
-        }
-    }
+    PACKINGS.iter().filter_map(|unpack| unpack(bytes)).for_each(&mut *visit);
     let Some(text) = as_text(bytes) else {
-        return false;
+        return;
     };
-    for read in NOTATIONS {
-        if read(&text).is_some_and(&mut *visit) {
-            return true;
-        }
-    }
-    any_list(&text, visit) || any_number(&text, visit)
+    NOTATIONS.iter().filter_map(|read| read(&text)).for_each(&mut *visit);
+    each_list(&text, visit);
+    each_number(&text, visit);
 }
 
 /// The bytes as text, where most of them are text.
@@ -60,7 +53,9 @@ fn from_utf16(bytes: &[u8]) -> Option<Vec<u8>> {
 fn inflated(bytes: &[u8]) -> Option<Vec<u8>> {
     /// How much longer the text may be than what is packed.
     const MOST: u64 = 64;
-    let most = (bytes.len() as u64).saturating_mul(MOST);
+    /// As much of it tells what it is.
+    const LONGEST: u64 = 1024 * 1024;
+    let most = (bytes.len() as u64).saturating_mul(MOST).min(LONGEST);
     let mut out = Vec::new();
     let outcome = match bytes {
         [0x1f, 0x8b, 8, ..] => MultiGzDecoder::new(bytes).take(most).read_to_end(&mut out),
@@ -220,22 +215,23 @@ fn from_marked(text: &str, mark: char) -> Option<Vec<u8>> {
 }
 
 /// Lists of numbers, each one byte or more: `48, 130`, `0x30, 0x82`, `30:82`, `3082 0122`, `060 202`.
-fn any_list(text: &str, visit: &mut dyn FnMut(Vec<u8>) -> bool) -> bool {
-    const READERS: [fn(&str, bool) -> Option<(u64, usize)>; 4] = [decimal, hexadecimal, octal, binary];
+fn each_list(text: &str, visit: &mut dyn FnMut(Vec<u8>)) {
+    const READERS: [fn(&str, bool) -> Option<(u64, usize)>; 4] =
+        [decimal, hexadecimal, octal, binary];
     let is_part = |c: char| c.is_ascii_alphanumeric();
     let tokens = || {
-        text.match_indices(is_part)
-            .filter(|(place, _)| !text[..*place].ends_with(is_part))
-            .map(|(place, _)| {
+        text.match_indices(is_part).filter(|(place, _)| !text[..*place].ends_with(is_part)).map(
+            |(place, _)| {
                 let rest = &text[place..];
                 let token = &rest[..rest.find(|c| !is_part(c)).unwrap_or(rest.len())];
                 let before = text[..place].strip_suffix('-');
                 (token, before.is_some_and(|before| !before.ends_with(is_part)))
-            })
+            },
+        )
     };
     // No list has fewer.
     if tokens().nth(1).is_none() {
-        return false;
+        return;
     }
     for read in READERS {
         let mut run = Vec::new();
@@ -244,16 +240,11 @@ fn any_list(text: &str, visit: &mut dyn FnMut(Vec<u8>) -> bool) -> bool {
                 Some((value, length)) => {
                     run.extend_from_slice(&value.to_be_bytes()[8 - length..]);
                 }
-                None if run.len() >= FEWEST_NUMBERS => {
-                    if visit(std::mem::take(&mut run)) {
-                        return true;
-                    }
-                }
+                None if run.len() >= FEWEST_NUMBERS => visit(std::mem::take(&mut run)),
                 None => run.clear(),
             }
         }
     }
-    false
 }
 
 /// A byte, also a signed one.
@@ -288,48 +279,38 @@ fn binary(token: &str, _: bool) -> Option<(u64, usize)> {
 }
 
 /// The text, what is left of it without separators, and its words, in every alphabet.
-fn any_number(text: &str, visit: &mut dyn FnMut(Vec<u8>) -> bool) -> bool {
+fn each_number(text: &str, visit: &mut dyn FnMut(Vec<u8>)) {
     let only = |keep: fn(char) -> bool| text.chars().filter(|c| keep(*c)).collect::<String>();
     let dense = only(|c| !c.is_whitespace());
-    for alphabet in &ALPHABETS {
-        let mut decode =
-            |part: &str| {
-                part.len() >= SHORTEST_ENCODED && alphabet.decode(part).is_some_and(&mut *visit)
-            };
-        if decode(&dense) {
-            return true;
-        }
-        if matches!(alphabet.scheme, Scheme::Groups) {
-            if text.split_whitespace().any(&mut decode) {
-                return true;
-            }
-            continue;
-        }
-        if words(text).any(&mut decode) {
-            return true;
-        }
-    }
     // Broken into lines with a mark at each, or with characters that no alphabet has.
-    let digits = only(|c| c.is_ascii_alphanumeric() || "+/-_".contains(c));
+    let digits = only(|c| c.is_ascii_alphanumeric() || "+/-_=".contains(c));
     let letters = only(|c| c.is_ascii_alphanumeric());
-    for (text, other) in [(&digits, &dense), (&letters, &digits)] {
-        let is_new = text.len() >= SHORTEST_ENCODED && text != other;
-        let mut parts = ALPHABETS.iter().filter(|alphabet| alphabet.scheme != Scheme::Groups);
-        if is_new && parts.any(|alphabet| alphabet.decode(text).is_some_and(&mut *visit)) {
-            return true;
-        }
+    let is_long = |part: &&str| part.len() >= SHORTEST_ENCODED;
+    let mut parts: Vec<&str> = words(text).filter(is_long).collect();
+    parts.extend([&dense[..], &digits, &letters].into_iter().filter(is_long));
+    parts.sort_unstable();
+    parts.dedup();
+    // Marks are digits of these.
+    let mut spaced: Vec<&str> =
+        text.split_whitespace().chain([&dense[..]]).filter(is_long).collect();
+    spaced.sort_unstable();
+    spaced.dedup();
+    for alphabet in &ALPHABETS {
+        let parts = if alphabet.scheme == Scheme::Groups { &spaced } else { &parts };
+        parts.iter().filter_map(|part| alphabet.decode(part)).for_each(&mut *visit);
     }
-    any_beginning(&dense, visit)
+    each_beginning(&dense, visit);
 }
 
 /// What begins in base64 behind other letters: JSON, PEM, a URL.
-fn any_beginning(text: &str, visit: &mut dyn FnMut(Vec<u8>) -> bool) -> bool {
+fn each_beginning(text: &str, visit: &mut dyn FnMut(Vec<u8>)) {
     const STARTS: [&str; 6] = ["eyJ", "eyAi", "ewog", "LS0tLS", "aHR0cDovL", "aHR0cHM6Ly"];
-    STARTS.iter().any(|start| {
-        text.match_indices(start).take(4).any(|(place, _)| {
-            decode_base64(digits_at(text, place)).is_some_and(&mut *visit)
-        })
-    })
+    /// More of them are no text that somebody has made.
+    const MOST: usize = 4;
+    for start in STARTS {
+        let places = text.match_indices(start).take(MOST);
+        places.filter_map(|(place, _)| decode_base64(digits_at(text, place))).for_each(&mut *visit);
+    }
 }
 
 /// The digits of base64 that a text has from a place on.
@@ -434,6 +415,10 @@ impl Alphabet {
 
     /// The bytes that a text stands for, whether padded or not, and whole or cut off.
     fn decode(&self, text: &str) -> Option<Vec<u8>> {
+        // Most texts are of few alphabets.
+        if text.bytes().take(SHORTEST_ENCODED).any(|digit| !self.may_begin(digit)) {
+            return None;
+        }
         match self.scheme {
             Scheme::Bits(4) => {
                 let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix('x'));
@@ -443,6 +428,11 @@ impl Alphabet {
             Scheme::Groups => self.decode_groups(text),
             Scheme::Number => self.decode_number(text),
         }
+    }
+
+    /// Whether a text of this alphabet may have the byte near its beginning, as a digit or as a mark.
+    fn may_begin(&self, byte: u8) -> bool {
+        self.values[usize::from(byte)] != NO_DIGIT || b"=x<~z".contains(&byte)
     }
 
     fn value(&self, digit: u8) -> Option<u32> {

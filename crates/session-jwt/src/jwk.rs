@@ -746,10 +746,7 @@ impl Key {
             ),
         };
         let key = match required(object, "kty")? {
-            "oct" => match public_secret(object) {
-                None => Self::hmac(&bytes(object, "k")?, declared)?,
-                Some(found) => return Err(format!("Its k is {}.", found.description())),
-            },
+            "oct" => Self::hmac(&bytes(object, "k")?, declared)?,
             "RSA" => Self::rsa(&bytes(object, "n")?, &bytes(object, "e")?)?,
             "EC" => Self::ec(required(object, "crv")?, &bytes(object, "x")?, &bytes(object, "y")?)?,
             "OKP" => Self::okp(required(object, "crv")?, &bytes(object, "x")?)?,

@@ -36,9 +36,10 @@ impl OwnValues {
     pub(crate) fn of<'k>(object: &Object<'_>, keys: impl Iterator<Item = &'k KeySet>) -> Self {
         let mut values = Self::of_keys(keys);
         for member in NAMES {
-            let texts = object.get(member).into_iter().flat_map(|value| {
-                value.as_array().unwrap_or(std::slice::from_ref(value)).iter()
-            });
+            let texts = object
+                .get(member)
+                .into_iter()
+                .flat_map(|value| value.as_array().unwrap_or(std::slice::from_ref(value)).iter());
             for text in texts.filter_map(Json::as_str) {
                 values.add_name(member, text);
             }
@@ -94,6 +95,9 @@ impl OwnValues {
 
     /// What a secret is made of, however it is encoded.
     pub(crate) fn found_in(&self, secret: &[u8]) -> Option<&'static str> {
+        if self.names.is_empty() && self.beginnings.is_empty() {
+            return None;
+        }
         let mut found = None;
         secret::any_form(secret, |form| {
             found = self.value_in(form).or_else(|| self.name_in(form));
@@ -106,7 +110,8 @@ impl OwnValues {
         let is_known = |window: &[u8]| {
             window.first_chunk::<BEGINNING>().is_some_and(|start| self.beginnings.contains(start))
         };
-        let holds = |bytes: &[u8]| !self.beginnings.is_empty() && bytes.windows(BEGINNING).any(is_known);
+        let holds =
+            |bytes: &[u8]| !self.beginnings.is_empty() && bytes.windows(BEGINNING).any(is_known);
         (holds(form) || holds(&form.to_ascii_lowercase())).then_some("a value of its public keys")
     }
 

@@ -596,8 +596,12 @@ impl Draft {
         match sets().flat_map(KeySet::secrets).find_map(|secret| own.found_in(secret)) {
             None => Ok(()),
             Some(value) => Err(wrong("secret cannot be used")
-                .with_detail(format!("{label}: The secret is {value}, which is public, or holds it."))
-                .with_hint("Give at least 32 random bytes, as openssl rand -base64 32 makes them.")),
+                .with_detail(format!(
+                    "{label}: The secret is {value}, which is public, or holds it."
+                ))
+                .with_hint(
+                    "Give at least 32 random bytes, as openssl rand -base64 32 makes them.",
+                )),
         }
     }
 

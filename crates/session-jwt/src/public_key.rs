@@ -98,7 +98,9 @@ impl PublicKey {
 fn unarmoured(text: &str) -> Wrong {
     let (what, hint) = match secret::find(text.as_bytes()) {
         Some(Found::Private) => return private(),
-        Some(Found::Der) => ("base64 of another structure than a public key or a certificate", EXPECTED),
+        Some(Found::Der) => {
+            ("base64 of another structure than a public key or a certificate", EXPECTED)
+        }
         Some(found) if found != Found::Unclear => (found.description(), found.place()),
         _ => ("a text without a block in PEM", EXPECTED),
     };

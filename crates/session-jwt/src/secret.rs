@@ -1,7 +1,7 @@
 //! Tells a secret from what everybody can read. A public text as an HMAC key would let everybody sign,
 //! so a text is judged by what it holds, however it is wrapped.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
 use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
@@ -66,7 +66,9 @@ impl Found {
             Found::Fingerprint => "the fingerprint of a key or a certificate",
             Found::Name => "an address or a name, which everybody can know",
             Found::Uuid => "a UUID, which has 122 random bits at most and often is a public id",
-            Found::Unclear => "encoded so often or so long that it cannot be told from a public text",
+            Found::Unclear => {
+                "encoded so often or so long that it cannot be told from a public text"
+            }
         }
     }
 
@@ -142,11 +144,11 @@ impl Found {
     }
 }
 
-/// How much is looked at to judge a text, in bytes: so many for each of its own, and so many in any case.
-/// Random bytes take a tenth of it.
-const EFFORT: usize = 64;
+/// How much is looked at to judge a text, and may be waiting for it, in bytes: so many for each of its own,
+/// and so many in any case. Random bytes take a tenth of it.
+const EFFORT: usize = 32;
 const LEAST_EFFORT: usize = 16 * 1024;
-const MOST_EFFORT: usize = 16 * 1024 * 1024;
+const MOST_EFFORT: usize = 8 * 1024 * 1024;
 
 /// How often an encoding may be encoded once more: what is deeper is no secret of a kind that programs make.
 const MAX_DEPTH: usize = 32;
@@ -173,43 +175,34 @@ pub(crate) fn find(bytes: &[u8]) -> Option<Found> {
 /// Whether the bytes, or what they are an encoding of at any depth, are what is looked for. None where that
 /// would take too long.
 pub(crate) fn any_form(bytes: &[u8], mut is_sought: impl FnMut(&[u8]) -> bool) -> Option<bool> {
-    let effort = (bytes.len().saturating_mul(EFFORT) + LEAST_EFFORT).min(MOST_EFFORT);
-    let mut search = Search {
-        is_sought: &mut is_sought,
-        effort,
-        seen: HashSet::new(),
-        hasher: RandomState::new(),
-        is_incomplete: false,
-    };
-    let found = search.visit(bytes, 0);
-    (found || !search.is_incomplete).then_some(found)
-}
-
-struct Search<'s> {
-    is_sought: &'s mut dyn FnMut(&[u8]) -> bool,
-    effort: usize,
-    /// Hashes of the forms that have been looked at.
-    seen: HashSet<u64>,
-    hasher: RandomState,
-    is_incomplete: bool,
-}
-
-impl Search<'_> {
-    fn visit(&mut self, bytes: &[u8], depth: usize) -> bool {
-        /// What the shortest text costs.
-        const BASE: usize = 32;
-        if !self.seen.insert(self.hasher.hash_one(bytes)) {
-            return false;
-        }
-        let cost = bytes.len() + BASE;
-        if depth == MAX_DEPTH || cost > self.effort {
-            self.is_incomplete = true;
-            return false;
-        }
-        self.effort -= cost;
-        (self.is_sought)(bytes)
-            || encoding::any_decoding(bytes, &mut |form| self.visit(&form, depth + 1))
+    /// What the shortest form costs.
+    const BASE: usize = 32;
+    let mut effort = (bytes.len().saturating_mul(EFFORT) + LEAST_EFFORT).min(MOST_EFFORT);
+    if is_sought(bytes) {
+        return Some(true);
     }
+    let hasher = RandomState::new();
+    let mut seen = HashSet::from([hasher.hash_one(bytes)]);
+    let mut waiting = VecDeque::from([(bytes.to_vec(), 0)]);
+    let mut is_complete = true;
+    while let Some((form, depth)) = waiting.pop_front() {
+        if depth > 0 && is_sought(&form) {
+            return Some(true);
+        }
+        encoding::each_decoding(&form, &mut |decoded| {
+            let cost = decoded.len() + BASE;
+            if !seen.insert(hasher.hash_one(&decoded[..])) {
+                return;
+            }
+            if depth == MAX_DEPTH || cost > effort {
+                is_complete = false;
+                return;
+            }
+            effort -= cost;
+            waiting.push_back((decoded, depth + 1));
+        });
+    }
+    is_complete.then_some(false)
 }
 
 /// What the bytes are as they stand.
@@ -222,7 +215,7 @@ fn recognize(bytes: &[u8]) -> Option<Found> {
         (is_packet, Found::OtherKey),
         (is_cose, Found::OtherKey),
     ];
-    const OF_TEXT: [(fn(&str) -> bool, Found); 13] = [
+    const OF_TEXT: [(fn(&str) -> bool, Found); 14] = [
         (has_private_block, Found::Private),
         (is_pem, Found::Pem),
         (is_markup, Found::Markup),
@@ -235,6 +228,7 @@ fn recognize(bytes: &[u8]) -> Option<Found> {
         (is_fingerprint, Found::Fingerprint),
         (address::is_name, Found::Name),
         (is_uuid, Found::Uuid),
+        (begins_private_der, Found::Private),
         (begins_der, Found::Der),
     ];
     if let Some((_, found)) = OF_BYTES.iter().find(|(is_such, _)| is_such(bytes)) {
@@ -272,39 +266,39 @@ fn is_ssh(bytes: &[u8]) -> bool {
 
 /// Whether the bytes are an uncompressed point (SEC 1 section 2.3.3) or its two coordinates.
 fn is_point(bytes: &[u8]) -> bool {
-    match bytes {
-        [4 | 6 | 7, coordinates @ ..] if bytes.len() % 2 == 1 => {
-            is_on_curve(coordinates.len(), &[&[4], coordinates].concat())
-        }
-        _ => is_on_curve(bytes.len(), &[&[4], bytes].concat()),
-    }
-}
-
-/// Whether the bytes, or those of which the text is base64 or hexadecimal digits, are a compressed point. So
-/// are half of the random ones that begin with 2 or 3 and have its length; so only what a key of this length
-/// would be given as is looked at.
-fn is_compressed(bytes: &[u8]) -> bool {
-    let is_such = |bytes: &[u8]| {
-        matches!(bytes, [2 | 3, x @ ..] if is_on_curve(2 * x.len(), bytes))
+    let coordinates = match bytes {
+        [4 | 6 | 7, coordinates @ ..] if bytes.len() % 2 == 1 => coordinates,
+        _ => bytes,
     };
-    let text = std::str::from_utf8(bytes).map(encoding::trimmed).unwrap_or_default();
-    is_such(bytes)
-        || text.len() < 256
-            && [encoding::decode_hex(text), encoding::decode_base64(text)]
-                .iter()
-                .flatten()
-                .any(|bytes| is_such(bytes))
-}
-
-/// Whether a point is on a curve whose coordinates have so many bytes together.
-fn is_on_curve(length: usize, point: &[u8]) -> bool {
-    let curves: &[&'static dyn VerificationAlgorithm] = match length {
+    let curves: &[&'static dyn VerificationAlgorithm] = match coordinates.len() {
         64 => &[&signature::ECDSA_P256_SHA256_FIXED, &signature::ECDSA_P256K1_SHA256_FIXED],
         96 => &[&signature::ECDSA_P384_SHA384_FIXED],
         132 => &[&signature::ECDSA_P521_SHA512_FIXED],
         _ => return false,
     };
-    curves.iter().any(|curve| ParsedPublicKey::new(*curve, point).is_ok())
+    let point = [&[4], coordinates].concat();
+    curves.iter().any(|curve| ParsedPublicKey::new(*curve, &point).is_ok())
+}
+
+/// Whether the bytes, or those of which the text is base64 or hexadecimal digits, are a compressed point of
+/// a curve that signs tokens. Of random bytes of that length, one in 256 are; so other encodings, in which
+/// secrets of other lengths would be it by chance, are not looked at.
+fn is_compressed(bytes: &[u8]) -> bool {
+    /// More digits than any such point has.
+    const LONGEST: usize = 128;
+    let is_such = |bytes: &[u8]| {
+        let curve: &'static dyn VerificationAlgorithm = match bytes {
+            [2 | 3, x @ ..] if x.len() == 32 => &signature::ECDSA_P256_SHA256_FIXED,
+            [2 | 3, x @ ..] if x.len() == 48 => &signature::ECDSA_P384_SHA384_FIXED,
+            _ => return false,
+        };
+        ParsedPublicKey::new(curve, bytes).is_ok()
+    };
+    let text = std::str::from_utf8(bytes).map(encoding::trimmed).unwrap_or_default();
+    let decoders = [encoding::decode_hex, encoding::decode_base64];
+    is_such(bytes)
+        || text.len() <= LONGEST
+            && decoders.iter().any(|decode| decode(text).is_some_and(|bytes| is_such(&bytes)))
 }
 
 /// Whether the bytes are a public key of minisign, or begin as one of OpenPGP: an old or a new packet of type
@@ -319,7 +313,7 @@ fn is_packet(bytes: &[u8]) -> bool {
         _ => &[],
     };
     bytes.len() == MINISIGN && bytes.starts_with(b"Ed")
-        || matches!(body, [4 | 6, _, _, _, _, 1..=3 | 16..=28, 0, ..])
+        || matches!(body, [4 | 6, _, _, _, _, 1..=3 | 16..=28, 0..=0x20, ..])
 }
 
 /// A public key of COSE, as WebAuthn has it: a map of two to six entries that begins with the type, 1 to 3,
@@ -339,9 +333,10 @@ fn has_token(text: &str) -> bool {
         matches!(after, [b'.', next, ..] if next.is_ascii_alphanumeric() || b"+/-_".contains(next))
             && is_header(header)
     };
-    [text, &dense].iter().any(|text| {
-        text.match_indices("eyJ").any(|(place, _)| begins(text, place))
-    }) || encoding::words(text).any(is_token)
+    [text, &dense]
+        .iter()
+        .any(|text| text.match_indices("eyJ").any(|(place, _)| begins(text, place)))
+        || encoding::words(text).any(is_token)
 }
 
 fn is_token(word: &str) -> bool {
@@ -356,9 +351,17 @@ fn is_header(digits: &str) -> bool {
         .is_some_and(|header| matches!(Json::parse_leniently(&header), Ok(Json::Object(_))))
 }
 
-/// A key or a certificate that begins anywhere in base64, and a key of SSH or PEM likewise. The beginnings
-/// are long enough that no random text has them.
+fn begins_private_der(text: &str) -> bool {
+    begins_in_base64(text, der::begins_as_private)
+}
+
 fn begins_der(text: &str) -> bool {
+    begins_in_base64(text, der::begins_unmistakably)
+}
+
+/// Whether DER of a kind begins anywhere in base64. The beginnings are long enough that no random text has
+/// them.
+fn begins_in_base64(text: &str, is_such: fn(&[u8]) -> bool) -> bool {
     /// As many characters as tell what bytes begin as.
     const ENOUGH: usize = 64;
     let begins = |text: &str, place: usize| {
@@ -366,15 +369,11 @@ fn begins_der(text: &str) -> bool {
         let digits = digits.get(..ENOUGH).unwrap_or(digits);
         // The first octet of a SEQUENCE.
         matches!(digits.as_bytes(), [_, b'A'..=b'P', ..])
-            && encoding::decode_base64(digits).is_some_and(|bytes| der::begins_unmistakably(&bytes))
+            && encoding::decode_base64(digits).is_some_and(|bytes| is_such(&bytes))
     };
-    let dense: String = text
-        .chars()
-        .filter(|c| !c.is_whitespace() && !matches!(c, '"' | '\'' | '\\'))
-        .collect();
-    [text, &dense]
-        .iter()
-        .any(|text| text.match_indices('M').any(|(place, _)| begins(text, place)))
+    let dense: String =
+        text.chars().filter(|c| !c.is_whitespace() && !matches!(c, '"' | '\'' | '\\')).collect();
+    [text, &dense].iter().any(|text| text.match_indices('M').any(|(place, _)| begins(text, place)))
 }
 
 /// The armour of a key or a certificate, also broken, or the beginning of one in base64.
@@ -511,7 +510,9 @@ fn has_other_key(text: &str) -> bool {
         let lower = word.to_ascii_lowercase();
         ["age1", "npub1"].iter().any(|start| {
             let data = lower.strip_prefix(start);
-            data.is_some_and(|data| data.len() == LENGTH && data.chars().all(|c| BECH32.contains(c)))
+            data.is_some_and(|data| {
+                data.len() == LENGTH && data.chars().all(|c| BECH32.contains(c))
+            })
         })
     };
     let lower = text.to_ascii_lowercase();
@@ -532,7 +533,8 @@ fn is_printed_key(text: &str) -> bool {
     const FEWEST_DIGITS: usize = 24;
     let lower = text.to_ascii_lowercase();
     let is_modulus = |(place, name): (usize, &str)| {
-        let value = lower[place + name.len()..].trim_start_matches(|c: char| "=:>\"' \t\r\n".contains(c));
+        let value =
+            lower[place + name.len()..].trim_start_matches(|c: char| "=:>\"' \t\r\n".contains(c));
         let is_given = value.len() < lower.len() - place - name.len();
         let digits = value.chars().filter(|c| !c.is_whitespace() && *c != ':');
         is_given && digits.take_while(|c| c.is_ascii_hexdigit()).count() >= FEWEST_DIGITS

@@ -196,7 +196,8 @@ fn what_is_not_one_public_key_in_pem_is_refused() {
     longer.push(0);
     let set = json!({"keys": [ec.public_jwk()]}).to_string();
     let version = &[2, 1, 0][..];
-    let pkcs8 = der(0x30, &[version, &[0x30, 5, 6, 3, 0x2b, 0x65, 0x70], &[4, 34, 4, 32], &[9; 32]]);
+    let pkcs8 =
+        der(0x30, &[version, &[0x30, 5, 6, 3, 0x2b, 0x65, 0x70], &[4, 34, 4, 32], &[9; 32]]);
     let sec1 = der(0x30, &[&[2, 1, 1], &[4, 32], &[9; 32]]);
     let private_rsa = der(0x30, &[version, &der(2, &[&[0], &[0xc1; 256]]), &[2, 1, 3]]);
     let scheme = der(0x30, &[&[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 5, 13], &[0x30, 0]]);
@@ -220,7 +221,11 @@ fn what_is_not_one_public_key_in_pem_is_refused() {
         ("an encrypted private key without armour", STANDARD.encode(&encrypted), "private key"),
         ("a request for a certificate", pem("CERTIFICATE REQUEST", &der_of), "CERTIFICATE REQUEST"),
         ("a key of PGP", pem("PGP PUBLIC KEY BLOCK", &der_of), "PGP PUBLIC KEY BLOCK"),
-        ("another structure", STANDARD.encode(der(0x30, &[&[2, 1, 7], &[4, 40], &[9; 40]])), "another structure"),
+        (
+            "another structure",
+            STANDARD.encode(der(0x30, &[&[2, 1, 7], &[4, 40], &[9; 40]])),
+            "another structure",
+        ),
         ("no base64", good.replace("MII", "M!I"), "not base64"),
         ("another curve", pem("PUBLIC KEY", &p521), "curve"),
         ("a JWK set", set, "a JWK set"),
