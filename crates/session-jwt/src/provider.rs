@@ -319,9 +319,9 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 19] = [
     },
     ProviderMember {
         name: "public_key",
-        meaning: "a public key in PEM, one block: `PUBLIC KEY`, `RSA PUBLIC KEY`, or `CERTIFICATE`, \
-                  whose key counts and nothing else; the token's `kid` does not matter for it; also \
-                  beside `jwks`",
+        meaning: "a public key or a certificate, whose key counts and nothing else: one block in PEM, or \
+                  its base64 alone; the DER says which of them it is, not the label; the token's `kid` does \
+                  not matter for it; also beside `jwks`",
         read: |value, draft| {
             KeySet::from_pem(&text(value)?)
                 .map(|keys| draft.public_key = Some(keys))

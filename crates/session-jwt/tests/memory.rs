@@ -217,7 +217,7 @@ fn a_text_takes_a_small_multiple_of_its_length() {
         ("numbers", "48 "),
         ("quotes", "&quot;"),
     ] {
-        for length in [MAX_ROW_BYTES - 64, MAX_ROW_BYTES / 8 * 5, 12 * 1024] {
+        for length in [64 * 1024, 12 * 1024] {
             let secret = item.repeat(length / item.len());
             let row = format!("{{\"name\":\"p\",\"secret\":\"{secret}\"}}");
             let what = format!("{name} in a secret, {length} bytes");
