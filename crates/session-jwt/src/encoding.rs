@@ -13,11 +13,14 @@ const SHORTEST_ENCODED: usize = 22;
 /// Fewer numbers in a row are no key.
 const FEWEST_NUMBERS: usize = 16;
 
+/// What a text or some bytes are the encoding of, if they are one.
+type Decoder<T> = fn(&T) -> Option<Vec<u8>>;
+
 /// Calls `visit` with each decoding of the bytes. A decoding need not be meant: random letters are base64 of
 /// something.
 pub(crate) fn each_decoding(bytes: &[u8], visit: &mut dyn FnMut(Vec<u8>)) {
-    const PACKINGS: [fn(&[u8]) -> Option<Vec<u8>>; 2] = [from_utf16, inflated];
-    const NOTATIONS: [fn(&str) -> Option<Vec<u8>>; 6] =
+    const PACKINGS: [Decoder<[u8]>; 2] = [from_utf16, inflated];
+    const NOTATIONS: [Decoder<str>; 6] =
         [quoted, from_json, unescaped, from_entities, from_percent, from_printable];
     PACKINGS.iter().filter_map(|unpack| unpack(bytes)).for_each(&mut *visit);
     let Some(text) = as_text(bytes) else {
@@ -214,10 +217,12 @@ fn from_marked(text: &str, mark: char) -> Option<Vec<u8>> {
     found.then_some(out)
 }
 
+/// The value of a token, and of how many bytes it is; the token may have a minus sign before it.
+type NumberReader = fn(&str, bool) -> Option<(u64, usize)>;
+
 /// Lists of numbers, each one byte or more: `48, 130`, `0x30, 0x82`, `30:82`, `3082 0122`, `060 202`.
 fn each_list(text: &str, visit: &mut dyn FnMut(Vec<u8>)) {
-    const READERS: [fn(&str, bool) -> Option<(u64, usize)>; 4] =
-        [decimal, hexadecimal, octal, binary];
+    const READERS: [NumberReader; 4] = [decimal, hexadecimal, octal, binary];
     let is_part = |c: char| c.is_ascii_alphanumeric();
     let tokens = || {
         text.match_indices(is_part).filter(|(place, _)| !text[..*place].ends_with(is_part)).map(

@@ -205,9 +205,12 @@ pub(crate) fn any_form(bytes: &[u8], mut is_sought: impl FnMut(&[u8]) -> bool) -
     is_complete.then_some(false)
 }
 
+/// A kind of public text, and what it is called.
+type Recognizer<T> = (fn(&T) -> bool, Found);
+
 /// What the bytes are as they stand.
 fn recognize(bytes: &[u8]) -> Option<Found> {
-    const OF_BYTES: [(fn(&[u8]) -> bool, Found); 6] = [
+    const OF_BYTES: [Recognizer<[u8]>; 6] = [
         (is_private_der, Found::Private),
         (is_der, Found::Der),
         (is_ssh, Found::Ssh),
@@ -215,7 +218,7 @@ fn recognize(bytes: &[u8]) -> Option<Found> {
         (is_packet, Found::OtherKey),
         (is_cose, Found::OtherKey),
     ];
-    const OF_TEXT: [(fn(&str) -> bool, Found); 14] = [
+    const OF_TEXT: [Recognizer<str>; 14] = [
         (has_private_block, Found::Private),
         (is_pem, Found::Pem),
         (is_markup, Found::Markup),
