@@ -5,6 +5,7 @@ const MAX_DEPTH: usize = 16;
 
 pub(crate) const INTEGER: u8 = 0x02;
 pub(crate) const BIT_STRING: u8 = 0x03;
+const OCTET_STRING: u8 = 0x04;
 pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
 pub(crate) const SEQUENCE: u8 = 0x30;
 
@@ -20,6 +21,9 @@ pub(crate) const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
 pub(crate) const RSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10];
 pub(crate) const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
 pub(crate) const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
+
+/// The arc of encryption by passwords, PKCS #5.
+const PASSWORD: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 5];
 pub(crate) const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
 pub(crate) const P384: &[u8] = &[0x2b, 0x81, 4, 0, 0x22];
 
@@ -104,6 +108,29 @@ pub(crate) fn begins_unmistakably(bytes: &[u8]) -> bool {
         [INTEGER, 1, 0 | 1, SEQUENCE | 0x04, ..] => true,
         [SEQUENCE, 5..=0x40, OBJECT_IDENTIFIER, 3..=11, 0x2a | 0x2b, ..] => true,
         _ => false,
+    }
+}
+
+/// Whether the bytes begin as a private key does: a version, and then an algorithm (PKCS #8), the number
+/// itself (SEC 1) or a modulus (PKCS #1).
+pub(crate) fn begins_as_private(bytes: &[u8]) -> bool {
+    let rest = match bytes {
+        [SEQUENCE, 0x82, _, _, rest @ ..] | [SEQUENCE, 0x81, _, rest @ ..] => rest,
+        [SEQUENCE, 0x20..=0x7f, rest @ ..] => rest,
+        _ => return false,
+    };
+    let is_encrypted = || {
+        let element = [&[OBJECT_IDENTIFIER, PASSWORD.len() as u8 + 1], PASSWORD].concat();
+        rest.first() == Some(&SEQUENCE)
+            && rest
+                .get(..16)
+                .is_some_and(|start| start.windows(element.len()).any(|window| window == element))
+    };
+    match rest {
+        [INTEGER, 1, 0 | 1, SEQUENCE, 3..=0x20, OBJECT_IDENTIFIER, ..] => true,
+        [INTEGER, 1, 1, OCTET_STRING, 0x18..=0x42, ..] => true,
+        [INTEGER, 1, 0, INTEGER, 0x81 | 0x82, ..] => true,
+        _ => is_encrypted(),
     }
 }
 

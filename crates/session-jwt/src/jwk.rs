@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use aws_lc_rs::digest;
 use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,11 +11,12 @@ use curve25519_dalek::edwards::CompressedEdwardsY;
 use jsonwebtoken::{DecodingKey, DecodingKeyKind};
 
 use crate::algorithm::{Algorithm, AlgorithmSet, KeyType};
+use crate::encoding::{self, Encoding};
 use crate::json::{Json, JsonError, Object, json_string, push};
 use crate::memory;
 use crate::public_key::PublicKey;
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
-use crate::secret::{self, Encoding, Found};
+use crate::secret::{self, Found};
 
 /// RSA moduli in bits.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
@@ -209,6 +211,11 @@ impl KeySet {
         }
     }
 
+    /// The same secret where it turns out to be public: no key, and the reason.
+    pub(crate) fn unusable_secret(reason: String) -> Self {
+        Self::new(Vec::new(), vec![UnusableKey { index: 0, kid: None, reason }])
+    }
+
     /// No keys, so that nothing verifies.
     pub(crate) fn none() -> Self {
         Self::new(Vec::new(), Vec::new())
@@ -261,7 +268,7 @@ impl KeySet {
         }
         let key = Key::hmac(secret.as_bytes(), None)
             .map_err(|reason| wrong(MESSAGE).with_detail(reason))?;
-        let encoding = secret::likely_encoding(secret);
+        let encoding = encoding::likely_encoding(secret);
         Ok(Self::new(vec![Key { any_kid: true, encoding, ..key }], Vec::new()))
     }
 
@@ -533,6 +540,21 @@ impl KeySet {
         public.map(|key| (key.kid.as_deref(), key.canonical_material()))
     }
 
+    /// The bytes of the secrets.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &[u8]> {
+        let secrets = self.keys.iter().filter(|key| key.is_secret());
+        secrets.filter_map(|key| match key.material.kind() {
+            DecodingKeyKind::SecretOrDer(bytes) => Some(bytes.as_slice()),
+            DecodingKeyKind::RsaModulusExponent { .. } => None,
+        })
+    }
+
+    /// The numbers of the public keys and their thumbprints.
+    pub(crate) fn public_values(&self) -> impl Iterator<Item = Vec<u8>> {
+        let public = self.keys.iter().filter(|key| !key.is_secret());
+        public.flat_map(|key| key.numbers().into_iter().chain([key.thumbprint()]))
+    }
+
     /// The key ids of the keys that can be used.
     pub fn kids(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().filter_map(|key| key.kid.as_deref())
@@ -699,7 +721,7 @@ impl Key {
         object.check_names().map_err(|error| error.to_string())?;
         let kid = string(object, "kid")?.map(str::to_owned);
         // The second is that of SPIFFE's bundles, whose other keys are for X.509.
-        if let Some(usage) = string(object, "use")?
+        if let Some(usage) = filled(object, "use")?
             && !["sig", "jwt-svid"].contains(&usage)
         {
             return Err(format!("Its use is {}, not \"sig\".", quoted(usage)));
@@ -716,7 +738,7 @@ impl Key {
                 return Err("Its key_ops names one operation twice.".to_owned());
             }
         }
-        let declared = match string(object, "alg")? {
+        let declared = match filled(object, "alg")? {
             None => None,
             Some(name) => Some(
                 Algorithm::from_name(name)
@@ -724,10 +746,7 @@ impl Key {
             ),
         };
         let key = match required(object, "kty")? {
-            "oct" => match public_secret(object) {
-                None => Self::hmac(&bytes(object, "k")?, declared)?,
-                Some(found) => return Err(format!("Its k is {}.", found.description())),
-            },
+            "oct" => Self::hmac(&bytes(object, "k")?, declared)?,
             "RSA" => Self::rsa(&bytes(object, "n")?, &bytes(object, "e")?)?,
             "EC" => Self::ec(required(object, "crv")?, &bytes(object, "x")?, &bytes(object, "y")?)?,
             "OKP" => Self::okp(required(object, "crv")?, &bytes(object, "x")?)?,
@@ -847,7 +866,6 @@ impl Key {
 
     /// A public key as a JWK with the members that matter, in ASCII and in one form.
     fn published(&self) -> String {
-        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let mut members = Vec::new();
         let mut add = |name: &str, value: &str| {
             members.push(format!("\"{name}\":{}", json_string(value)));
@@ -855,13 +873,7 @@ impl Key {
         if let Some(kid) = &self.kid {
             add("kid", kid);
         }
-        let (kty, crv) = match self.key_type {
-            KeyType::Oct => ("oct", None),
-            KeyType::Rsa => ("RSA", None),
-            KeyType::P256 => ("EC", Some("P-256")),
-            KeyType::P384 => ("EC", Some("P-384")),
-            KeyType::Ed25519 => ("OKP", Some("Ed25519")),
-        };
+        let (kty, crv) = self.names();
         add("kty", kty);
         if let Some(algorithm) = self.declared {
             add("alg", algorithm.name());
@@ -869,21 +881,58 @@ impl Key {
         if let Some(crv) = crv {
             add("crv", crv);
         }
-        match self.material.kind() {
-            DecodingKeyKind::RsaModulusExponent { n, e } => {
-                add("n", &encode(n));
-                add("e", &encode(e));
-            }
-            DecodingKeyKind::SecretOrDer(bytes) => match (kty, bytes.split_first()) {
-                ("EC", Some((_, point))) => {
-                    let (x, y) = point.split_at(point.len() / 2);
-                    add("x", &encode(x));
-                    add("y", &encode(y));
-                }
-                _ => add("x", &encode(bytes)),
-            },
+        for (name, number) in self.number_names().iter().zip(self.numbers()) {
+            add(name, &URL_SAFE_NO_PAD.encode(number));
         }
         format!("{{{}}}", members.join(","))
+    }
+
+    /// The hash of a public key (RFC 7638 section 3).
+    fn thumbprint(&self) -> Vec<u8> {
+        let (kty, crv) = self.names();
+        let numbers = self.number_names().iter().zip(self.numbers());
+        let mut members: Vec<String> = numbers
+            .map(|(name, number)| format!("\"{name}\":\"{}\"", URL_SAFE_NO_PAD.encode(number)))
+            .chain(crv.map(|crv| format!("\"crv\":\"{crv}\"")))
+            .chain([format!("\"kty\":\"{kty}\"")])
+            .collect();
+        members.sort();
+        let text = format!("{{{}}}", members.join(","));
+        digest::digest(&digest::SHA256, text.as_bytes()).as_ref().to_vec()
+    }
+
+    /// The type and the curve as a JWK names them.
+    fn names(&self) -> (&'static str, Option<&'static str>) {
+        match self.key_type {
+            KeyType::Oct => ("oct", None),
+            KeyType::Rsa => ("RSA", None),
+            KeyType::P256 => ("EC", Some("P-256")),
+            KeyType::P384 => ("EC", Some("P-384")),
+            KeyType::Ed25519 => ("OKP", Some("Ed25519")),
+        }
+    }
+
+    fn number_names(&self) -> &'static [&'static str] {
+        match self.key_type {
+            KeyType::Oct => &["k"],
+            KeyType::Rsa => &["n", "e"],
+            KeyType::P256 | KeyType::P384 => &["x", "y"],
+            KeyType::Ed25519 => &["x"],
+        }
+    }
+
+    /// The numbers that have these names.
+    fn numbers(&self) -> Vec<Vec<u8>> {
+        match self.material.kind() {
+            DecodingKeyKind::RsaModulusExponent { n, e } => vec![n.to_vec(), e.to_vec()],
+            DecodingKeyKind::SecretOrDer(bytes) => match (self.key_type, bytes.split_first()) {
+                (KeyType::P256 | KeyType::P384, Some((_, point))) => {
+                    let (x, y) = point.split_at(point.len() / 2);
+                    vec![x.to_vec(), y.to_vec()]
+                }
+                _ => vec![bytes.to_vec()],
+            },
+        }
     }
 
     fn okp(crv: &str, x: &[u8]) -> Result<Self, String> {
@@ -979,7 +1028,8 @@ fn key_type_name<'e>(entry: &'e Json<'_>) -> Option<&'e str> {
 }
 
 fn private_member<'o>(object: &'o Object<'_>) -> Option<&'o str> {
-    let mut members = object.iter().filter(|(_, value)| has_value(value)).map(|(name, _)| name);
+    let is_filled = |value: &Json<'_>| has_value(value) && value.as_str() != Some("");
+    let mut members = object.iter().filter(|(_, value)| is_filled(value)).map(|(name, _)| name);
     members.find(|name| PRIVATE_MEMBERS.contains(name))
 }
 
@@ -998,6 +1048,13 @@ fn string<'o>(object: &'o Object<'_>, name: &str) -> Result<Option<&'o str>, Str
             None => Err(format!("Its {name} is {}, not a string.", value.type_name())),
         },
     }
+}
+
+/// The same where an empty string is as good as absent, as some libraries write it: it names no use and no
+/// algorithm, and so the key is bound to the usual one of its type. An empty key id is one: tokens are compared
+/// with it.
+fn filled<'o>(object: &'o Object<'_>, name: &str) -> Result<Option<&'o str>, String> {
+    Ok(string(object, name)?.filter(|text| !text.is_empty()))
 }
 
 fn required<'o>(object: &'o Object<'_>, name: &str) -> Result<&'o str, String> {

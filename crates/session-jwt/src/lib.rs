@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod address;
 mod algorithm;
 mod claims;
 mod conceal;
 mod der;
+mod encoding;
 mod endpoint;
 mod issuer;
 mod json;
@@ -12,6 +14,7 @@ mod jwk;
 mod jws;
 mod key_changes;
 mod memory;
+mod own_values;
 mod path;
 mod permissions;
 mod provider;

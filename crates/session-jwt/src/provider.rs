@@ -4,6 +4,7 @@ use crate::algorithm::{Algorithm, AlgorithmSet, KeyType};
 use crate::endpoint::{Endpoint, HttpHosts};
 use crate::json::{Json, Object, push};
 use crate::jwk::{KeySet, MAX_FETCHED_BYTES, check_document_length};
+use crate::own_values::OwnValues;
 use crate::path::ClaimPath;
 use crate::rejection::{Code, Rejection, quoted, reject};
 
@@ -318,9 +319,9 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 19] = [
     },
     ProviderMember {
         name: "public_key",
-        meaning: "a public key in PEM, one block: `PUBLIC KEY`, `RSA PUBLIC KEY`, or `CERTIFICATE`, \
-                  whose key counts and nothing else; the token's `kid` does not matter for it; also \
-                  beside `jwks`",
+        meaning: "a public key or a certificate, whose key counts and nothing else: one block in PEM, or \
+                  its base64 alone; the DER says which of them it is, not the label; the token's `kid` does \
+                  not matter for it; also beside `jwks`",
         read: |value, draft| {
             KeySet::from_pem(&text(value)?)
                 .map(|keys| draft.public_key = Some(keys))
@@ -449,6 +450,7 @@ impl Provider {
                 "{label}: the member \"name\" is longer than {MAX_ROW_NAME_BYTES} bytes."
             )));
         }
+        draft.check_secrets(row, &label)?;
         let has_own = draft.has_keys() || draft.key_error.is_some();
         let source = match (&draft.jwks_url, &draft.issuer) {
             (Some(url), _) => Some(KeySource::Url(url.clone())),
@@ -499,6 +501,7 @@ impl Provider {
         let is_from_there = draft.fetched_from.as_deref() == Some(source.url());
         draft.fetched = draft.fetched.take().filter(|_| is_from_there);
         draft.is_remote = true;
+        draft.drop_published_secret();
         let keep_keys = draft.keep_keys.unwrap_or(MAX_KEEP_KEYS);
         Ok(Self { remote: Some(Remote { source, keep_keys }), ..draft.finish(&label, "provider")? })
     }
@@ -527,6 +530,7 @@ impl Provider {
                 draft.read(member, value, &label)?;
             }
         }
+        draft.check_secrets(object, &label)?;
         draft.finish(&label, &format!("provider {place}"))
     }
 
@@ -580,6 +584,39 @@ impl Draft {
             wrong("provider has a wrong member")
                 .with_detail(format!("{label}: the member {name} {problem}."))
         })
+    }
+
+    /// Refuses a secret that is made of what the document says to everybody.
+    fn check_secrets(&self, object: &Object<'_>, label: &str) -> Result<(), Rejection> {
+        let sets = || [&self.jwks, &self.secret, &self.public_key].into_iter().flatten();
+        if !sets().any(KeySet::is_symmetric) {
+            return Ok(());
+        }
+        let own = OwnValues::of(object, sets());
+        match sets().flat_map(KeySet::secrets).find_map(|secret| own.found_in(secret)) {
+            None => Ok(()),
+            Some(value) => Err(wrong("secret cannot be used")
+                .with_detail(format!(
+                    "{label}: The secret is {value}, which is public, or holds it."
+                ))
+                .with_hint(
+                    "Give at least 32 random bytes, as openssl rand -base64 32 makes them.",
+                )),
+        }
+    }
+
+    /// Leaves a secret without effect that the provider has published in its keys. That is no error: the
+    /// row was good before they were fetched.
+    fn drop_published_secret(&mut self) {
+        let Some((secret, fetched)) = self.secret.as_ref().zip(self.fetched.as_ref()) else {
+            return;
+        };
+        let own = OwnValues::of_keys([fetched].into_iter());
+        let found = secret.secrets().find_map(|secret| own.found_in(secret));
+        if let Some(value) = found {
+            let reason = format!("It is {value} that was fetched, which is public, or holds it.");
+            self.secret = Some(KeySet::unusable_secret(reason));
+        }
     }
 
     /// The provider that the document describes.

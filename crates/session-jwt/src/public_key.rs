@@ -2,10 +2,18 @@
 //! certificate, of which the key counts and nothing else.
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use crate::der::{self, Elements};
-use crate::secret;
+use crate::encoding;
+use crate::secret::{self, Found};
+
+/// With its padding or without.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// A public key as its numbers.
 #[derive(Debug)]
@@ -42,50 +50,86 @@ const REPLACE: &str = "Replace the key pair if this text has been seen by others
 
 impl PublicKey {
     /// Reads the one block of a text. Lines around it, a byte order mark, line ends of any kind, also
-    /// as `\n` in two characters, do not matter.
+    /// as `\n` in two characters, do not matter. The DER says what it holds, so its label does not matter
+    /// either, nor whether there is any armour at all.
     pub(crate) fn parse(text: &str) -> Result<Self, Wrong> {
         let text = text.replace("\\r", "").replace("\\n", "\n").replace('\r', "\n");
-        let (label, body) = only_block(&text)?;
-        let body: String = body.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+        let armoured = text.contains(BEGIN);
+        let (label, body) = match armoured {
+            true => only_block(&text)?,
+            false => ("", encoding::trimmed(&text)),
+        };
+        let digits: String = body
+            .chars()
+            .filter(|c| !c.is_ascii_whitespace())
+            .map(|c| match c {
+                '-' => '+',
+                '_' => '/',
+                other => other,
+            })
+            .collect();
         let unreadable = |what: &str| Wrong {
             detail: format!("Its block {label} is not {what}."),
             hint: EXPECTED,
         };
-        let der = STANDARD.decode(body).map_err(|_| unreadable("base64"))?;
-        let key = match label {
-            "PUBLIC KEY" => from_info(&der),
-            "RSA PUBLIC KEY" => from_pkcs1(&der),
-            _ => from_certificate(&der),
+        let Ok(der) = BASE64.decode(digits) else {
+            return Err(if armoured { unreadable("base64") } else { unarmoured(&text) });
         };
-        key.unwrap_or_else(|| Err(unreadable("a key or a certificate in DER")))
+        if der::begins_as_private(&der) {
+            return Err(private());
+        }
+        // OpenSSL puts what a certificate is trusted for behind it.
+        let der = match Elements::of(&der).take_whole() {
+            Some(certificate) if label.starts_with("TRUSTED") => certificate,
+            _ => &der,
+        };
+        // No bytes are more than one of these.
+        let key = from_info(der).or_else(|| from_pkcs1(der)).or_else(|| from_certificate(der));
+        key.unwrap_or_else(|| {
+            Err(match armoured {
+                true => unreadable("a public key or a certificate in DER"),
+                false => unarmoured(&text),
+            })
+        })
     }
+}
+
+/// What a text without a block is.
+fn unarmoured(text: &str) -> Wrong {
+    let (what, hint) = match secret::find(text.as_bytes()) {
+        Some(Found::Private) => return private(),
+        Some(Found::Der) => {
+            ("base64 of another structure than a public key or a certificate", EXPECTED)
+        }
+        Some(found) if found != Found::Unclear => (found.description(), found.place()),
+        _ => ("a text without a block in PEM", EXPECTED),
+    };
+    Wrong { detail: format!("It is {what}."), hint }
+}
+
+fn private() -> Wrong {
+    Wrong { detail: "It has a private key.".to_owned(), hint: REPLACE }
 }
 
 /// The label and the body of the one block.
 fn only_block(text: &str) -> Result<(&str, &str), Wrong> {
-    let Some((_, block)) = text.split_once(BEGIN) else {
-        let (what, hint) = match secret::find(text.as_bytes()) {
-            Some(found) => (found.description(), found.place()),
-            None => ("a text without a block in PEM", EXPECTED),
-        };
-        return Err(Wrong { detail: format!("It is {what}."), hint });
-    };
-    if secret::has_private_block(text) {
-        return Err(Wrong { detail: "It has a private key.".to_owned(), hint: REPLACE });
-    }
-    if block.contains(BEGIN) {
-        return Err(Wrong { detail: "It has more than one block.".to_owned(), hint: EXPECTED });
-    }
     let broken = || Wrong {
         detail: "Its block does not begin and end with lines of one label.".to_owned(),
         hint: EXPECTED,
     };
+    let (_, block) = text.split_once(BEGIN).ok_or_else(broken)?;
+    if secret::has_private_block(text) {
+        return Err(private());
+    }
+    if block.contains(BEGIN) {
+        return Err(Wrong { detail: "It has more than one block.".to_owned(), hint: EXPECTED });
+    }
     let (label, rest) = block.split_once(DASHES).ok_or_else(broken)?;
     let (body, end) = rest.split_once(END).ok_or_else(broken)?;
     let same = end.strip_prefix(label).is_some_and(|rest| rest.starts_with(DASHES));
     match label {
         _ if !same => Err(broken()),
-        "PUBLIC KEY" | "RSA PUBLIC KEY" | "CERTIFICATE" => Ok((label, body)),
+        _ if label.ends_with("PUBLIC KEY") || label.ends_with("CERTIFICATE") => Ok((label, body)),
         _ => {
             Err(Wrong { detail: format!("Its block is {}.", crate::quoted(label)), hint: EXPECTED })
         }

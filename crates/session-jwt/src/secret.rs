@@ -1,21 +1,21 @@
 //! Tells a secret from what everybody can read. A public text as an HMAC key would let everybody sign,
 //! so a text is judged by what it holds, however it is wrapped.
 
-use std::borrow::Cow;
+use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 
 use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
-use base64::Engine;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use crate::address;
 use crate::der;
+use crate::encoding;
 use crate::json::{Json, Object};
 
 /// What was found in place of a secret, or of a key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     Pem,
-    PrivatePem,
+    Private,
     Der,
     Ssh,
     Point,
@@ -30,6 +30,13 @@ pub(crate) enum Found {
     Url,
     Token,
     Publishable,
+    PrintedKey,
+    OtherKey,
+    Fingerprint,
+    Name,
+    Uuid,
+    /// What takes too long to tell.
+    Unclear,
 }
 
 impl Found {
@@ -37,7 +44,7 @@ impl Found {
     pub(crate) fn description(self) -> &'static str {
         match self {
             Found::Pem => "a key or a certificate in PEM",
-            Found::PrivatePem => "a private key in PEM",
+            Found::Private => "a private key",
             Found::Der => {
                 "the base64 or the bytes of a key or a certificate in DER, without PEM's armour"
             }
@@ -54,6 +61,14 @@ impl Found {
             Found::Url => "a URL",
             Found::Token => "a token",
             Found::Publishable => "a publishable API key, which everybody can read",
+            Found::PrintedKey => "a key or a certificate as openssl prints it",
+            Found::OtherKey => "a public key of a kind that signs no tokens",
+            Found::Fingerprint => "the fingerprint of a key or a certificate",
+            Found::Name => "an address or a name, which everybody can know",
+            Found::Uuid => "a UUID, which has 122 random bits at most and often is a public id",
+            Found::Unclear => {
+                "encoded so often or so long that it cannot be told from a public text"
+            }
         }
     }
 
@@ -61,18 +76,19 @@ impl Found {
     pub(crate) fn place(self) -> &'static str {
         match self {
             Found::Pem => "Give a public key in PEM as \"public_key\".",
-            Found::PrivatePem => {
+            Found::Private => {
                 "Replace the key pair if this text has been seen by others, and give the public key \
                  as \"public_key\"."
             }
             Found::Der => {
-                "Give it as \"public_key\", between the lines -----BEGIN PUBLIC KEY----- and \
-                 -----END PUBLIC KEY-----."
+                "Give it as \"public_key\", in base64 or in PEM, if it is a public key or a certificate."
             }
             Found::Ssh => {
                 "Convert it to PEM, as with ssh-keygen -e -m PKCS8, and give that as \"public_key\"."
             }
-            Found::Point => "Give it as a JWK of kty \"EC\" in \"jwks\".",
+            Found::Point => {
+                "Give it as a JWK of kty \"EC\" in \"jwks\". If the bytes are random, make other ones."
+            }
             Found::Jwk | Found::JwkSet => "Give it as \"jwks\", as a JSON object.",
             Found::KeyList => "Give them as \"jwks\", within an object: {\"keys\": [...]}.",
             Found::Discovery => {
@@ -103,46 +119,143 @@ impl Found {
             Found::Publishable => {
                 "Give the secret by which tokens are signed, or the keys as \"jwks\"."
             }
+            Found::PrintedKey => {
+                "Give the key in PEM, as openssl prints it without -text and -modulus, as \"public_key\"."
+            }
+            Found::OtherKey => {
+                "Give the key by which tokens are signed: as \"secret\", \"jwks\" or \"public_key\"."
+            }
+            Found::Fingerprint => {
+                "Give the key itself: in PEM as \"public_key\", as a JWK as \"jwks\", or its URL as \
+                 \"jwks_url\"."
+            }
+            Found::Name => {
+                "Give the URL of an identity provider as \"issuer\", that of a JWK set as \"jwks_url\", and \
+                 an application's name as \"audience\"."
+            }
+            Found::Uuid => {
+                "Give at least 32 random bytes as \"secret\", as openssl rand -base64 32 makes them; a \
+                 client's id may belong into \"audience\"."
+            }
+            Found::Unclear => {
+                "Give at least 32 random bytes as \"secret\", as openssl rand -base64 32 makes them."
+            }
         }
     }
 }
 
-/// How many wrappings are undone.
-const MAX_DEPTH: usize = 4;
+/// How much is looked at to judge a text, and may be waiting for it, in bytes: so many for each of its own,
+/// and so many in any case. Random bytes take a tenth of it.
+const EFFORT: usize = 32;
+const LEAST_EFFORT: usize = 16 * 1024;
+const MOST_EFFORT: usize = 8 * 1024 * 1024;
 
-/// Shorter words are not decoded: fewer bytes are no key, and a passphrase may have such a word.
-const SHORTEST_ENCODED: usize = 22;
+/// How often an encoding may be encoded once more: what is deeper is no secret of a kind that programs make.
+const MAX_DEPTH: usize = 32;
+
+/// Fewer bytes are no key in DER: one of Ed25519 has 44.
+const LEAST_DER: usize = 40;
 
 /// What the bytes hold that everybody can read, if anything.
 pub(crate) fn find(bytes: &[u8]) -> Option<Found> {
-    // No secret is longer: what is, is looked at once.
-    const LONGEST: usize = 64 * 1024;
-    find_within(bytes, if bytes.len() > LONGEST { 1 } else { MAX_DEPTH })
+    if is_compressed(bytes) {
+        return Some(Found::Point);
+    }
+    let mut found = None;
+    let complete = any_form(bytes, |form| {
+        found = recognize(form);
+        found.is_some()
+    });
+    match complete {
+        Some(_) => found,
+        None => Some(Found::Unclear),
+    }
 }
 
-fn find_within(bytes: &[u8], depth: usize) -> Option<Found> {
-    if let Some(found) = find_binary(bytes) {
-        return Some(found);
+/// Whether the bytes, or what they are an encoding of at any depth, are what is looked for. None where that
+/// would take too long.
+pub(crate) fn any_form(bytes: &[u8], mut is_sought: impl FnMut(&[u8]) -> bool) -> Option<bool> {
+    /// What the shortest form costs.
+    const BASE: usize = 32;
+    let mut effort = (bytes.len().saturating_mul(EFFORT) + LEAST_EFFORT).min(MOST_EFFORT);
+    if is_sought(bytes) {
+        return Some(true);
     }
-    // UTF-16 has a zero for each second byte of ASCII.
-    let zeros = bytes.iter().filter(|byte| **byte == 0).count();
-    if depth > 0 && bytes.len() > SHORTEST_ENCODED && zeros >= bytes.len() / 2 - 1 {
-        let others: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).collect();
-        return find_within(&others, depth - 1);
+    let hasher = RandomState::new();
+    let mut seen = HashSet::from([hasher.hash_one(bytes)]);
+    let mut waiting = VecDeque::from([(bytes.to_vec(), 0)]);
+    let mut is_complete = true;
+    while let Some((form, depth)) = waiting.pop_front() {
+        if depth > 0 && is_sought(&form) {
+            return Some(true);
+        }
+        encoding::each_decoding(&form, &mut |decoded| {
+            let cost = decoded.len() + BASE;
+            if !seen.insert(hasher.hash_one(&decoded[..])) {
+                return;
+            }
+            if depth == MAX_DEPTH || cost > effort {
+                is_complete = false;
+                return;
+            }
+            effort -= cost;
+            waiting.push_back((decoded, depth + 1));
+        });
     }
-    let text = String::from_utf8_lossy(bytes);
-    find_text(&text, depth)
+    is_complete.then_some(false)
 }
 
-fn find_binary(bytes: &[u8]) -> Option<Found> {
-    const LEAST: usize = 16;
-    match bytes {
-        _ if bytes.len() < LEAST => None,
-        _ if der::is_structure(bytes) || der::begins_as_key(bytes) => Some(Found::Der),
-        _ if is_ssh(bytes) => Some(Found::Ssh),
-        _ if is_point(bytes) => Some(Found::Point),
-        _ => None,
+/// A kind of public text, and what it is called.
+type Recognizer<T> = (fn(&T) -> bool, Found);
+
+/// What the bytes are as they stand.
+fn recognize(bytes: &[u8]) -> Option<Found> {
+    const OF_BYTES: [Recognizer<[u8]>; 6] = [
+        (is_private_der, Found::Private),
+        (is_der, Found::Der),
+        (is_ssh, Found::Ssh),
+        (is_point, Found::Point),
+        (is_packet, Found::OtherKey),
+        (is_cose, Found::OtherKey),
+    ];
+    const OF_TEXT: [Recognizer<str>; 14] = [
+        (has_private_block, Found::Private),
+        (is_pem, Found::Pem),
+        (is_markup, Found::Markup),
+        (is_printed_key, Found::PrintedKey),
+        (address::is_url, Found::Url),
+        (has_token, Found::Token),
+        (has_publishable, Found::Publishable),
+        (is_ssh_line, Found::Ssh),
+        (has_other_key, Found::OtherKey),
+        (is_fingerprint, Found::Fingerprint),
+        (address::is_name, Found::Name),
+        (is_uuid, Found::Uuid),
+        (begins_private_der, Found::Private),
+        (begins_der, Found::Der),
+    ];
+    if let Some((_, found)) = OF_BYTES.iter().find(|(is_such, _)| is_such(bytes)) {
+        return Some(*found);
     }
+    let text = encoding::as_text(bytes)?;
+    let text = encoding::trimmed(&text);
+    // A document may hold any of the others, and is named first.
+    let json = || find_json(text);
+    let of_text = |range: std::ops::Range<usize>| {
+        OF_TEXT[range].iter().find(|(is_such, _)| is_such(text)).map(|(_, found)| *found)
+    };
+    of_text(0..2).or_else(json).or_else(|| of_text(2..OF_TEXT.len()))
+}
+
+fn is_private_der(bytes: &[u8]) -> bool {
+    bytes.len() >= LEAST_DER && der::begins_as_private(bytes)
+}
+
+fn is_der(bytes: &[u8]) -> bool {
+    bytes.len() >= LEAST_DER
+        && (der::is_structure(bytes)
+            || der::begins_as_key(bytes)
+            || (0..bytes.len()).any(|place| der::begins_unmistakably(&bytes[place..])))
 }
 
 /// Whether the bytes begin with the name of a type of key and its length (RFC 4253 section 6.6).
@@ -156,9 +269,9 @@ fn is_ssh(bytes: &[u8]) -> bool {
 
 /// Whether the bytes are an uncompressed point (SEC 1 section 2.3.3) or its two coordinates.
 fn is_point(bytes: &[u8]) -> bool {
-    let (point, coordinates) = match bytes {
-        [4, coordinates @ ..] if bytes.len() % 2 == 1 => (Cow::Borrowed(bytes), coordinates),
-        _ => (Cow::Owned([&[4], bytes].concat()), bytes),
+    let coordinates = match bytes {
+        [4 | 6 | 7, coordinates @ ..] if bytes.len() % 2 == 1 => coordinates,
+        _ => bytes,
     };
     let curves: &[&'static dyn VerificationAlgorithm] = match coordinates.len() {
         64 => &[&signature::ECDSA_P256_SHA256_FIXED, &signature::ECDSA_P256K1_SHA256_FIXED],
@@ -166,134 +279,108 @@ fn is_point(bytes: &[u8]) -> bool {
         132 => &[&signature::ECDSA_P521_SHA512_FIXED],
         _ => return false,
     };
+    let point = [&[4], coordinates].concat();
     curves.iter().any(|curve| ParsedPublicKey::new(*curve, &point).is_ok())
 }
 
-fn find_text(text: &str, depth: usize) -> Option<Found> {
-    let text = trimmed(text);
-    // Quotes as HTML and JSON may write them.
-    let unescaped = ["&quot;", "&#34;", "\\u0022"]
-        .iter()
-        .any(|quote| text.contains(quote))
-        .then(|| text.replace("&quot;", "\"").replace("&#34;", "\"").replace("\\u0022", "\""));
-    let text = unescaped.as_deref().unwrap_or(text);
-    if let Some(found) = find_pem(text)
-        .or_else(|| find_json(text, depth))
-        .or_else(|| is_markup(text).then_some(Found::Markup))
-        .or_else(|| is_url(text).then_some(Found::Url))
-    {
-        return Some(found);
-    }
-    if words(text).any(is_token) {
-        return Some(Found::Token);
-    }
-    if words(text).any(is_publishable) {
-        return Some(Found::Publishable);
-    }
-    if words(text).next().is_some_and(is_ssh_name) && words(text).nth(1).is_some() {
-        return Some(Found::Ssh);
-    }
-    let deeper = depth.checked_sub(1)?;
-    if text.contains('%')
-        && let Some(decoded) = percent_decoded(text)
-        && let Some(found) = find_within(&decoded, deeper)
-    {
-        return Some(found);
-    }
-    // As it stands in the source of a program, and broken into lines.
-    let mut whole = text.replace("\\n", "").replace("\\r", "").replace("\\/", "/");
-    whole.retain(|character| !character.is_whitespace() && !matches!(character, '"' | '\'' | '\\'));
-    if let Some(found) = find_start(text).or_else(|| find_start(&whole)) {
-        return Some(found);
-    }
-    let data = whole.split_once(";base64,").map_or(whole.as_str(), |(_, data)| data);
-    let with_colons = whole.contains(':').then(|| whole.replace(':', ""));
-    find_encoded(data, deeper)
-        .or_else(|| with_colons.and_then(|whole| find_encoded(&whole, deeper)))
-        .or_else(|| words(text).find_map(|word| find_encoded(word, deeper)))
+/// Whether the bytes, or those of which the text is base64 or hexadecimal digits, are a compressed point of
+/// a curve that signs tokens. Of random bytes of that length, one in 256 are; so other encodings, in which
+/// secrets of other lengths would be it by chance, are not looked at.
+fn is_compressed(bytes: &[u8]) -> bool {
+    /// More digits than any such point has.
+    const LONGEST: usize = 128;
+    let is_such = |bytes: &[u8]| {
+        let curve: &'static dyn VerificationAlgorithm = match bytes {
+            [2 | 3, x @ ..] if x.len() == 32 => &signature::ECDSA_P256_SHA256_FIXED,
+            [2 | 3, x @ ..] if x.len() == 48 => &signature::ECDSA_P384_SHA384_FIXED,
+            _ => return false,
+        };
+        ParsedPublicKey::new(curve, bytes).is_ok()
+    };
+    let text = std::str::from_utf8(bytes).map(encoding::trimmed).unwrap_or_default();
+    let decoders = [encoding::decode_hex, encoding::decode_base64];
+    is_such(bytes)
+        || text.len() <= LONGEST
+            && decoders.iter().any(|decode| decode(text).is_some_and(|bytes| is_such(&bytes)))
 }
 
-/// What begins anywhere in a text, whatever stands before and after it: a token, or a key or certificate in
-/// base64. The beginnings are long enough that no random text has them.
-fn find_start(text: &str) -> Option<Found> {
-    /// As many characters as tell what bytes begin as.
-    const ENOUGH: usize = 64;
-    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte);
-    let run = |place: usize| {
-        let rest = &text.as_bytes()[place..];
-        &text[place..place + rest.iter().take_while(|byte| is_digit(**byte)).count()]
+/// Whether the bytes are a public key of minisign, or begin as one of OpenPGP: an old or a new packet of type
+/// 6 or 14, a version, and an algorithm after four bytes of time (RFC 9580 section 5.5.2).
+fn is_packet(bytes: &[u8]) -> bool {
+    const MINISIGN: usize = 42;
+    let body = match bytes {
+        [0x99 | 0xb9, 0..=0x20, _, body @ ..] => body,
+        [0x98 | 0xb8, 0x20..=0xff, body @ ..] => body,
+        [0xc6 | 0xce, 0xc0..=0xdf, _, body @ ..] => body,
+        [0xc6 | 0xce, 0x20..=0xbf, body @ ..] => body,
+        _ => &[],
     };
-    let begins_token = |(place, _): (usize, &str)| {
-        let header = run(place);
+    bytes.len() == MINISIGN && bytes.starts_with(b"Ed")
+        || matches!(body, [4 | 6, _, _, _, _, 1..=3 | 16..=28, 0..=0x20, ..])
+}
+
+/// A public key of COSE, as WebAuthn has it: a map of two to six entries that begins with the type, 1 to 3,
+/// and the algorithm (RFC 9052 section 7).
+fn is_cose(bytes: &[u8]) -> bool {
+    matches!(bytes, [0xa2..=0xa6, 1, 1..=3, 3, 0x20..=0x39, ..])
+        || matches!(bytes, [0xa2..=0xa6, 1, 1..=3, 0x20, 1..=8, 0x21, 0x58, ..])
+}
+
+/// A compact JWS or JWE, whole or cut off (RFC 7515 section 7.1, RFC 7516 section 7.1), whatever stands
+/// before and after it and however its lines are broken.
+fn has_token(text: &str) -> bool {
+    let dense: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    let begins = |text: &str, place: usize| {
+        let header = encoding::digits_at(text, place);
         let after = &text.as_bytes()[place + header.len()..];
-        after.first() == Some(&b'.')
-            && after.get(1).is_some_and(|byte| is_digit(*byte))
-            && decode_base64(header)
-                .is_some_and(|header| matches!(Json::parse_leniently(&header), Ok(Json::Object(_))))
+        matches!(after, [b'.', next, ..] if next.is_ascii_alphanumeric() || b"+/-_".contains(next))
+            && is_header(header)
     };
-    if text.match_indices("eyJ").any(begins_token) {
-        return Some(Found::Token);
-    }
-    if text.contains("LS0tLS") {
-        return Some(Found::Pem);
-    }
-    if ["AAAAB3NzaC1", "AAAAC3NzaC1", "AAAAE2VjZHNhLX"].iter().any(|start| text.contains(start)) {
-        return Some(Found::Ssh);
-    }
-    // The first octet of a SEQUENCE.
-    let begins_key = |(place, _): (usize, char)| {
-        let digits = run(place);
-        let digits = digits.get(..ENOUGH).unwrap_or(digits);
-        matches!(digits.as_bytes(), [_, b'A'..=b'P', ..])
-            && decode_base64(digits).is_some_and(|bytes| der::begins_unmistakably(&bytes))
-    };
-    text.match_indices('M').map(|(place, _)| (place, 'M')).any(begins_key).then_some(Found::Der)
+    [text, &dense]
+        .iter()
+        .any(|text| text.match_indices("eyJ").any(|(place, _)| begins(text, place)))
+        || encoding::words(text).any(is_token)
 }
 
-/// Without what is put around a text: a byte order mark, white space, quotes.
-fn trimmed(text: &str) -> &str {
-    text.trim_matches(|character: char| {
-        character.is_whitespace()
-            || character.is_control()
-            || matches!(
-                character,
-                '\u{feff}' | '"' | '\'' | '`' | '\u{2018}' | '\u{2019}' | '\u{201c}' | '\u{201d}'
-            )
+fn is_token(word: &str) -> bool {
+    let is_of_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    word.split_once('.').is_some_and(|(header, rest)| {
+        header.len() > 8 && rest.chars().all(is_of_token) && is_header(header)
     })
 }
 
-/// The words of a text: what stands between spaces, quotes, brackets and other marks.
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    let ends_word = |character: char| {
-        character.is_whitespace()
-            || matches!(
-                character,
-                '"' | '\''
-                    | '`'
-                    | ','
-                    | ';'
-                    | ':'
-                    | '='
-                    | '|'
-                    | '('
-                    | ')'
-                    | '['
-                    | ']'
-                    | '{'
-                    | '}'
-                    | '<'
-                    | '>'
-                    | '\\'
-                    | '\u{feff}'
-            )
-    };
-    text.split(ends_word).filter(|word| !word.is_empty())
+fn is_header(digits: &str) -> bool {
+    encoding::decode_base64(digits)
+        .is_some_and(|header| matches!(Json::parse_leniently(&header), Ok(Json::Object(_))))
 }
 
-fn find_pem(text: &str) -> Option<Found> {
-    if has_private_block(text) {
-        return Some(Found::PrivatePem);
-    }
+fn begins_private_der(text: &str) -> bool {
+    begins_in_base64(text, der::begins_as_private)
+}
+
+fn begins_der(text: &str) -> bool {
+    begins_in_base64(text, der::begins_unmistakably)
+}
+
+/// Whether DER of a kind begins anywhere in base64. The beginnings are long enough that no random text has
+/// them.
+fn begins_in_base64(text: &str, is_such: fn(&[u8]) -> bool) -> bool {
+    /// As many characters as tell what bytes begin as.
+    const ENOUGH: usize = 64;
+    let begins = |text: &str, place: usize| {
+        let digits = encoding::digits_at(text, place);
+        let digits = digits.get(..ENOUGH).unwrap_or(digits);
+        // The first octet of a SEQUENCE.
+        matches!(digits.as_bytes(), [_, b'A'..=b'P', ..])
+            && encoding::decode_base64(digits).is_some_and(|bytes| is_such(&bytes))
+    };
+    let dense: String =
+        text.chars().filter(|c| !c.is_whitespace() && !matches!(c, '"' | '\'' | '\\')).collect();
+    [text, &dense].iter().any(|text| text.match_indices('M').any(|(place, _)| begins(text, place)))
+}
+
+/// The armour of a key or a certificate, also broken, or the beginning of one in base64.
+fn is_pem(text: &str) -> bool {
     let upper = text.to_ascii_uppercase();
     let is_armour = |(place, _)| {
         let before = upper[..place].trim_end_matches([' ', '\t']);
@@ -304,7 +391,7 @@ fn find_pem(text: &str) -> Option<Found> {
             || upper.contains("--")
                 && ["PUBLIC KEY", "RSA PUBLIC", "CERTIFICATE", "SSH2 ", "PGP "].iter().any(is_label)
     };
-    upper.match_indices("BEGIN").any(is_armour).then_some(Found::Pem)
+    text.contains("LS0tLS") || upper.match_indices("BEGIN").any(is_armour)
 }
 
 /// Whether a text has the armour of a private key.
@@ -316,24 +403,17 @@ pub(crate) fn has_private_block(text: &str) -> bool {
     })
 }
 
-fn find_json(text: &str, depth: usize) -> Option<Found> {
-    let inner = match Json::parse_leniently(text.as_bytes()) {
-        Ok(Json::String(inner)) => inner.into_owned(),
-        Ok(Json::Object(object)) => return Some(kind_of_object(&object)),
+fn find_json(text: &str) -> Option<Found> {
+    match Json::parse_leniently(text.as_bytes()) {
+        Ok(Json::Object(object)) => Some(kind_of_object(&object)),
         Ok(Json::Array(items)) => {
             let is_key = |item: &Json<'_>| {
                 item.as_object().is_some_and(|object| object.get("kty").is_some())
             };
             let is_list = items.first().is_some_and(is_key);
-            return Some(if is_list { Found::KeyList } else { Found::Json });
+            Some(if is_list { Found::KeyList } else { Found::Json })
         }
-        // What stands in quotes may have lost them.
-        Err(_) if text.contains("\\\"") => text.replace("\\\"", "\""),
-        _ => return broken_json(text),
-    };
-    match depth.checked_sub(1).and_then(|depth| find_text(&inner, depth)) {
-        None => broken_json(text),
-        found => found,
+        _ => broken_json(text),
     }
 }
 
@@ -387,97 +467,11 @@ pub(crate) fn is_markup(text: &str) -> bool {
     text.starts_with('<') && text.ends_with('>') && (text.contains("</") || text.contains("/>"))
 }
 
-fn is_url(text: &str) -> bool {
-    let lower = text.to_ascii_lowercase().replace("\\/", "/");
-    /// What only addresses of identity providers and of their keys have in them.
-    const MARKS: [&str; 8] = [
-        "http:/",
-        "https:/",
-        "/.well-known/",
-        "openid-connect/",
-        "/jwks",
-        "/realms/",
-        "/oauth2/",
-        "/protocol/",
-    ];
-    if MARKS.iter().any(|mark| lower.contains(mark)) {
-        return true;
-    }
-    // A host is written in one case; random letters are of both.
-    let host = text.split(['/', '?', '#']).find(|part| !part.is_empty()).unwrap_or_default();
-    let is_mixed = host.contains(char::is_uppercase) && host.contains(char::is_lowercase);
-    let is_scheme = |text: &str| {
-        text.starts_with(|first: char| first.is_ascii_lowercase())
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
-    };
-    if lower.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme)) {
-        return true;
-    }
-    match lower.split_once(':') {
-        Some(("data", rest)) => {
-            let (kind, _) = rest.split_once(',').unwrap_or_default();
-            return rest.starts_with(',') || kind.contains('/') && !kind.contains(' ');
-        }
-        Some(("urn" | "did", rest)) if !lower.contains(' ') && rest.contains(':') => return true,
-        _ => {}
-    }
-    !is_mixed && is_url_without_scheme(&lower)
-}
-
-/// A host name with a path or a port; alone, where it ends as most do.
-fn is_url_without_scheme(lower: &str) -> bool {
-    const USUAL: [&str; 16] = [
-        "com", "net", "org", "edu", "gov", "io", "co", "dev", "app", "ai", "uk", "de", "fr", "nl",
-        "eu", "jp",
-    ];
-    let lower = lower.strip_prefix("//").unwrap_or(lower);
-    // RFC 3986 section 2.
-    let is_of_url = |c: char| c.is_ascii_alphanumeric() || "-._~:/?#[]@!$&'()*+,;=%".contains(c);
-    if !lower.chars().all(is_of_url) {
-        return false;
-    }
-    let (authority, rest) = match lower.find(['/', '?', '#']) {
-        Some(place) => lower.split_at(place),
-        None => (lower, ""),
-    };
-    let (host, port) = authority.split_once(':').unwrap_or((authority, ""));
-    let is_label = |label: &str| {
-        let is_of_label = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.chars().all(is_of_label)
-    };
-    let is_number = |text: &str| text.parse::<u16>().is_ok();
-    let host = host.strip_suffix('.').unwrap_or(host);
-    if !host.split('.').all(is_label) || !(port.is_empty() || is_number(port)) {
-        return false;
-    }
-    let Some((_, last)) = host.rsplit_once('.') else {
-        return !port.is_empty() && !rest.is_empty();
-    };
-    let is_address = host.split('.').all(is_number);
-    let is_name =
-        last.len() > 1 && last.chars().all(|c| c.is_ascii_alphabetic()) || last.starts_with("xn--");
-    match (rest, port) {
-        ("", "") => USUAL.contains(&last),
-        _ => is_address || is_name && (USUAL.contains(&last) || host.matches('.').count() > 1),
-    }
-}
-
-/// A compact JWS or JWE, whole or cut off (RFC 7515 section 7.1, RFC 7516 section 7.1).
-fn is_token(word: &str) -> bool {
-    let Some((header, rest)) = word.split_once('.') else {
-        return false;
-    };
-    let is_of_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    header.len() > 8
-        && rest.chars().all(is_of_token)
-        && decode_base64(header)
-            .is_some_and(|header| matches!(Json::parse_leniently(&header), Ok(Json::Object(_))))
-}
-
 /// What providers give to browsers in place of a token or with it.
+fn has_publishable(text: &str) -> bool {
+    encoding::words(text).any(is_publishable)
+}
+
 fn is_publishable(word: &str) -> bool {
     const STARTS: [&str; 14] = [
         "sb_publishable_",
@@ -501,106 +495,87 @@ fn is_publishable(word: &str) -> bool {
     is_google || word.len() > 20 && STARTS.iter().any(|start| lower.starts_with(start))
 }
 
-fn is_ssh_name(word: &str) -> bool {
-    ["ssh-rsa", "ssh-dss", "ssh-ed25519", "ecdsa-sha2-nistp", "sk-ssh-", "sk-ecdsa-"]
-        .iter()
-        .any(|name| word.starts_with(name))
+/// A line as of `authorized_keys`, or the key alone.
+fn is_ssh_line(text: &str) -> bool {
+    const NAMES: [&str; 6] =
+        ["ssh-rsa", "ssh-dss", "ssh-ed25519", "ecdsa-sha2-nistp", "sk-ssh-", "sk-ecdsa-"];
+    const STARTS: [&str; 3] = ["AAAAB3NzaC1", "AAAAC3NzaC1", "AAAAE2VjZHNhLX"];
+    let mut words = encoding::words(text);
+    let is_named = words.next().is_some_and(|word| NAMES.iter().any(|name| word.starts_with(name)));
+    is_named && words.next().is_some() || STARTS.iter().any(|start| text.contains(start))
 }
 
-/// What is found in a word once it is decoded.
-fn find_encoded(word: &str, depth: usize) -> Option<Found> {
-    if word.len() < SHORTEST_ENCODED {
-        return None;
-    }
-    let hex = decode_hex(word).and_then(|bytes| find_within(&bytes, depth));
-    hex.or_else(|| find_within(&decode_base64(word)?, depth))
-}
-
-fn decode_hex(text: &str) -> Option<Vec<u8>> {
-    let digits = text
-        .strip_prefix("0x")
-        .or_else(|| text.strip_prefix("\\x"))
-        .or_else(|| text.strip_prefix('x'))
-        .unwrap_or(text);
-    if !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    digits
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8))
-        .collect()
-}
-
-/// Base64 in either alphabet, padded or not, whole or cut off.
-pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    const ENGINE: GeneralPurpose = GeneralPurpose::new(
-        &STANDARD,
-        GeneralPurposeConfig::new()
-            .with_decode_allow_trailing_bits(true)
-            .with_decode_padding_mode(DecodePaddingMode::RequireNone),
-    );
-    let text = text.trim_end_matches('=');
-    let whole =
-        if text.len() % 4 == 1 { &text.as_bytes()[..text.len() - 1] } else { text.as_bytes() };
-    let digits: Vec<u8> = whole
-        .iter()
-        .map(|byte| match byte {
-            b'-' => b'+',
-            b'_' => b'/',
-            other => *other,
+/// Public keys in formats that have a mark of their own: age, Nostr, signify, Curve25519 of NaCl.
+fn has_other_key(text: &str) -> bool {
+    const BECH32: &str = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
+    const LENGTH: usize = 58;
+    let is_bech32 = |word: &str| {
+        let lower = word.to_ascii_lowercase();
+        ["age1", "npub1"].iter().any(|start| {
+            let data = lower.strip_prefix(start);
+            data.is_some_and(|data| {
+                data.len() == LENGTH && data.chars().all(|c| BECH32.contains(c))
+            })
         })
-        .collect();
-    ENGINE.decode(digits).ok()
+    };
+    let lower = text.to_ascii_lowercase();
+    let comment = lower.strip_prefix("untrusted comment:");
+    encoding::words(text).any(is_bech32) || comment.is_some_and(|rest| !rest.contains("secret key"))
 }
 
-fn percent_decoded(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut parts = text.split('%');
-    out.extend_from_slice(parts.next()?.as_bytes());
-    let mut found = false;
-    for part in parts {
-        match part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                found = true;
-                out.push(byte);
-                out.extend_from_slice(&part.as_bytes()[2..]);
-            }
-            None => {
-                out.push(b'%');
-                out.extend_from_slice(part.as_bytes());
-            }
-        }
-    }
-    found.then_some(out)
+/// A key or a certificate as `openssl` prints it with `-text` or `-modulus`, and as XML's cut-off.
+fn is_printed_key(text: &str) -> bool {
+    const MARKS: [&str; 5] = [
+        "public-key: (",
+        "public key: (",
+        "public key algorithm:",
+        "signature algorithm:",
+        "asn1 oid:",
+    ];
+    /// As many digits tell a number from a word.
+    const FEWEST_DIGITS: usize = 24;
+    let lower = text.to_ascii_lowercase();
+    let is_modulus = |(place, name): (usize, &str)| {
+        let value =
+            lower[place + name.len()..].trim_start_matches(|c: char| "=:>\"' \t\r\n".contains(c));
+        let is_given = value.len() < lower.len() - place - name.len();
+        let digits = value.chars().filter(|c| !c.is_whitespace() && *c != ':');
+        is_given && digits.take_while(|c| c.is_ascii_hexdigit()).count() >= FEWEST_DIGITS
+    };
+    MARKS.iter().any(|mark| lower.contains(mark))
+        || lower.match_indices("modulus").any(is_modulus)
+        || lower.contains("<modulus>")
 }
 
-/// How bytes may be written as a text.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Encoding {
-    Base64,
-    Hexadecimal,
+/// A hash of a key or a certificate that is named as one, or that has the length and the colons of one by
+/// MD5 or SHA-1. Longer ones with colons are as often random.
+fn is_fingerprint(text: &str) -> bool {
+    const HASHES: [(&str, usize); 5] =
+        [("md5", 32), ("sha1", 27), ("sha256", 43), ("sha384", 64), ("sha512", 86)];
+    let lower = text.to_ascii_lowercase().replace("sha-", "sha");
+    let names_hash = HASHES.iter().any(|(name, length)| {
+        lower.match_indices(name).any(|(place, _)| {
+            let rest = &lower[place + name.len()..];
+            let rest = rest.trim_start().trim_start_matches("fingerprint").trim_start();
+            let is_digit = |c: &char| c.is_ascii_alphanumeric() || "+/-_".contains(*c);
+            let digits = rest.get(1..).unwrap_or_default().chars().filter(|c| *c != ':');
+            rest.starts_with([':', '=', '-'])
+                && digits.skip_while(|c| *c == ' ').take_while(is_digit).count() >= *length
+        })
+    });
+    let is_pair = |part: &str| part.len() == 2 && part.chars().all(|c| c.is_ascii_hexdigit());
+    let has_colons = matches!(text.split(':').count(), 16 | 20) && text.split(':').all(is_pair);
+    names_hash || has_colons
 }
 
-impl Encoding {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Encoding::Base64 => "base64",
-            Encoding::Hexadecimal => "hexadecimal digits",
-        }
-    }
-}
-
-/// In what encoding a secret may be, where it looks as if it were encoded.
-pub(crate) fn likely_encoding(secret: &str) -> Option<Encoding> {
-    if decode_hex(secret).is_some() {
-        return Some(Encoding::Hexadecimal);
-    }
-    let is_padded = secret.len().is_multiple_of(4);
-    let is_mixed = [char::is_uppercase as fn(char) -> bool, char::is_lowercase, char::is_numeric]
-        .iter()
-        .all(|is_some| secret.chars().any(is_some));
-    let has_length = is_padded || !secret.ends_with('=') && secret.len() % 4 != 1;
-    (has_length && is_mixed && decode_base64(secret).is_some()).then_some(Encoding::Base64)
+/// A UUID alone (RFC 9562): it has 122 random bits at most, and is the usual form of the public ids of
+/// clients, tenants and keys.
+fn is_uuid(text: &str) -> bool {
+    const LENGTHS: [usize; 5] = [8, 4, 4, 4, 12];
+    let text = text.trim_start_matches(['{', '(']).trim_end_matches(['}', ')']);
+    let parts = || text.split('-');
+    parts().count() == LENGTHS.len()
+        && parts().zip(LENGTHS).all(|(part, length)| {
+            part.len() == length && part.chars().all(|c| c.is_ascii_hexdigit())
+        })
 }

@@ -208,6 +208,22 @@ fn a_text_takes_a_small_multiple_of_its_length() {
     });
     let read = |text: &str| drop(KeySet::parse(text).unwrap());
     most.push((measure("keys", &keys, read), "keys".to_owned()));
+    // A secret is looked at in every encoding that it may be in.
+    for (name, item) in [
+        ("letters", "A"),
+        ("percent signs", "%25"),
+        ("backslashes", "\\\\"),
+        ("words of base64", "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFB "),
+        ("numbers", "48 "),
+        ("quotes", "&quot;"),
+    ] {
+        for length in [64 * 1024, 12 * 1024] {
+            let secret = item.repeat(length / item.len());
+            let row = format!("{{\"name\":\"p\",\"secret\":\"{secret}\"}}");
+            let what = format!("{name} in a secret, {length} bytes");
+            most.push((measure(&what, &row, |text| drop(Provider::from_row(text))), what));
+        }
+    }
     let signer = Key::generate(Algorithm::HS256);
     let provider = json!({"jwks": signer.private_jwk().unwrap()}).to_string();
     let verifier = Provider::parse_all(&provider).and_then(Verifier::new).unwrap();

@@ -113,6 +113,78 @@ fn a_key_in_pem_verifies() {
     assert_eq!(code(&document, &token(&two)), "00000");
 }
 
+/// The DER says what it is: labels, armour and padding do not decide trust.
+#[test]
+fn a_key_counts_by_what_its_der_holds() {
+    for algorithm in [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA] {
+        let (key, other) = (Key::generate(algorithm), Key::generate(algorithm));
+        let jwk = key.bare_public_jwk();
+        let mut forms = vec![info(&jwk), certificate(&jwk)];
+        if algorithm == Algorithm::RS256 {
+            forms.push(pkcs1(&jwk));
+        }
+        for der_of in &forms {
+            let base64 = STANDARD.encode(der_of);
+            let mut texts: Vec<String> = [
+                "PUBLIC KEY",
+                "RSA PUBLIC KEY",
+                "EC PUBLIC KEY",
+                "CERTIFICATE",
+                "X509 CERTIFICATE",
+                "TRUSTED CERTIFICATE",
+            ]
+            .iter()
+            .map(|label| pem(label, der_of))
+            .collect();
+            texts.extend([
+                base64.clone(),
+                base64.trim_end_matches('=').to_owned(),
+                URL_SAFE_NO_PAD.encode(der_of),
+                format!("\"{base64}\"\n"),
+                pem("PUBLIC KEY", der_of).replace('=', ""),
+            ]);
+            for text in texts {
+                let document = json!({"public_key": text});
+                assert_eq!(code(&document, &token(&key)), "00000", "{text}");
+                assert_eq!(code(&document, &token(&other)), "28J03", "{text}");
+            }
+        }
+        // What OpenSSL trusts a certificate for stands behind it.
+        let trusted = [certificate(&jwk), der(0x30, &[&[0x30, 0]])].concat();
+        let document = json!({"public_key": pem("TRUSTED CERTIFICATE", &trusted)});
+        assert_eq!(code(&document, &token(&key)), "00000");
+        let document = json!({"public_key": pem("CERTIFICATE", &trusted)}).to_string();
+        assert!(Provider::parse_all(&document).is_err());
+    }
+}
+
+/// Some libraries write an empty string for what they have no value for.
+#[test]
+fn an_empty_use_and_alg_are_absent() {
+    let key = Key::generate(Algorithm::RS256);
+    let mut jwk = key.bare_public_jwk();
+    for name in ["use", "alg", "d", "p"] {
+        jwk[name] = "".into();
+    }
+    assert_eq!(code(&json!({"jwks": jwk}), &token(&key)), "00000");
+    // Nothing more is allowed by it.
+    let stronger = Key::from_private_jwk(&key.private_jwk().unwrap()).unwrap();
+    let stronger = stronger.with_algorithm(Algorithm::RS512);
+    assert_eq!(code(&json!({"jwks": jwk}), &token(&stronger)), "28J10");
+    jwk["use"] = " ".into();
+    assert!(Provider::parse_all(&json!({"jwks": jwk}).to_string()).is_err());
+    // A key id is compared as it is.
+    jwk["use"] = "".into();
+    jwk["kid"] = "".into();
+    let set = json!({"jwks": {"keys": [jwk, Key::generate(Algorithm::RS256).with_kid("k").public_jwk()]}});
+    let private = key.private_jwk().unwrap();
+    let named = |kid: &str| Key::from_private_jwk(&private).unwrap().with_kid(kid);
+    assert_eq!(code(&set, &token(&named(""))), "00000");
+    assert_eq!(code(&set, &token(&named("x"))), "28J02");
+    jwk["kty"] = "".into();
+    assert!(Provider::parse_all(&json!({"jwks": jwk}).to_string()).is_err());
+}
+
 #[test]
 fn what_is_not_one_public_key_in_pem_is_refused() {
     let (rsa, ec) = (Key::generate(Algorithm::RS256), Key::generate(Algorithm::ES256));
@@ -123,6 +195,13 @@ fn what_is_not_one_public_key_in_pem_is_refused() {
     let mut longer = der_of.clone();
     longer.push(0);
     let set = json!({"keys": [ec.public_jwk()]}).to_string();
+    let version = &[2, 1, 0][..];
+    let pkcs8 =
+        der(0x30, &[version, &[0x30, 5, 6, 3, 0x2b, 0x65, 0x70], &[4, 34, 4, 32], &[9; 32]]);
+    let sec1 = der(0x30, &[&[2, 1, 1], &[4, 32], &[9; 32]]);
+    let private_rsa = der(0x30, &[version, &der(2, &[&[0], &[0xc1; 256]]), &[2, 1, 3]]);
+    let scheme = der(0x30, &[&[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 5, 13], &[0x30, 0]]);
+    let encrypted = der(0x30, &[&scheme, &der(4, &[&[9; 64]])]);
     for (name, text, detail) in [
         ("two blocks", format!("{good}{good}"), "more than one block"),
         ("a private key", pem("PRIVATE KEY", &[0x30, 0]), "private key"),
@@ -135,15 +214,20 @@ fn what_is_not_one_public_key_in_pem_is_refused() {
         ("another label", pem("EC PARAMETERS", &[6, 1, 0]), "EC PARAMETERS"),
         ("labels that differ", good.replace("END PUBLIC", "END RSA PUBLIC"), "one label"),
         ("cut off", good[..good.len() - 30].to_owned(), "one label"),
-        ("something behind it", pem("PUBLIC KEY", &longer), "not a key"),
+        ("something behind it", pem("PUBLIC KEY", &longer), "not a public key"),
+        ("a private key under another label", pem("PUBLIC KEY", &pkcs8), "private key"),
+        ("a private key of SEC 1 under another label", pem("CERTIFICATE", &sec1), "private key"),
+        ("a private key of PKCS #1 without armour", STANDARD.encode(&private_rsa), "private key"),
+        ("an encrypted private key without armour", STANDARD.encode(&encrypted), "private key"),
+        ("a request for a certificate", pem("CERTIFICATE REQUEST", &der_of), "CERTIFICATE REQUEST"),
+        ("a key of PGP", pem("PGP PUBLIC KEY BLOCK", &der_of), "PGP PUBLIC KEY BLOCK"),
         (
-            "PKCS #1 under another label",
-            pem("PUBLIC KEY", &pkcs1(&rsa.bare_public_jwk())),
-            "not a key",
+            "another structure",
+            STANDARD.encode(der(0x30, &[&[2, 1, 7], &[4, 40], &[9; 40]])),
+            "another structure",
         ),
         ("no base64", good.replace("MII", "M!I"), "not base64"),
         ("another curve", pem("PUBLIC KEY", &p521), "curve"),
-        ("no armour", STANDARD.encode(&der_of), "without PEM's armour"),
         ("a JWK set", set, "a JWK set"),
         ("a URL", URL.to_owned(), "a URL"),
         ("anything", "anything".to_owned(), "without a block"),

@@ -397,10 +397,12 @@ fn what_is_public_is_found_within_other_text() {
     }
 }
 
-/// Other alphabets, in which a text may look like an address.
+/// Other alphabets, in which a text may look like an address. Of random bytes that have the length of a
+/// compressed point, one in 256 are one.
 #[test]
 fn random_letters_are_no_address() {
     let mut random = Random(5);
+    let mut points = 0;
     let alphabets = [
         "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
         "-._~:/?#[]@!$&'()*+,;=%0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
@@ -411,8 +413,514 @@ fn random_letters_are_no_address() {
             let letters = alphabet.as_bytes();
             let secret: String =
                 (0..44).map(|_| char::from(letters[random.below(letters.len())])).collect();
-            refused += usize::from(as_secret(&secret).is_err());
+            if let Err(refusal) = as_secret(&secret) {
+                let is_point = is_chance(secret.len(), &refusal);
+                *(if is_point { &mut points } else { &mut refused }) += 1;
+            }
         }
     }
     assert_eq!(refused, 0);
+    assert!(points < 60, "{points}");
+}
+
+fn bits(bytes: &[u8], digits: &str) -> String {
+    let digits: Vec<char> = digits.chars().collect();
+    let width = digits.len().ilog2() as usize;
+    let all: Vec<u8> =
+        bytes.iter().flat_map(|byte| (0..8).rev().map(move |place| byte >> place & 1)).collect();
+    all.chunks(width)
+        .map(|chunk| {
+            let value = chunk.iter().fold(0, |sum, bit| sum << 1 | usize::from(*bit));
+            digits[value << (width - chunk.len())]
+        })
+        .collect()
+}
+
+fn groups(bytes: &[u8], digits: &str) -> String {
+    let digits: Vec<char> = digits.chars().collect();
+    let mut out = String::new();
+    for chunk in bytes.chunks(4) {
+        let mut four = [0; 4];
+        four[..chunk.len()].copy_from_slice(chunk);
+        let mut value = u32::from_be_bytes(four) as usize;
+        let mut five = [' '; 5];
+        for place in (0..5).rev() {
+            five[place] = digits[value % 85];
+            value /= 85;
+        }
+        out.extend(&five[..=chunk.len()]);
+    }
+    out
+}
+
+fn number(bytes: &[u8], digits: &str) -> String {
+    let digits: Vec<char> = digits.chars().collect();
+    let mut places = vec![0];
+    for byte in bytes {
+        let mut carry = usize::from(*byte);
+        for place in &mut places {
+            carry += *place * 256;
+            *place = carry % digits.len();
+            carry /= digits.len();
+        }
+        while carry != 0 {
+            places.push(carry % digits.len());
+            carry /= digits.len();
+        }
+    }
+    places.iter().rev().map(|place| digits[*place]).collect()
+}
+
+fn joined(bytes: &[u8], separator: &str, write: fn(u8) -> String) -> String {
+    bytes.iter().map(|byte| write(*byte)).collect::<Vec<_>>().join(separator)
+}
+
+const BASE32: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+const BASE32_HEX: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUV";
+const CROCKFORD: &str = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+const Z_BASE32: &str = "ybndrfg8ejkmcpqxot1uwisza345h769";
+const ASCII85: &str =
+    "!\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstu";
+const Z85: &str =
+    "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
+const RFC1924: &str =
+    "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
+const BASE58: &str = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+
+/// Every way to write bytes that is undone.
+fn encodings(bytes: &[u8]) -> Vec<(&'static str, String)> {
+    let mut base32 = bits(bytes, BASE32);
+    base32.push_str(&"=".repeat(base32.len().next_multiple_of(8) - base32.len()));
+    let python: String = bytes
+        .iter()
+        .map(|byte| match byte {
+            b'\\' => "\\\\".to_owned(),
+            b' '..=b'~' => char::from(*byte).to_string(),
+            _ => format!("\\x{byte:02x}"),
+        })
+        .collect();
+    vec![
+        ("base64", STANDARD.encode(bytes)),
+        ("base64 in lines with a mark", format!("> {}", lines(&STANDARD.encode(bytes), "\n> "))),
+        ("hex", hex(bytes)),
+        ("hex with a prefix", format!("0x{}", hex(bytes))),
+        ("hex of Postgres", format!("\\x{}", hex(bytes))),
+        ("base32", bits(bytes, BASE32)),
+        ("base32 with padding", base32.clone()),
+        ("base32 in lower case", base32.to_lowercase()),
+        ("base32 in lines", lines(&base32, "\n")),
+        ("base32 in groups", lines(&bits(bytes, BASE32), "-")),
+        ("base32hex", bits(bytes, BASE32_HEX)),
+        ("base32 of Crockford", bits(bytes, CROCKFORD)),
+        ("z-base-32", bits(bytes, Z_BASE32)),
+        ("binary digits", bits(bytes, "01")),
+        ("Ascii85", groups(bytes, ASCII85)),
+        ("Ascii85 of Adobe", format!("<~{}~>", lines(&groups(bytes, ASCII85), "\n"))),
+        ("Z85", groups(bytes, Z85)),
+        ("base85 of Python", groups(bytes, RFC1924)),
+        ("base58", number(bytes, BASE58)),
+        ("one decimal number", number(bytes, "0123456789")),
+        ("decimal numbers", joined(bytes, " ", |byte| byte.to_string())),
+        ("decimal numbers with commas", joined(bytes, ", ", |byte| byte.to_string())),
+        ("signed numbers", joined(bytes, ", ", |byte| (byte as i8).to_string())),
+        ("an array of Go", format!("[]byte{{{}}}", joined(bytes, ", ", |b| b.to_string()))),
+        ("an array of C", format!("k[] = {{{}}};", joined(bytes, ", ", |b| format!("0x{b:02X}")))),
+        ("hex with colons", joined(bytes, ":", |byte| format!("{byte:02x}"))),
+        ("hex with dashes", joined(bytes, "-", |byte| format!("{byte:02X}"))),
+        ("hex with spaces", joined(bytes, " ", |byte| format!("{byte:02x}"))),
+        ("hex escapes", joined(bytes, "", |byte| format!("\\x{byte:02x}"))),
+        ("octal escapes", joined(bytes, "", |byte| format!("\\{byte:03o}"))),
+        ("octal numbers", joined(bytes, " ", |byte| format!("{byte:03o}"))),
+        ("bytes in binary", joined(bytes, " ", |byte| format!("{byte:08b}"))),
+        ("bytes of Python", format!("b'{python}'")),
+        ("percent", joined(bytes, "", |byte| format!("%{byte:02X}"))),
+        ("quoted-printable", joined(bytes, "", |byte| format!("={byte:02X}"))),
+        ("references of HTML", joined(bytes, "", |byte| format!("&#{byte};"))),
+        ("a dump", {
+            let line = |(place, chunk): (usize, &[u8])| {
+                let digits = joined(chunk, " ", |byte| format!("{byte:02x}"));
+                format!("{:08x}  {digits}  |................|", place * 16)
+            };
+            bytes.chunks(16).enumerate().map(line).collect::<Vec<_>>().join("\n")
+        }),
+    ]
+}
+
+#[test]
+fn what_is_public_is_found_in_every_encoding() {
+    let (info, pkcs1, ec_info) = spki();
+    let pem =
+        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END", lines(&STANDARD.encode(&info), "\n"));
+    let key = Key::generate(Algorithm::ES256);
+    let jwk = key.public_jwk().to_string();
+    let token = key.sign(&json!({"sub": "alice"}));
+    let url = "https://login.example.com/realms/app/protocol";
+    let texts: [(&str, &[u8]); 7] = [
+        ("SPKI", &info),
+        ("PKCS #1", &pkcs1),
+        ("P-256", &ec_info),
+        ("PEM", pem.as_bytes()),
+        ("JWK", jwk.as_bytes()),
+        ("token", token.as_bytes()),
+        ("URL", url.as_bytes()),
+    ];
+    for (name, bytes) in texts {
+        for (how, text) in encodings(bytes) {
+            // A dump breaks words, so only beginnings are found in it.
+            if how == "a dump" && !["SPKI", "PKCS #1", "P-256"].contains(&name) {
+                continue;
+            }
+            // Longer numbers are not undone.
+            if ["one decimal number", "base58"].contains(&how) && text.len() > 1400 {
+                continue;
+            }
+            public(&format!("{name}, {how}"), &text, "");
+        }
+    }
+    let utf16 = |text: &str| text.encode_utf16().collect::<Vec<_>>();
+    for text in [&pem[..], &jwk, &token, url] {
+        let units = utf16(text);
+        let little: Vec<u8> = units.iter().flat_map(|unit| unit.to_le_bytes()).collect();
+        let big: Vec<u8> = units.iter().flat_map(|unit| unit.to_be_bytes()).collect();
+        let wide: Vec<u8> =
+            text.chars().flat_map(|character| u32::from(character).to_le_bytes()).collect();
+        for bytes in [
+            little.clone(),
+            big.clone(),
+            [&[0xff, 0xfe], &little[..]].concat(),
+            [&[0xfe, 0xff], &big[..]].concat(),
+            wide,
+            STANDARD.encode(&little).into_bytes(),
+        ] {
+            public_bytes(text, &bytes, "");
+        }
+    }
+}
+
+#[test]
+fn what_is_public_is_found_however_often_it_is_encoded() {
+    let (info, _, _) = spki();
+    let url = "https://login.example.com/realms/app".to_owned();
+    for start in [url, STANDARD.encode(&info)] {
+        for count in [1, 5, 8, 12] {
+            let mut text = start.clone();
+            for _ in 0..count {
+                text = STANDARD.encode(text);
+            }
+            public("base64", &text, "");
+        }
+        let mut text = start.clone();
+        for step in ["hex", "base32", "base85", "percent", "json", "base64", "hex", "base32"] {
+            text = match step {
+                "hex" => hex(text.as_bytes()),
+                "base32" => bits(text.as_bytes(), BASE32),
+                "base85" => groups(text.as_bytes(), RFC1924),
+                "percent" => text.replace('A', "%41").replace('%', "%25"),
+                "json" => json!(text).to_string(),
+                _ => STANDARD.encode(text),
+            };
+        }
+        public("a mixture", &text, "");
+    }
+    // What cannot be judged within the bound on work is refused, too.
+    let mut text = "a secret of at least 32 bytes, I would say".to_owned();
+    for _ in 0..40 {
+        text = text.replace('%', "%25") + "%41";
+    }
+    public("too deep", &text, "cannot be told");
+}
+
+#[test]
+fn what_is_public_is_found_where_it_is_compressed() {
+    use flate2::Compression;
+    use flate2::read::{DeflateEncoder, GzEncoder, ZlibEncoder};
+    use std::io::Read;
+    let (info, _, _) = spki();
+    let jwk = Key::generate(Algorithm::ES256).public_jwk().to_string();
+    for bytes in [&info[..], jwk.as_bytes()] {
+        let level = Compression::best();
+        let read = |mut encoder: Box<dyn Read + '_>| {
+            let mut out = Vec::new();
+            encoder.read_to_end(&mut out).unwrap();
+            out
+        };
+        for packed in [
+            read(Box::new(GzEncoder::new(bytes, level))),
+            read(Box::new(ZlibEncoder::new(bytes, level))),
+            read(Box::new(DeflateEncoder::new(bytes, level))),
+        ] {
+            public_bytes("compressed", &packed, "");
+            public("compressed, in base64", &STANDARD.encode(&packed), "");
+        }
+    }
+    // A small text that unpacks to a huge one ends.
+    let zeros = vec![0; 64 << 20];
+    let mut bomb = Vec::new();
+    GzEncoder::new(&zeros[..], Compression::best()).read_to_end(&mut bomb).unwrap();
+    drop(as_oct(&bomb));
+}
+
+#[test]
+fn a_compressed_point_is_no_secret() {
+    for algorithm in [Algorithm::ES256, Algorithm::ES384] {
+        let jwk = Key::generate(algorithm).bare_public_jwk();
+        let [x, y] = ["x", "y"].map(|m| URL_SAFE_NO_PAD.decode(jwk[m].as_str().unwrap()).unwrap());
+        let point = [&[2 + (y[y.len() - 1] & 1)], &x[..]].concat();
+        public_bytes("compressed", &point, "point");
+        public("compressed, in hex", &hex(&point), "point");
+        public("compressed, in base64", &STANDARD.encode(&point), "point");
+        public("compressed, in base64url", &URL_SAFE_NO_PAD.encode(&point), "point");
+    }
+    // Not every number is on the curve.
+    let refused = (0..=255).filter(|last| {
+        let mut bytes = [7; 33];
+        (bytes[0], bytes[32]) = (2, *last);
+        as_oct(&bytes).is_err()
+    });
+    assert!((80..180).contains(&refused.count()));
+}
+
+#[test]
+fn names_and_fingerprints_are_no_secrets() {
+    let thumb = "3f".repeat(32);
+    for (text, what) in [
+        ("login.customers.example.com", "URL"),
+        ("identity.acme-corporation.cloud", "URL"),
+        ("auth.internal.acme-corp.tech:8443", "URL"),
+        ("auth.example.software/realms/acme", "URL"),
+        ("tenant-12345.identity.acme.co.nz", "URL"),
+        ("accounts.very-long-company-name.xyz", "URL"),
+        ("alice.with.a.long.name@mail.example.com", "a name"),
+        ("Alice Example <alice.example@example.com>", "a name"),
+        ("terraform@my-project-12345.iam.gserviceaccount.com", "a name"),
+        ("arn:aws:iam::123456789012:oidc-provider/acme", "a name"),
+        ("arn:aws-us-gov:kms:us-gov-west-1:1:key/abc-def", "a name"),
+        ("projects/acme-prod/locations/global/keyRings/r/cryptoKeys/k", "a name"),
+        ("projects/1234567890/serviceAccounts/robot-account", "a name"),
+        ("/subscriptions/0b1f6471-1bf0-4dda-aec3-cb9272f09590/resourceGroups/g", "a name"),
+        ("CN=login.example.com,O=Acme Corporation,C=US", "a name"),
+        ("/C=US/O=Acme Corporation/CN=login.example.com", "a name"),
+        ("SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8", "fingerprint"),
+        ("2048 SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8 me@host (RSA)", "fingerprint"),
+        ("MD5:16:27:ac:a5:76:28:2d:36:63:1b:56:4d:eb:df:a6:48", "fingerprint"),
+        ("16:27:ac:a5:76:28:2d:36:63:1b:56:4d:eb:df:a6:48", "fingerprint"),
+        ("B5:35:CC:4A:A8:E8:08:97:DD:75:66:D1:4A:29:05:4B:A9:DE:64:9C", "fingerprint"),
+        (
+            "sha1 Fingerprint=B5:35:CC:4A:A8:E8:08:97:DD:75:66:D1:4A:29:05:4B:A9:DE:64:9C",
+            "fingerprint",
+        ),
+        (&format!("sha256:{thumb}"), "fingerprint"),
+        ("sha384-oqVuAfXRKap7fdgcCY5uykM6+R9GqQ8K/uxy9rx7HNQlGYl1kPzQho1wx4JwY8wC", "fingerprint"),
+        ("age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p", "a public key"),
+        ("RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3", "a public key"),
+        ("untrusted comment: minisign public key 8A1B2C3D\nRWQf6LRC", "a public key"),
+        ("0b1f6471-1bf0-4dda-aec3-cb9272f09590", "UUID"),
+        ("{0B1F6471-1BF0-4DDA-AEC3-CB9272F09590}", "UUID"),
+        ("keycloak:8080/a/path/of/some/length/to/keys", "URL"),
+        ("Modulus=C0FFEE0123456789ABCDEF0123456789ABCDEF", "openssl"),
+        (
+            "Public-Key: (2048 bit)\nModulus:\n    00:c0:ff:ee:01:23:45:67:89:ab:cd:ef:\nExponent: 65537 (0x10001)",
+            "openssl",
+        ),
+        ("<RSAKeyValue><Modulus>wP/uASNFZ4mrze8BI0VniQ==</Modulus><Exponent>AQAB", "openssl"),
+        (r#"{"type":"Buffer","data":[48,130,1,34,48,13,6,9,42]}"#, "J"),
+        ("AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTY", "SSH"),
+    ] {
+        public(text, text, what);
+        public(text, &STANDARD.encode(text), what);
+    }
+    let cose = [&[0xa5, 1, 2, 3, 0x26, 0x20, 1, 0x21, 0x58, 0x20], &[7; 32][..]].concat();
+    public_bytes("COSE", &cose, "a public key");
+    let openpgp = [&[0x99, 1, 0x0d, 4, 0x5f, 0, 0, 0, 1, 8, 0], &[7; 64][..]].concat();
+    public_bytes("OpenPGP", &openpgp, "a public key");
+    public("OpenPGP in base64", &STANDARD.encode(&openpgp), "a public key");
+    // A private key is named as one.
+    let pkcs8 =
+        [&[0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 34, 4, 32], &[9; 32][..]]
+            .concat();
+    public_bytes("PKCS #8", &pkcs8, "a private key");
+    public("PKCS #8 in base64", &STANDARD.encode(&pkcs8), "a private key");
+}
+
+#[test]
+fn a_secret_is_not_made_of_its_own_document() {
+    let keys = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA].map(Key::generate);
+    let mut jwks: Vec<Value> = keys.iter().map(Key::bare_public_jwk).collect();
+    let kid = "the-key-that-signs-in-production-since-2024";
+    jwks[0]["kid"] = kid.into();
+    jwks[0]["x5t#S256"] = "NzbLsXh8uDCcdGHdyqkXlNzbLsXh8uDCcd-6MNwXF4W".into();
+    jwks[1]["kid"] = "second".into();
+    jwks[2]["kid"] = "third".into();
+    let document = |secret: &str| {
+        json!({
+            "name": "the production identity provider of Acme",
+            "issuer": "acme-identity-production-environment",
+            "audience": ["short", "the-application-of-acme-in-production"],
+            "jwks": {"keys": jwks},
+            "secret": secret,
+        })
+    };
+    let member = |place: usize, name: &str| jwks[place][name].as_str().unwrap().to_owned();
+    let thumbprint = {
+        let text = format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, member(0, "e"), member(0, "n"));
+        aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()).as_ref().to_vec()
+    };
+    let n = URL_SAFE_NO_PAD.decode(member(0, "n")).unwrap();
+    for (secret, what) in [
+        (member(0, "n"), "public keys"),
+        (member(1, "x"), "public keys"),
+        (member(1, "y"), "public keys"),
+        (member(2, "x"), "public keys"),
+        (format!("key-{}-key", member(2, "x")), "public keys"),
+        (STANDARD.encode(&n), "public keys"),
+        (hex(&n), "public keys"),
+        (hex(&n).to_uppercase(), "public keys"),
+        (number(&n, "0123456789"), "public keys"),
+        (joined(&n, ":", |byte| format!("{byte:02x}")), "public keys"),
+        (bits(&n, BASE32), "public keys"),
+        (STANDARD.encode(member(0, "n")), "public keys"),
+        (URL_SAFE_NO_PAD.encode(&thumbprint), "public keys"),
+        (hex(&thumbprint), "public keys"),
+        (member(0, "x5t#S256"), "public keys"),
+        (kid.to_owned(), "public keys"),
+        ("the production identity provider of Acme".to_owned(), "name"),
+        ("The Production Identity Provider of ACME!".to_owned(), "name"),
+        ("acme-identity-production-environment".to_owned(), "issuer"),
+        (STANDARD.encode("acme-identity-production-environment"), "issuer"),
+        ("the-application-of-acme-in-production".to_owned(), "audience"),
+        ("secret-the-application-of-acme-in-production".to_owned(), "audience"),
+    ] {
+        let refusal = Provider::parse_all(&document(&secret).to_string()).expect_err(&secret);
+        assert_eq!(refusal.message(), "secret cannot be used", "{secret}");
+        assert!(refusal.detail().unwrap().contains(what), "{secret}: {refusal:?}");
+        assert!(refusal.hint().is_some(), "{secret}");
+        assert!(Provider::from_row(&document(&secret).to_string()).is_err(), "{secret}");
+    }
+    let mut random = Random(9);
+    for _ in 0..50 {
+        let secret = STANDARD.encode(random.bytes(32));
+        for secret in [secret.clone(), format!("acme-identity-production-environment:{secret}")] {
+            Provider::parse_all(&document(&secret).to_string()).expect(&secret);
+        }
+    }
+    // As the bytes of a JWK.
+    let oct = |text: &str| {
+        json!({"issuer": "acme-identity-production-environment",
+        "jwks": {"kty": "oct", "k": URL_SAFE_NO_PAD.encode(text)}})
+    };
+    assert!(Provider::parse_all(&oct("acme-identity-production-environment").to_string()).is_err());
+    assert!(
+        Provider::parse_all(&oct("a secret of at least 32 bytes, I would say").to_string()).is_ok()
+    );
+    // Keys that are fetched later do not make the row unreadable: the secret has no effect.
+    let row = |secret: &str| {
+        json!({
+            "name": "p", "jwks_url": "https://keys.example/jwks", "secret": secret,
+            "fetched_jwks": {"keys": [jwks[2]]}, "fetched_from": "https://keys.example/jwks",
+        })
+        .to_string()
+    };
+    let x = member(2, "x");
+    let forged = Key::from_secret(Algorithm::HS256, x.as_bytes());
+    let forged = forged.sign(&json!({"sub": "alice", "exp": NOW + 1}));
+    let provider = Provider::from_row(&row(&x)).unwrap();
+    assert!(provider.keys().unusable()[0].reason.contains("public"));
+    let verifier = Verifier::default().with(provider).unwrap();
+    assert!(verifier.verify(&forged, NOW).is_err());
+    let genuine = keys[2].sign(&json!({"sub": "alice", "exp": NOW + 1}));
+    assert!(verifier.verify(&genuine, NOW).is_ok());
+    assert!(
+        Provider::from_row(&row("a secret of at least 32 bytes, I would say"))
+            .unwrap()
+            .keys()
+            .unusable()
+            .is_empty()
+    );
+}
+
+/// Random bytes of the length of a compressed point are one in one of 256 cases.
+fn is_chance(length: usize, refusal: &Rejection) -> bool {
+    [33, 44, 49, 65, 66, 98].contains(&length)
+        && refusal.detail().is_some_and(|detail| detail.contains("a point on an elliptic curve"))
+}
+
+/// Secrets as programs and people make them.
+#[test]
+fn secrets_of_every_shape_are_accepted() {
+    let mut random = Random(11);
+    let mut points = 0;
+    let pick = |random: &mut Random, alphabet: &str, length: usize| -> String {
+        let letters: Vec<char> = alphabet.chars().collect();
+        (0..length).map(|_| letters[random.below(letters.len())]).collect()
+    };
+    const ALPHANUMERIC: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    const DJANGO: &str = "abcdefghijklmnopqrstuvwxyz0123456789!@#$%^&*(-_=+)";
+    const PASSWORD: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!@#$%^&*()-_=+[]{};:,.<>/?~|";
+    for _ in 0..500 {
+        let length = [32, 48, 64][random.below(3)];
+        let bytes = random.bytes(length);
+        let uuid = |random: &mut Random| {
+            let digits = hex(&random.bytes(16));
+            format!(
+                "{}-{}-{}-{}-{}",
+                &digits[..8],
+                &digits[8..12],
+                &digits[12..16],
+                &digits[16..20],
+                &digits[20..]
+            )
+        };
+        for secret in [
+            bits(&bytes, BASE32),
+            bits(&bytes, BASE32).to_lowercase(),
+            lines(&bits(&bytes, BASE32), "-"),
+            bits(&bytes, CROCKFORD),
+            groups(&bytes, Z85),
+            groups(&bytes, RFC1924),
+            groups(&bytes, ASCII85),
+            number(&bytes, "0123456789"),
+            number(&bytes, BASE58),
+            pick(&mut random, "0123456789", 40),
+            pick(&mut random, ALPHANUMERIC, 64),
+            pick(&mut random, ALPHANUMERIC, 40),
+            pick(&mut random, DJANGO, 50),
+            pick(&mut random, PASSWORD, 32),
+            pick(&mut random, PASSWORD, 64),
+            joined(&bytes, ":", |byte| format!("{byte:02x}")),
+            joined(&bytes, " ", |byte| format!("{byte:02X}")),
+            joined(&bytes, ",", |byte| byte.to_string()),
+            format!("base64:{}", STANDARD.encode(&bytes)),
+            format!("whsec_{}", STANDARD.encode(&bytes)),
+            hex(&random.bytes(64)),
+            uuid(&mut random) + &uuid(&mut random),
+            format!("{}:{}", uuid(&mut random), uuid(&mut random)),
+            STANDARD.encode(hex(&bytes)),
+            hex(STANDARD.encode(&bytes).as_bytes()),
+        ] {
+            let outcome = as_secret(&secret);
+            if let Err(refusal) = &outcome
+                && is_chance(secret.len(), refusal)
+            {
+                points += 1;
+                continue;
+            }
+            assert!(outcome.is_ok(), "{secret:?} {outcome:?}");
+        }
+        let length = [32, 40, 48, 64, 128, 256, 512][random.below(7)];
+        let bytes = random.bytes(length);
+        assert!(as_oct(&bytes).is_ok(), "{bytes:?}");
+    }
+    assert!(points < 12, "{points}");
+    for secret in [
+        "correct.horse.battery.staple.and.a.long.word.is.it",
+        "Tr0ub4dor&3 is not a good password, but this is long",
+        "my-modulus-operandi-is-a-long-passphrase",
+        "the sha256 of nothing is not a secret but this is",
+        "never gonna give you up, never gonna let you down",
+        "projects and folders are words of a passphrase",
+        "base64:2/vyTVM9Nu4ZPQ/NwEEdIUKE1OzZO46STzMaVUYCIgtqPYoxRhhg7C+NBVYOk9Dv",
+        "mail me at work; the password is long enough",
+    ] {
+        assert!(as_secret(secret).is_ok(), "{secret}");
+    }
 }

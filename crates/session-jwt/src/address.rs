@@ -1,0 +1,254 @@
+//! Texts that name something: URLs, hosts, mail addresses, resources. A name is public.
+
+/// Top-level domains beside those of two letters that hosts of identity providers have.
+const DOMAINS: [&str; 96] = [
+    "com",
+    "net",
+    "org",
+    "edu",
+    "gov",
+    "mil",
+    "int",
+    "info",
+    "biz",
+    "name",
+    "pro",
+    "dev",
+    "app",
+    "cloud",
+    "tech",
+    "online",
+    "site",
+    "xyz",
+    "shop",
+    "store",
+    "page",
+    "pages",
+    "website",
+    "web",
+    "systems",
+    "services",
+    "software",
+    "solutions",
+    "digital",
+    "network",
+    "technology",
+    "tools",
+    "team",
+    "works",
+    "work",
+    "world",
+    "zone",
+    "agency",
+    "consulting",
+    "group",
+    "global",
+    "company",
+    "business",
+    "enterprises",
+    "ventures",
+    "capital",
+    "finance",
+    "financial",
+    "bank",
+    "insurance",
+    "health",
+    "healthcare",
+    "care",
+    "clinic",
+    "academy",
+    "school",
+    "university",
+    "college",
+    "education",
+    "training",
+    "media",
+    "news",
+    "blog",
+    "live",
+    "studio",
+    "design",
+    "games",
+    "game",
+    "run",
+    "codes",
+    "host",
+    "hosting",
+    "space",
+    "security",
+    "support",
+    "email",
+    "chat",
+    "club",
+    "community",
+    "foundation",
+    "green",
+    "energy",
+    "engineering",
+    "ltd",
+    "gmbh",
+    "inc",
+    "llc",
+    "london",
+    "berlin",
+    "paris",
+    "amsterdam",
+    "tokyo",
+    "google",
+    "aws",
+    "azure",
+    "internal",
+];
+
+/// A word may end a host that has no more labels than this, unless it is one of the usual domains: longer
+/// ones are passphrases.
+const MOST_LABELS: usize = 5;
+
+/// What names a host or a resource, or is one's URL.
+pub(crate) fn is_name(text: &str) -> bool {
+    is_mail_address(text) || is_resource(text) || is_distinguished_name(text)
+}
+
+/// RFC 5322 section 3.4, as people have it.
+fn is_mail_address(text: &str) -> bool {
+    let address = match text.strip_suffix('>') {
+        Some(rest) => rest.rsplit_once('<').map_or(rest, |(_, address)| address),
+        None => text,
+    };
+    let is_of_local = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+    address.split_once('@').is_some_and(|(local, host)| {
+        let local = local.strip_prefix("acct:").unwrap_or(local);
+        !local.is_empty() && local.chars().all(is_of_local) && is_host(&host.to_ascii_lowercase())
+    })
+}
+
+/// The name of a resource of Amazon, Google or Microsoft.
+fn is_resource(text: &str) -> bool {
+    const STARTS: [&str; 6] = [
+        "projects/",
+        "organizations/",
+        "folders/",
+        "billingaccounts/",
+        "/subscriptions/",
+        "/providers/microsoft.",
+    ];
+    let lower = text.to_ascii_lowercase();
+    let has_blanks = lower.contains(char::is_whitespace);
+    let is_arn = lower.starts_with("arn:") && lower.matches(':').count() >= 4;
+    let parts = lower.trim_matches('/').matches('/').count();
+    !has_blanks && (is_arn || parts > 1 && STARTS.iter().any(|start| lower.starts_with(start)))
+}
+
+/// A name as certificates have it (RFC 4514).
+fn is_distinguished_name(text: &str) -> bool {
+    const TYPES: [&str; 12] =
+        ["cn", "o", "ou", "c", "dc", "l", "st", "s", "uid", "e", "emailaddress", "serialnumber"];
+    let bare = text.trim_start_matches("subject=").trim_start_matches("issuer=");
+    let parts = bare.split([',', '/', ';', '+']).map(str::trim).filter(|part| !part.is_empty());
+    let is_typed = |part: &str| {
+        part.split_once('=').is_some_and(|(kind, value)| {
+            !value.is_empty() && TYPES.contains(&kind.trim().to_ascii_lowercase().as_str())
+        })
+    };
+    let (all, typed) =
+        parts.fold((0, 0), |(all, typed), part| (all + 1, typed + usize::from(is_typed(part))));
+    typed > 1 && typed * 2 > all
+}
+
+/// A URL, with or without its scheme.
+pub(crate) fn is_url(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase().replace("\\/", "/");
+    /// What only addresses of identity providers and of their keys have in them.
+    const MARKS: [&str; 8] = [
+        "http:/",
+        "https:/",
+        "/.well-known/",
+        "openid-connect/",
+        "/jwks",
+        "/realms/",
+        "/oauth2/",
+        "/protocol/",
+    ];
+    if MARKS.iter().any(|mark| lower.contains(mark)) {
+        return true;
+    }
+    // A host is written in one case; random letters are of both.
+    let host = text.split(['/', '?', '#']).find(|part| !part.is_empty()).unwrap_or_default();
+    let is_mixed = is_mixed_case(host);
+    let is_scheme = |text: &str| {
+        text.starts_with(|first: char| first.is_ascii_lowercase())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+    };
+    if lower.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme)) {
+        return true;
+    }
+    match lower.split_once(':') {
+        Some(("data", rest)) => {
+            let (kind, _) = rest.split_once(',').unwrap_or_default();
+            return rest.starts_with(',') || kind.contains('/') && !kind.contains(' ');
+        }
+        Some(("urn" | "did", rest)) if !lower.contains(' ') && rest.contains(':') => return true,
+        _ => {}
+    }
+    !is_mixed && is_url_without_scheme(&lower, is_mixed_case(text))
+}
+
+fn is_mixed_case(text: &str) -> bool {
+    text.contains(char::is_uppercase) && text.contains(char::is_lowercase)
+}
+
+/// A host name with a path or a port; alone, where it ends as hosts do.
+fn is_url_without_scheme(lower: &str, is_mixed: bool) -> bool {
+    let lower = lower.strip_prefix("//").unwrap_or(lower);
+    // RFC 3986 section 2.
+    let is_of_url = |c: char| c.is_ascii_alphanumeric() || "-._~:/?#[]@!$&'()*+,;=%".contains(c);
+    if !lower.chars().all(is_of_url) {
+        return false;
+    }
+    let (authority, rest) = match lower.find(['/', '?', '#']) {
+        Some(place) => lower.split_at(place),
+        None => (lower, ""),
+    };
+    let (host, port) = authority.split_once(':').unwrap_or((authority, ""));
+    let is_number = |text: &str| text.parse::<u16>().is_ok();
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if !host.split('.').all(is_label) || !(port.is_empty() || is_number(port)) {
+        return false;
+    }
+    let Some((_, last)) = host.rsplit_once('.') else {
+        // Not what a prefix like base64: stands before.
+        return !port.is_empty() && !rest.is_empty() && !is_mixed;
+    };
+    let is_address = host.split('.').all(is_number);
+    let is_name =
+        last.len() > 1 && last.chars().all(|c| c.is_ascii_alphabetic()) || last.starts_with("xn--");
+    match (rest, port) {
+        ("", "") => is_host(host),
+        _ => is_address || is_host(host) || is_name && host.matches('.').count() > 1,
+    }
+}
+
+/// Whether a host, in lower case, ends as hosts do.
+fn is_host(host: &str) -> bool {
+    const USUAL: [&str; 8] = ["com", "net", "org", "io", "co", "dev", "app", "ai"];
+    let Some((_, last)) = host.rsplit_once('.') else {
+        return false;
+    };
+    /// Random letters have shorter ones.
+    const SHORTEST: usize = 10;
+    let is_country =
+        last.len() == 2 && last.chars().all(|c| c.is_ascii_alphabetic()) && host.len() >= SHORTEST;
+    let is_short = host.split('.').count() <= MOST_LABELS;
+    let is_domain = USUAL.contains(&last)
+        || is_short && (is_country || last.starts_with("xn--") || DOMAINS.contains(&last));
+    is_domain && host.split('.').all(is_label)
+}
+
+fn is_label(label: &str) -> bool {
+    let is_of_label = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    !label.is_empty()
+        && label.len() < 64
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && label.chars().all(is_of_label)
+}

@@ -1,0 +1,136 @@
+//! What a provider's document itself says to everybody: its names, and the values of its public keys. A secret
+//! that is made of them is none.
+
+use std::collections::HashSet;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+
+use crate::encoding::decode_base64;
+use crate::json::{Json, Object};
+use crate::jwk::KeySet;
+use crate::secret;
+
+/// By so many bytes at its beginning a value of a key is known.
+const BEGINNING: usize = 22;
+
+/// The members whose texts are compared, and how many texts.
+const NAMES: [&str; 4] = ["issuer", "jwks_url", "audience", "name"];
+const MOST_NAMES: usize = 32;
+
+/// Shorter names are parts of other words.
+const SHORTEST_NAME: usize = 6;
+
+/// A secret that has fewer bytes beside names is made of them.
+const LEAST_REST: usize = 16;
+
+/// The public values of one document.
+pub(crate) struct OwnValues {
+    /// In lower case, the longest first.
+    names: Vec<(&'static str, String)>,
+    beginnings: HashSet<[u8; BEGINNING]>,
+}
+
+impl OwnValues {
+    /// The values of a document and of the keys that were read from it.
+    pub(crate) fn of<'k>(object: &Object<'_>, keys: impl Iterator<Item = &'k KeySet>) -> Self {
+        let mut values = Self::of_keys(keys);
+        for member in NAMES {
+            let texts = object
+                .get(member)
+                .into_iter()
+                .flat_map(|value| value.as_array().unwrap_or(std::slice::from_ref(value)).iter());
+            for text in texts.filter_map(Json::as_str) {
+                values.add_name(member, text);
+            }
+        }
+        if let Some(set) = object.get("jwks") {
+            let set = set.as_object();
+            let entries = set.and_then(|set| set.get("keys")).and_then(Json::as_array);
+            let entries = entries.unwrap_or_default().iter().filter_map(Json::as_object);
+            for (name, value) in entries.chain(set).flat_map(|entry| entry.iter()) {
+                match value.as_str() {
+                    Some(text) if name != "k" => {
+                        values.add_value(text.as_bytes());
+                        decode_base64(text).iter().for_each(|bytes| values.add_value(bytes));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        values.names.sort_by_key(|(_, name)| std::cmp::Reverse(name.len()));
+        values
+    }
+
+    /// The values of keys alone.
+    pub(crate) fn of_keys<'k>(keys: impl Iterator<Item = &'k KeySet>) -> Self {
+        let mut values = Self { names: Vec::new(), beginnings: HashSet::new() };
+        for set in keys {
+            for kid in set.kids() {
+                values.add_name("kid", kid);
+                values.add_value(kid.as_bytes());
+            }
+            for value in set.public_values() {
+                values.add_value(&value);
+                values.add_value(URL_SAFE_NO_PAD.encode(&value).as_bytes());
+                values.add_value(STANDARD.encode(&value).as_bytes());
+                let hexadecimal: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+                values.add_value(hexadecimal.as_bytes());
+            }
+        }
+        values
+    }
+
+    fn add_name(&mut self, member: &'static str, name: &str) {
+        if name.len() >= SHORTEST_NAME && self.names.len() < MOST_NAMES {
+            self.names.push((member, name.to_lowercase()));
+        }
+    }
+
+    fn add_value(&mut self, value: &[u8]) {
+        if let Some(beginning) = value.first_chunk() {
+            self.beginnings.insert(*beginning);
+        }
+    }
+
+    /// What a secret is made of, however it is encoded.
+    pub(crate) fn found_in(&self, secret: &[u8]) -> Option<&'static str> {
+        if self.names.is_empty() && self.beginnings.is_empty() {
+            return None;
+        }
+        let mut found = None;
+        secret::any_form(secret, |form| {
+            found = self.value_in(form).or_else(|| self.name_in(form));
+            found.is_some()
+        });
+        found
+    }
+
+    fn value_in(&self, form: &[u8]) -> Option<&'static str> {
+        let is_known = |window: &[u8]| {
+            window.first_chunk::<BEGINNING>().is_some_and(|start| self.beginnings.contains(start))
+        };
+        let holds =
+            |bytes: &[u8]| !self.beginnings.is_empty() && bytes.windows(BEGINNING).any(is_known);
+        (holds(form) || holds(&form.to_ascii_lowercase())).then_some("a value of its public keys")
+    }
+
+    fn name_in(&self, form: &[u8]) -> Option<&'static str> {
+        let mut rest = std::str::from_utf8(form).ok()?.to_lowercase();
+        let mut found = None;
+        for (member, name) in &self.names {
+            if rest.contains(name) {
+                rest = rest.replace(name, "");
+                found = found.or(Some(match *member {
+                    "issuer" => "its issuer",
+                    "jwks_url" => "its jwks_url",
+                    "audience" => "its audience",
+                    "kid" => "the kid of a key",
+                    _ => "its name",
+                }));
+            }
+        }
+        let rest = rest.chars().filter(|c| c.is_alphanumeric()).count();
+        found.filter(|_| rest < LEAST_REST)
+    }
+}
