@@ -15,6 +15,7 @@ use crate::memory;
 use crate::public_key::PublicKey;
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 use crate::secret::{self, Encoding, Found};
+use crate::slips;
 
 /// RSA moduli in bits.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
@@ -121,7 +122,8 @@ impl KeySet {
     /// asymmetric keys; and where the text is longer than [`crate::MAX_DOCUMENT_BYTES`].
     pub fn parse(text: &str) -> Result<Self, Rejection> {
         check_document_length(text)?;
-        let value = Json::parse(text.as_bytes()).map_err(|error| not_json(text, &error))?;
+        let value =
+            Json::parse(text.as_bytes()).map_err(|error| not_json(NOT_JSON, text, &error))?;
         let set = Self::from_json(&value)?;
         set.check_distinct()?;
         Ok(set)
@@ -138,10 +140,10 @@ impl KeySet {
         check_fetched_length(text)?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         // A name that stands twice in one key costs no other.
-        let value =
-            Json::parse_leniently(text.as_bytes()).map_err(|error| not_json(text, &error))?;
+        let value = Json::parse_leniently(text.as_bytes())
+            .map_err(|error| not_json(NOT_JSON, text, &error))?;
         if let Some(object) = value.as_object() {
-            object.check_names().map_err(|error| not_json(text, &error))?;
+            object.check_names().map_err(|error| not_json(NOT_JSON, text, &error))?;
         }
         let mut set = Self::from_fetched(&value)?;
         if let Some(listed) = algorithms {
@@ -177,6 +179,12 @@ impl KeySet {
                 _ => None,
             };
             return Err(match found {
+                Some(found @ (Found::Jwk | Found::JwkSet)) => wrong(MESSAGE)
+                    .with_detail(format!("It is a string that holds {}.", found.description()))
+                    .with_hint(
+                        "Write the JSON object itself, without quotes around it and without a \
+                         backslash before each quote in it.",
+                    ),
                 Some(found) => instead(MESSAGE, found),
                 None => wrong(MESSAGE)
                     .with_detail(format!("It is {}, not an object.", value.type_name())),
@@ -936,18 +944,21 @@ fn wrong(message: &'static str) -> Rejection {
     reject(Code::Configuration, message)
 }
 
+const NOT_JSON: &str = "key set is not valid JSON";
+
 /// A text that is not JSON: what it is instead, and where that belongs.
-fn not_json(text: &str, error: &JsonError) -> Rejection {
-    let rejection = wrong("key set is not valid JSON").with_detail(error.to_string());
-    let found = match error {
-        JsonError::Syntax { .. } if !text.trim_start().starts_with(['{', '[']) => {
-            secret::find(text.as_bytes())
-        }
-        _ => None,
-    };
-    match found {
-        Some(Found::Jwk | Found::JwkSet) | None => rejection,
-        Some(found) => instead("key set is not valid JSON", found),
+pub(crate) fn not_json(message: &'static str, text: &str, error: &JsonError) -> Rejection {
+    let rejection = wrong(message).with_detail(error.to_string());
+    if !matches!(error, JsonError::Syntax { .. }) {
+        return rejection;
+    }
+    if let Some((what, hint)) = slips::in_document(text) {
+        return rejection.with_detail(format!("It is {what}.")).with_hint(hint);
+    }
+    let is_json = text.trim_start().starts_with(['{', '[']);
+    match secret::find(text.as_bytes()).filter(|_| !is_json) {
+        Some(Found::Jwk | Found::JwkSet | Found::Json) | None => rejection,
+        Some(found) => instead(message, found),
     }
 }
 

@@ -19,6 +19,7 @@ mod public_key;
 mod rejection;
 mod secret;
 mod shared_keys;
+mod slips;
 mod verifier;
 
 pub use algorithm::{Algorithm, AlgorithmSet};

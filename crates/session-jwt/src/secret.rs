@@ -555,7 +555,7 @@ pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
     ENGINE.decode(digits).ok()
 }
 
-fn percent_decoded(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut parts = text.split('%');
     out.extend_from_slice(parts.next()?.as_bytes());

@@ -500,13 +500,13 @@ fn required_claims_are_there() {
         ],
     );
     check(
-        &json!({"required_claims": ["/o/id", "a/b", "/c~1d"]}),
+        &json!({"required_claims": ["/o/id", "a.b/c", "/c~1d"]}),
         &[
-            (r#"{"o":{"id":1},"a/b":1,"c/d":1}"#, OK),
-            (r#"{"o":{"id":""},"a/b":1,"c/d":1}"#, Err(("28J09", "no claim \"/o/id\""))),
-            (r#"{"/o/id":1,"a/b":1,"c/d":1}"#, Err(("28J09", "no claim \"/o/id\""))),
-            (r#"{"o":{"id":1},"a":{"b":1},"c/d":1}"#, Err(("28J09", "no claim \"a/b\""))),
-            (r#"{"o":{"id":1},"a/b":1}"#, Err(("28J09", "no claim \"/c~1d\""))),
+            (r#"{"o":{"id":1},"a.b/c":1,"c/d":1}"#, OK),
+            (r#"{"o":{"id":""},"a.b/c":1,"c/d":1}"#, Err(("28J09", "no claim \"/o/id\""))),
+            (r#"{"/o/id":1,"a.b/c":1,"c/d":1}"#, Err(("28J09", "no claim \"/o/id\""))),
+            (r#"{"o":{"id":1},"a":{"b":1},"c/d":1}"#, Err(("28J09", "no claim \"a.b/c\""))),
+            (r#"{"o":{"id":1},"a.b/c":1}"#, Err(("28J09", "no claim \"/c~1d\""))),
         ],
     );
     // A list that leaves `exp` out makes it optional, but not ignored.
