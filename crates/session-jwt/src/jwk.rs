@@ -94,6 +94,9 @@ pub const MAX_FETCHED_BYTES: usize = 256 * 1024;
 /// entries: as many as a fetched set may have.
 const MOST_REASONS: usize = MOST_FETCHED;
 
+/// With how many secrets a signature is looked at once more, for a message.
+const MOST_SECRETS: usize = 4;
+
 /// An entry of a JWK set that is passed over, as RFC 7517 section 5 asks, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnusableKey {
@@ -640,6 +643,31 @@ impl KeySet {
     pub(crate) fn likely_encoding(&self, algorithm: Algorithm) -> Option<Encoding> {
         let is_secret = algorithm.key_type() == KeyType::Oct;
         self.keys.iter().filter(|_| is_secret).find_map(|key| key.encoding)
+    }
+
+    /// The line end with which a secret would have verified a token that it does not: a file has one at its
+    /// end.
+    pub(crate) fn missing_line_end(
+        &self,
+        algorithm: Algorithm,
+        kid: Option<&str>,
+        signing_input: &str,
+        signature: &str,
+    ) -> Option<&'static str> {
+        const ENDS: [(&[u8], &str); 2] = [(b"\n", "a line feed"), (b"\r\n", "CR and LF")];
+        let secrets = self
+            .named(algorithm, kid)
+            .filter(|key| key.is_secret() && key.algorithms.contains(algorithm));
+        secrets.take(MOST_SECRETS).find_map(|key| {
+            let DecodingKeyKind::SecretOrDer(secret) = key.material.kind() else {
+                return None;
+            };
+            let signed = |(end, _): &&(&[u8], &str)| {
+                let material = DecodingKey::from_secret(&[secret, *end].concat());
+                Key::new(KeyType::Oct, material).verify(algorithm, signing_input, signature)
+            };
+            ENDS.iter().find(signed).map(|(_, name)| *name)
+        })
     }
 
     fn no_key(&self, algorithm: Algorithm, kid: Option<&str>) -> Rejection {

@@ -202,7 +202,9 @@ fn of_list(text: &str) -> Option<Vec<String>> {
 
 fn of_call(text: &str) -> Option<Vec<String>> {
     let (function, rest) = text.split_once('(')?;
-    if function.contains('[') || !rest.contains(')') {
+    // Of a JSON Pointer, this may be a member's name.
+    let is_function = function.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !is_function || !rest.contains(')') {
         return None;
     }
     let argument = rest.split([',', ')']).next().unwrap_or_default().trim();
@@ -214,7 +216,7 @@ fn of_pipe(text: &str) -> Option<Vec<String>> {
     let mut parts = text.split(" | ");
     let mut path = parts.next()?.to_owned();
     let rest: Vec<&str> = parts.map(str::trim).collect();
-    if rest.is_empty() {
+    if rest.is_empty() || text.starts_with('/') {
         return None;
     }
     // Others are functions.
@@ -593,6 +595,9 @@ mod tests {
             "/app.role",
             "user.role",
             "a|b",
+            "/roles/admin (EU)",
+            "/a | b",
+            "main role (EU)",
             "a(b",
             "auth0|role",
             "https://hasura.io/jwt/claims",

@@ -25,9 +25,9 @@ pub(crate) fn in_role(text: &str) -> Option<String> {
     SLIPS.iter().find_map(|slip| slip(text))
 }
 
-/// The same for a claim's name or a JSON Pointer.
+/// The same for a claim's name; a JSON Pointer may lead to a member with any name.
 pub(crate) fn in_claim(text: &str) -> Option<String> {
-    text.contains(',').then(|| as_items(text.split(',')))
+    (text.contains(',') && !text.starts_with('/')).then(|| as_items(text.split(',')))
 }
 
 fn quotes(text: &str) -> Option<String> {
