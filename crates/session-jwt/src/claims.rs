@@ -413,7 +413,8 @@ pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
         claim: "the provider's `require`",
         code: Code::Claim,
         rule: "each claim that it names is there and has one of its values, or is an array with such an \
-               item; a string is never equal to a number",
+               item; a string is never equal to a number, and a number with a fraction or an exponent is \
+               equal to none",
         check: |claims, provider, _| {
             provider.require.iter().try_for_each(|requirement| {
                 let path = &requirement.path;

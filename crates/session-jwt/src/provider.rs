@@ -345,8 +345,8 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 19] = [
     ProviderMember {
         name: "require",
         meaning: "an object: for each claim, by name or JSON Pointer, the value that it must have, or an \
-                  array of values (strings, integers, booleans) of which it must have one; of a claim \
-                  that is an array, one item must; at most 16 claims with 64 values each",
+                  array of values (strings, booleans, and integers without fraction or exponent) of \
+                  which it must have one; of a claim that is an array, one item must; at most 16 claims with 64 values each",
         read: |value, draft| set(&mut draft.require, requirements(value)),
     },
     ProviderMember {

@@ -13,10 +13,12 @@ pub(crate) fn in_item(text: &str) -> Option<String> {
     SLIPS.iter().find_map(|slip| slip(text))
 }
 
-/// The same for a value of any claim, which may have a comma or an asterisk.
+/// The same for a value of any claim, which may have a comma or an asterisk, and may be in brackets, as
+/// the groups are that Cognito has from SAML.
 pub(crate) fn in_value(text: &str) -> Option<String> {
     const SLIPS: [Slip; 3] = [quotes, bracketed_list, placeholder_slip];
-    SLIPS.iter().find_map(|slip| slip(text))
+    let is_bracketed = text.starts_with('[') && Json::parse(text.as_bytes()).is_err();
+    SLIPS.iter().filter(|_| !is_bracketed).find_map(|slip| slip(text))
 }
 
 /// The same for the name of a role.
@@ -102,13 +104,14 @@ pub(crate) fn placeholder(text: &str) -> Option<&str> {
 
 /// Whether a word is one that documentation has, ours included, for a value of the reader's own.
 fn is_placeholder(word: &str) -> bool {
-    const NAMES: [&str; 15] = [
+    const NAMES: [&str; 16] = [
         "TENANT",
         "TENANT_ID",
         "PROJECT_ID",
         "PROJECT_REF",
         "CLIENT_ID",
         "API_CLIENT_ID",
+        "APP_CLIENT_ID",
         "POOL_ID",
         "USER_POOL_ID",
         "USERPOOL_ID",

@@ -325,9 +325,15 @@ fn values_that_are_required_are_values() {
     }
     let text = with("require", &json!({"azp": 7})).replace("\"azp\":7", "\"azp\":1e2");
     refused("1e2", "", Provider::parse_all(&text), "22023", "write 100.");
-    for value in
-        ["cn=admins,ou=groups,dc=example", "Doe, Jane", "*", "repo:acme/app:*", "a \"b\" c"]
-    {
+    for value in [
+        "cn=admins,ou=groups,dc=example",
+        "Doe, Jane",
+        "[admins, users]",
+        "[admins]",
+        "*",
+        "repo:acme/app:*",
+        "a \"b\" c",
+    ] {
         accepted(value, of(json!(value)));
     }
 }
