@@ -2,6 +2,7 @@
 
 use crate::json::{Json, Object};
 use crate::rejection::{Code, Rejection, quoted, reject};
+use crate::slips;
 
 /// A path to a value in a claims set. A text that begins with a slash is a JSON Pointer, any
 /// other the name of a claim, dots and all.
@@ -195,7 +196,7 @@ fn of_list(text: &str) -> Option<Vec<String>> {
         Json::Number(index) => index.integer_text().map(str::to_owned),
         _ => None,
     };
-    let list = Json::parse(text.as_bytes()).ok();
+    let list = slips::json(text);
     let steps = list.as_ref().and_then(Json::as_array).map(|items| items.iter().map(step));
     steps.and_then(Iterator::collect).or_else(|| Some(foreign_steps(text)))
 }

@@ -17,7 +17,7 @@ pub(crate) fn in_item(text: &str) -> Option<String> {
 /// the groups are that Cognito has from SAML.
 pub(crate) fn in_value(text: &str) -> Option<String> {
     const SLIPS: [Slip; 3] = [quotes, bracketed_list, placeholder_slip];
-    let is_bracketed = text.starts_with('[') && Json::parse(text.as_bytes()).is_err();
+    let is_bracketed = text.starts_with('[') && json(text).is_none();
     SLIPS.iter().filter(|_| !is_bracketed).find_map(|slip| slip(text))
 }
 
@@ -52,10 +52,19 @@ fn bracketed_list(text: &str) -> Option<String> {
         // A template's placeholder.
         return None;
     }
-    if let Ok(Json::Array(items)) = Json::parse(text.as_bytes()) {
+    if let Some(Json::Array(items)) = json(text) {
         return Some(as_items(items.iter().filter_map(Json::as_str)));
     }
     Some(as_items(inner.split(',')))
+}
+
+/// What a text holds as JSON. A long one is no slip, and is not worth the memory.
+pub(crate) fn json(text: &str) -> Option<Json<'_>> {
+    const LONGEST: usize = 4096;
+    if text.len() > LONGEST {
+        return None;
+    }
+    Json::parse(text.as_bytes()).ok()
 }
 
 fn as_items<'t>(items: impl Iterator<Item = &'t str>) -> String {
