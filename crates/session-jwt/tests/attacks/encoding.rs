@@ -8,7 +8,7 @@ use mint::{Algorithm, Key};
 use serde_json::json;
 use session_jwt::MAX_TOKEN_BYTES;
 
-use crate::{Base, CLAIMS, NOW, base, encode, parts, refused};
+use crate::{Base, CLAIMS, NOW, base, encode, parts, refused, said};
 
 /// Decodes what it should not.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -97,6 +97,15 @@ fn the_reason_is_told_where_the_form_tells() {
         ),
     ] {
         base.refuses(name, &text, "28J01", words);
+    }
+    // Five parts alone make no JWE.
+    for text in [
+        format!("{header}.{payload}.{payload}.{payload}.{signature}"),
+        format!("{token},{token}"),
+        "....".to_owned(),
+    ] {
+        let refusal = base.verifier.verify(&text, NOW).unwrap_err();
+        assert!(!said(&refusal).contains("encrypted"), "{refusal:?}");
     }
     for padded in [
         format!("{header}=.{payload}.{signature}"),

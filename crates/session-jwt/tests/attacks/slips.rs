@@ -122,6 +122,12 @@ fn an_issuer_that_no_token_has_is_refused_with_one_that_tokens_have() {
     for (issuer, advised) in [
         ("https://x.example/realms/a/protocol/openid-connect/certs", "https://x.example/realms/a"),
         ("https://x.example/realms/a/protocol/openid-connect/token", "https://x.example/realms/a"),
+        ("https://x.example/realms/a/protocol/openid-connect/auth", "https://x.example/realms/a"),
+        (
+            "https://x.example/realms/a/protocol/openid-connect/userinfo",
+            "https://x.example/realms/a",
+        ),
+        ("https://x.example/certs/", "https://x.example"),
         ("https://x.okta.com/oauth2/v1/keys", "https://x.okta.com"),
         ("https://x.okta.com/oauth2/default/v1/keys", "https://x.okta.com/oauth2/default"),
         (
@@ -145,6 +151,7 @@ fn an_issuer_that_no_token_has_is_refused_with_one_that_tokens_have() {
         ("https:x.example", "https://x.example"),
         ("https:\\\\x.example", "https://x.example"),
         ("https://https://x.example", "https://x.example"),
+        ("https://htps://x.example", "https://x.example"),
         ("htp://x.example", "http://x.example"),
         ("\"https://x.example\"", "https://x.example"),
         ("'https://x.example'", "https://x.example"),
@@ -466,6 +473,10 @@ fn members_of_other_servers_are_translated() {
         (json!({"kid": "x"}), "as \"jwks\""),
         (json!({"keys": []}), "as \"jwks\""),
         (json!({"allowed_skew": 1}), "as \"leeway\""),
+        (json!({"pem": "x"}), "as \"public_key\""),
+        (json!({"jwt_secret": "x"}), "as \"secret\""),
+        (json!({"maxAge": 1}), "as \"max_token_age\""),
+        (json!({"jwt-role-claim-key": ".role"}), "as \"role_claim\""),
         (json!({"Issuer": "x"}), "In place of \"Issuer\" write \"issuer\"."),
         (json!({"public-key": "x"}), "In place of \"public-key\" write \"public_key\"."),
         (json!({"roleClaim": "x"}), "In place of \"roleClaim\" write \"role_claim\"."),
