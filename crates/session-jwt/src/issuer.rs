@@ -89,12 +89,15 @@ fn issuer_of_token(text: &str) -> Option<String> {
     Some(quoted(payload.as_object()?.get("iss")?.as_str()?))
 }
 
-/// A text without what stands around an issuer, or in it, by mistake.
+/// A text without what stands around an issuer, or in it, by mistake. A name may begin with "issuer:", but
+/// no URL does.
 fn stripped(text: &str) -> String {
     const BEFORE: [&str; 5] = ["iss:", "iss=", "issuer:", "issuer=", "bearer "];
     let mut text = text.trim();
     for before in BEFORE {
-        if text.get(..before.len()).is_some_and(|start| start.eq_ignore_ascii_case(before)) {
+        if text.get(..before.len()).is_some_and(|start| start.eq_ignore_ascii_case(before))
+            && text.contains("://")
+        {
             text = &text[before.len()..];
         }
     }

@@ -144,9 +144,9 @@ impl KeySet {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         // A name that stands twice in one key costs no other.
         let value = Json::parse_leniently(text.as_bytes())
-            .map_err(|error| not_json(NOT_JSON, text, &error))?;
+            .map_err(|error| misplaced(NOT_JSON, text, &error))?;
         if let Some(object) = value.as_object() {
-            object.check_names().map_err(|error| not_json(NOT_JSON, text, &error))?;
+            object.check_names().map_err(|error| misplaced(NOT_JSON, text, &error))?;
         }
         let mut set = Self::from_fetched(&value)?;
         if let Some(listed) = algorithms {
@@ -185,8 +185,8 @@ impl KeySet {
                 Some(found @ (Found::Jwk | Found::JwkSet)) => wrong(MESSAGE)
                     .with_detail(format!("It is a string that holds {}.", found.description()))
                     .with_hint(
-                        "Write the JSON object itself, without quotes around it and without a \
-                         backslash before each quote in it.",
+                        "The set must be the JSON object itself, without quotes around it and without \
+                         a backslash before each quote in it.",
                     ),
                 Some(found) => instead(MESSAGE, found),
                 None => wrong(MESSAGE)
@@ -974,17 +974,28 @@ fn wrong(message: &'static str) -> Rejection {
 
 const NOT_JSON: &str = "key set is not valid JSON";
 
-/// A text that is not JSON: what it is instead, and where that belongs.
+/// A setting that is not JSON: in what form it is instead, or what it is and where that belongs.
 pub(crate) fn not_json(message: &'static str, text: &str, error: &JsonError) -> Rejection {
+    match error {
+        JsonError::Syntax { .. } => slips::in_document(text),
+        _ => None,
+    }
+    .map_or_else(
+        || misplaced(message, text, error),
+        |(what, hint)| wrong(message).with_detail(format!("It is {what}.")).with_hint(hint),
+    )
+}
+
+/// A text that is not JSON: what it is instead, and where that belongs.
+fn misplaced(message: &'static str, text: &str, error: &JsonError) -> Rejection {
     let rejection = wrong(message).with_detail(error.to_string());
-    if !matches!(error, JsonError::Syntax { .. }) {
-        return rejection;
-    }
-    if let Some((what, hint)) = slips::in_document(text) {
-        return rejection.with_detail(format!("It is {what}.")).with_hint(hint);
-    }
-    let is_json = text.trim_start().starts_with(['{', '[']);
-    match secret::find(text.as_bytes()).filter(|_| !is_json) {
+    let found = match error {
+        JsonError::Syntax { .. } if !text.trim_start().starts_with(['{', '[']) => {
+            secret::find(text.as_bytes())
+        }
+        _ => None,
+    };
+    match found {
         Some(Found::Jwk | Found::JwkSet | Found::Json) | None => rejection,
         Some(found) => instead(message, found),
     }

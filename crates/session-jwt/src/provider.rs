@@ -245,17 +245,13 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 19] = [
             let names = texts(value)?;
             let listed = names.iter().map(|name| {
                 Algorithm::from_name(name).ok_or_else(|| {
-                    let is_nearly = |other: &Algorithm| other.name().eq_ignore_ascii_case(name);
-                    let near = Algorithm::ALL.into_iter().find(is_nearly).map(Algorithm::name);
-                    let all = || Algorithm::ALL.map(Algorithm::name).join(", ");
-                    format!(
-                        "names {}, which is not supported; {}",
-                        quoted(name),
-                        near.map_or_else(
-                            || format!("supported are {}", all()),
-                            |near| format!("write {}", quoted(near))
-                        )
-                    )
+                    let all = Algorithm::ALL.map(Algorithm::name);
+                    let near = all.iter().find(|other| other.eq_ignore_ascii_case(name));
+                    let advice = match near {
+                        Some(near) => format!("write {}", quoted(near)),
+                        None => format!("supported are {}", all.join(", ")),
+                    };
+                    format!("names {}, which is not supported; {advice}", quoted(name))
                 })
             });
             let listed: AlgorithmSet = listed.collect::<Result<Vec<_>, _>>()?.into_iter().collect();
@@ -346,7 +342,8 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 19] = [
         name: "require",
         meaning: "an object: for each claim, by name or JSON Pointer, the value that it must have, or an \
                   array of values (strings, booleans, and integers without fraction or exponent) of \
-                  which it must have one; of a claim that is an array, one item must; at most 16 claims with 64 values each",
+                  which it must have one; of a claim that is an array, one item must; at most 16 \
+                  claims with 64 values each",
         read: |value, draft| set(&mut draft.require, requirements(value)),
     },
     ProviderMember {

@@ -217,7 +217,7 @@ pub(crate) fn in_document(text: &str) -> Option<(&'static str, &'static str)> {
                 lower == "array[" || ["{\"{", "{'{"].iter().any(|start| text.starts_with(start))
             },
             "an array of SQL",
-            "Write a JSON array: [{...}, {...}].",
+            "Write the JSON document alone.",
         ),
         (
             |text| inside(text, '\'', '\'').is_some() || text.starts_with("$$"),
@@ -229,7 +229,7 @@ pub(crate) fn in_document(text: &str) -> Option<(&'static str, &'static str)> {
             "an object whose strings are in single quotes",
             "JSON has double quotes.",
         ),
-        (is_yaml, "YAML", "Write the same as JSON: {\"issuer\": \"...\", \"jwks\": {...}}."),
+        (is_yaml, "YAML", "Write the same as JSON."),
         (
             |text| {
                 text.starts_with(['/', '@', '~'])

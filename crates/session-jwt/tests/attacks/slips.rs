@@ -224,6 +224,7 @@ fn an_issuer_that_no_token_has_is_refused_with_one_that_tokens_have() {
         "httpbin",
         "urn:example:issuer",
         "issuer",
+        "issuer:acme",
         "bearer",
         "a,b",
         "did:web:x.example",
