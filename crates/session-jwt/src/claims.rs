@@ -295,14 +295,15 @@ pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
     ClaimCheck {
         claim: "aud",
         code: Code::Audience,
-        rule: "a string or an array of strings, where present and not null; one of the provider's \
-               `audience`, exactly, where it has any",
+        rule: "a string or an array of strings, where present and not null; items that are null are \
+               none; one of the provider's `audience`, exactly, where it has any",
         check: |claims, provider, out| {
             let audience = match claims.present("aud") {
                 None => Vec::new(),
                 Some(Json::String(one)) => vec![one.as_ref()],
                 Some(other) => other
-                    .as_strings()
+                    .as_array()
+                    .and_then(strings)
                     .ok_or_else(|| wrong_type("aud", other, "a string or an array of strings"))?,
             };
             let expected = &provider.audience;
@@ -412,7 +413,8 @@ pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
         claim: "the provider's `require`",
         code: Code::Claim,
         rule: "each claim that it names is there and has one of its values, or is an array with such an \
-               item; a string is never equal to a number",
+               item; a string is never equal to a number, and a number with a fraction or an exponent is \
+               equal to none",
         check: |claims, provider, _| {
             provider.require.iter().try_for_each(|requirement| {
                 let path = &requirement.path;
@@ -614,14 +616,15 @@ fn check_value(
         .with_hint("The provider's member \"require\" asks for it."))
 }
 
-/// The roles that a claim lists; items that are null are none.
+/// The roles that a claim lists.
 fn role_names<'c>(path: &ClaimPath, array: &'c Json<'_>) -> Result<Vec<&'c str>, Rejection> {
-    let wrong = || wrong_type(path.text(), array, "an array of strings");
-    let items = array.as_array().ok_or_else(wrong)?.iter();
-    items
-        .filter(|item| !matches!(item, Json::Null))
-        .map(|item| item.as_str().ok_or_else(wrong))
-        .collect()
+    let names = array.as_array().and_then(strings);
+    names.ok_or_else(|| wrong_type(path.text(), array, "an array of strings"))
+}
+
+/// The strings among items; those that are null are none, and any other makes them no strings.
+fn strings<'c>(items: &'c [Json<'_>]) -> Option<Vec<&'c str>> {
+    items.iter().filter(|item| !matches!(item, Json::Null)).map(Json::as_str).collect()
 }
 
 fn role_not_allowed<'r>(role: &str, allowed: impl IntoIterator<Item = &'r str>) -> Rejection {

@@ -55,7 +55,7 @@ fn from_utf16(bytes: &[u8]) -> Option<Vec<u8>> {
 /// What gzip, zlib or deflate alone has packed, also where it is cut off.
 fn inflated(bytes: &[u8]) -> Option<Vec<u8>> {
     /// How much longer the text may be than what is packed.
-    const MOST: u64 = 64;
+    const MOST: u64 = 8;
     /// As much of it tells what it is.
     const LONGEST: u64 = 1024 * 1024;
     let most = (bytes.len() as u64).saturating_mul(MOST).min(LONGEST);
@@ -187,7 +187,7 @@ fn from_entities(text: &str) -> Option<Vec<u8>> {
 }
 
 /// RFC 3986 section 2.1.
-fn from_percent(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn from_percent(text: &str) -> Option<Vec<u8>> {
     from_marked(text, '%')
 }
 

@@ -17,6 +17,7 @@ use crate::memory;
 use crate::public_key::PublicKey;
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 use crate::secret::{self, Found};
+use crate::slips;
 
 /// RSA moduli in bits.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
@@ -95,6 +96,9 @@ pub const MAX_FETCHED_BYTES: usize = 256 * 1024;
 /// entries: as many as a fetched set may have.
 const MOST_REASONS: usize = MOST_FETCHED;
 
+/// With how many secrets a signature is looked at once more, for a message.
+const MOST_SECRETS: usize = 4;
+
 /// An entry of a JWK set that is passed over, as RFC 7517 section 5 asks, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnusableKey {
@@ -123,7 +127,8 @@ impl KeySet {
     /// asymmetric keys; and where the text is longer than [`crate::MAX_DOCUMENT_BYTES`].
     pub fn parse(text: &str) -> Result<Self, Rejection> {
         check_document_length(text)?;
-        let value = Json::parse(text.as_bytes()).map_err(|error| not_json(text, &error))?;
+        let value =
+            Json::parse(text.as_bytes()).map_err(|error| not_json(NOT_JSON, text, &error))?;
         let set = Self::from_json(&value)?;
         set.check_distinct()?;
         Ok(set)
@@ -140,10 +145,10 @@ impl KeySet {
         check_fetched_length(text)?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         // A name that stands twice in one key costs no other.
-        let value =
-            Json::parse_leniently(text.as_bytes()).map_err(|error| not_json(text, &error))?;
+        let value = Json::parse_leniently(text.as_bytes())
+            .map_err(|error| misplaced(NOT_JSON, text, &error))?;
         if let Some(object) = value.as_object() {
-            object.check_names().map_err(|error| not_json(text, &error))?;
+            object.check_names().map_err(|error| misplaced(NOT_JSON, text, &error))?;
         }
         let mut set = Self::from_fetched(&value)?;
         if let Some(listed) = algorithms {
@@ -179,6 +184,12 @@ impl KeySet {
                 _ => None,
             };
             return Err(match found {
+                Some(found @ (Found::Jwk | Found::JwkSet)) => wrong(MESSAGE)
+                    .with_detail(format!("It is a string that holds {}.", found.description()))
+                    .with_hint(
+                        "The set must be the JSON object itself, without quotes around it and without \
+                         a backslash before each quote in it.",
+                    ),
                 Some(found) => instead(MESSAGE, found),
                 None => wrong(MESSAGE)
                     .with_detail(format!("It is {}, not an object.", value.type_name())),
@@ -656,6 +667,31 @@ impl KeySet {
         self.keys.iter().filter(|_| is_secret).find_map(|key| key.encoding)
     }
 
+    /// The line end with which a secret would have verified a token that it does not: a file has one at its
+    /// end.
+    pub(crate) fn missing_line_end(
+        &self,
+        algorithm: Algorithm,
+        kid: Option<&str>,
+        signing_input: &str,
+        signature: &str,
+    ) -> Option<&'static str> {
+        const ENDS: [(&[u8], &str); 2] = [(b"\n", "a line feed"), (b"\r\n", "CR and LF")];
+        let secrets = self
+            .named(algorithm, kid)
+            .filter(|key| key.is_secret() && key.algorithms.contains(algorithm));
+        secrets.take(MOST_SECRETS).find_map(|key| {
+            let DecodingKeyKind::SecretOrDer(secret) = key.material.kind() else {
+                return None;
+            };
+            let signed = |(end, _): &&(&[u8], &str)| {
+                let material = DecodingKey::from_secret(&[secret, *end].concat());
+                Key::new(KeyType::Oct, material).verify(algorithm, signing_input, signature)
+            };
+            ENDS.iter().find(signed).map(|(_, name)| *name)
+        })
+    }
+
     fn no_key(&self, algorithm: Algorithm, kid: Option<&str>) -> Rejection {
         if self.keys.is_empty() || self.is_waiting {
             return reject(Code::NoKey, "provider has no keys yet").with_detail(format!(
@@ -985,9 +1021,23 @@ fn wrong(message: &'static str) -> Rejection {
     reject(Code::Configuration, message)
 }
 
+const NOT_JSON: &str = "key set is not valid JSON";
+
+/// A setting that is not JSON: in what form it is instead, or what it is and where that belongs.
+pub(crate) fn not_json(message: &'static str, text: &str, error: &JsonError) -> Rejection {
+    match error {
+        JsonError::Syntax { .. } => slips::in_document(text),
+        _ => None,
+    }
+    .map_or_else(
+        || misplaced(message, text, error),
+        |(what, hint)| wrong(message).with_detail(format!("It is {what}.")).with_hint(hint),
+    )
+}
+
 /// A text that is not JSON: what it is instead, and where that belongs.
-fn not_json(text: &str, error: &JsonError) -> Rejection {
-    let rejection = wrong("key set is not valid JSON").with_detail(error.to_string());
+fn misplaced(message: &'static str, text: &str, error: &JsonError) -> Rejection {
+    let rejection = wrong(message).with_detail(error.to_string());
     let found = match error {
         JsonError::Syntax { .. } if !text.trim_start().starts_with(['{', '[']) => {
             secret::find(text.as_bytes())
@@ -995,8 +1045,8 @@ fn not_json(text: &str, error: &JsonError) -> Rejection {
         _ => None,
     };
     match found {
-        Some(Found::Jwk | Found::JwkSet) | None => rejection,
-        Some(found) => instead("key set is not valid JSON", found),
+        Some(Found::Jwk | Found::JwkSet | Found::Json) | None => rejection,
+        Some(found) => instead(message, found),
     }
 }
 
@@ -1028,8 +1078,7 @@ fn key_type_name<'e>(entry: &'e Json<'_>) -> Option<&'e str> {
 }
 
 fn private_member<'o>(object: &'o Object<'_>) -> Option<&'o str> {
-    let is_filled = |value: &Json<'_>| has_value(value) && value.as_str() != Some("");
-    let mut members = object.iter().filter(|(_, value)| is_filled(value)).map(|(name, _)| name);
+    let mut members = object.iter().filter(|(_, value)| has_value(value)).map(|(name, _)| name);
     members.find(|name| PRIVATE_MEMBERS.contains(name))
 }
 

@@ -85,8 +85,9 @@ const OPAQUE: &str = "Ask the identity provider for a JWT: Auth0 issues one wher
                       tokens is JWT.";
 
 /// How other things begin that are presented for tokens, in lower case; what they are, and what to do.
-const BEGINNINGS: [(&str, &str, &str); 15] = [
+const BEGINNINGS: [(&str, &str, &str); 18] = [
     ("bearer", SCHEME, "Present the token alone, without the word \"Bearer\"."),
+    ("basic ", SCHEME, "Present a token: user names and passwords are none."),
     ("authorization:", SCHEME, "Present the token alone, without the name of the header."),
     ("jwt ", SCHEME, "Present the token alone, without the word before it."),
     ("token ", SCHEME, "Present the token alone, without the word before it."),
@@ -121,12 +122,94 @@ const BEGINNINGS: [(&str, &str, &str); 15] = [
         "Set Ory's access token strategy to jwt, or tokenize the \
       session.",
     ),
-    ("zxlk", "It is a JWT in base64 once more.", "Decode it from base64 first."),
-    ("ilzxlk", "It is a JWT in base64 once more.", "Decode it from base64 first."),
+    ("zxlk", BASE64, BASE64_HINT),
+    ("ilzxlk", BASE64, BASE64_HINT),
+    // In quotes, and with the word Bearer.
+    ("imv5s", BASE64, BASE64_HINT),
+    ("qmvhcmvyigv5s", BASE64, BASE64_HINT),
 ];
+const BASE64: &str = "It is a JWT in base64 once more.";
+const BASE64_HINT: &str = "Decode it from base64 first.";
 const SCHEME: &str = "It begins with the name of an authentication scheme.";
 const GITHUB: &str = "It is an opaque token of GitHub.";
 const GITHUB_HINT: &str = "GitHub issues JWTs as ID tokens of Actions alone.";
+
+/// What a token is cut out of with too much.
+struct Surroundings {
+    /// How what is before the token ends.
+    before: &'static [&'static str],
+    /// How what is after the token begins.
+    after: &'static [&'static str],
+    what: &'static str,
+    hint: &'static str,
+}
+
+/// The first that fits counts.
+const SURROUNDINGS: [Surroundings; 4] = [
+    Surroundings {
+        before: &[">"],
+        after: &["</", "<", "&lt;"],
+        what: "It is a part of XML or HTML.",
+        hint: "Present the token alone, without the tags around it.",
+    },
+    Surroundings {
+        before: &["\"", "'", "\\", "%22"],
+        after: &["\"", "'", "\\", ",", "}", "]", "%22"],
+        what: "It is a part of a JSON document.",
+        hint: "Present the token alone, without the quotes around it and what is beyond them.",
+    },
+    Surroundings {
+        before: &["=", "%3D"],
+        after: &["&", ";", "#"],
+        what: "It is a part of a cookie, a form or a URL.",
+        hint: "Present the token alone: what is between \"=\" and the next \"&\" or \";\".",
+    },
+    Surroundings {
+        before: &[""],
+        after: &[""],
+        what: "Something else is before or after the token.",
+        hint: "Present the token alone.",
+    },
+];
+
+/// How long a header may be that is looked for within other text.
+const MAX_SOUGHT_HEADER: usize = 1024;
+
+/// Where the headers of tokens begin in a text, the first few of them.
+fn headers(text: &str) -> impl Iterator<Item = usize> {
+    // Claims begin so, too.
+    const SOUGHT: usize = 32;
+    let is_header = |place: &usize| {
+        let rest = &text.as_bytes()[*place..];
+        let end = rest.iter().take(MAX_SOUGHT_HEADER).position(|byte| *byte == b'.');
+        let decoded = end.and_then(|end| URL_SAFE_NO_PAD.decode(&rest[..end]).ok());
+        decoded.is_some_and(|header| has_member(&header, "alg"))
+    };
+    text.match_indices("eyJ").map(|(place, _)| place).take(SOUGHT).filter(is_header)
+}
+
+fn has_member(header: &[u8], name: &str) -> bool {
+    let header = Json::parse(header).ok();
+    header.as_ref().and_then(Json::as_object).is_some_and(|header| header.get(name).is_some())
+}
+
+/// What is around the one token in a text.
+fn surroundings(text: &str) -> Option<(&'static str, &'static str)> {
+    let start = headers(text).next()?;
+    let (before, rest) = text.split_at(start);
+    // Padding is another matter.
+    let is_of_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '=');
+    let after = rest.trim_start_matches(is_of_token);
+    let (before, after) = (before.trim(), after.trim());
+    if before.is_empty() && after.is_empty() || rest.split('.').count() < 3 {
+        return None;
+    }
+    let fits = |around: &&Surroundings| {
+        !before.is_empty() && around.before.iter().any(|end| before.ends_with(end))
+            || !after.is_empty() && around.after.iter().any(|start| after.starts_with(start))
+    };
+    SURROUNDINGS.iter().find(fits).map(|around| (around.what, around.hint))
+}
 
 /// What a text is that is not a token, and what to do about it. Nothing of it is repeated.
 fn recognize(text: &str) -> Option<(&'static str, &'static str)> {
@@ -147,6 +230,15 @@ fn recognize(text: &str) -> Option<(&'static str, &'static str)> {
     if let Some((_, what, hint)) = BEGINNINGS.iter().find(begins) {
         return Some((what, hint));
     }
+    if headers(text).nth(1).is_some() {
+        return Some((
+            "It is several tokens, one after the other.",
+            "Present one of them alone: the access token, or the ID token.",
+        ));
+    }
+    if let Some(found) = surroundings(text) {
+        return Some(found);
+    }
     if text.ends_with(is_around) {
         return Some((
             "It ends with white space or a line break.",
@@ -158,7 +250,7 @@ fn recognize(text: &str) -> Option<(&'static str, &'static str)> {
     }
     let parts = text.split('.');
     match parts.clone().count() {
-        5 => Some((
+        5 if parts.clone().next().is_some_and(is_encrypted) => Some((
             "It is an encrypted token.",
             "Five parts make an encrypted token (JWE). Present a signed one.",
         )),
@@ -179,6 +271,11 @@ fn recognize(text: &str) -> Option<(&'static str, &'static str)> {
         2 => Some(("It is an opaque token, not a JWT.", OPAQUE)),
         _ => None,
     }
+}
+
+/// Whether a first part is the header of a JWE (RFC 7516 section 4.1.2).
+fn is_encrypted(header: &str) -> bool {
+    URL_SAFE_NO_PAD.decode(header).is_ok_and(|header| has_member(&header, "enc"))
 }
 
 /// Base64url without padding, whitespace or stray bits (RFC 7515 section 2).

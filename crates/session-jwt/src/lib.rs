@@ -22,6 +22,7 @@ mod public_key;
 mod rejection;
 mod secret;
 mod shared_keys;
+mod slips;
 mod verifier;
 
 pub use algorithm::{Algorithm, AlgorithmSet};

@@ -2,11 +2,14 @@
 
 use crate::algorithm::{Algorithm, AlgorithmSet, KeyType};
 use crate::endpoint::{Endpoint, HttpHosts};
+use crate::issuer::{self, is_invisible};
 use crate::json::{Json, Object, push};
-use crate::jwk::{KeySet, MAX_FETCHED_BYTES, check_document_length};
+use crate::jwk::{KeySet, MAX_FETCHED_BYTES, check_document_length, not_json};
 use crate::own_values::OwnValues;
 use crate::path::ClaimPath;
-use crate::rejection::{Code, Rejection, quoted, reject};
+use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
+use crate::secret::{self, Found};
+use crate::slips;
 
 /// The leeway of a provider that names none, in seconds.
 const DEFAULT_LEEWAY: i64 = 60;
@@ -242,8 +245,15 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 19] = [
         read: |value, draft| {
             let names = texts(value)?;
             let listed = names.iter().map(|name| {
-                Algorithm::from_name(name)
-                    .ok_or_else(|| format!("names {}, which is not supported", quoted(name)))
+                Algorithm::from_name(name).ok_or_else(|| {
+                    let all = Algorithm::ALL.map(Algorithm::name);
+                    let near = all.iter().find(|other| other.eq_ignore_ascii_case(name));
+                    let advice = match near {
+                        Some(near) => format!("write {}", quoted(near)),
+                        None => format!("supported are {}", all.join(", ")),
+                    };
+                    format!("names {}, which is not supported; {advice}", quoted(name))
+                })
             });
             let listed: AlgorithmSet = listed.collect::<Result<Vec<_>, _>>()?.into_iter().collect();
             if listed.is_empty() {
@@ -281,7 +291,7 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 19] = [
         name: "default_role",
         meaning: "the database role that the session takes where that claim is absent, or none is \
                   named; without it the session keeps its own",
-        read: |value, draft| set(&mut draft.default_role, trimmed(value)),
+        read: |value, draft| set(&mut draft.default_role, role(value)),
     },
     ProviderMember {
         name: "allowed_roles",
@@ -332,8 +342,9 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 19] = [
     ProviderMember {
         name: "require",
         meaning: "an object: for each claim, by name or JSON Pointer, the value that it must have, or an \
-                  array of values (strings, integers, booleans) of which it must have one; of a claim \
-                  that is an array, one item must; at most 16 claims with 64 values each",
+                  array of values (strings, booleans, and integers without fraction or exponent) of \
+                  which it must have one; of a claim that is an array, one item must; at most 16 \
+                  claims with 64 values each",
         read: |value, draft| set(&mut draft.require, requirements(value)),
     },
     ProviderMember {
@@ -351,7 +362,7 @@ pub const ROW_MEMBERS: [ProviderMember; 4] = [
         meaning: "the URL of the provider's JWK set, from which the keys are fetched; where there is \
                   none, and none of `jwks`, `public_key` and `secret`, the issuer's OpenID \
                   discovery document names it",
-        read: |value, draft| set(&mut draft.jwks_url, Endpoint::parse(&text(value)?)),
+        read: |value, draft| set(&mut draft.jwks_url, key_url(value)),
     },
     ProviderMember {
         name: "keep_keys",
@@ -400,9 +411,8 @@ impl Provider {
     /// longer than [`crate::MAX_DOCUMENT_BYTES`].
     pub fn parse_all(text: &str) -> Result<Vec<Self>, Rejection> {
         check_document_length(text)?;
-        let value = Json::parse(text.as_bytes()).map_err(|error| {
-            wrong("providers are not valid JSON").with_detail(error.to_string())
-        })?;
+        let value = Json::parse(text.as_bytes())
+            .map_err(|error| not_json("providers are not valid JSON", text, &error))?;
         match &value {
             Json::Object(object) => Ok(vec![Self::from_object(object, 1)?]),
             Json::Array(items) => {
@@ -508,22 +518,11 @@ impl Provider {
 
     fn from_object(object: &Object<'_>, place: usize) -> Result<Self, Rejection> {
         let label = label(object, place);
+        check_members(object, &label)?;
         let mut draft = Draft::default();
         for (name, value) in object.iter() {
             let Some(member) = PROVIDER_MEMBERS.iter().find(|member| member.name == name) else {
-                let known = PROVIDER_MEMBERS.map(|member| member.name).join(", ");
-                return Err(wrong("provider has an unknown member")
-                    .with_detail(format!("{label} has the member {}.", quoted(name)))
-                    .with_hint(match name {
-                        "keys" | "kty" => {
-                            format!("A JWK or a JWK set goes into \"jwks\". Known are {known}.")
-                        }
-                        "jwks_url" => format!(
-                            "Keys are fetched for the rows of auth.providers: see \
-                             auth.add_provider(). Known are {known}."
-                        ),
-                        _ => format!("Known are {known}."),
-                    }));
+                continue;
             };
             // As a column without a value is.
             if !matches!(value, Json::Null) {
@@ -776,7 +775,7 @@ fn text(value: &Json<'_>) -> Result<String, String> {
 }
 
 fn texts(value: &Json<'_>) -> Result<Vec<String>, String> {
-    each(value, trimmed)
+    each(value, item)
 }
 
 /// What `read` makes of each item of an array of strings.
@@ -797,7 +796,7 @@ fn each<T>(value: &Json<'_>, read: fn(&Json<'_>) -> Result<T, String>) -> Result
 
 fn one_or_more(value: &Json<'_>) -> Result<Vec<String>, String> {
     let texts = match value {
-        Json::String(_) => vec![trimmed(value)?],
+        Json::String(_) => vec![item(value)?],
         _ => texts(value)?,
     };
     if texts.is_empty() { Err("is empty".to_owned()) } else { Ok(texts) }
@@ -828,10 +827,16 @@ fn required_values(value: &Json<'_>) -> Result<Box<[RequiredValue]>, String> {
     let mut out = Vec::with_capacity(values.len());
     for value in values {
         if matches!(value, Json::String(_)) {
-            trimmed(value).map_err(|problem| format!("has a value that {problem}"))?;
+            trimmed(value)
+                .and_then(|text| free_of(slips::in_value, text))
+                .map_err(|problem| format!("has a value that {problem}"))?;
         }
         out.push(RequiredValue::of(value).ok_or_else(|| match value {
-            Json::Number(_) => "has a number with a fraction or an exponent".to_owned(),
+            Json::Number(number) => {
+                let whole = number.floor().filter(|_| number.floor() == number.ceil());
+                let advice = whole.map_or_else(String::new, |whole| format!("; write {whole}"));
+                format!("has a number with a fraction or an exponent{advice}")
+            }
             other => {
                 let found = other.type_name();
                 format!("has a value that is {found}, not a string, an integer or a boolean")
@@ -857,7 +862,10 @@ fn path(value: &Json<'_>) -> Result<ClaimPath, String> {
 
 fn parse_path(text: &str) -> Result<ClaimPath, String> {
     let Some(foreign) = ClaimPath::in_foreign_syntax(text) else {
-        return ClaimPath::parse(text).map_err(|_| "is not a JSON Pointer".to_owned());
+        return match slips::in_claim(text) {
+            Some(problem) => Err(format!("is {}, {problem}", quoted(text))),
+            None => ClaimPath::parse(text).map_err(|_| "is not a JSON Pointer".to_owned()),
+        };
     };
     let pointer = match foreign.pointer.as_str() {
         "" => "a claim's name, or a JSON Pointer such as \"/realm_access/roles/0\"".to_owned(),
@@ -867,8 +875,9 @@ fn parse_path(text: &str) -> Result<ClaimPath, String> {
         format!(", or {} for the claim that has exactly this name", quoted(&literal))
     });
     Err(format!(
-        "is {}, which is not a JSON Pointer; write {pointer}{}",
+        "is {}, {}; write {pointer}{}",
         quoted(text),
+        foreign.problem,
         literal.unwrap_or_default()
     ))
 }
@@ -891,58 +900,160 @@ fn trimmed(value: &Json<'_>) -> Result<String, String> {
     }
 }
 
-/// An issuer as a token may have it.
-fn issuer(value: &Json<'_>) -> Result<String, String> {
-    let text = text(value)?;
-    let is_stray = |character: char| {
-        character.is_control() || character.is_whitespace() || is_invisible(character)
-    };
-    let bare: String = text.chars().filter(|character| !is_stray(*character)).collect();
-    let bare = bare.trim_matches(['"', '\'', '<', '>']);
-    let issuer = without_well_known(bare);
-    match issuer.as_deref() {
-        None if bare == text => Ok(text),
-        None if bare.is_empty() => Err("is white space".to_owned()),
-        None => Err(format!(
-            "is {}, with white space, invisible characters or quotes; write {}",
-            quoted(&text),
-            quoted(bare)
-        )),
-        Some(issuer) => Err(format!(
-            "is {}, the address of a document; write the issuer that tokens name in \"iss\", {} or the \
-             same with a slash at its end",
-            quoted(&text),
-            quoted(issuer)
-        )),
+/// The same where tokens have it exactly: what else stands in place of one value would match nothing.
+fn item(value: &Json<'_>) -> Result<String, String> {
+    free_of(slips::in_item, trimmed(value)?)
+}
+
+fn role(value: &Json<'_>) -> Result<String, String> {
+    free_of(slips::in_role, trimmed(value)?)
+}
+
+fn free_of(slip: fn(&str) -> Option<String>, text: String) -> Result<String, String> {
+    match slip(&text) {
+        None => Ok(text),
+        Some(problem) => Err(format!("is {}, {problem}", quoted(&text))),
     }
 }
 
-/// The issuer whose metadata or keys are at an address (OpenID Connect Discovery section 4, RFC 8414
-/// section 3).
-fn without_well_known(address: &str) -> Option<String> {
-    const DOCUMENTS: [&str; 4] =
-        ["openid-configuration", "oauth-authorization-server", "jwks.json", "jwks"];
-    // Not in lower case: the places would not be the same.
-    let place = address
-        .char_indices()
-        .find(|(place, _)| {
-            let part = address.get(*place..place + WELL_KNOWN.len());
-            part.is_some_and(|part| part.eq_ignore_ascii_case(WELL_KNOWN))
-        })?
-        .0;
-    let (base, rest) = (&address[..place], &address[place + WELL_KNOWN.len()..]);
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (document, path) = rest.split_at(end);
-    let path = path.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
-    let is_known = DOCUMENTS.iter().any(|known| known.eq_ignore_ascii_case(document));
-    is_known.then(|| format!("{}{path}", base.trim_end_matches('/')))
+/// An issuer as a token may have it.
+fn issuer(value: &Json<'_>) -> Result<String, String> {
+    let text = text(value)?;
+    issuer::check(&text).map(|()| text)
 }
 
-const WELL_KNOWN: &str = "/.well-known/";
+/// The URL of a JWK set.
+fn key_url(value: &Json<'_>) -> Result<Endpoint, String> {
+    let text = text(value)?;
+    let write = |url: &str| Err(format!("is {}; write {}", quoted(&text), quoted(url)));
+    const LONGEST: usize = 4 * 1024;
+    match secret::find(text.get(..LONGEST).unwrap_or(&text).as_bytes()) {
+        None | Some(Found::Url | Found::Point) => {}
+        // It is not repeated.
+        Some(found) => {
+            return Err(format!(
+                "is {}, not the URL of a JWK set: {}",
+                found.description(),
+                found.place().trim_end_matches('.')
+            ));
+        }
+    }
+    if let Some(issuer) = issuer::of_metadata(&text) {
+        return Err(format!(
+            "is {}, the address of a discovery document, which holds no keys; leave the member out and \
+             write {} as \"issuer\", or write what the document has as \"jwks_uri\"",
+            quoted(&text),
+            quoted(&issuer)
+        ));
+    }
+    if let Some(placeholder) = slips::placeholder(&text) {
+        return Err(format!(
+            "is {}, with a placeholder; write your own value for {}",
+            quoted(&text),
+            quoted(placeholder)
+        ));
+    }
+    let bare = text.trim_matches(|c: char| {
+        c.is_whitespace() || c.is_control() || is_invisible(c) || "\"'`<>".contains(c)
+    });
+    let bare = slips::with_scheme(bare).unwrap_or_else(|| bare.to_owned());
+    match Endpoint::parse(&bare) {
+        Ok(endpoint) if bare == text => Ok(endpoint),
+        Ok(_) => write(&bare),
+        Err(problem) => match Endpoint::parse(&format!("https://{bare}")) {
+            // A host and a path.
+            Ok(endpoint) if !bare.contains("://") && endpoint.host().contains('.') => {
+                write(endpoint.as_str())
+            }
+            _ => Err(problem),
+        },
+    }
+}
 
-/// Characters that show nothing: byte order marks, zero-width characters, marks of direction.
-fn is_invisible(character: char) -> bool {
-    matches!(character,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+/// Members that other libraries and servers have, in lower case and without separators, and what to write
+/// here.
+const ELSEWHERE: [(&[&str], &str); 12] = [
+    (
+        &["key"],
+        "a public key in PEM as \"public_key\", an HMAC secret as \"secret\", a JWK or a JWK set as \
+         \"jwks\"",
+    ),
+    (&["keys", "kty", "jwk", "jwkset", "jwksjson", "kid", "x5c"], "a JWK or a JWK set as \"jwks\""),
+    (
+        &[
+            "jwksurl",
+            "jwkurl",
+            "jwksuri",
+            "jwkuri",
+            "jwksendpoint",
+            "jwkendpoint",
+            "url",
+            "keysurl",
+            "certsurl",
+            "jwkseturi",
+        ],
+        "the URL as \"jwks_url\" to auth.add_provider(), for keys are fetched for the rows of \
+         auth.providers",
+    ),
+    (&["publickey", "pem", "cert", "certificate", "pubkey"], "the key in PEM as \"public_key\""),
+    (
+        &["jwtsecret", "hmac", "secretkey", "sharedsecret", "secretorkey", "signingkey"],
+        "the HMAC secret as \"secret\"",
+    ),
+    (
+        &["iss", "issuers", "issuerurl", "issuerbaseurl", "issueruri", "authority", "domain"],
+        "the \"iss\" of the tokens as \"issuer\"",
+    ),
+    (
+        &["aud", "audiences", "clientid", "clientids", "appid", "allowedaudiences", "resource"],
+        "what the tokens have in \"aud\" as \"audience\"",
+    ),
+    (
+        &["type", "alg", "algs", "algorithm", "signingalgorithm", "allowedalgorithms"],
+        "an array of names as \"algorithms\", such as [\"RS256\"], or leave it out",
+    ),
+    (
+        &["allowedskew", "clockskew", "clocktolerance", "clockskewseconds", "skew"],
+        "the seconds as \"leeway\"",
+    ),
+    (&["maxage", "maxtokenage", "tokenmaxage"], "the seconds after \"iat\" as \"max_token_age\""),
+    (
+        &["role", "roleclaim", "roleclaimkey", "jwtroleclaimkey", "rolesclaim", "rolespath"],
+        "the claim's name, or a JSON Pointer, as \"role_claim\"",
+    ),
+    (
+        &["claimsnamespacepath", "claimsmap", "claimsformat", "namespace"],
+        "the claim's name, or a JSON Pointer, as \"claims_namespace\"",
+    ),
+];
+
+/// What to write in place of a member that is not known, where it nearly is one or is one elsewhere.
+fn instead_of_member(name: &str) -> Option<String> {
+    let plain = |name: &str| -> String {
+        name.chars().filter(char::is_ascii_alphanumeric).take(32).collect::<String>()
+    };
+    let found = plain(name).to_ascii_lowercase();
+    let known = PROVIDER_MEMBERS.iter().find(|member| plain(member.name) == found);
+    let advice = known.map(|member| quoted(member.name)).or_else(|| {
+        let (_, advice) = ELSEWHERE.iter().find(|(names, _)| names.contains(&found.as_str()))?;
+        Some((*advice).to_owned())
+    })?;
+    Some(format!("In place of {} write {advice}.", quoted(name)))
+}
+
+/// The refusal of a document that has members of other names.
+fn check_members(object: &Object<'_>, label: &str) -> Result<(), Rejection> {
+    const SHOWN: usize = 10;
+    let is_unknown = |name: &&str| !PROVIDER_MEMBERS.iter().any(|member| member.name == *name);
+    let unknown = || object.iter().map(|(name, _)| name).filter(is_unknown);
+    if unknown().next().is_none() {
+        return Ok(());
+    }
+    let several = if unknown().nth(1).is_some() { "members" } else { "member" };
+    let known = PROVIDER_MEMBERS.map(|member| member.name).join(", ");
+    let mut hint: Vec<String> = unknown().take(SHOWN).filter_map(instead_of_member).collect();
+    hint.push(format!("Known are {known}."));
+    Err(wrong("provider has an unknown member")
+        .with_detail(format!("{label} has the {several} {}.", quoted_list(unknown())))
+        .with_hint(hint.join(" ")))
 }

@@ -1,7 +1,7 @@
 //! Tells a secret from what everybody can read. A public text as an HMAC key would let everybody sign,
 //! so a text is judged by what it holds, however it is wrapped.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
 use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
@@ -34,7 +34,6 @@ pub(crate) enum Found {
     OtherKey,
     Fingerprint,
     Name,
-    Uuid,
     /// What takes too long to tell.
     Unclear,
 }
@@ -45,9 +44,7 @@ impl Found {
         match self {
             Found::Pem => "a key or a certificate in PEM",
             Found::Private => "a private key",
-            Found::Der => {
-                "the base64 or the bytes of a key or a certificate in DER, without PEM's armour"
-            }
+            Found::Der => "the base64 or the bytes of a key or a certificate in DER",
             Found::Ssh => "a public key in the format of SSH",
             Found::Point => "a point on an elliptic curve, which is a public key",
             Found::Jwk => "a JWK",
@@ -65,7 +62,6 @@ impl Found {
             Found::OtherKey => "a public key of a kind that signs no tokens",
             Found::Fingerprint => "the fingerprint of a key or a certificate",
             Found::Name => "an address or a name, which everybody can know",
-            Found::Uuid => "a UUID, which has 122 random bits at most and often is a public id",
             Found::Unclear => {
                 "encoded so often or so long that it cannot be told from a public text"
             }
@@ -133,10 +129,6 @@ impl Found {
                 "Give the URL of an identity provider as \"issuer\", that of a JWK set as \"jwks_url\", and \
                  an application's name as \"audience\"."
             }
-            Found::Uuid => {
-                "Give at least 32 random bytes as \"secret\", as openssl rand -base64 32 makes them; a \
-                 client's id may belong into \"audience\"."
-            }
             Found::Unclear => {
                 "Give at least 32 random bytes as \"secret\", as openssl rand -base64 32 makes them."
             }
@@ -144,11 +136,16 @@ impl Found {
     }
 }
 
-/// How much is looked at to judge a text, and may be waiting for it, in bytes: so many for each of its own,
-/// and so many in any case. Random bytes take a tenth of it.
-const EFFORT: usize = 32;
-const LEAST_EFFORT: usize = 16 * 1024;
+/// The most bytes of decoded texts that judging a text looks at: so many for each of its bytes, and so many in
+/// any case. Random bytes need about a hundredth of it.
+const EFFORT: usize = 64;
+const LEAST_EFFORT: usize = 512 * 1024;
 const MOST_EFFORT: usize = 8 * 1024 * 1024;
+
+/// The most bytes of decoded texts that may wait at a time: so many for each byte of the text, and so many in any
+/// case.
+const WAITING: usize = 16;
+const LEAST_WAITING: usize = 32 * 1024;
 
 /// How often an encoding may be encoded once more: what is deeper is no secret of a kind that programs make.
 const MAX_DEPTH: usize = 32;
@@ -158,9 +155,6 @@ const LEAST_DER: usize = 40;
 
 /// What the bytes hold that everybody can read, if anything.
 pub(crate) fn find(bytes: &[u8]) -> Option<Found> {
-    if is_compressed(bytes) {
-        return Some(Found::Point);
-    }
     let mut found = None;
     let complete = any_form(bytes, |form| {
         found = recognize(form);
@@ -173,33 +167,38 @@ pub(crate) fn find(bytes: &[u8]) -> Option<Found> {
 }
 
 /// Whether the bytes, or what they are an encoding of at any depth, are what is looked for. None where that
-/// would take too long.
+/// would take too long. The search goes into the depth first, so that few decodings wait at a time.
 pub(crate) fn any_form(bytes: &[u8], mut is_sought: impl FnMut(&[u8]) -> bool) -> Option<bool> {
     /// What the shortest form costs.
     const BASE: usize = 32;
     let mut effort = (bytes.len().saturating_mul(EFFORT) + LEAST_EFFORT).min(MOST_EFFORT);
+    let mut room = bytes.len().saturating_mul(WAITING) + LEAST_WAITING;
     if is_sought(bytes) {
         return Some(true);
     }
     let hasher = RandomState::new();
     let mut seen = HashSet::from([hasher.hash_one(bytes)]);
-    let mut waiting = VecDeque::from([(bytes.to_vec(), 0)]);
+    let mut waiting = vec![(bytes.to_vec(), 0)];
     let mut is_complete = true;
-    while let Some((form, depth)) = waiting.pop_front() {
-        if depth > 0 && is_sought(&form) {
-            return Some(true);
+    while let Some((form, depth)) = waiting.pop() {
+        if depth > 0 {
+            room += form.len() + BASE;
+            if is_sought(&form) {
+                return Some(true);
+            }
         }
         encoding::each_decoding(&form, &mut |decoded| {
             let cost = decoded.len() + BASE;
             if !seen.insert(hasher.hash_one(&decoded[..])) {
                 return;
             }
-            if depth == MAX_DEPTH || cost > effort {
+            if depth == MAX_DEPTH || cost > effort || cost > room {
                 is_complete = false;
                 return;
             }
             effort -= cost;
-            waiting.push_back((decoded, depth + 1));
+            room -= cost;
+            waiting.push((decoded, depth + 1));
         });
     }
     is_complete.then_some(false)
@@ -218,7 +217,7 @@ fn recognize(bytes: &[u8]) -> Option<Found> {
         (is_packet, Found::OtherKey),
         (is_cose, Found::OtherKey),
     ];
-    const OF_TEXT: [Recognizer<str>; 14] = [
+    const OF_TEXT: [Recognizer<str>; 13] = [
         (has_private_block, Found::Private),
         (is_pem, Found::Pem),
         (is_markup, Found::Markup),
@@ -230,7 +229,6 @@ fn recognize(bytes: &[u8]) -> Option<Found> {
         (has_other_key, Found::OtherKey),
         (is_fingerprint, Found::Fingerprint),
         (address::is_name, Found::Name),
-        (is_uuid, Found::Uuid),
         (begins_private_der, Found::Private),
         (begins_der, Found::Der),
     ];
@@ -281,27 +279,6 @@ fn is_point(bytes: &[u8]) -> bool {
     };
     let point = [&[4], coordinates].concat();
     curves.iter().any(|curve| ParsedPublicKey::new(*curve, &point).is_ok())
-}
-
-/// Whether the bytes, or those of which the text is base64 or hexadecimal digits, are a compressed point of
-/// a curve that signs tokens. Of random bytes of that length, one in 256 are; so other encodings, in which
-/// secrets of other lengths would be it by chance, are not looked at.
-fn is_compressed(bytes: &[u8]) -> bool {
-    /// More digits than any such point has.
-    const LONGEST: usize = 128;
-    let is_such = |bytes: &[u8]| {
-        let curve: &'static dyn VerificationAlgorithm = match bytes {
-            [2 | 3, x @ ..] if x.len() == 32 => &signature::ECDSA_P256_SHA256_FIXED,
-            [2 | 3, x @ ..] if x.len() == 48 => &signature::ECDSA_P384_SHA384_FIXED,
-            _ => return false,
-        };
-        ParsedPublicKey::new(curve, bytes).is_ok()
-    };
-    let text = std::str::from_utf8(bytes).map(encoding::trimmed).unwrap_or_default();
-    let decoders = [encoding::decode_hex, encoding::decode_base64];
-    is_such(bytes)
-        || text.len() <= LONGEST
-            && decoders.iter().any(|decode| decode(text).is_some_and(|bytes| is_such(&bytes)))
 }
 
 /// Whether the bytes are a public key of minisign, or begin as one of OpenPGP: an old or a new packet of type
@@ -566,16 +543,4 @@ fn is_fingerprint(text: &str) -> bool {
     let is_pair = |part: &str| part.len() == 2 && part.chars().all(|c| c.is_ascii_hexdigit());
     let has_colons = matches!(text.split(':').count(), 16 | 20) && text.split(':').all(is_pair);
     names_hash || has_colons
-}
-
-/// A UUID alone (RFC 9562): it has 122 random bits at most, and is the usual form of the public ids of
-/// clients, tenants and keys.
-fn is_uuid(text: &str) -> bool {
-    const LENGTHS: [usize; 5] = [8, 4, 4, 4, 12];
-    let text = text.trim_start_matches(['{', '(']).trim_end_matches(['}', ')']);
-    let parts = || text.split('-');
-    parts().count() == LENGTHS.len()
-        && parts().zip(LENGTHS).all(|(part, length)| {
-            part.len() == length && part.chars().all(|c| c.is_ascii_hexdigit())
-        })
 }

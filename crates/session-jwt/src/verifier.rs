@@ -245,6 +245,14 @@ fn verify_signature(jws: &Jws<'_>, keys: &KeySet) -> Result<(), Rejection> {
              (RFC 7518 section 3.4).",
         ));
     }
+    if let Some(end) = keys.missing_line_end(algorithm, kid, jws.signing_input, jws.signature) {
+        return Err(rejection
+            .with_detail(format!("{found} It was signed with the secret and {end} after it."))
+            .with_hint(
+                "Have the issuer's secret written without the line end, as a file or echo adds one. If \
+                 it is to stay, give the secret's bytes with it as \"jwks\", a JWK of kty \"oct\".",
+            ));
+    }
     let rejection = rejection.with_detail(found);
     Err(match keys.likely_encoding(algorithm) {
         None => rejection

@@ -115,6 +115,24 @@ const ITEMS: [Item; 17] = [
     ("texts of JSON", |_| "\"[[],{\\\"\\\":0}]\"".to_owned()),
 ];
 
+/// What long texts are made of.
+const LONG_TEXTS: [&str; 14] = [
+    "/",
+    "/a",
+    "//",
+    "/*",
+    "$.a",
+    "a.",
+    "a,",
+    "[0,",
+    "{a}",
+    "a | ",
+    "https://a ",
+    "eyJ.",
+    "%41",
+    "a->",
+];
+
 fn members(number: usize) -> String {
     format!("\"{number:x}\":0")
 }
@@ -181,6 +199,17 @@ fn a_text_takes_a_small_multiple_of_its_length() {
                 let text = filled(limit, before, after, item);
                 let what = format!("{name} in {reader}, {limit} bytes");
                 most.push((measure(&what, &text, read), what));
+            }
+        }
+    }
+    // One long text, in a member in which slips are looked for.
+    for member in ["issuer", "audience", "role_claim", "jwks_url"] {
+        for piece in LONG_TEXTS {
+            for limit in [MAX_ROW_BYTES / 4, 12 * 1024] {
+                let text = piece.repeat((limit - 64) / (piece.len() + 1));
+                let row = json!({"name": "p", (member): text}).to_string();
+                let what = format!("{piece:?} in {member}, {limit} bytes");
+                most.push((measure(&what, &row, |row| drop(Provider::from_row(row))), what));
             }
         }
     }

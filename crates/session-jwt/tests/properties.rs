@@ -446,3 +446,85 @@ proptest! {
         prop_assert_eq!(Provider::parse_all(&document).unwrap_err().code(), Code::Configuration);
     }
 }
+
+/// A claim's name as providers and administrators choose it: words with dashes, colons and dots, and
+/// URLs.
+fn claim_names() -> impl Strategy<Value = String> {
+    let word = "[a-z][a-zA-Z0-9_]{0,12}";
+    prop_oneof![
+        word.prop_map(String::from),
+        prop::collection::vec(word, 1..4).prop_map(|words| words.join("-")),
+        prop::collection::vec(word, 1..4).prop_map(|words| words.join(":")),
+        ("[a-z]{2,10}", word).prop_map(|(host, path)| format!("{host}.example/{path}")),
+        ("[a-z]{2,10}", prop::collection::vec(word, 0..4))
+            .prop_map(|(host, path)| format!("https://{host}.example/{}", path.join("/"))),
+        "com\\.[a-z]{2,10}\\.[a-z]{2,10}",
+        Just("https://hasura.io/jwt/claims".to_owned()),
+        Just("claims.jwt.hasura.io".to_owned()),
+    ]
+}
+
+/// A member's name within a claim, or an index.
+fn steps() -> impl Strategy<Value = String> {
+    let escaped = |name: String| name.replace('~', "~0").replace('/', "~1");
+    prop_oneof![
+        4 => claim_names().prop_map(escaped),
+        1 => "0|[1-9][0-9]{0,8}",
+        1 => "[a-zA-Z~@$ {}<()|'.,-]{2,8}x".prop_map(escaped),
+    ]
+}
+
+proptest! {
+    #![proptest_config(cases(2000))]
+
+    /// What a claim may be called is accepted wherever a claim is named, and finds its value.
+    #[test]
+    fn claims_are_named_freely(
+        name in claim_names(),
+        path in prop::collection::vec(steps(), 1..5),
+        value in "[a-zA-Z0-9:/.@_-]{1,3}y[a-zA-Z0-9:/.@_ -]{0,20}z",
+    ) {
+        let pointer = format!("/{}", path.join("/"));
+        for claim in [name, pointer] {
+            let document = json!({
+                "secret": "0123456789abcdef0123456789abcdef",
+                "user_id_claim": claim, "role_claim": claim, "claims_namespace": claim,
+                "required_claims": [claim], "require": {claim.clone(): value},
+                "audience": [value], "allowed_roles": [value],
+            });
+            let outcome = Provider::parse_all(&document.to_string());
+            prop_assert!(outcome.is_ok(), "{claim:?} {value:?} {outcome:?}");
+        }
+    }
+
+    /// An issuer need not be a URL.
+    #[test]
+    fn issuers_are_named_freely(
+        issuer in prop_oneof![
+            "[a-z][a-z0-9-]{0,20}",
+            "[a-z]{1,8}\\.[a-z]{1,8}\\.example",
+            "[a-z]{1,8}@[a-z]{1,8}\\.iam\\.gserviceaccount\\.com",
+            "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}",
+            "https://[a-z]{1,8}\\.example(:[1-9][0-9]{3})?(/[a-zA-Z0-9_.~-]{1,8}e){0,3}/?",
+            "urn:[a-z]{2,8}:[a-z]{1,8}",
+        ],
+    ) {
+        let document = json!({"issuer": issuer, "secret": "0123456789abcdef0123456789abcdef"});
+        let outcome = Provider::parse_all(&document.to_string());
+        prop_assert!(outcome.is_ok(), "{issuer:?} {outcome:?}");
+    }
+
+    /// What is near an issuer is told from it, and nothing panics.
+    #[test]
+    fn any_text_is_a_slip_or_none(text in any::<String>(), more in pieces()) {
+        for text in [text, more] {
+            let members = ["issuer", "audience", "role_claim", "default_role", "typ"];
+            for member in members.iter().chain(&["jwks_url"]) {
+                let row = json!({"name": "p", "issuer": "https://a.example", (*member): text});
+                let _ = Provider::from_row(&row.to_string());
+            }
+            let _ = Provider::parse_all(&text);
+            let _ = SIGNERS[0].verifier.verify(&format!("{text}{}", SIGNERS[0].token), NOW);
+        }
+    }
+}

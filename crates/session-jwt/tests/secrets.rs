@@ -397,30 +397,22 @@ fn what_is_public_is_found_within_other_text() {
     }
 }
 
-/// Other alphabets, in which a text may look like an address. Of random bytes that have the length of a
-/// compressed point, one in 256 are one.
+/// Other alphabets, in which a text may look like an address.
 #[test]
 fn random_letters_are_no_address() {
     let mut random = Random(5);
-    let mut points = 0;
     let alphabets = [
         "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
         "-._~:/?#[]@!$&'()*+,;=%0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
     ];
-    let mut refused = 0;
     for alphabet in alphabets {
         for _ in 0..10_000 {
             let letters = alphabet.as_bytes();
             let secret: String =
                 (0..44).map(|_| char::from(letters[random.below(letters.len())])).collect();
-            if let Err(refusal) = as_secret(&secret) {
-                let is_point = is_chance(secret.len(), &refusal);
-                *(if is_point { &mut points } else { &mut refused }) += 1;
-            }
+            assert!(as_secret(&secret).is_ok(), "{secret}");
         }
     }
-    assert_eq!(refused, 0);
-    assert!(points < 60, "{points}");
 }
 
 fn bits(bytes: &[u8], digits: &str) -> String {
@@ -661,26 +653,6 @@ fn what_is_public_is_found_where_it_is_compressed() {
 }
 
 #[test]
-fn a_compressed_point_is_no_secret() {
-    for algorithm in [Algorithm::ES256, Algorithm::ES384] {
-        let jwk = Key::generate(algorithm).bare_public_jwk();
-        let [x, y] = ["x", "y"].map(|m| URL_SAFE_NO_PAD.decode(jwk[m].as_str().unwrap()).unwrap());
-        let point = [&[2 + (y[y.len() - 1] & 1)], &x[..]].concat();
-        public_bytes("compressed", &point, "point");
-        public("compressed, in hex", &hex(&point), "point");
-        public("compressed, in base64", &STANDARD.encode(&point), "point");
-        public("compressed, in base64url", &URL_SAFE_NO_PAD.encode(&point), "point");
-    }
-    // Not every number is on the curve.
-    let refused = (0..=255).filter(|last| {
-        let mut bytes = [7; 33];
-        (bytes[0], bytes[32]) = (2, *last);
-        as_oct(&bytes).is_err()
-    });
-    assert!((80..180).contains(&refused.count()));
-}
-
-#[test]
 fn names_and_fingerprints_are_no_secrets() {
     let thumb = "3f".repeat(32);
     for (text, what) in [
@@ -714,8 +686,6 @@ fn names_and_fingerprints_are_no_secrets() {
         ("age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p", "a public key"),
         ("RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3", "a public key"),
         ("untrusted comment: minisign public key 8A1B2C3D\nRWQf6LRC", "a public key"),
-        ("0b1f6471-1bf0-4dda-aec3-cb9272f09590", "UUID"),
-        ("{0B1F6471-1BF0-4DDA-AEC3-CB9272F09590}", "UUID"),
         ("keycloak:8080/a/path/of/some/length/to/keys", "URL"),
         ("Modulus=C0FFEE0123456789ABCDEF0123456789ABCDEF", "openssl"),
         (
@@ -838,17 +808,10 @@ fn a_secret_is_not_made_of_its_own_document() {
     );
 }
 
-/// Random bytes of the length of a compressed point are one in one of 256 cases.
-fn is_chance(length: usize, refusal: &Rejection) -> bool {
-    [33, 44, 49, 65, 66, 98].contains(&length)
-        && refusal.detail().is_some_and(|detail| detail.contains("a point on an elliptic curve"))
-}
-
 /// Secrets as programs and people make them.
 #[test]
 fn secrets_of_every_shape_are_accepted() {
     let mut random = Random(11);
-    let mut points = 0;
     let pick = |random: &mut Random, alphabet: &str, length: usize| -> String {
         let letters: Vec<char> = alphabet.chars().collect();
         (0..length).map(|_| letters[random.below(letters.len())]).collect()
@@ -892,25 +855,20 @@ fn secrets_of_every_shape_are_accepted() {
             format!("base64:{}", STANDARD.encode(&bytes)),
             format!("whsec_{}", STANDARD.encode(&bytes)),
             hex(&random.bytes(64)),
+            uuid(&mut random),
+            STANDARD.encode(random.bytes(33)),
             uuid(&mut random) + &uuid(&mut random),
             format!("{}:{}", uuid(&mut random), uuid(&mut random)),
             STANDARD.encode(hex(&bytes)),
             hex(STANDARD.encode(&bytes).as_bytes()),
         ] {
             let outcome = as_secret(&secret);
-            if let Err(refusal) = &outcome
-                && is_chance(secret.len(), refusal)
-            {
-                points += 1;
-                continue;
-            }
             assert!(outcome.is_ok(), "{secret:?} {outcome:?}");
         }
         let length = [32, 40, 48, 64, 128, 256, 512][random.below(7)];
         let bytes = random.bytes(length);
         assert!(as_oct(&bytes).is_ok(), "{bytes:?}");
     }
-    assert!(points < 12, "{points}");
     for secret in [
         "correct.horse.battery.staple.and.a.long.word.is.it",
         "Tr0ub4dor&3 is not a good password, but this is long",

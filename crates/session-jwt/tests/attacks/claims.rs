@@ -126,13 +126,21 @@ fn an_issuer_that_is_nearly_served_is_named() {
     let verifier = |issuers: &[&str]| {
         let documents: Vec<Value> = issuers
             .iter()
-            .map(|issuer| json!({"issuer": issuer, "jwks": signer().key.public_jwk()}))
+            .map(|issuer| json!({"issuer": issuer, "audience": "app", "jwks": signer().key.public_jwk()}))
             .collect();
         Verifier::new(Provider::parse_all(&json!(documents).to_string()).unwrap()).unwrap()
     };
     let many: Vec<String> = (0..20).map(|n| format!("https://i{n}.example")).collect();
     let mut all: Vec<&str> = many.iter().map(String::as_str).collect();
+    const TENANT: &str = "3f1c2b7e-0a64-4a0e-9f53-1f0a7ad3b6f1";
+    let entra_2 = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
     all.extend(["https://A.example/t", "http://b.example/", "c.example"]);
+    all.extend([
+        "https://d.example:443/x",
+        "https://e.example/",
+        "https://g.example/a-b%2fc",
+        &entra_2,
+    ]);
     let verifier = verifier(&all);
     for (iss, words) in [
         ("https://A.example/t/", "is \"https://A.example/t\": it differs by a slash at the end"),
@@ -143,11 +151,31 @@ fn an_issuer_that_is_nearly_served_is_named() {
         ("https://c.example", "is \"c.example\": it differs by http or https"),
         ("https://i19.example/", "is \"https://i19.example\": it differs by a slash"),
         (" c.example", "is \"c.example\": it differs by white space"),
+        ("https://d.example/x", "it differs by the port of the scheme"),
+        ("https://d.example/x/", "by a slash at the end and the port of the scheme"),
+        ("https://e.example./", "it differs by a dot at the end of the host"),
+        ("https://www.e.example/", "it differs by www."),
+        ("https://e.example:443", "by a slash at the end and the port of the scheme"),
+        ("https://g.example/a%2Db/c", "it differs by percent-encoding"),
+        (&format!("https://sts.windows.net/{TENANT}/"), "by a slash at the end and the version of"),
+        (&format!("https://login.microsoftonline.com/{TENANT}"), "the version of Entra's tokens"),
+        ("https://e.example/v2.0", "the version of"),
     ] {
         let token = signer().claims(&json!({"iss": iss, "exp": NOW + 300}).to_string());
         refused(iss, &token, verifier.verify(&token, NOW), "28J02", words);
     }
-    for iss in ["https://a.example", "https://A.example/t/u", "https://d.example", "", "/"] {
+    for iss in [
+        "https://a.example",
+        "https://A.example/t/u",
+        "https://d.example",
+        "https://d.example:8443/x",
+        "https://e.example.evil.com/",
+        "https://wwwe.example/",
+        "https://sts.windows.net/3f1c2b7e/",
+        "https://sts.windows.net/",
+        "",
+        "/",
+    ] {
         let token = signer().claims(&json!({"iss": iss, "exp": NOW + 300}).to_string());
         let refusal = refused(iss, &token, verifier.verify(&token, NOW), "28J02", "");
         assert_eq!(refusal.hint(), None, "{iss}");
@@ -200,6 +228,9 @@ fn the_audience_is_one_of_the_providers() {
                 (r#"{"aud":"*","exp":1700000300}"#, OTHER),
                 (r#"{"aud":[],"exp":1700000300}"#, OTHER),
                 (r#"{"aud":["x"],"exp":1700000300}"#, OTHER),
+                (r#"{"aud":[null],"exp":1700000300}"#, OTHER),
+                (r#"{"aud":["x",null],"exp":1700000300}"#, Err(("28J07", "Its aud is \"x\";"))),
+                (r#"{"aud":["null"],"exp":1700000300}"#, OTHER),
             ],
         );
     }
@@ -227,7 +258,9 @@ fn the_audience_is_strings() {
                 (r#"{"aud":{"app":1},"exp":1700000300}"#, WRONG_TYPE),
                 (r#"{"aud":["app",1],"exp":1700000300}"#, WRONG_TYPE),
                 (r#"{"aud":[1,"app"],"exp":1700000300}"#, WRONG_TYPE),
-                (r#"{"aud":["app",null],"exp":1700000300}"#, WRONG_TYPE),
+                (r#"{"aud":["app",null],"exp":1700000300}"#, OK),
+                (r#"{"aud":[null,"app"],"exp":1700000300}"#, OK),
+                (r#"{"aud":["app",null,1],"exp":1700000300}"#, WRONG_TYPE),
                 (r#"{"aud":["app",["app"]],"exp":1700000300}"#, WRONG_TYPE),
                 (r#"{"aud":[["app"]],"exp":1700000300}"#, WRONG_TYPE),
                 (r#"{"aud":{},"exp":1700000300}"#, WRONG_TYPE),
@@ -500,13 +533,13 @@ fn required_claims_are_there() {
         ],
     );
     check(
-        &json!({"required_claims": ["/o/id", "a/b", "/c~1d"]}),
+        &json!({"required_claims": ["/o/id", "a.b/c", "/c~1d"]}),
         &[
-            (r#"{"o":{"id":1},"a/b":1,"c/d":1}"#, OK),
-            (r#"{"o":{"id":""},"a/b":1,"c/d":1}"#, Err(("28J09", "no claim \"/o/id\""))),
-            (r#"{"/o/id":1,"a/b":1,"c/d":1}"#, Err(("28J09", "no claim \"/o/id\""))),
-            (r#"{"o":{"id":1},"a":{"b":1},"c/d":1}"#, Err(("28J09", "no claim \"a/b\""))),
-            (r#"{"o":{"id":1},"a/b":1}"#, Err(("28J09", "no claim \"/c~1d\""))),
+            (r#"{"o":{"id":1},"a.b/c":1,"c/d":1}"#, OK),
+            (r#"{"o":{"id":""},"a.b/c":1,"c/d":1}"#, Err(("28J09", "no claim \"/o/id\""))),
+            (r#"{"/o/id":1,"a.b/c":1,"c/d":1}"#, Err(("28J09", "no claim \"/o/id\""))),
+            (r#"{"o":{"id":1},"a":{"b":1},"c/d":1}"#, Err(("28J09", "no claim \"a.b/c\""))),
+            (r#"{"o":{"id":1},"a.b/c":1}"#, Err(("28J09", "no claim \"/c~1d\""))),
         ],
     );
     // A list that leaves `exp` out makes it optional, but not ignored.

@@ -8,7 +8,7 @@ use mint::{Algorithm, Key};
 use serde_json::json;
 use session_jwt::MAX_TOKEN_BYTES;
 
-use crate::{Base, CLAIMS, NOW, base, encode, parts, refused};
+use crate::{Base, CLAIMS, NOW, base, encode, parts, refused, said};
 
 /// Decodes what it should not.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -35,7 +35,8 @@ fn the_reason_is_told_where_the_form_tells() {
     let base = base(Algorithm::EdDSA);
     let token = base.token();
     let [header, payload, signature] = parts(&token);
-    let opaque = "opaque token";
+    let (opaque, several) = ("opaque token", "It is several tokens");
+    let jwe = encode(r#"{"alg":"RSA-OAEP","enc":"A256GCM"}"#);
     for (name, text, words) in [
         ("Bearer", format!("Bearer {token}"), "without the word \"Bearer\""),
         ("BEARER", format!(" BEARER\t{token}"), "without the word \"Bearer\""),
@@ -61,9 +62,50 @@ fn the_reason_is_told_where_the_form_tells() {
         ("Ory", "ory_at_abc.def".to_owned(), opaque),
         ("two parts", "abc.def".to_owned(), opaque),
         ("three parts", "abcd.defg.hijk".to_owned(), "Ask the identity provider for a JWT"),
-        ("JWE", format!("{header}.{payload}.{payload}.{payload}.{signature}"), "(JWE)"),
+        ("JWE", format!("{jwe}.{payload}.{payload}.{payload}.{signature}"), "(JWE)"),
+        ("no JWE", format!("{header}.{payload}.{payload}.{payload}.{signature}"), "It has 5 parts"),
+        ("a comma", format!("{token},{token}"), several),
+        ("a line break between", format!("{token}\n{token}"), several),
+        ("a semicolon", format!("{token}; {token}"), several),
+        ("nothing between", format!("{token}{token}"), several),
+        ("a dot between", format!("{token}.{token}"), several),
+        ("JSON before", format!("\"{token}"), "a part of a JSON document"),
+        (
+            "JSON after",
+            format!("{token}\",\"token_type\":\"Bearer\"}}"),
+            "a part of a JSON document",
+        ),
+        ("an array", format!("[\"{token}\"]"), "a part of a JSON document"),
+        ("XML", format!("<token>{token}</token>"), "a part of XML or HTML"),
+        ("XML after", format!("{token}</token>"), "a part of XML or HTML"),
+        ("a cookie", format!("access_token={token}"), "a cookie, a form or a URL"),
+        (
+            "a cookie",
+            format!("access_token={token}; Path=/; HttpOnly"),
+            "a cookie, a form or a URL",
+        ),
+        ("a query", format!("?token={token}&state=1"), "a cookie, a form or a URL"),
+        ("a fragment", format!("#access_token={token}"), "a cookie, a form or a URL"),
+        ("words", format!("my token: {token}"), "Something else is before or after"),
+        ("a curl argument", format!("-H {token}"), "Something else is before or after"),
+        ("Basic", "Basic dXNlcjpwYXNz".to_owned(), "authentication scheme"),
+        ("base64, quotes", STANDARD_NO_PAD.encode(format!("\"{token}\"")), "in base64 once more"),
+        (
+            "base64, Bearer",
+            STANDARD_NO_PAD.encode(format!("Bearer {token}")),
+            "in base64 once more",
+        ),
     ] {
         base.refuses(name, &text, "28J01", words);
+    }
+    // Five parts alone make no JWE.
+    for text in [
+        format!("{header}.{payload}.{payload}.{payload}.{signature}"),
+        format!("{token},{token}"),
+        "....".to_owned(),
+    ] {
+        let refusal = base.verifier.verify(&text, NOW).unwrap_err();
+        assert!(!said(&refusal).contains("encrypted"), "{refusal:?}");
     }
     for padded in [
         format!("{header}=.{payload}.{signature}"),
@@ -92,7 +134,7 @@ fn a_token_has_three_parts() {
         ("two tokens", format!("{token}.{token}"), "It has 6 parts"),
         ("a JWE", format!("{jwe}.{payload}.{payload}.{payload}.{payload}"), "encrypted token"),
         ("only dots", "..".to_owned(), "token header is malformed"),
-        ("five empty parts", "....".to_owned(), "encrypted token"),
+        ("five empty parts", "....".to_owned(), "It has 5 parts"),
         ("JSON", json!({"payload": payload, "signature": signature}).to_string(), "1 part "),
         ("no header", format!(".{payload}.{signature}"), "token header is malformed"),
     ] {

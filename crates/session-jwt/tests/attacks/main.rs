@@ -8,6 +8,7 @@ mod encoding;
 mod header;
 mod keys;
 mod signature;
+mod slips;
 
 use std::fmt::Debug;
 use std::sync::LazyLock;

@@ -10,7 +10,7 @@ use session_jwt::{Provider, Verifier};
 
 use crate::with_algorithm;
 use crate::{
-    BASES, Base, CLAIMS, NOW, SECRET, accepted, base, decode, encode, hex, parts, refused,
+    BASES, Base, CLAIMS, NOW, SECRET, accepted, base, decode, encode, hex, parts, refused, said,
 };
 
 /// The token with another third part.
@@ -251,4 +251,38 @@ fn add(one: &[u8], other: &[u8]) -> Vec<u8> {
         sum as u8
     });
     sum.collect()
+}
+
+/// A file or `echo` adds a line end, so that the signer's secret is longer than the one configured.
+#[test]
+fn a_line_end_after_the_signers_secret_is_named() {
+    for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+        let documents = [
+            json!({"secret": SECRET, "algorithms": [algorithm.name()]}),
+            json!({"jwks": {"kty": "oct", "alg": algorithm.name(), "k": encode(SECRET)}}),
+        ];
+        for document in documents {
+            let document = document.to_string();
+            let verifier = Verifier::new(Provider::parse_all(&document).unwrap()).unwrap();
+            let signed = |secret: String| {
+                let header = format!(r#"{{"alg":"{}"}}"#, algorithm.name());
+                Key::from_secret(algorithm, secret.as_bytes())
+                    .sign_raw(header.as_bytes(), CLAIMS.as_bytes())
+            };
+            let verify = |token: &str| verifier.verify(token, NOW);
+            accepted("the secret", verify(&signed(SECRET.to_owned())));
+            for (end, words) in
+                [("\n", "and a line feed after it"), ("\r\n", "and CR and LF after it")]
+            {
+                let token = signed(format!("{SECRET}{end}"));
+                let refusal = refused(words, &token, verify(&token), "28J03", words);
+                assert!(refusal.hint().unwrap().contains("without the line end"), "{refusal:?}");
+            }
+            for other in [format!("{SECRET} "), format!("{SECRET}\n\n"), format!("\n{SECRET}")] {
+                let token = signed(other);
+                let refusal = refused("other", &token, verify(&token), "28J03", "");
+                assert!(!said(&refusal).contains("line end"), "{refusal:?}");
+            }
+        }
+    }
 }
