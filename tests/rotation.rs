@@ -694,6 +694,22 @@ fn whoever_comes_meanwhile_waits_for_the_same_fetch() {
 }
 
 #[test]
+fn a_fetch_under_way_may_have_begun_before_the_tokens_key_was_published() {
+    let fixture = Fixture::ready(&[]);
+    let second = key("k2");
+    let mut client = fixture.client();
+    fixture.idp.behave(Behaviour::Slow(Duration::from_secs(1)));
+    fixture.update("next_refresh = NULL");
+    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), "00000");
+    wait_for("the scheduled request", || fixture.idp.requests() == 2);
+    fixture.idp.set_keys(&[&fixture.key, &second]);
+    fixture.idp.behave(Behaviour::Serve);
+    // The token waits for that fetch, and then has the keys fetched once more.
+    assert_eq!(present(&mut client, &fixture.token(&second, "bob")), "00000");
+    assert_eq!(fixture.idp.requests(), 3);
+}
+
+#[test]
 fn waiting_ends_in_time_and_can_be_cancelled() {
     let fixture = Fixture::ready(&[("pg_session_jwt.jwks_timeout", "30s")]);
     let second = key("k2");
