@@ -93,6 +93,9 @@ impl Extension {
     pub(crate) fn named(name: &CStr) -> Option<Self> {
         // SAFETY: the call reads a catalog, and returns 0 where there is no such extension.
         let oid = unsafe { pg_sys::get_extension_oid(name.as_ptr(), true) };
+        if oid == Oid::INVALID {
+            return None;
+        }
         let catalog = OpenRelation::open(pg_sys::ExtensionRelationId)?;
         let index = Oid::from(pg_sys::ExtensionOidIndexId);
         let place = pg_sys::Anum_pg_extension_oid as usize;
