@@ -28,7 +28,7 @@ pub(crate) fn allows(action: &[u8], table: Option<Oid>) -> Result<Permit, Reject
     // The number is read before the names are: a change in between makes the answer outdated.
     let names = relation::names();
     let is_allowed = identity.as_ref().is_some_and(|identity| {
-        let permissions = identity.claims.permissions();
+        let permissions = identity.claims().permissions();
         let Some(table) = table else {
             return permissions.allows(action, None);
         };
@@ -40,7 +40,7 @@ pub(crate) fn allows(action: &[u8], table: Option<Oid>) -> Result<Permit, Reject
             None => false,
         }
     });
-    let owner = identity.map_or(current::NO_OWNER, |identity| identity.number);
+    let owner = identity.map_or(current::NO_OWNER, |identity| identity.number());
     Ok(Permit { owner, names, is_allowed })
 }
 
@@ -48,7 +48,9 @@ pub(crate) fn allows(action: &[u8], table: Option<Oid>) -> Result<Permit, Reject
 /// need not exist; for None, on the database as a whole.
 pub(crate) fn demand(action: Action, table: Option<(&str, &str)>) -> Result<(), Rejection> {
     let identity = session::identity()?;
-    if identity.as_ref().is_some_and(|identity| identity.claims.permissions().allows(action, table))
+    if identity
+        .as_ref()
+        .is_some_and(|identity| identity.claims().permissions().allows(action, table))
     {
         return Ok(());
     }

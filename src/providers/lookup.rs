@@ -10,7 +10,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use session_jwt::{
-    Claims, Code, Provider, Rejection, Unverified, Verifier, authenticate, no_key_configured,
+    Code, Provider, Rejection, UnjudgedClaims, Unverified, Verifier, authenticate,
+    no_key_configured,
 };
 
 use super::refresh;
@@ -108,7 +109,7 @@ enum WantedKeys {
 
 /// Verifies a token, but for its times. Where the provider's keys are fetched, and the known ones do not
 /// verify the token, this waits for newer ones and verifies it once more.
-pub(crate) fn verify(token: &str) -> Result<(Claims, Trust), Rejection> {
+pub(crate) fn verify(token: &str) -> Result<(UnjudgedClaims, Trust), Rejection> {
     let failure = match attempt(token) {
         Ok(verified) => return Ok(verified),
         Err(failure) => failure,
@@ -131,7 +132,7 @@ pub(crate) fn verify(token: &str) -> Result<(Claims, Trust), Rejection> {
     }
 }
 
-fn attempt(token: &str) -> Result<(Claims, Trust), Failure> {
+fn attempt(token: &str) -> Result<(UnjudgedClaims, Trust), Failure> {
     // Kept also where the token is rejected.
     let selection = Cell::new(None);
     let (may_be_published, is_symmetric) = (Cell::new(false), Cell::new(false));

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use session_jwt::{Claims, Code, Rejection};
 
+use super::identity::Identity;
 use super::{current, lifetime, request_claims, verified};
 use crate::audit;
 use crate::pg::backend::{self, BackendLocal};
@@ -52,13 +53,8 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
                 }
             });
             let identity = locked::check_locks().and_then(|()| verified::verify(token, number));
-            let admitted = identity.and_then(|identity| {
-                let role = admit(&identity.claims, fingerprint)?;
-                Ok((identity, role))
-            });
-            let (identity, role) = admitted.inspect_err(audit::log_rejected)?;
-            memory::check();
-            audit::log_accepted(&identity.claims);
+            let admitted = identity.and_then(|identity| admit(&identity, fingerprint));
+            let role = admitted.inspect_err(audit::log_rejected)?;
             is_accepted.set(true);
             lifetime::note_presentation();
             Ok(CheckedValue { role, ..passed(Some(Standing::Admitted)) })
@@ -90,17 +86,20 @@ pub(super) fn revoke_below(number: u64) {
     }
 }
 
-/// Checks the times of a token, and whether the session may take its role now. Returns that role.
+/// Checks the times of a token, and whether the session may take its role now, and logs that the token is
+/// accepted. Returns the role.
 pub(super) fn admit(
-    claims: &Claims,
+    identity: &Identity,
     fingerprint: Fingerprint,
 ) -> Result<Option<TokenRole>, Rejection> {
-    check_times(claims)?;
+    let claims = identity.judge_presentation(now())?;
     let role = claims.database_role().map(token_role::find).transpose()?;
     transaction::check_presentation(role.as_ref(), fingerprint)?;
     if let Some(sequence) = claims.sequence() {
         admit_sequence(claims, sequence)?;
     }
+    memory::check();
+    audit::log_accepted(claims);
     Ok(role)
 }
 
@@ -125,21 +124,19 @@ fn admit_sequence(claims: &Claims, sequence: i64) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Checks in a parallel worker a token that its leader has not checked. The worker does not know which
-/// `jti` the session has seen.
-pub(super) fn admit_in_worker(claims: &Claims) -> Result<(), Rejection> {
-    check_times(claims)?;
-    match claims.sequence() {
-        None => Ok(()),
-        Some(_) => Err(Rejection::new(Code::Replayed, "token has not been presented yet")
+/// Checks in a parallel worker a token that its leader has not checked. The worker does not know which `jti` the
+/// session has seen.
+pub(super) fn admit_in_worker(identity: &Identity) -> Result<&Claims, Rejection> {
+    let claims = identity.judge_presentation(now())?;
+    if claims.sequence().is_some() {
+        return Err(Rejection::new(Code::Replayed, "token has not been presented yet")
             .with_detail("A parallel worker cannot tell whether its jti has been used before.")
-            .with_hint("Have the session read its identity once before.")),
+            .with_hint("Have the session read its identity once before."));
     }
+    Ok(claims)
 }
 
-/// Checks the times of a token at the current time.
-pub(super) fn check_times(claims: &Claims) -> Result<(), Rejection> {
-    let now = backend::to_unix(backend::now());
-    claims.check_not_before(now)?;
-    claims.check_expiry(now)
+/// The current time in seconds since 1970.
+pub(super) fn now() -> i64 {
+    backend::to_unix(backend::now())
 }

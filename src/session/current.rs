@@ -1,11 +1,9 @@
 //! The identity in force, and the Datums that readers return as they are.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
-
 use session_jwt::Rejection;
+use std::cell::{Cell, RefCell};
 
-use super::identity::{Identity, Lookup, Reader};
+use super::identity::{Lookup, Reader, ValidIdentity};
 use crate::pg::backend::{self, BackendLocal, Timestamp};
 use crate::pg::datum::{Reference, Value};
 use crate::pg::function::Answer;
@@ -45,11 +43,11 @@ impl Ready {
 /// The identity in force, and those before it.
 #[derive(Default)]
 struct Current {
-    identity: Option<Rc<Identity>>,
+    identity: Option<ValidIdentity>,
     /// Whether readers return pointers to the values of the identity; otherwise they return copies.
     lends: bool,
     /// Earlier identities to whose values the transaction may still hold pointers.
-    retired: Vec<Rc<Identity>>,
+    retired: Vec<ValidIdentity>,
     /// The memory that the retired identities take, in bytes.
     retired_size: usize,
 }
@@ -93,7 +91,7 @@ pub(crate) fn owner() -> Option<u64> {
 }
 
 /// The identity in force, once it is resolved.
-pub(crate) fn identity() -> Option<Rc<Identity>> {
+pub(crate) fn identity() -> Option<ValidIdentity> {
     with_current(|current| current.identity.clone())
 }
 
@@ -116,12 +114,12 @@ pub(crate) fn look_up(lookup: Lookup, argument: &[u8]) -> Result<Answer, Rejecti
 
 /// Puts an identity, or none, in force. Readers use it once [`set_ready`] or [`set_trusted`] was called;
 /// returns whether readers may return pointers, as both require.
-pub(crate) fn install(identity: Option<Rc<Identity>>) -> bool {
+pub(crate) fn install(identity: Option<ValidIdentity>) -> bool {
     for (reader, slot) in Reader::ALL.into_iter().zip(&READY.values) {
         let value = identity.as_ref().and_then(|identity| identity.value(reader));
         slot.set(value.map(Value::reference));
     }
-    READY.owner.set(identity.as_ref().map_or(NO_OWNER, |identity| identity.number));
+    READY.owner.set(identity.as_ref().map_or(NO_OWNER, |identity| identity.number()));
     with_current(|current| {
         current.replace(identity);
         current.lends
@@ -159,11 +157,11 @@ impl Current {
     /// Replaces the identity. The transaction may hold pointers to the values of the earlier one, which is
     /// therefore kept until the transaction ends. Once such identities take too much memory, readers return
     /// copies, and an identity is freed when it is replaced.
-    fn replace(&mut self, identity: Option<Rc<Identity>>) {
+    fn replace(&mut self, identity: Option<ValidIdentity>) {
         /// In bytes.
         const MOST_RETIRED: usize = 256 * 1024;
         let is_same = match (&self.identity, &identity) {
-            (Some(current), Some(identity)) => Rc::ptr_eq(current, identity),
+            (Some(current), Some(identity)) => current.is_same(identity),
             _ => false,
         };
         if !is_same {

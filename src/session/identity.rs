@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use session_jwt::{ClaimPath, Claims, Code, Rejection};
+use session_jwt::{ClaimPath, Claims, Code, Rejection, UnjudgedClaims};
 
 use crate::pg::backend::{self, Timestamp};
 use crate::pg::datum::{
@@ -88,12 +88,12 @@ pub(crate) enum Lookup {
     SessionVariable,
 }
 
-/// Accepted claims, and the Datums that readers return for them. An identity never moves, and it is kept
-/// until Postgres cannot refer to its values any more.
+/// Verified claims, and the Datums that readers return for them. An identity never moves, and it is kept until
+/// Postgres cannot refer to its values any more.
 pub(crate) struct Identity {
     /// The place on the timeline. No other identity has the same.
-    pub(crate) number: u64,
-    pub(crate) claims: Claims,
+    number: u64,
+    claims: UnjudgedClaims,
     jsonb: Value,
     slots: [Slot; Reader::ALL.len()],
     found: RefCell<FoundValues>,
@@ -104,12 +104,13 @@ pub(crate) struct Identity {
 impl Identity {
     /// # Errors
     /// Where the database's encoding or `jsonb` cannot hold a claim.
-    pub(crate) fn new(claims: Claims, trust: Option<Trust>) -> Result<Rc<Self>, Rejection> {
+    pub(crate) fn new(claims: UnjudgedClaims, trust: Option<Trust>) -> Result<Rc<Self>, Rejection> {
         let build = || -> Result<_, Unrepresentable> {
+            let claims = claims.unjudged();
             let jsonb = Varlena::jsonb(claims.json())?;
             let mut slots = Reader::ALL.map(|_| Slot::Own(None));
             for (slot, find) in slots.iter_mut().zip(Reader::FINDERS) {
-                *slot = find(&claims, &jsonb)?;
+                *slot = find(claims, &jsonb)?;
             }
             Ok((Value::Varlena(jsonb), slots))
         };
@@ -118,8 +119,19 @@ impl Identity {
         Ok(Rc::new(Self { number, claims, jsonb, slots, found, trust }))
     }
 
+    /// The claims, where the token may be presented at a time, in seconds since 1970.
+    pub(crate) fn judge_presentation(&self, now: i64) -> Result<&Claims, Rejection> {
+        self.claims.judge_presentation(now)
+    }
+
+    /// The identity to put in force, where its claims are valid at a time, in seconds since 1970.
+    pub(crate) fn judge(self: Rc<Self>, now: i64) -> Result<ValidIdentity, Rejection> {
+        self.claims.judge(now)?;
+        Ok(ValidIdentity(self))
+    }
+
     /// The value that a reader returns.
-    pub(crate) fn value(&self, reader: Reader) -> Option<&Value> {
+    fn value(&self, reader: Reader) -> Option<&Value> {
         match self.slots.get(reader as usize)? {
             Slot::Claims => Some(&self.jsonb),
             Slot::Own(value) => value.as_ref(),
@@ -129,7 +141,7 @@ impl Identity {
     /// The value that a reader with an argument returns; the argument is in the database's encoding. With
     /// `can_lend`, and where there is room to keep the value, it lasts as long as the identity. Otherwise
     /// it belongs to the current memory context.
-    pub(crate) fn look_up(
+    fn look_up(
         &self,
         lookup: Lookup,
         argument: &[u8],
@@ -145,7 +157,7 @@ impl Identity {
         let (path, form) = match lookup {
             Lookup::Claim => (Some(ClaimPath::parse(&text)?), Form::Text),
             Lookup::ClaimJsonb => (Some(ClaimPath::parse(&text)?), Form::Jsonb),
-            Lookup::SessionVariable => (self.claims.session_variable(&text), Form::Text),
+            Lookup::SessionVariable => (self.claims.unjudged().session_variable(&text), Form::Text),
         };
         let found = path.and_then(|path| datum::find(self.jsonb.reference(), path.steps(), form));
         let (value, copy) = found.unzip();
@@ -162,13 +174,14 @@ impl Identity {
 
     /// The first moment at which the identity is not valid any more.
     pub(crate) fn expires_at(&self) -> Timestamp {
-        let expires = self.claims.valid_until().map_or(Timestamp::MAX, backend::from_unix);
+        let expires =
+            self.claims.unjudged().valid_until().map_or(Timestamp::MAX, backend::from_unix);
         self.trust.as_ref().map_or(expires, |trust| expires.min(trust.ends()))
     }
 
     /// Whether its provider still has the keys with which the token was verified.
     pub(crate) fn is_current(&self) -> bool {
-        self.trust.as_ref().is_none_or(|trust| providers::is_current(trust, self.claims.issuer()))
+        self.trust.as_ref().is_none_or(|trust| providers::is_current(trust, self.issuer()))
     }
 
     /// The memory that it takes at most, in bytes, roughly.
@@ -177,14 +190,61 @@ impl Identity {
             Slot::Own(Some(value)) => value.size(),
             _ => 0,
         });
-        let claims = self.claims.json().len() + self.jsonb.size();
-        let permissions = self.claims.permissions().size();
+        let claims = self.claims.unjudged().json().len() + self.jsonb.size();
+        let permissions = self.claims.unjudged().permissions().size();
         1024 + claims + values.sum::<usize>() + permissions + self.found_limit()
+    }
+
+    fn issuer(&self) -> Option<&str> {
+        self.claims.unjudged().issuer()
     }
 
     /// The limit of the memory for the values that readers with an argument have found, in bytes.
     fn found_limit(&self) -> usize {
-        512 + self.claims.json().len()
+        512 + self.claims.unjudged().json().len()
+    }
+}
+
+/// An identity whose claims were valid when it was put in force. Readers use it until it expires.
+#[derive(Clone)]
+pub(crate) struct ValidIdentity(Rc<Identity>);
+
+impl ValidIdentity {
+    pub(crate) fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    pub(crate) fn claims(&self) -> &Claims {
+        self.0.claims.unjudged()
+    }
+
+    /// The value that a reader returns.
+    pub(crate) fn value(&self, reader: Reader) -> Option<&Value> {
+        self.0.value(reader)
+    }
+
+    /// The value that a reader with an argument returns; see [`Identity::look_up`].
+    pub(crate) fn look_up(
+        &self,
+        lookup: Lookup,
+        argument: &[u8],
+        can_lend: bool,
+    ) -> Result<Answer, Rejection> {
+        self.0.look_up(lookup, argument, can_lend)
+    }
+
+    /// The first moment at which the identity is not valid any more.
+    pub(crate) fn expires_at(&self) -> Timestamp {
+        self.0.expires_at()
+    }
+
+    /// The memory that it takes at most, in bytes, roughly.
+    pub(crate) fn size(&self) -> usize {
+        self.0.size()
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
     }
 }
 

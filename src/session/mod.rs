@@ -27,8 +27,8 @@ use crate::pg::token::Standing;
 use crate::providers;
 use crate::roles::{locked, token_role, transaction};
 use crate::settings::{JWT, REQUEST_CLAIMS};
-use admission::{admit, admit_in_worker, check_times};
-use identity::{Identity, Lookup, Reader, unrepresentable};
+use admission::{admit, admit_in_worker, now};
+use identity::{Identity, Lookup, Reader, ValidIdentity, unrepresentable};
 
 /// When an identity is resolved.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub(crate) fn look_up(lookup: Lookup, argument: &[u8]) -> Result<Answer, Rejecti
 }
 
 /// The identity of the session; None where there is none.
-pub(crate) fn identity() -> Result<Option<Rc<Identity>>, Rejection> {
+pub(crate) fn identity() -> Result<Option<ValidIdentity>, Rejection> {
     if !current::is_ready() {
         resolve(Moment::WithinStatement)?;
     }
@@ -75,7 +75,7 @@ pub(crate) fn verify(token: &[u8]) -> Result<Varlena, Rejection> {
         current::invalidate();
     }
     let (claims, _) = outcome?;
-    check_times(&claims)?;
+    let claims = claims.judge_presentation(now())?;
     Varlena::jsonb(claims.json()).map_err(|Unrepresentable| unrepresentable())
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn check_role(need: Need) -> Result<(), Rejection> {
     }
     let confirmed = resolve(Moment::WithinStatement).and_then(|()| {
         let identity = current::identity();
-        let role = identity.as_ref().and_then(|identity| identity.claims.database_role());
+        let role = identity.as_ref().and_then(|identity| identity.claims().database_role());
         token_role::confirm(role)
     });
     let has_changed = token_role::suspend(confirmed.is_err());
@@ -147,16 +147,15 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
     let outcome = verified::verify(&token, JWT.number()).and_then(|identity| {
         match standing {
             Standing::Admitted => {}
-            _ if backend::is_parallel_worker() => admit_in_worker(&identity.claims)?,
-            _ => JWT.set_role(admit(&identity.claims, JWT.fingerprint())?),
+            _ if backend::is_parallel_worker() => audit::log_accepted(admit_in_worker(&identity)?),
+            _ => JWT.set_role(admit(&identity, JWT.fingerprint())?),
         }
         Ok(identity)
     });
     if standing != Standing::Admitted {
         set_standing(standing, &outcome);
     }
-    let identity = outcome?;
-    identity.claims.check_expiry(backend::to_unix(backend::statement_start()))?;
+    let identity = outcome?.judge(backend::to_unix(backend::statement_start()))?;
     let until = identity.expires_at();
     // Where providers have changed meanwhile, or readers return copies, the next reader resolves again.
     if current::install(Some(identity)) && epoch == providers::epoch() {
@@ -168,10 +167,7 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
 /// Notes the outcome of the checks of a token that had not passed them.
 fn set_standing(before: Standing, outcome: &Result<Rc<Identity>, Rejection>) {
     match outcome {
-        Ok(identity) => {
-            audit::log_accepted(&identity.claims);
-            JWT.set_standing(Standing::Admitted);
-        }
+        Ok(_) => JWT.set_standing(Standing::Admitted),
         Err(rejection) => {
             if before == Standing::Pending {
                 audit::log_rejected(rejection);
@@ -195,8 +191,8 @@ fn earlier_rejection(token: &[u8]) -> Rejection {
         return rejection;
     }
     // A parallel worker gets the standing from its leader, but not the reason.
-    let again =
-        verified::verify(token, number).and_then(|identity| admit_in_worker(&identity.claims));
+    let again = verified::verify(token, number)
+        .and_then(|identity| admit_in_worker(&identity).err().map_or(Ok(()), Err));
     match again {
         Err(rejection) => rejection,
         Ok(()) => Rejection::new(Code::Claim, "token was rejected before the statement")

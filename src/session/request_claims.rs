@@ -3,9 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use session_jwt::{Claims, Code, MAX_TOKEN_BYTES, Rejection};
+use session_jwt::{Code, MAX_TOKEN_BYTES, Rejection, UnjudgedClaims};
 
-use super::identity::Identity;
+use super::identity::{Identity, ValidIdentity};
 use super::verified::too_long;
 use crate::pg::backend::{self, BackendLocal};
 use crate::pg::datum::from_server_encoding;
@@ -33,20 +33,18 @@ pub(crate) fn note_trust() {
 }
 
 /// The identity of the claims, if there are any.
-pub(crate) fn identity() -> Result<Option<Rc<Identity>>, Rejection> {
+pub(crate) fn identity() -> Result<Option<ValidIdentity>, Rejection> {
     let claims = REQUEST_CLAIMS.with(|value| match value.len() {
         0..=MAX_TOKEN_BYTES => Ok(value.to_vec()),
         _ => Err(too_long("request.jwt.claims is too long")),
     });
-    let identity = match claims.transpose()? {
-        Some(claims) if !claims.is_empty() => Some(read(&claims)?),
-        _ => None,
-    };
-    if let Some(identity) = &identity {
-        let now = backend::to_unix(backend::statement_start());
-        identity.claims.check_expiry(now).map_err(of_request_claims)?;
+    match claims.transpose()? {
+        Some(claims) if !claims.is_empty() => {
+            let now = backend::to_unix(backend::statement_start());
+            read(&claims)?.judge(now).map(Some).map_err(of_request_claims)
+        }
+        _ => Ok(None),
     }
-    Ok(identity)
 }
 
 fn read(text: &[u8]) -> Result<Rc<Identity>, Rejection> {
@@ -61,7 +59,7 @@ fn read(text: &[u8]) -> Result<Rc<Identity>, Rejection> {
         Rejection::new(Code::Malformed, "request.jwt.claims is malformed")
             .with_detail("It cannot be converted to UTF-8.")
     })?;
-    let claims = Claims::trusted(&json).map_err(of_request_claims)?;
+    let claims = UnjudgedClaims::trusted(&json).map_err(of_request_claims)?;
     let identity = Identity::new(claims, None)?;
     error::debug("request.jwt.claims have been read");
     LAST.replace(Some((text.into(), Rc::clone(&identity))));

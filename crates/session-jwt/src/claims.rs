@@ -72,20 +72,52 @@ impl std::fmt::Debug for Claims {
     }
 }
 
-impl Claims {
-    /// Claims that somebody else has verified, as PostgREST hands them on: their form is checked,
-    /// and `exp` can be judged, but whose they are is believed.
+/// Claims that have passed every check but that of their times. A time passes, so that no cache may keep the
+/// result: the times are judged whenever the claims are used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnjudgedClaims(pub(crate) Claims);
+
+impl UnjudgedClaims {
+    /// Claims that another server has verified, as PostgREST hands them on: their form is checked, but
+    /// nothing shows that they are genuine.
     ///
     /// # Errors
-    /// As for a token's payload; no claim is required.
+    /// As for the payload of a token; no claim is required.
     pub fn trusted(json: &str) -> Result<Self, Rejection> {
         let value = parse(json.as_bytes())?;
         let Some(claims) = value.as_object() else {
             return Err(reject(Code::Malformed, "token payload is malformed"));
         };
-        Self::check(claims, json.to_owned(), None, &Provider::of_trusted_claims())
+        Claims::check(claims, json.to_owned(), None, &Provider::of_trusted_claims()).map(Self)
     }
 
+    /// The claims where the token may be presented at `now`, in seconds since 1970.
+    ///
+    /// # Errors
+    /// Where the token is not valid yet, has expired, or is older than its provider allows.
+    pub fn judge_presentation(&self, now: i64) -> Result<&Claims, Rejection> {
+        self.0.check_not_before(now)?;
+        self.judge(now)
+    }
+
+    /// The claims where they may be read at `now`, in seconds since 1970: a token that was presented stays
+    /// valid when the clock is set back.
+    ///
+    /// # Errors
+    /// Where the token has expired, or is older than its provider allows.
+    pub fn judge(&self, now: i64) -> Result<&Claims, Rejection> {
+        self.0.check_expiry(now)?;
+        Ok(&self.0)
+    }
+
+    /// The claims without a judgement, to derive values that are kept. The values must not be used before
+    /// [`UnjudgedClaims::judge`] has accepted the time.
+    pub fn unjudged(&self) -> &Claims {
+        &self.0
+    }
+}
+
+impl Claims {
     /// The claims set as it stands in the token: a JSON object that Postgres' `jsonb` can hold.
     pub fn json(&self) -> &str {
         &self.json
@@ -190,7 +222,7 @@ impl Claims {
 
     /// Refuses the token where it has expired by `now`, in seconds since 1970 (RFC 7519 section
     /// 4.1.4), or is older than its provider allows.
-    pub fn check_expiry(&self, now: i64) -> Result<(), Rejection> {
+    pub(crate) fn check_expiry(&self, now: i64) -> Result<(), Rejection> {
         if let Some(age) = self.registered.age
             && now >= age.ends() + self.leeway
         {
@@ -220,7 +252,7 @@ impl Claims {
 
     /// Refuses the token where its time has not come by `now`, in seconds since 1970 (RFC 7519
     /// section 4.1.5); where the provider limits the age of tokens, also one that is issued later.
-    pub fn check_not_before(&self, now: i64) -> Result<(), Rejection> {
+    pub(crate) fn check_not_before(&self, now: i64) -> Result<(), Rejection> {
         if let Some(age) = self.registered.age
             && now < age.issued_by - self.leeway
         {

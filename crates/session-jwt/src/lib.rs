@@ -26,7 +26,7 @@ mod slips;
 mod verifier;
 
 pub use algorithm::{Algorithm, AlgorithmSet};
-pub use claims::{CLAIM_CHECKS, ClaimCheck, Claims};
+pub use claims::{CLAIM_CHECKS, ClaimCheck, Claims, UnjudgedClaims};
 pub use conceal::{Quotes, conceal, conceal_context, conceal_dump, conceal_with, has_secrets};
 pub use endpoint::{Endpoint, HttpHosts};
 pub use json::json_string;

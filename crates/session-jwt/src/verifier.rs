@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::algorithm::{Algorithm, KeyType};
-use crate::claims::{self, Claims};
+use crate::claims::{self, Claims, UnjudgedClaims};
 use crate::issuer::{self, near_miss};
 use crate::jwk::KeySet;
 use crate::jws::{Jws, is_der_signature};
@@ -92,14 +92,12 @@ impl Verifier {
     /// Verifies a token at the time `now`, in seconds since 1970.
     pub fn verify(&self, token: &str, now: i64) -> Result<Claims, Rejection> {
         let claims = self.authenticate(token)?;
-        claims.check_not_before(now)?;
-        claims.check_expiry(now)?;
-        Ok(claims)
+        claims.judge_presentation(now)?;
+        Ok(claims.0)
     }
 
-    /// Verifies everything about a token but its times, which the caller must judge with
-    /// [`Claims::check_not_before`] and [`Claims::check_expiry`] whenever it relies on the claims.
-    pub fn authenticate(&self, token: &str) -> Result<Claims, Rejection> {
+    /// Verifies everything about a token but its times.
+    pub fn authenticate(&self, token: &str) -> Result<UnjudgedClaims, Rejection> {
         authenticate(token, |unverified| {
             let provider = unverified.issuer.and_then(|issuer| self.provider_of(Some(issuer)));
             let provider = provider.or_else(|| self.provider_of(None)).map(Arc::clone);
@@ -181,7 +179,7 @@ pub fn no_key_configured(code: Code) -> Rejection {
 pub fn authenticate(
     token: &str,
     choose: impl FnOnce(&Unverified<'_>) -> Result<Arc<Provider>, Rejection>,
-) -> Result<Claims, Rejection> {
+) -> Result<UnjudgedClaims, Rejection> {
     let jws = Jws::parse(token)?;
     let payload = claims::parse(&jws.payload)?;
     // `claims::parse` gives nothing but objects.
@@ -208,7 +206,7 @@ pub fn authenticate(
         rejection.with_detail(detail)
     })?;
     let json = String::from_utf8_lossy(&jws.payload).into_owned();
-    Claims::check(unverified, json, jws.header.kid, &provider)
+    Claims::check(unverified, json, jws.header.kid, &provider).map(UnjudgedClaims)
 }
 
 /// Verifies one compact JWS against one JWK or JWK set and returns the payload's bytes, which

@@ -9,8 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mint::{Algorithm, Key};
 use serde_json::json;
 use session_jwt::{
-    Claims, KeySet, MAX_DOCUMENT_BYTES, MAX_FETCHED_BYTES, MAX_ROW_BYTES, MAX_TOKEN_BYTES,
-    Provider, Verifier,
+    KeySet, MAX_DOCUMENT_BYTES, MAX_FETCHED_BYTES, MAX_ROW_BYTES, MAX_TOKEN_BYTES, Provider,
+    UnjudgedClaims, Verifier,
 };
 
 /// Counts what is allocated, and the most that was at any time.
@@ -166,11 +166,15 @@ const READERS: [Reader; 14] = [
     ("fetched keys", MAX_FETCHED_BYTES, "{\"keys\":[", "]}", |text| {
         drop(KeySet::fetched(text, None));
     }),
-    ("claims", MAX_TOKEN_BYTES, "{\"x\":[", "]}", |text| drop(Claims::trusted(text))),
-    ("an audience", MAX_TOKEN_BYTES, "{\"aud\":[", "]}", |text| drop(Claims::trusted(text))),
-    ("permissions", MAX_TOKEN_BYTES, "{\"perm\":[", "]}", |text| drop(Claims::trusted(text))),
+    ("claims", MAX_TOKEN_BYTES, "{\"x\":[", "]}", |text| drop(UnjudgedClaims::trusted(text))),
+    ("an audience", MAX_TOKEN_BYTES, "{\"aud\":[", "]}", |text| {
+        drop(UnjudgedClaims::trusted(text))
+    }),
+    ("permissions", MAX_TOKEN_BYTES, "{\"perm\":[", "]}", |text| {
+        drop(UnjudgedClaims::trusted(text))
+    }),
     ("tables", MAX_TOKEN_BYTES, "{\"perm\":[{\"a\":[\"data_read\"],\"t\":[", "]}]}", |text| {
-        drop(Claims::trusted(text));
+        drop(UnjudgedClaims::trusted(text));
     }),
     ("a header", MAX_TOKEN_BYTES / 4 * 3 - 12, "{\"alg\":\"HS256\",\"x\":[", "]}", |text| {
         drop(Verifier::default().authenticate(&format!("{}.e30.", URL_SAFE_NO_PAD.encode(text))));
@@ -218,7 +222,9 @@ fn a_text_takes_a_small_multiple_of_its_length() {
             drop(KeySet::parse(text));
         }),
         ("members of a row", MAX_ROW_BYTES, "{", "}", |text| drop(Provider::from_row(text))),
-        ("members of claims", MAX_TOKEN_BYTES, "{", "}", |text| drop(Claims::trusted(text))),
+        ("members of claims", MAX_TOKEN_BYTES, "{", "}", |text| {
+            drop(UnjudgedClaims::trusted(text))
+        }),
     ];
     for (reader, limit, before, after, read) in objects {
         let text = filled(limit, before, after, members);

@@ -3,7 +3,7 @@
 
 use mint::{Algorithm, Key};
 use serde_json::{Value, json};
-use session_jwt::{Claims, Provider, Rejection, Verifier};
+use session_jwt::{Claims, Provider, Rejection, UnjudgedClaims, Verifier};
 
 use crate::{Base, NOW, accepted, base, provider, refused};
 
@@ -22,6 +22,10 @@ fn verify(members: &Value, claims: &str, now: i64) -> (String, Result<Claims, Re
     let token = signer().claims(claims);
     let outcome = provider(signer(), members).verify(&token, now);
     (token, outcome)
+}
+
+fn trusted_claims(json: &str) -> Result<Claims, Rejection> {
+    UnjudgedClaims::trusted(json).map(|claims| claims.unjudged().clone())
 }
 
 #[track_caller]
@@ -307,7 +311,7 @@ fn the_subject_is_a_string_or_an_integer() {
     ] {
         let claims = format!(r#"{{"sub":{sub},"exp":1700000300}}"#);
         let (_, outcome) = verify(&json!({}), &claims, NOW);
-        let trusted = Claims::trusted(&claims).unwrap();
+        let trusted = trusted_claims(&claims).unwrap();
         for verified in [outcome.unwrap(), trusted] {
             assert_eq!(verified.user_id(), user, "{sub}");
             // What the token has can still be seen.
@@ -339,7 +343,7 @@ fn a_registered_claim_that_is_null_is_absent() {
         &json!({"monotonic_jti": true, "required_claims": []}),
         &[(null, Err(("28J09", "no claim \"jti\"")))],
     );
-    let trusted = Claims::trusted(null).unwrap();
+    let trusted = trusted_claims(null).unwrap();
     assert_eq!((trusted.user_id(), trusted.issuer(), trusted.valid_until()), (None, None, None));
 }
 
@@ -352,7 +356,7 @@ fn an_empty_string_identifies_nobody() {
         let verified = accepted(claims, verify(&members, claims, NOW).1);
         assert_eq!((verified.user_id(), verified.email()), (None, None), "{members}");
     }
-    let trusted = Claims::trusted(claims).unwrap();
+    let trusted = trusted_claims(claims).unwrap();
     assert_eq!((trusted.user_id(), trusted.email()), (None, None));
 }
 
@@ -475,10 +479,12 @@ fn times_are_exact_to_the_second() {
         let (token, outcome) = verify(&json!({"leeway": leeway}), claims, now);
         match expected {
             None => {
-                let claims = accepted(&name, outcome);
-                let until = claims.valid_until().unwrap();
-                assert!(claims.check_expiry(until - 1).is_ok(), "{name}");
-                assert_eq!(claims.check_expiry(until).unwrap_err().code().sqlstate(), EXPIRED);
+                let until = accepted(&name, outcome).valid_until().unwrap();
+                let unjudged =
+                    provider(signer(), &json!({"leeway": leeway})).authenticate(&token).unwrap();
+                assert!(unjudged.judge(until - 1).is_ok(), "{name}");
+                let late = unjudged.judge(until).unwrap_err();
+                assert_eq!(late.code().sqlstate(), EXPIRED, "{name}");
             }
             Some(code) => drop(refused(&name, &token, outcome, code, "the leeway is")),
         }
@@ -502,9 +508,11 @@ fn times_may_be_judged_later() {
         (r#"{"nbf":1800000000,"exp":1600000000}"#, true, true),
     ] {
         let verified = accepted(claims, base.verifier.authenticate(&base.claims(claims)));
-        let code = |outcome: Result<(), Rejection>| outcome.err().map(|r| r.code().sqlstate());
-        assert_eq!(code(verified.check_not_before(NOW)), early.then_some("28J05"), "{claims}");
-        assert_eq!(code(verified.check_expiry(NOW)), expired.then_some("28J04"), "{claims}");
+        let code = |outcome: Result<&Claims, Rejection>| outcome.err().map(|r| r.code().sqlstate());
+        let expired = expired.then_some("28J04");
+        let presented = if early { Some("28J05") } else { expired };
+        assert_eq!(code(verified.judge_presentation(NOW)), presented, "{claims}, presented");
+        assert_eq!(code(verified.judge(NOW)), expired, "{claims}, read");
     }
     // Everything else is judged at once.
     let token = base.claims(r#"{"exp":"x"}"#);
@@ -1079,13 +1087,13 @@ fn trusted_claims_have_the_same_form() {
         ("", Err(("28J01", "token payload is malformed"))),
     ] {
         match expected {
-            Ok(()) => assert_eq!(accepted(claims, Claims::trusted(claims)).json(), claims),
-            Err((code, words)) => drop(refused(claims, "", Claims::trusted(claims), code, words)),
+            Ok(()) => assert_eq!(accepted(claims, trusted_claims(claims)).json(), claims),
+            Err((code, words)) => drop(refused(claims, "", trusted_claims(claims), code, words)),
         }
     }
-    let trusted = Claims::trusted(r#"{"sub":"alice","exp":1600000000}"#).unwrap();
-    assert_eq!(trusted.user_id(), Some("alice"));
-    assert_eq!(trusted.check_expiry(NOW).unwrap_err().code().sqlstate(), "28J04");
+    let trusted = UnjudgedClaims::trusted(r#"{"sub":"alice","exp":1600000000}"#).unwrap();
+    assert_eq!(trusted.unjudged().user_id(), Some("alice"));
+    assert_eq!(trusted.judge(NOW).unwrap_err().code().sqlstate(), "28J04");
 }
 
 /// What a token says is judged only once it is known who said it, and its times last, so that
