@@ -46,8 +46,8 @@ pub(crate) fn register() {
             settings::define(&settings::Hooks {
                 jwk: (Some(jwk_check), Some(jwk_assign), None),
                 providers: (Some(providers_check), Some(providers_assign), None),
-                jwks_http_hosts: Some(jwks_http_hosts_check),
-                locked_roles: Some(locked_roles_check),
+                jwks_http_hosts: (Some(jwks_http_hosts_check), None, None),
+                locked_roles: (Some(locked_roles_check), None, None),
                 trust_request_claims: Some(trust_request_claims_assign),
                 audit_log: Some(audit_log_assign),
                 identity_scope: Some(identity_scope_assign),
@@ -58,7 +58,7 @@ pub(crate) fn register() {
                     Some(session_authorization_assign),
                     None,
                 ),
-                request_claims: Some(request_claims_assign),
+                request_claims: (None, Some(request_claims_assign), None),
             });
             lifetime::start();
         });
@@ -567,7 +567,7 @@ unsafe extern "C-unwind" fn jwt_check(
         // SAFETY: as above.
         let is_kept = unsafe { TokenVariable::keep(checked, new_value, extra) };
         if !is_kept {
-            admission::revoke();
+            lifetime::revoke();
         }
         is_kept
     })

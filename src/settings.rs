@@ -13,7 +13,8 @@ use session_jwt::{Code, HttpHosts, KeySet, KeySource, Provider, Rejection, Verif
 use crate::pg::backend::{self, BackendLocal, OnDrop};
 use crate::pg::error;
 use crate::pg::guc::{
-    self, BoolVariable, EnumVariable, IntVariable, Source, TextVariable, Unit, Visibility,
+    self, BoolAssignHook, BoolVariable, EnumAssignHook, EnumVariable, IntVariable, Source,
+    TextVariable, Unit, Visibility,
 };
 use crate::pg::guc_record::{InterceptedVariable, PlaceholderVariable, TextHooks};
 use crate::pg::token::TokenVariable;
@@ -90,15 +91,15 @@ pub(crate) static REQUEST_CLAIMS: PlaceholderVariable =
 pub(crate) struct Hooks {
     pub(crate) jwk: TextHooks,
     pub(crate) providers: TextHooks,
-    pub(crate) jwks_http_hosts: pgrx::pg_sys::GucStringCheckHook,
-    pub(crate) locked_roles: pgrx::pg_sys::GucStringCheckHook,
-    pub(crate) trust_request_claims: pgrx::pg_sys::GucBoolAssignHook,
-    pub(crate) audit_log: pgrx::pg_sys::GucBoolAssignHook,
-    pub(crate) identity_scope: pgrx::pg_sys::GucEnumAssignHook,
+    pub(crate) jwks_http_hosts: TextHooks,
+    pub(crate) locked_roles: TextHooks,
+    pub(crate) trust_request_claims: BoolAssignHook,
+    pub(crate) audit_log: BoolAssignHook,
+    pub(crate) identity_scope: EnumAssignHook,
     pub(crate) jwt: TextHooks,
     pub(crate) role: TextHooks,
     pub(crate) session_authorization: TextHooks,
-    pub(crate) request_claims: pgrx::pg_sys::GucStringAssignHook,
+    pub(crate) request_claims: TextHooks,
 }
 
 /// Defines every GUC. The documents come first: Postgres checks a token that was set before the library was
@@ -108,7 +109,7 @@ pub(crate) fn define(hooks: &Hooks) {
     LOADED_LATE.set(backend::within_statement());
     IS_LOADING.set(true);
     let _loaded = OnDrop(|| IS_LOADING.set(false));
-    REQUEST_CLAIMS.set_assign_hook(hooks.request_claims);
+    REQUEST_CLAIMS.prepare(hooks.request_claims);
     ROLE.intercept(c"role", hooks.role);
     SESSION_AUTHORIZATION.intercept(c"session_authorization", hooks.session_authorization);
     JWK.define(c"JWK or JWK set that tokens are verified with.", hooks.jwk);
@@ -142,7 +143,7 @@ pub(crate) fn define(hooks: &Hooks) {
     JWKS_CA_FILE.define_in_files(
         c"pg_session_jwt.jwks_ca_file",
         c"File with certificates of further authorities for servers that keys are fetched from.",
-        None,
+        (None, None, None),
     );
     JWKS_HTTP_HOSTS.define_in_files(
         JWKS_HTTP_HOSTS_NAME,
@@ -307,8 +308,8 @@ impl<T> Document<T> {
             )
     }
 
-    fn define(&'static self, description: &'static CStr, (check, assign, _): TextHooks) {
-        self.text.define(self.name, description, (check, assign));
+    fn define(&'static self, description: &'static CStr, hooks: TextHooks) {
+        self.text.define(self.name, description, hooks);
         // A rejected value can be corrected. A value of the server that the client replaced by its own
         // cannot be restored.
         let was_rejected = self.rejection.borrow().is_some();

@@ -94,6 +94,12 @@ pub(crate) struct Variable<T> {
     loss: Loss,
 }
 
+/// The assign hook of a boolean GUC.
+pub(crate) type BoolAssignHook = pg_sys::GucBoolAssignHook;
+
+/// The assign hook of an enum GUC.
+pub(crate) type EnumAssignHook = pg_sys::GucEnumAssignHook;
+
 /// The variable of a boolean GUC.
 pub(crate) type BoolVariable = Variable<bool>;
 
@@ -127,7 +133,7 @@ impl BoolVariable {
         name: &'static CStr,
         description: &'static CStr,
         visibility: Visibility,
-        assign: pg_sys::GucBoolAssignHook,
+        assign: BoolAssignHook,
     ) {
         self.loss.watch(name, || {
             // SAFETY: the variable is static; name and description are static C strings.
@@ -156,7 +162,7 @@ impl EnumVariable {
         description: &'static CStr,
         words: &[&'static CStr],
         visibility: Visibility,
-        assign: pg_sys::GucEnumAssignHook,
+        assign: EnumAssignHook,
     ) {
         let mut entries: Vec<_> = (0..)
             .zip(words)
@@ -316,11 +322,11 @@ impl TextVariable {
         &'static self,
         name: &'static CStr,
         description: &'static CStr,
-        check: pg_sys::GucStringCheckHook,
+        hooks: TextHooks,
     ) {
         let flags = Visibility::Hidden.flags();
         let context = pg_sys::GucContext::PGC_SIGHUP;
-        self.define_with(name, description, context, flags, (check, None, None));
+        self.define_with(name, description, context, flags, hooks);
     }
 
     /// Defines a GUC that superusers set, and only they see.
@@ -328,11 +334,11 @@ impl TextVariable {
         &'static self,
         name: &'static CStr,
         description: &'static CStr,
-        (check, assign): (pg_sys::GucStringCheckHook, pg_sys::GucStringAssignHook),
+        hooks: TextHooks,
     ) {
         let flags = Visibility::Hidden.flags();
         let context = pg_sys::GucContext::PGC_SUSET;
-        self.define_with(name, description, context, flags, (check, assign, None));
+        self.define_with(name, description, context, flags, hooks);
     }
 
     pub(super) fn define_with(

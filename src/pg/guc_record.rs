@@ -192,7 +192,7 @@ impl PlaceholderVariable {
     }
 
     /// Sets the assign hook that [`PlaceholderVariable::hook`] installs once the GUC exists.
-    pub(crate) fn set_assign_hook(&self, assign: pg_sys::GucStringAssignHook) {
+    pub(crate) fn prepare(&self, (_, assign, _): TextHooks) {
         self.assign.set(assign);
     }
 

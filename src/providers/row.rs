@@ -73,8 +73,8 @@ pub(super) const COLUMNS: [Column; 34] = {
 pub(super) mod place {
     use super::{COLUMNS, place_in};
 
-    pub(in super::super) const NAME: usize = place_in(&COLUMNS, "name");
-    pub(in super::super) const ISSUER: usize = place_in(&COLUMNS, "issuer");
+    pub(crate) const NAME: usize = place_in(&COLUMNS, "name");
+    pub(crate) const ISSUER: usize = place_in(&COLUMNS, "issuer");
     pub(super) const JWKS: usize = place_in(&COLUMNS, "jwks");
     pub(super) const SECRET: usize = place_in(&COLUMNS, "secret");
     pub(super) const JWKS_URL: usize = place_in(&COLUMNS, "jwks_url");

@@ -7,14 +7,14 @@ use std::hash::{BuildHasher, RandomState};
 use session_jwt::{Claims, Code, Rejection};
 
 use super::identity::Identity;
-use super::{current, lifetime, request_claims, verified};
+use super::{lifetime, verified};
 use crate::audit;
 use crate::pg::backend::{self, BackendLocal};
 use crate::pg::guc::Source;
 use crate::pg::token::{CheckedValue, Fingerprint, Standing, TokenRole, timeline};
 use crate::pg::{memory, redact};
 use crate::roles::{locked, token_role, transaction};
-use crate::settings::{self, JWT};
+use crate::settings;
 
 /// Checks a value of the token GUC. Within a transaction, a token is verified at once, and a rejected token
 /// revokes every identity of the session; outside, it is verified at its first use.
@@ -49,7 +49,7 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
             let is_accepted = Cell::new(false);
             let _revocation = backend::OnDrop(|| {
                 if !is_accepted.get() {
-                    revoke();
+                    lifetime::revoke();
                 }
             });
             let identity = locked::check_locks().and_then(|()| verified::verify(token, number));
@@ -70,20 +70,6 @@ fn fingerprint(token: &[u8]) -> Fingerprint {
         return 0;
     }
     HASHER.borrow_mut().get_or_insert_default().hash_one(token).max(1)
-}
-
-/// Revokes every identity that the session has had. It cannot fail.
-pub(crate) fn revoke() {
-    revoke_below(timeline::last());
-    request_claims::wipe(false);
-    current::invalidate();
-}
-
-/// Revokes the tokens whose values have a smaller number. It cannot fail.
-pub(super) fn revoke_below(number: u64) {
-    if JWT.revoke_below(number) {
-        token_role::set(None);
-    }
 }
 
 /// Checks the times of a token, and whether the session may take its role now, and logs that the token is

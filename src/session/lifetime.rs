@@ -3,11 +3,12 @@
 
 use std::cell::Cell;
 
-use super::{admission, current, request_claims};
+use super::{current, request_claims};
 use crate::pg::backend::{self, BackendLocal};
 use crate::pg::error;
 use crate::pg::guc_record::{is_set_in_transaction, is_set_locally};
 use crate::pg::token::{Standing, timeline};
+use crate::roles::token_role;
 use crate::settings::{IDENTITY_SCOPE, JWT, JWT_NAME, TRANSACTION_SCOPE};
 
 /// Applies the scope to tokens and claims from before the library was loaded. The value that the current
@@ -44,9 +45,23 @@ fn end_identities(keep_current: bool) {
     if JWT.is_set() && JWT.standing() == Standing::Pending && JWT.number() <= ended {
         ENDED_UNUSED.set(true);
     }
-    admission::revoke_below(ended + 1);
+    revoke_below(ended + 1);
     request_claims::wipe(keep_current);
     current::invalidate();
+}
+
+/// Revokes every identity that the session has had. It cannot fail.
+pub(crate) fn revoke() {
+    revoke_below(timeline::last());
+    request_claims::wipe(false);
+    current::invalidate();
+}
+
+/// Revokes the tokens whose values have a smaller number. It cannot fail.
+fn revoke_below(number: u64) {
+    if JWT.revoke_below(number) {
+        token_role::set(None);
+    }
 }
 
 /// Whether a token has ended before its first use, as one in the startup packet does with the scope
