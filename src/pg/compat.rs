@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 
 use pgrx::pg_sys::{self, Oid};
 
-/// All records of GUCs. A record stays in place until its GUC is defined anew, and the slice until a GUC is
+/// All records of GUCs. A record stays in place until its GUC is defined again, and the slice until a GUC is
 /// added.
 ///
 /// From 16 on, `get_guc_variables` takes a pointer to the count and returns a copy in the current memory

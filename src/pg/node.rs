@@ -1,4 +1,4 @@
-//! Postgres' nodes: lists, range tables, and the parse tree of a utility statement.
+//! Nodes of Postgres: lists, range tables, and the parse tree of a utility statement.
 
 use std::ffi::CStr;
 use std::marker::PhantomData;
@@ -17,7 +17,7 @@ pub(crate) struct Statement<'t> {
 
 impl<'t> Statement<'t> {
     /// # Safety
-    /// The node is the parse tree of a utility statement, as Postgres' grammar and analysis make it, and
+    /// The node is the parse tree of a utility statement, as the grammar and the analysis of Postgres make it, and
     /// stays unchanged for `'t`.
     pub(crate) unsafe fn new(node: *const pg_sys::Node) -> Self {
         Self { node, tree: PhantomData }
@@ -135,7 +135,7 @@ impl<'t> Statement<'t> {
 
     /// Whether an option has a boolean value that is true. The last option of a name counts.
     ///
-    /// It raises Postgres' error where the value is no boolean.
+    /// It raises the error of Postgres where the value is no boolean.
     pub(crate) fn is_option_on(self, wanted: &CStr) -> bool {
         let option = self.options().filter(|(name, _)| *name == wanted).last();
         // SAFETY: the option is a node of the tree, which the call only reads.

@@ -70,7 +70,7 @@ impl Name {
 /// A copy of a C string, which is freed.
 ///
 /// # Safety
-/// It is null or a C string that `palloc` has given, and nobody else's.
+/// It is null or a C string that `palloc` has given, and nothing else refers to it.
 unsafe fn palloced(text: *mut c_char) -> Option<Vec<u8>> {
     if text.is_null() {
         return None;
@@ -131,7 +131,7 @@ pub(crate) fn find(schema: Oid, name: &CStr) -> Option<Oid> {
     (relation != Oid::INVALID).then_some(relation)
 }
 
-/// Raises Postgres' own error where the current role lacks SELECT or UPDATE on a table of that name.
+/// Raises the error of Postgres where the current role lacks SELECT or UPDATE on a table of that name.
 pub(crate) fn check_select_and_update(relation: Oid, name: &CStr) {
     // `pg_class_aclcheck` asks for any one of the privileges that it is given.
     for privilege in [pg_sys::ACL_SELECT, pg_sys::ACL_UPDATE] {
@@ -300,7 +300,7 @@ impl OpenRelation {
             KeyValue::Null => (pg_sys::SK_ISNULL | pg_sys::SK_SEARCHNULL, 0, 0, Datum::null()),
             _ => return false,
         };
-        // SAFETY: the entry is ours; the function compares values of the column's type.
+        // SAFETY: nothing else refers to the entry; the function compares values of the column's type.
         unsafe {
             pg_sys::ScanKeyEntryInitialize(
                 entry,
@@ -329,7 +329,7 @@ impl OpenRelation {
 
 impl Drop for OpenRelation {
     fn drop(&mut self) {
-        // After an error of Postgres', the end of the transaction closes the relation.
+        // After an error of Postgres, the end of the transaction closes the relation.
         if !std::thread::panicking() {
             // SAFETY: the relation was opened with that lock, and is open.
             unsafe { pg_sys::relation_close(self.0, pg_sys::AccessShareLock as pg_sys::LOCKMODE) }
@@ -512,7 +512,7 @@ pub(crate) fn is_temporary(relation: Oid) -> bool {
 /// transaction has written a version of the object's row. `CREATE OR REPLACE` leaves the version that it
 /// replaces.
 pub(crate) fn is_new(class: Oid, object: Oid) -> bool {
-    // SAFETY: the calls look into static tables of Postgres', for catalogs whose rows have OIDs.
+    // SAFETY: the calls look into static tables of Postgres, for catalogs whose rows have OIDs.
     let (index, column) = unsafe {
         if !pg_sys::is_objectclass_supported(class) {
             return false;

@@ -221,7 +221,7 @@ pub(crate) fn override_settings(settings: &[(&CStr, &str)]) {
 
 /// Runs a transaction in this worker.
 pub(crate) fn transaction<T>(body: impl FnOnce() -> T) -> T {
-    // SAFETY: this is the order of calls that Postgres' own workers have. An error in one of them ends
+    // SAFETY: this is the order of calls that the workers of Postgres have. An error in one of them ends
     // the process.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();

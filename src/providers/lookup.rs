@@ -271,7 +271,7 @@ fn ends(row: &Row, provider: &Provider) -> Timestamp {
 }
 
 impl MissingKeys {
-    /// Whether a row that was read anew has such keys.
+    /// Whether a row that was read again has such keys.
     fn are_in(&self, row: &Row) -> bool {
         let Ok(provider) = Provider::from_row(&row.document) else {
             return false;

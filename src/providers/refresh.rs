@@ -50,7 +50,7 @@ pub(super) fn fetch_due(table: Table, row: &Row) {
 }
 
 /// Has keys fetched because no known key verifies a token, and waits for them. The error is a
-/// sentence. `is_satisfied` tells whether a row that was read anew has keys that may verify it.
+/// sentence. `is_satisfied` tells whether a row that was read again has keys that may verify it.
 pub(super) fn fetch_for_token(
     table: Table,
     name: &str,

@@ -126,7 +126,7 @@ impl Table {
         names
     }
 
-    /// Raises Postgres' own error where the current role lacks SELECT or UPDATE on the table.
+    /// Raises the error of Postgres where the current role lacks SELECT or UPDATE on the table.
     pub(super) fn check_privileges(self) {
         relation::check_select_and_update(self.relation, TABLE);
     }
