@@ -169,7 +169,7 @@ fn keys_are_given_in_any_type() {
         ("eyJhbGciOiJFUzI1NiJ9.e30.AAAA", "A token is what the key signs"),
         (
             "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=",
-            "-----BEGIN PUBLIC KEY-----",
+            "\"public_key\", in base64",
         ),
         ("{\"issuer\": \"x\", \"jwks_uri\": \"y\"}", "discovery"),
     ] {
