@@ -188,7 +188,7 @@ fn rotations_go_unnoticed() {
     fixture.idp.set_keys(&[&third, &fourth]);
     let error = refusal(&mut client, &fixture.token(&fourth, "dave"));
     assert_eq!(error.code().code(), "28J02");
-    assert!(detail(&error).contains("Its keys were fetched last"), "{error:?}");
+    assert!(detail(&error).contains("Its keys were last fetched"), "{error:?}");
     assert_eq!(fixture.idp.requests(), 3);
     let changes = fixture.refresh().unwrap();
     assert_eq!(changes, r#"{"kept": ["k3"], "added": ["k4"], "changed": [], "removed": []}"#);
@@ -250,7 +250,7 @@ fn a_key_that_is_replaced_under_its_id_is_found() {
     let error = refusal(&mut fixture.client(), &fixture.token(&last, "dave"));
     assert_eq!(error.code().code(), "28J03");
     for part in [
-        "Its keys were fetched last",
+        "Its keys were last fetched",
         "The next token may have them fetched again in",
         "auth.refresh_provider() fetches them at once",
     ] {
@@ -729,7 +729,7 @@ fn waiting_ends_in_time_and_can_be_cancelled() {
     fixture.forget_demand();
     let error = refusal(&mut admin, &token);
     assert_eq!(error.code().code(), "28J02");
-    assert!(detail(&error).contains("being fetched still"), "{error:?}");
+    assert!(detail(&error).contains("are still being fetched"), "{error:?}");
 
     // A token whose key is known waits for nothing.
     assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), "00000");
@@ -752,6 +752,9 @@ fn a_worker_that_is_ended_takes_nothing_along() {
             let waiting = scope.spawn(|| refusal(&mut fixture.client(), &token));
             wait_for("the worker", || !fixture.workers().is_empty());
             // Somewhere on its way.
+            wait_for("the record of the fetch", || {
+                fixture.status("last_error").is_some_and(|text| text.contains("being fetched"))
+            });
             sleep(Duration::from_millis(100));
             let kill = "SELECT pg_terminate_backend($1)";
             for pid in fixture.workers() {
@@ -759,15 +762,18 @@ fn a_worker_that_is_ended_takes_nothing_along() {
             }
             let error = waiting.join().unwrap();
             assert_eq!(error.code().code(), "28J02");
-            assert!(detail(&error).contains("or was ended"), "{error:?}");
+            assert!(detail(&error).contains("has not ended"), "{error:?}");
         });
         wait_for("the worker's end", || fixture.workers().is_empty());
+        let status = fixture.status("last_error").unwrap();
+        assert!(status.contains("was interrupted"), "{status}");
     }
     assert_eq!(text(&mut fixture.cluster.admin(), started), before, "the server has crashed");
     assert_eq!(user(&mut bystander).as_deref(), Some("alice"));
     fixture.idp.behave(Behaviour::Serve);
     fixture.forget_demand();
     assert_eq!(present(&mut bystander, &token), "00000");
+    assert_eq!(fixture.status("last_error"), None, "the fetch has ended");
 
     // It dies with the server, however that ends.
     fixture.idp.behave(Behaviour::Hang);
