@@ -1,0 +1,331 @@
+//! Runs `examples/federation`: foreign tables whose rows lie behind policies on another server,
+//! which verifies the token itself.
+
+use harness::{Cluster, Preload, now, sqlstate, text};
+use mint::{Algorithm, Key};
+use postgres::Client;
+use serde_json::json;
+
+/// Two servers that know a key together, and each another one.
+struct Fixture {
+    near: Cluster,
+    far: Cluster,
+    key: Key,
+    near_key: Key,
+    far_key: Key,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let [key, near_key, far_key] = [(); 3].map(|()| Key::generate(Algorithm::ES256));
+        let start = |other: &Key| {
+            let keys = [&key, other].map(Key::public_jwk);
+            let providers = json!({"jwks": {"keys": keys}, "leeway": 0}).to_string();
+            let settings = [
+                ("pg_session_jwt.providers", providers.as_str()),
+                ("log_statement", "all"),
+                ("log_parameter_max_length_on_error", "-1"),
+            ];
+            Cluster::start_bare(Preload::Shared, &settings)
+        };
+        let (near, far) = (start(&near_key), start(&far_key));
+        let fixture = Self { near, far, key, near_key, far_key };
+        fixture.psql(&fixture.far, include_str!("../../examples/federation/far.sql"));
+        fixture.psql(&fixture.near, include_str!("../../examples/federation/near.sql"));
+        let mut client = fixture.client();
+        for (name, tasks) in [("alice", 1), ("bob", 2)] {
+            run(&mut client, "BEGIN");
+            assert_eq!(present(&mut client, &fixture.token(name)), "00000");
+            let project = "INSERT INTO new_projects VALUES ($1)";
+            client.execute(project, &[&format!("{name}'s")]).unwrap();
+            for task in 0..tasks {
+                let todo = "INSERT INTO new_todos VALUES ($1, $2)";
+                client.execute(todo, &[&format!("{name}'s"), &format!("{name} {task}")]).unwrap();
+            }
+            run(&mut client, "COMMIT");
+        }
+        fixture
+    }
+
+    /// Runs a file of the example as the superuser.
+    fn psql(&self, cluster: &Cluster, sql: &str) {
+        let port = self.far.port().to_string();
+        cluster.psql(&[("far_host", "127.0.0.1"), ("far_port", &port)], sql);
+    }
+
+    fn client(&self) -> Client {
+        self.near.as_role("app").client()
+    }
+
+    fn token(&self, sub: &str) -> String {
+        token(&self.key, sub)
+    }
+
+    /// The processes of the far server that serve the near one.
+    fn far_servers(&self) -> Vec<i32> {
+        let query = "SELECT pid FROM pg_stat_activity WHERE usename = 'near' ORDER BY pid";
+        let rows = self.far.admin().query(query, &[]).unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+}
+
+fn token(key: &Key, sub: &str) -> String {
+    key.sign(&json!({"sub": sub, "exp": now() + 600}))
+}
+
+fn present(client: &mut Client, token: &str) -> String {
+    sqlstate(client.execute("SELECT present($1)", &[&token]))
+}
+
+/// Who is there on this side, and what the other side lets through.
+fn seen(client: &mut Client) -> (Option<String>, Vec<String>) {
+    let rows = client.query("SELECT task FROM todos ORDER BY task COLLATE \"C\"", &[]).unwrap();
+    let tasks = rows.iter().map(|row| row.get(0)).collect();
+    (text(client, "SELECT auth.user_id()"), tasks)
+}
+
+fn nobody() -> (Option<String>, Vec<String>) {
+    (None, Vec::new())
+}
+
+fn alice() -> (Option<String>, Vec<String>) {
+    (Some("alice".to_owned()), vec!["alice 0".to_owned()])
+}
+
+fn bob() -> (Option<String>, Vec<String>) {
+    (Some("bob".to_owned()), vec!["bob 0".to_owned(), "bob 1".to_owned()])
+}
+
+fn run(client: &mut Client, sql: &str) {
+    client.batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+}
+
+#[test]
+fn identities_and_rows() {
+    let fixture = Fixture::new();
+    the_far_identity_is_the_near_transactions(&fixture);
+    the_far_side_decides_about_rows(&fixture);
+}
+
+#[test]
+fn refusals_and_traces() {
+    let fixture = Fixture::new();
+    what_either_side_refuses_leaves_nobody_on_both(&fixture);
+    tokens_leave_no_trace(&fixture);
+}
+
+fn the_far_identity_is_the_near_transactions(fixture: &Fixture) {
+    let (a, b) = (fixture.token("alice"), fixture.token("bob"));
+    let mut client = fixture.client();
+    assert_eq!(seen(&mut client), nobody());
+    let servers = fixture.far_servers();
+
+    // Two users in turn, on one connection.
+    for round in 0..5 {
+        for (token, who) in [(&a, alice()), (&b, bob())] {
+            for end in ["COMMIT", "ROLLBACK"] {
+                run(&mut client, "BEGIN");
+                assert_eq!(seen(&mut client), nobody(), "{round}");
+                assert_eq!(present(&mut client, token), "00000");
+                assert_eq!(seen(&mut client), who, "{round}");
+                run(&mut client, end);
+                assert_eq!(seen(&mut client), nobody(), "{round}, {end}");
+            }
+        }
+    }
+    // Without a transaction block, the statement is the transaction.
+    assert_eq!(present(&mut client, &a), "00000");
+    assert_eq!(seen(&mut client), nobody());
+
+    // Savepoints, one of which is released.
+    run(&mut client, "BEGIN; SAVEPOINT r");
+    assert_eq!(present(&mut client, &a), "00000");
+    run(&mut client, "RELEASE r; SAVEPOINT s");
+    assert_eq!(seen(&mut client), alice());
+    assert_eq!(present(&mut client, &b), "00000");
+    assert_eq!(seen(&mut client), bob());
+    run(&mut client, "ROLLBACK TO s");
+    assert_eq!(seen(&mut client), alice());
+    assert_eq!(present(&mut client, ""), "00000");
+    assert_eq!(seen(&mut client), nobody());
+    run(&mut client, "ROLLBACK TO s");
+    assert_eq!(seen(&mut client), alice());
+    run(&mut client, "COMMIT");
+    assert_eq!(seen(&mut client), nobody());
+
+    // What is presented on this side alone stays there, whatever it is presented for.
+    run(&mut client, &format!("BEGIN; SET LOCAL pg_session_jwt.jwt = '{a}'"));
+    assert_eq!(seen(&mut client), (alice().0, vec![]));
+    run(&mut client, "COMMIT");
+    client.execute("SELECT auth.jwt_session_init($1)", &[&a]).unwrap();
+    assert_eq!(seen(&mut client), (alice().0, vec![]));
+    run(&mut client, "BEGIN");
+    assert_eq!(present(&mut client, &b), "00000");
+    assert_eq!(seen(&mut client), bob());
+    run(&mut client, "COMMIT");
+    assert_eq!(seen(&mut client), (alice().0, vec![]));
+
+    // A statement that is cancelled has presented nothing on either side.
+    run(&mut client, "BEGIN");
+    assert_eq!(present(&mut client, &a), "00000");
+    run(&mut client, "SAVEPOINT s; SET LOCAL statement_timeout = '200ms'");
+    let slow = "SELECT present($1), pg_sleep(60)";
+    assert_eq!(sqlstate(client.query(slow, &[&b])), "57014");
+    run(&mut client, "ROLLBACK TO s");
+    assert_eq!(seen(&mut client), alice());
+    run(&mut client, "ROLLBACK");
+
+    assert_eq!(fixture.far_servers(), servers, "one connection for all");
+}
+
+fn what_either_side_refuses_leaves_nobody_on_both(fixture: &Fixture) {
+    let a = fixture.token("alice");
+    let stranger = Key::generate(Algorithm::ES256);
+    let expired = fixture.key.sign(&json!({"sub": "bob", "exp": now() - 1}));
+    let mut client = fixture.client();
+    for (refused, code) in [
+        ("rubbish", "28J01"),
+        (&token(&stranger, "bob"), "28J03"),
+        (&token(&fixture.near_key, "bob"), "28J03"),
+        (&token(&fixture.far_key, "bob"), "28J03"),
+        (&expired, "28J04"),
+    ] {
+        assert_eq!(present(&mut client, refused), code);
+        assert_eq!(seen(&mut client), nobody());
+        run(&mut client, "BEGIN");
+        assert_eq!(present(&mut client, &a), "00000");
+        assert_eq!(present(&mut client, refused), code);
+        run(&mut client, "ROLLBACK");
+        assert_eq!(seen(&mut client), nobody());
+
+        // Also for who goes on in the transaction, and for the session's identity.
+        client.execute("SELECT auth.jwt_session_init($1)", &[&a]).unwrap();
+        run(&mut client, "BEGIN");
+        assert_eq!(present(&mut client, &a), "00000");
+        run(&mut client, "SAVEPOINT s");
+        assert_eq!(present(&mut client, refused), code);
+        run(&mut client, "ROLLBACK TO s");
+        assert_eq!(seen(&mut client), nobody(), "{code}");
+        assert_eq!(present(&mut client, &a), "00000");
+        assert_eq!(seen(&mut client), alice(), "{code}");
+        run(&mut client, "COMMIT");
+        assert_eq!(seen(&mut client), nobody(), "{code}");
+    }
+
+    // On the far side each FETCH of postgres_fdw is a statement of its own, so that a token may
+    // expire there in the middle of a near statement.
+    run(&mut client, "BEGIN");
+    assert_eq!(present(&mut client, &a), "00000");
+    let fill = "INSERT INTO new_todos SELECT 'alice''s', n::text FROM generate_series(1, 200) n";
+    run(&mut client, fill);
+    let soon = fixture.key.sign(&json!({"sub": "alice", "exp": now() + 3}));
+    assert_eq!(present(&mut client, &soon), "00000");
+    assert_eq!(client.query("SELECT * FROM todos", &[]).unwrap().len(), 201);
+    let slow = "SELECT CASE task WHEN 'alice 0' THEN pg_sleep(4) END FROM todos";
+    assert_eq!(sqlstate(client.query(slow, &[])), "28J04");
+    run(&mut client, "ROLLBACK");
+}
+
+fn the_far_side_decides_about_rows(fixture: &Fixture) {
+    let mut client = fixture.client();
+    let write = "INSERT INTO new_todos VALUES ('alice''s', 'n')";
+    assert_eq!(sqlstate(client.batch_execute(write)), "42501");
+
+    run(&mut client, "BEGIN");
+    assert_eq!(present(&mut client, &fixture.token("alice")), "00000");
+    // A column that is left out is sent as NULL, which nobody owns.
+    for refused in [
+        "INSERT INTO todos (project, task) VALUES ('alice''s', 'n')",
+        "INSERT INTO todos VALUES ('bob', 'alice''s', 'n')",
+        "UPDATE todos SET owner = 'bob'",
+        "UPDATE todos SET owner = 'bob' WHERE random() >= 0",
+    ] {
+        run(&mut client, "SAVEPOINT s");
+        let error = client.batch_execute(refused).unwrap_err();
+        let error = error.as_db_error().unwrap();
+        assert_eq!(error.code().code(), "42501", "{refused}");
+        assert!(error.message().contains("row-level security policy"), "{error:?}");
+        run(&mut client, "ROLLBACK TO s");
+    }
+    assert_eq!(client.execute(write, &[]).unwrap(), 1);
+    let owners = "SELECT string_agg(DISTINCT owner, ' ') FROM todos";
+    assert_eq!(text(&mut client, owners).as_deref(), Some("alice"));
+    // Conditions that postgres_fdw does not ship are as good.
+    for condition in ["owner = 'bob'", "owner <> auth.user_id()"] {
+        for statement in ["UPDATE todos SET task = 'm' WHERE", "DELETE FROM todos WHERE"] {
+            let statement = format!("{statement} {condition}");
+            assert_eq!(client.execute(&statement, &[]).unwrap(), 0, "{statement}");
+        }
+    }
+    assert_eq!(client.execute("UPDATE todos SET task = 'm'", &[]).unwrap(), 2);
+    assert_eq!(client.execute("DELETE FROM todos WHERE owner = auth.user_id()", &[]).unwrap(), 2);
+    run(&mut client, "ROLLBACK");
+
+    // A join that is pushed down, though the tables are small.
+    run(&mut client, "SET enable_hashjoin = off; SET enable_mergejoin = off");
+    run(&mut client, "SET enable_nestloop = off");
+    let join = "SELECT string_agg(p.name || ': ' || t.task, ', ' ORDER BY t.task)
+                FROM todos t JOIN projects p ON p.name = t.project";
+    let plan = client.query(&format!("EXPLAIN (VERBOSE, COSTS OFF) {join}"), &[]).unwrap();
+    let pushed = |line: &str| line.contains("Remote SQL") && line.contains("INNER JOIN");
+    assert!(plan.iter().any(|row| pushed(row.get(0))), "{plan:?}");
+    assert_eq!(text(&mut client, join), None);
+    for (name, seen) in
+        [("alice", "alice's: alice 0"), ("bob", "bob's: bob 0, bob's: bob 1"), ("carol", "")]
+    {
+        run(&mut client, "BEGIN");
+        assert_eq!(present(&mut client, &fixture.token(name)), "00000");
+        assert_eq!(text(&mut client, join).unwrap_or_default(), seen);
+        run(&mut client, "COMMIT");
+    }
+    let everything = fixture.far.admin().query("SELECT FROM todos", &[]).unwrap();
+    assert_eq!(everything.len(), 3);
+}
+
+fn tokens_leave_no_trace(fixture: &Fixture) {
+    let mut client = fixture.client();
+    for options in ["ADD batch_size '100'", "DROP batch_size"] {
+        run(&mut fixture.near.admin(), &format!("ALTER SERVER far OPTIONS ({options})"));
+        run(&mut client, "BEGIN");
+        assert_eq!(present(&mut client, &fixture.token("alice")), "00000");
+        assert_eq!(seen(&mut client), alice());
+        // Nothing comes back, not even to who has inserted it.
+        run(&mut client, "SAVEPOINT s");
+        let returning = "INSERT INTO far_session VALUES ($1) RETURNING token";
+        assert_eq!(sqlstate(client.query(returning, &[&fixture.token("bob")])), "42501");
+        run(&mut client, "ROLLBACK TO s");
+        assert_eq!(seen(&mut client), alice());
+        let activity = "SELECT string_agg(query, ' ') FROM pg_stat_activity";
+        for cluster in [&fixture.near, &fixture.far] {
+            let activity = text(&mut cluster.admin(), activity).unwrap();
+            assert!(!activity.contains("eyJ"), "{activity}");
+        }
+        run(&mut client, "ROLLBACK");
+    }
+    // Errors that are no refusals, so that only settings keep their parameters out of the log.
+    run(&mut client, "BEGIN; SET LOCAL statement_timeout = '200ms'");
+    let slow = "SELECT present($1), pg_sleep(60)";
+    assert_eq!(sqlstate(client.query(slow, &[&fixture.token("alice")])), "57014");
+    run(&mut client, "ROLLBACK");
+    run(
+        &mut fixture.far.admin(),
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''x''; END';
+         CREATE TRIGGER then_fail INSTEAD OF INSERT ON gate.session
+             FOR EACH ROW EXECUTE FUNCTION fail()",
+    );
+    run(&mut client, "BEGIN; SAVEPOINT s");
+    assert_eq!(present(&mut client, &fixture.token("alice")), "P0001");
+    run(&mut client, "ROLLBACK TO s");
+    assert_eq!(seen(&mut client), nobody());
+    run(&mut client, "ROLLBACK");
+    let forged = token(&Key::generate(Algorithm::ES256), "bob");
+    assert_eq!(present(&mut client, &forged), "28J03");
+    assert_eq!(present(&mut client, &token(&fixture.near_key, "bob")), "28J03");
+
+    for cluster in [&fixture.near, &fixture.far] {
+        let log = cluster.log();
+        assert!(!log.contains("eyJ"), "{log}");
+    }
+    let log = fixture.far.log();
+    assert!(log.contains("INSERT INTO gate.session(token) VALUES ($1)"), "{log}");
+}

@@ -1,0 +1,6 @@
+//! What the documentation and the examples say works as they say.
+
+mod clients;
+mod cookbook;
+mod federation;
+mod migration;

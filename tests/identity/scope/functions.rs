@@ -1,0 +1,136 @@
+//! Procedures that commit, functions with SET clauses, and cursors.
+
+use harness::{Preload, now, wait_for};
+
+use super::fixture::*;
+
+#[test]
+fn procedures_that_commit() {
+    let site = start(Preload::Shared, &[]);
+    site.cluster
+        .admin()
+        .batch_execute(
+            "CREATE PROCEDURE steps(token text, is_local boolean, INOUT seen text[])
+             LANGUAGE plpgsql AS $$
+             BEGIN
+               PERFORM auth.jwt_session_init(token, is_local);
+               seen := seen || who();
+               COMMIT;
+               seen := seen || who() || (SELECT count(*)::text FROM notes);
+               PERFORM auth.jwt_session_init(token, is_local);
+               ROLLBACK;
+               seen := seen || who();
+             END $$;
+             CREATE PROCEDURE hopeful(token text, INOUT seen text[]) LANGUAGE plpgsql AS $$
+             BEGIN
+               BEGIN
+                 PERFORM auth.jwt_session_init(token);
+               EXCEPTION WHEN OTHERS THEN
+                 seen := seen || SQLSTATE || who();
+               END;
+               COMMIT;
+               seen := seen || who();
+             END $$",
+        )
+        .unwrap();
+    let mut client = connect(&site);
+    let (alice, bob) = (site.token("alice"), site.token("bob"));
+    for (outer, is_local, seen) in [
+        ("", "true", "{alice,nobody,0,nobody}"),
+        ("", "false", "{alice,alice,1,alice}"),
+        (&bob, "true", "{alice,bob,2,bob}"),
+        (&bob, "false", "{alice,alice,1,alice}"),
+    ] {
+        assert_eq!(init(&mut client, outer, false), DONE);
+        let called = client.ask("CALL steps($1, $2, '{}')", &[&alice, is_local]).unwrap();
+        assert_eq!(outcome(called), [seen], "{is_local}");
+    }
+    assert_eq!(init(&mut client, &bob, false), DONE);
+    let called = client.ask("CALL hopeful($1, '{}')", &[&forged()]).unwrap();
+    assert_eq!(outcome(called), ["{28J03,nobody,nobody}"]);
+    assert_eq!(who(&mut client), NOBODY);
+}
+
+/// A function's `SET` clause lasts as long as its call. What it does itself with the setting obeys
+/// the rules for any setting.
+#[test]
+fn set_clauses_of_functions() {
+    let site = start(Preload::Shared, &[]);
+    site.cluster
+        .admin()
+        .batch_execute(
+            "CREATE FUNCTION inside(token text, is_local boolean) RETURNS text
+             LANGUAGE plpgsql AS $$
+             BEGIN
+               IF token <> '' THEN PERFORM auth.jwt_session_init(token, is_local); END IF;
+               RETURN who();
+             END $$;
+             CREATE FUNCTION cleared(token text, is_local boolean) RETURNS text LANGUAGE sql
+             SET pg_session_jwt.jwt = '' AS $$ SELECT inside(token, is_local) $$;
+             CREATE FUNCTION pathed(token text, is_local boolean) RETURNS text LANGUAGE sql
+             SET search_path = public AS $$ SELECT inside(token, is_local) $$;
+             CREATE FUNCTION swallowed(token text, is_local boolean) RETURNS text
+             LANGUAGE plpgsql AS $$
+             BEGIN
+               PERFORM cleared(token, is_local);
+               RAISE 'back' USING ERRCODE = 'P9999';
+             EXCEPTION WHEN OTHERS THEN
+               RETURN SQLSTATE;
+             END $$",
+        )
+        .unwrap();
+    let mut client = connect(&site);
+    let (alice, bob) = (site.token("alice"), site.token("bob"));
+    let forged = forged();
+    // The function, its arguments; what it sees, who is there afterwards in the transaction, and
+    // after its commit.
+    for (function, token, is_local, seen, then, after) in [
+        ("cleared", "", "true", NOBODY, "alice", "alice"),
+        ("cleared", &bob, "true", "bob", "alice", "alice"),
+        ("cleared", &bob, "false", "bob", "bob", "bob"),
+        ("pathed", "", "true", "alice", "alice", "alice"),
+        ("pathed", &bob, "true", "bob", "bob", "alice"),
+        ("pathed", &bob, "false", "bob", "bob", "bob"),
+        ("swallowed", &bob, "true", "P9999", "alice", "alice"),
+        ("swallowed", &bob, "false", "P9999", "alice", "alice"),
+        ("swallowed", &forged, "true", "28J03", NOBODY, NOBODY),
+        ("swallowed", &forged, "false", "28J03", NOBODY, NOBODY),
+    ] {
+        let context = format!("{function}, {is_local}, {seen}");
+        assert_eq!(init(&mut client, &alice, false), DONE);
+        run(&mut client, "BEGIN");
+        let call = format!("SELECT {function}($1, $2)");
+        assert_eq!(outcome(client.ask(&call, &[token, is_local]).unwrap()), [seen], "{context}");
+        assert_eq!(who(&mut client), then, "{context}");
+        run(&mut client, "COMMIT");
+        assert_eq!(who(&mut client), after, "{context}");
+    }
+}
+
+/// A held cursor is what was read by whoever committed it: data, not an identity.
+#[test]
+fn cursors_held_over_a_commit() {
+    let site = start(Preload::Shared, &[]);
+    let mut client = connect(&site);
+    let held = "DECLARE c CURSOR WITH HOLD FOR SELECT owner FROM notes";
+    run(&mut client, "BEGIN");
+    assert_eq!(init(&mut client, &site.token("alice"), true), DONE);
+    run(&mut client, held);
+    run(&mut client, "COMMIT");
+    assert_eq!(who(&mut client), NOBODY);
+    assert_eq!(init(&mut client, &site.token("bob"), false), DONE);
+    let fetched = client.query("FETCH ALL FROM c").unwrap().remove(0);
+    assert_eq!(outcome(fetched), ["alice"]);
+    run(&mut client, "DISCARD ALL");
+    assert_eq!(run(&mut client, "FETCH ALL FROM c"), "34000");
+
+    // Its rows are read at the commit at the latest, by who is there then.
+    let exp = now() + 2;
+    run(&mut client, "BEGIN");
+    assert_eq!(init(&mut client, &site.token_until("alice", exp), true), DONE);
+    assert_eq!(run(&mut client, held), DONE);
+    wait_for("the token to expire", || now() > exp);
+    assert_eq!(run(&mut client, "COMMIT"), "28J04");
+    assert_eq!(run(&mut client, "FETCH ALL FROM c"), "34000");
+    assert_eq!(who(&mut client), NOBODY);
+}

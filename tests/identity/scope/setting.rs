@@ -1,0 +1,169 @@
+//! `pg_session_jwt.identity_scope`.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use harness::{Preload, Wire, wait_for};
+
+use super::fixture::*;
+
+#[test]
+fn identity_scope_transaction() {
+    let scope = ("pg_session_jwt.identity_scope", "transaction");
+    for preload in Preload::ALL {
+        let site = start(preload, &[scope]);
+        let alice = site.token("alice");
+        for carrier in CARRIERS {
+            let carrier = carrier.replace("{}", &alice);
+            let context = format!("{preload:?}: {carrier}");
+            // The first statement of a connection may be what loads the library.
+            for mut client in [connect(&site), connect(&site)] {
+                assert_eq!(run(&mut client, &carrier), DONE, "{context}");
+                assert_eq!(who(&mut client), NOBODY, "{context}");
+                for end in ["COMMIT", "ROLLBACK", "PREPARE TRANSACTION 'p'"] {
+                    run(&mut client, "BEGIN");
+                    assert_eq!(run(&mut client, &carrier), DONE, "{context}");
+                    assert_eq!(who(&mut client), "alice", "{context}");
+                    run(&mut client, "SAVEPOINT a");
+                    assert_eq!(init(&mut client, &site.token("bob"), false), DONE);
+                    assert_eq!(notes(&mut client), ["bob", "bob"], "{context}");
+                    run(&mut client, "ROLLBACK TO a");
+                    assert_eq!(notes(&mut client), ["alice"], "{context}");
+                    assert_eq!(run(&mut client, end), DONE);
+                    assert_eq!(who(&mut client), NOBODY, "{context}; {end}");
+                    run(&mut client, "ROLLBACK PREPARED 'p'");
+                    for reset in ["RESET pg_session_jwt.jwt", "RESET ALL", "DISCARD ALL"] {
+                        run(&mut client, reset);
+                        assert_eq!(who(&mut client), NOBODY, "{context}; {end}; {reset}");
+                    }
+                }
+                // A refused one leaves nobody, as ever.
+                run(&mut client, "BEGIN");
+                assert_eq!(run(&mut client, &carrier), DONE);
+                run(&mut client, "SAVEPOINT a");
+                assert_eq!(init(&mut client, &forged(), true), "28J03");
+                run(&mut client, "ROLLBACK TO a");
+                assert_eq!(who(&mut client), NOBODY, "{context}");
+                run(&mut client, "COMMIT");
+            }
+            // A transaction that sets it first and loads the library later.
+            let mut client = connect(&site);
+            run(&mut client, "BEGIN");
+            assert_eq!(run(&mut client, &carrier), DONE);
+            assert_eq!(notes(&mut client), ["alice"], "{context}");
+            run(&mut client, "COMMIT");
+            assert!(notes(&mut client).is_empty(), "{context}");
+        }
+
+        // What is set in the background of the first transaction is from before it.
+        let mut client = connect(&site);
+        run(&mut client, &format!("SET pg_session_jwt.jwt = '{alice}'"));
+        run(&mut client, &format!("BEGIN; SET LOCAL pg_session_jwt.jwt = '{}'", site.token("bob")));
+        assert_eq!(who(&mut client), "bob");
+        run(&mut client, "COMMIT");
+        assert_eq!(who(&mut client), NOBODY);
+
+        // The startup packet is no transaction; whoever relies on it is told, once.
+        let mut client = Wire::connect(&site.app().option("pg_session_jwt.jwt", &alice)).unwrap();
+        assert_eq!(who(&mut client), NOBODY, "{preload:?}");
+        let told = client.notices();
+        assert_eq!(told.len(), 1, "{preload:?}: {told:?}");
+        assert!(told[0].get(b'M').unwrap().contains("startup packet"), "{told:?}");
+        run(&mut client, "DISCARD ALL");
+        assert_eq!(who(&mut client), NOBODY, "{preload:?}");
+        assert_eq!(client.notices().len(), 0);
+    }
+}
+
+#[test]
+fn identity_scope_in_procedures_workers_and_pipelines() {
+    let site = start(
+        Preload::Shared,
+        &[
+            ("pg_session_jwt.identity_scope", "transaction"),
+            ("parallel_setup_cost", "0"),
+            ("parallel_tuple_cost", "0"),
+            ("min_parallel_table_scan_size", "0"),
+            ("parallel_leader_participation", "off"),
+        ],
+    );
+    site.cluster
+        .admin()
+        .batch_execute(
+            "CREATE PROCEDURE steps(token text, INOUT seen text[]) LANGUAGE plpgsql AS $$
+             BEGIN
+               PERFORM auth.jwt_session_init(token);
+               seen := seen || who();
+               COMMIT;
+               seen := seen || who();
+             END $$;
+             INSERT INTO notes SELECT 'carol' FROM generate_series(1, 20000); ANALYZE notes",
+        )
+        .unwrap();
+    let mut client = connect(&site);
+    let called = client.ask("CALL steps($1, '{}')", &[&site.token("alice")]).unwrap();
+    assert_eq!(outcome(called), ["{alice,nobody}"]);
+
+    let count = "SELECT count(*) FROM notes";
+    run(&mut client, "BEGIN");
+    assert_eq!(init(&mut client, &site.token("carol"), false), DONE);
+    let plan = client.ask(&format!("EXPLAIN (COSTS OFF) {count}"), &[]).unwrap();
+    assert!(outcome(plan).iter().any(|line| line.contains("Parallel Seq Scan")));
+    assert_eq!(outcome(client.ask(count, &[]).unwrap()), ["20000"]);
+    run(&mut client, "COMMIT");
+    assert_eq!(outcome(client.ask(count, &[]).unwrap()), ["0"]);
+
+    client.statement("SELECT auth.jwt_session_init($1)", &[&site.token("alice")]);
+    client.statement("SELECT who()", &[]);
+    assert_eq!(outcome(client.sync().unwrap().remove(1)), ["alice"]);
+    assert_eq!(who(&mut client), NOBODY);
+}
+
+/// Who decides, and what becomes of identities that were there before.
+#[test]
+fn identity_scope_is_for_superusers() {
+    const SCOPE: &str = "pg_session_jwt.identity_scope";
+    for preload in Preload::ALL {
+        let site = start(preload, &[(SCOPE, "transaction")]);
+        let mut client = connect(&site);
+        who(&mut client);
+        assert_eq!(run(&mut client, &format!("SET {SCOPE} = session")), "42501");
+        // A client that names it at its start loses what is configured, and gains nothing.
+        let forgetful = site.app().option(SCOPE, "session");
+        match Wire::connect(&forgetful) {
+            Err(_) => assert_eq!(preload, Preload::Shared),
+            Ok(mut client) => {
+                assert_ne!(preload, Preload::Shared);
+                for _ in 0..2 {
+                    assert_eq!(init(&mut client, &site.token("alice"), false), DONE);
+                    assert_eq!(who(&mut client), NOBODY, "{preload:?}");
+                    site.cluster.reload();
+                }
+            }
+        }
+    }
+
+    let site = start(Preload::Shared, &[]);
+    let mut client = connect(&site);
+    assert_eq!(init(&mut client, &site.token("alice"), false), DONE);
+    site.cluster.append_configuration(&[(SCOPE, "transaction")]);
+    site.cluster.reload();
+    wait_for("the live session to notice", || who(&mut client) == NOBODY);
+    site.cluster.append_configuration(&[(SCOPE, "session")]);
+    site.cluster.reload();
+    sleep(Duration::from_millis(100));
+    assert_eq!(who(&mut client), NOBODY, "what has ended does not come back");
+    assert_eq!(init(&mut client, &site.token("alice"), false), DONE);
+    assert_eq!(who(&mut client), "alice");
+
+    // Within a transaction, what was presented in it stays to its end.
+    let mut admin = Wire::connect(&site.cluster.as_role("postgres")).unwrap();
+    assert_eq!(init(&mut admin, &site.token("alice"), false), DONE);
+    run(&mut admin, &format!("BEGIN; SET LOCAL {SCOPE} = transaction"));
+    assert_eq!(who(&mut admin), NOBODY);
+    assert_eq!(init(&mut admin, &site.token("bob"), false), DONE);
+    run(&mut admin, &format!("SET LOCAL {SCOPE} = session; SET LOCAL {SCOPE} = transaction"));
+    assert_eq!(who(&mut admin), "bob");
+    run(&mut admin, "COMMIT");
+    assert_eq!(who(&mut admin), NOBODY);
+}

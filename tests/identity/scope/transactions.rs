@@ -1,0 +1,250 @@
+//! Transactions, savepoints and pipelines.
+
+use harness::{Preload, Wire};
+
+use super::fixture::*;
+
+#[test]
+fn local_identities_end_with_their_transaction() {
+    let site = start(Preload::Shared, &[]);
+    let mut client = connect(&site);
+    let (alice, bob) = (site.token("alice"), site.token("bob"));
+    let ends = ["COMMIT", "ROLLBACK", "PREPARE TRANSACTION 'p'", "COMMIT AND CHAIN; COMMIT"];
+    for outer in ["", &alice] {
+        let before = if outer.is_empty() { NOBODY } else { "alice" };
+        for end in ends {
+            assert_eq!(init(&mut client, outer, false), DONE);
+            for carrier in [
+                format!("SELECT auth.jwt_session_init('{bob}', true)"),
+                format!("SET LOCAL pg_session_jwt.jwt = '{bob}'"),
+                format!("SELECT set_config('pg_session_jwt.jwt', '{bob}', true)"),
+            ] {
+                run(&mut client, "BEGIN");
+                assert_eq!(run(&mut client, &carrier), DONE);
+                assert_eq!(who(&mut client), "bob");
+                assert_eq!(notes(&mut client), ["bob", "bob"]);
+                assert_eq!(run(&mut client, end), DONE);
+                assert_eq!(who(&mut client), before, "{carrier}; {end}");
+                if end.starts_with("PREPARE") {
+                    run(&mut client, "COMMIT PREPARED 'p'");
+                    assert_eq!(who(&mut client), before);
+                }
+                // Without a transaction block, the statement is the transaction.
+                assert_eq!(run(&mut client, &carrier), DONE);
+                assert_eq!(who(&mut client), before, "{carrier}");
+            }
+        }
+    }
+
+    // A session's identity that is presented in a transaction follows the transaction; for
+    // settings, preparing it for two-phase commit is committing it.
+    for (end, after) in [
+        ("COMMIT", "bob"),
+        ("ROLLBACK", NOBODY),
+        ("SELECT 1/0; COMMIT", NOBODY),
+        ("PREPARE TRANSACTION 'p'; ROLLBACK PREPARED 'p'", "bob"),
+    ] {
+        assert_eq!(init(&mut client, "", false), DONE);
+        run(&mut client, "BEGIN");
+        assert_eq!(init(&mut client, &bob, false), DONE);
+        for statement in end.split("; ") {
+            run(&mut client, statement);
+        }
+        assert_eq!(who(&mut client), after, "{end}");
+    }
+}
+
+/// Every step, with who the session is after it.
+#[test]
+fn savepoints() {
+    let site = start(Preload::Shared, &[]);
+    let (alice, bob) = (site.token("alice"), site.token("bob"));
+    let local = |token: &str| format!("SELECT auth.jwt_session_init('{token}', true)");
+    let session = |token: &str| format!("SELECT auth.jwt_session_init('{token}')");
+    let steps: &[&[(&str, &str)]] = &[
+        &[
+            ("BEGIN", NOBODY),
+            ("SAVEPOINT a", NOBODY),
+            (&local(&alice), "alice"),
+            ("ROLLBACK TO a", NOBODY),
+            (&local(&alice), "alice"),
+            ("RELEASE a", "alice"),
+            ("COMMIT", NOBODY),
+        ],
+        &[
+            ("BEGIN", NOBODY),
+            (&session(&alice), "alice"),
+            ("SAVEPOINT a", "alice"),
+            (&local(&bob), "bob"),
+            ("RELEASE a", "bob"),
+            ("COMMIT", "alice"),
+        ],
+        &[
+            (&session(&alice), "alice"),
+            ("BEGIN", "alice"),
+            (&local(&bob), "bob"),
+            ("SAVEPOINT a", "bob"),
+            (&session(&alice), "alice"),
+            (&local(""), NOBODY),
+            ("SAVEPOINT b", NOBODY),
+            (&local(&bob), "bob"),
+            ("ROLLBACK TO b", NOBODY),
+            ("RELEASE a", NOBODY),
+            ("COMMIT", "alice"),
+        ],
+        &[
+            (&session(&alice), "alice"),
+            ("BEGIN", "alice"),
+            (&local(&bob), "bob"),
+            ("SAVEPOINT a", "bob"),
+            ("RESET pg_session_jwt.jwt", NOBODY),
+            ("ROLLBACK TO a", "bob"),
+            ("ROLLBACK", "alice"),
+        ],
+    ];
+    for steps in steps {
+        let mut client = connect(&site);
+        for (statement, expected) in *steps {
+            assert_eq!(run(&mut client, statement), DONE, "{statement}");
+            assert_eq!(who(&mut client), *expected, "{statement}");
+        }
+    }
+}
+
+/// Postgres brings the outer value back, and that it was verified is remembered with the value:
+/// not even a cache of no size makes it verified twice, nor is its `jti` judged again.
+#[test]
+fn an_outer_identity_comes_back_unverified() {
+    let site = start(Preload::Shared, &[("pg_session_jwt.token_cache_size", "0")]);
+    let mut client = connect(&site);
+    run(
+        &mut client,
+        "SET client_min_messages = debug1;
+         CREATE FUNCTION pg_temp.as_nobody() RETURNS text LANGUAGE sql
+             SET pg_session_jwt.jwt = '' AS 'SELECT who()'",
+    );
+    fn verified(client: &mut Wire) -> usize {
+        let message = "token signature verified";
+        client.notices().iter().filter(|notice| notice.get(b'M') == Some(message)).count()
+    }
+    verified(&mut client);
+    assert_eq!(init(&mut client, &site.counted(1), false), DONE);
+    assert_eq!(verified(&mut client), 1);
+    run(&mut client, "BEGIN");
+    assert_eq!(init(&mut client, &site.counted(2), true), DONE);
+    assert_eq!(who(&mut client), "2");
+    run(&mut client, "SAVEPOINT a");
+    // More than are remembered at a time, so that what is forgotten must be what is gone.
+    for jti in 3..100 {
+        assert_eq!(init(&mut client, &site.counted(jti), jti % 2 == 0), DONE);
+    }
+    assert_eq!(who(&mut client), "99");
+    assert_eq!(verified(&mut client), 98);
+    run(&mut client, "ROLLBACK TO a");
+    assert_eq!(who(&mut client), "2");
+    let cleared = client.ask("SELECT pg_temp.as_nobody() || ' ' || who()", &[]).unwrap();
+    assert_eq!(outcome(cleared), ["nobody 2"]);
+    run(&mut client, "COMMIT");
+    assert_eq!(who(&mut client), "1");
+    run(&mut client, "BEGIN");
+    assert_eq!(init(&mut client, &site.counted(100), false), DONE);
+    run(&mut client, "ROLLBACK");
+    assert_eq!(who(&mut client), "1");
+    assert_eq!(verified(&mut client), 1, "only the new one");
+}
+
+#[test]
+fn session_identities_last() {
+    let site = start(Preload::Shared, &[]);
+    let alice = site.token("alice");
+    for end in ["RESET pg_session_jwt.jwt", "RESET ALL", "DISCARD ALL"] {
+        let mut client = connect(&site);
+        assert_eq!(init(&mut client, &alice, false), DONE);
+        for statement in [
+            "BEGIN; COMMIT",
+            "BEGIN; ROLLBACK",
+            "SELECT 1/0",
+            "SET ROLE app",
+            "RESET ROLE",
+            "DISCARD PLANS",
+            "DISCARD TEMP",
+            "BEGIN; PREPARE TRANSACTION 'p'",
+            "ROLLBACK PREPARED 'p'",
+        ] {
+            run(&mut client, statement);
+            assert_eq!(who(&mut client), "alice", "{statement}");
+            assert_eq!(notes(&mut client), ["alice"]);
+        }
+        assert_eq!(run(&mut client, end), DONE);
+        assert_eq!(who(&mut client), NOBODY, "{end}");
+        assert!(notes(&mut client).is_empty());
+        // The connection's end is the identity's.
+        assert_eq!(init(&mut client, &alice, false), DONE);
+        drop(client);
+        assert_eq!(who(&mut connect(&site)), NOBODY);
+    }
+}
+
+/// What is sent before one `Sync`, or in one message of the simple protocol, is one transaction.
+#[test]
+fn pipelines() {
+    let site = start(Preload::Shared, &[]);
+    let mut client = connect(&site);
+    let (alice, bob) = (site.token("alice"), site.token("bob"));
+    let local = "SELECT auth.jwt_session_init($1, true)";
+    let owners = "SELECT owner FROM notes";
+
+    client.statement(local, &[&alice]);
+    client.statement(owners, &[]);
+    client.statement("INSERT INTO notes DEFAULT VALUES RETURNING owner", &[]);
+    client.statement(local, &[&bob]);
+    client.statement(owners, &[]);
+    let answers: Vec<_> = client.sync().unwrap().into_iter().map(outcome).collect();
+    assert_eq!(answers[1..3], [["alice"], ["alice"]]);
+    assert_eq!(answers[4], ["bob", "bob"]);
+    assert_eq!(who(&mut client), NOBODY);
+
+    // The first `SET LOCAL` of a pipeline warns that it is in no transaction block, and counts
+    // nevertheless.
+    client.statement(&format!("SET LOCAL pg_session_jwt.jwt = '{alice}'"), &[]);
+    client.statement("SELECT who()", &[]);
+    assert_eq!(outcome(client.sync().unwrap().remove(1)), ["alice"]);
+    assert_eq!(client.notices()[0].sqlstate(), "25P01");
+    assert_eq!(who(&mut client), NOBODY);
+
+    // A block that ends within the pipeline.
+    for (statement, parameters) in [
+        ("BEGIN", vec![]),
+        (local, vec![alice.as_str()]),
+        ("SELECT who()", vec![]),
+        ("COMMIT", vec![]),
+        ("SELECT who()", vec![]),
+    ] {
+        client.statement(statement, &parameters);
+    }
+    let answers: Vec<_> = client.sync().unwrap().into_iter().map(outcome).collect();
+    assert_eq!(answers[2], ["alice"]);
+    assert_eq!(answers[4], [NOBODY]);
+
+    // One that fails takes the rest of the pipeline with it, and every identity before.
+    for earlier in ["SELECT auth.jwt_session_init($1)", local] {
+        assert_eq!(init(&mut client, &bob, false), DONE);
+        client.statement(earlier, &[&alice]);
+        client.statement(local, &[&forged()]);
+        client.statement(owners, &[]);
+        let answers: Vec<_> = client.sync().unwrap().into_iter().map(outcome).collect();
+        assert_eq!(answers.len(), 2);
+        assert_eq!(answers[1], ["28J03"]);
+        assert_eq!(who(&mut client), NOBODY, "{earlier}");
+    }
+
+    // Simple protocol.
+    let message = format!(
+        "SELECT auth.jwt_session_init('{alice}', true); SELECT who(); COMMIT; SELECT who()"
+    );
+    let answers: Vec<_> = client.query(&message).unwrap().into_iter().map(outcome).collect();
+    assert_eq!([&answers[1], &answers[3]], [&["alice"], &[NOBODY]]);
+    let message = format!("SELECT auth.jwt_session_init('{alice}', true); SELECT 1/0");
+    assert_eq!(run(&mut client, &message), "22012");
+    assert_eq!(who(&mut client), NOBODY);
+}

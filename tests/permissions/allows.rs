@@ -1,0 +1,277 @@
+//! `auth.allows()`: what a token says about a table.
+
+use harness::{now, present, run};
+use postgres::Client;
+use serde_json::{Value, json};
+
+use super::fixture::*;
+
+#[test]
+fn claims_decide() {
+    let fixture = Fixture::new();
+    let mut client = fixture.client();
+    assert_eq!(allows(&mut client, "data_read", "'comments'"), "f");
+    assert_eq!(allows(&mut client, "data_read", "NULL"), "f");
+    let comments = |claims: &Value| {
+        let mut client = fixture.client();
+        fixture.be(&mut client, claims);
+        ["data_read", "data_add", "schema_delete"]
+            .map(|action| {
+                ["'comments'", "'secrets'", "NULL"]
+                    .map(|table| allows(&mut client, action, table))
+                    .concat()
+            })
+            .join(" ")
+    };
+    for (claims, expected) in [
+        (json!({}), "fff fff fff"),
+        (json!({"a": "rw"}), "ttt ttt ttt"),
+        (json!({"a": "ro"}), "ttt fff fff"),
+        (json!({"a": "x", "perm": "x"}), "fff fff fff"),
+        (
+            json!({"perm": [{"a": ["data_read"]}, {"t": "comments", "a": ["data_read"]}]}),
+            "fff fff fff",
+        ),
+        (json!({"perm": [{"t": ["all"], "a": ["data_add"]}]}), "fff ttt fff"),
+        (
+            json!({"perm": [{"t": null, "a": ["data_read"]},
+                         {"t": ["comments"], "a": ["data_add", "schema_delete"]}]}),
+            "ttt tff tff",
+        ),
+        (
+            json!({"a": "ro", "perm": [{"t": ["public.secrets"], "a": ["data_add", "no"]}]}),
+            "ttt ftf fff",
+        ),
+    ] {
+        assert_eq!(comments(&claims), expected, "{claims}");
+    }
+
+    fixture.grant(&mut client, &["comments:data_read"]);
+    assert_eq!(allows(&mut client, "data_write", "'comments'"), "22023");
+    assert_eq!(allows(&mut client, "DATA_READ", "'comments'"), "22023");
+    assert_eq!(answer(&mut client, "SELECT auth.allows(NULL, 'comments')"), "-");
+    // A relation that is not there, whatever is granted.
+    fixture.be(&mut client, &json!({"a": "rw"}));
+    assert_eq!(allows(&mut client, "data_read", "'comments'"), "t");
+    assert_eq!(allows(&mut client, "data_read", "4000000000::oid::regclass"), "f");
+    assert_eq!(allows(&mut client, "data_read", "0::oid::regclass"), "f");
+    // A token that has expired is an error, not a no.
+    let expired = fixture.key.sign(&json!({"sub": "alice", "exp": now() + 1, "a": "rw"}));
+    assert_eq!(present(&mut client, &expired), "00000");
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    assert_eq!(allows(&mut client, "data_read", "'comments'"), "28J04");
+    assert_eq!(allows(&mut client, "data_read", "NULL"), "28J04");
+}
+
+#[test]
+fn names_are_those_of_the_catalogs() {
+    let fixture = Fixture::new();
+    let mut client = fixture.client();
+    let tables = [
+        "public.comments",
+        "public.\"Comments\"",
+        "hidden.comments",
+        "public.\"all\"",
+        "public.secrets",
+    ];
+    for (name, expected) in [
+        ("comments", "tffff"),
+        ("COMMENTS", "tffff"),
+        ("public.comments", "tffff"),
+        ("\"comments\"", "tffff"),
+        ("\"Comments\"", "ftfff"),
+        ("hidden.comments", "fftff"),
+        ("Hidden.\"comments\"", "fftff"),
+        ("\"all\"", "ffftf"),
+        ("public.all", "ffftf"),
+        ("\"public.comments\"", "fffff"),
+        ("postgres.public.comments", "fffff"),
+        ("comments ", "fffff"),
+        ("comments, secrets", "fffff"),
+    ] {
+        fixture.be(&mut client, &json!({"perm": [{"t": [name], "a": ["data_read"]}]}));
+        // Whatever the search path is.
+        for path in ["public", "hidden, public", "pg_temp, hidden"] {
+            run(&mut client, &format!("SET search_path = {path}"));
+            let found = tables
+                .map(|table| allows(&mut client, "data_read", &format!("'{table}'")))
+                .concat();
+            assert_eq!(found, expected, "{name} in {path}");
+        }
+    }
+    // A temporary table of the name is none of `public`.
+    fixture.grant(&mut client, &["comments:data_read"]);
+    run(&mut client, "RESET search_path; CREATE TEMP TABLE comments (id int)");
+    assert_eq!(allows(&mut client, "data_read", "'comments'"), "f");
+    assert_eq!(allows(&mut client, "data_read", "'public.comments'"), "t");
+}
+
+/// The function that answers is kept by its place in a plan, which outlives names and tokens.
+#[test]
+fn answers_that_are_kept_follow_names_and_tokens() {
+    let fixture = Fixture::new();
+    let mut dev = fixture.dev();
+    let mut client = fixture.client();
+    run(&mut client, "SET plan_cache_mode = force_generic_plan");
+    let table = answer(&mut client, "SELECT 'comments'::regclass::oid");
+    let ask = client
+        .prepare(
+            "SELECT auth.allows(a, t) FROM (VALUES ($1::text, $2::oid)) v (a, t), \
+                  generate_series(1, 3)",
+        )
+        .unwrap();
+    // A function keeps its call sites for as long as the session lasts.
+    run(
+        &mut fixture.admin(),
+        &format!(
+            "CREATE FUNCTION sticky() RETURNS boolean LANGUAGE plpgsql STABLE
+             AS $$ BEGIN RETURN auth.allows('data_read', {table}); END $$;
+         CREATE FUNCTION free(a text, t oid) RETURNS boolean LANGUAGE plpgsql STABLE
+             AS $$ BEGIN RETURN auth.allows(a, t); END $$"
+        ),
+    );
+    let oid: u32 = table.parse().unwrap();
+    let asked = |client: &mut Client, action: &str| {
+        let rows = client.query(&ask, &[&action, &oid]).unwrap();
+        let answers: Vec<bool> = rows.iter().map(|row| row.get(0)).collect();
+        assert!(answers.iter().all(|answer| *answer == answers[0]));
+        let free = answer(client, &format!("SELECT free('{action}', {oid})"));
+        assert_eq!(free == "t", answers[0]);
+        if action == "data_read" {
+            assert_eq!(answer(client, "SELECT sticky()") == "t", answers[0]);
+        }
+        answers[0]
+    };
+    fixture.grant(&mut client, &["comments:data_read"]);
+    assert!(asked(&mut client, "data_read"));
+    assert!(!asked(&mut client, "data_add"));
+    // Another token, and none.
+    fixture.grant(&mut client, &["secrets:data_read"]);
+    assert!(!asked(&mut client, "data_read"));
+    assert_eq!(present(&mut client, ""), "00000");
+    assert!(!asked(&mut client, "data_read"));
+    fixture.grant(&mut client, &["comments:data_read"]);
+    assert!(asked(&mut client, "data_read"));
+
+    // Renamed by another session, each in turn.
+    for (rename, back) in [
+        ("ALTER TABLE comments RENAME TO c", "ALTER TABLE c RENAME TO comments"),
+        (
+            "ALTER TABLE comments RENAME TO \"COMMENTS\"",
+            "ALTER TABLE \"COMMENTS\" RENAME TO comments",
+        ),
+        (
+            "ALTER TABLE hidden.comments RENAME TO x; ALTER TABLE comments SET SCHEMA hidden",
+            "ALTER TABLE hidden.comments SET SCHEMA public; ALTER TABLE hidden.x RENAME TO comments",
+        ),
+    ] {
+        run(&mut dev, rename);
+        assert!(!asked(&mut client, "data_read"), "{rename}");
+        run(&mut dev, back);
+        assert!(asked(&mut client, "data_read"), "{back}");
+    }
+    // A schema that is renamed: no relation changes.
+    fixture.grant(&mut client, &["hidden.kept:data_read", "comments:data_read"]);
+    run(&mut dev, "ALTER TABLE hidden.comments RENAME TO other; CREATE TABLE hidden.kept ()");
+    let kept: u32 = answer(&mut client, "SELECT 'hidden.kept'::regclass::oid").parse().unwrap();
+    let kept_allowed = |client: &mut Client| {
+        let answers = answer(client, &format!("SELECT free('data_read', {kept})"));
+        answers == "t"
+    };
+    assert!(kept_allowed(&mut client));
+    run(&mut dev, "ALTER SCHEMA hidden RENAME TO shown");
+    assert!(!kept_allowed(&mut client));
+    run(&mut dev, "ALTER SCHEMA shown RENAME TO hidden");
+    assert!(kept_allowed(&mut client));
+
+    // In one's own transaction, and back.
+    let mut own = fixture.dev();
+    run(&mut own, "SET plan_cache_mode = force_generic_plan");
+    fixture.grant(&mut own, &["comments:data_read"]);
+    let sticky = "SELECT sticky()";
+    assert_eq!(answer(&mut own, sticky), "t");
+    run(&mut own, "BEGIN; ALTER TABLE comments RENAME TO c");
+    assert_eq!(answer(&mut own, sticky), "f");
+    run(&mut own, "SAVEPOINT s; ALTER TABLE c RENAME TO comments");
+    assert_eq!(answer(&mut own, sticky), "t");
+    run(&mut own, "ROLLBACK TO s");
+    assert_eq!(answer(&mut own, sticky), "f");
+    run(&mut own, "ROLLBACK");
+    assert_eq!(answer(&mut own, sticky), "t");
+    // At one place in a plan, which lasts for a transaction: other names, actions, tables, tokens.
+    let free = format!("SELECT free('data_read', {oid})");
+    run(&mut own, "BEGIN");
+    assert_eq!(answer(&mut own, &free), "t");
+    run(&mut own, "ALTER TABLE comments RENAME TO c");
+    assert_eq!(answer(&mut own, &free), "f");
+    run(&mut own, "ALTER TABLE c RENAME TO comments");
+    assert_eq!(answer(&mut own, &free), "t");
+    let kept_free = format!("SELECT free('data_read', {kept})");
+    fixture.grant(&mut own, &["hidden.kept:data_read"]);
+    // Something else finds out who it is before.
+    assert_eq!(answer(&mut own, "SELECT auth.user_id()"), "alice");
+    assert_eq!(answer(&mut own, &free), "f");
+    assert_eq!(answer(&mut own, &kept_free), "t");
+    // A cursor's plan goes on whatever happens.
+    let cursor = format!(
+        "DECLARE c CURSOR FOR SELECT auth.allows('data_read', {kept}) FROM generate_series(1, 2)"
+    );
+    run(&mut own, &cursor);
+    assert_eq!(answer(&mut own, "FETCH c"), "t");
+    run(&mut own, "ALTER SCHEMA hidden RENAME TO shown");
+    assert_eq!(answer(&mut own, "FETCH c"), "f");
+    run(&mut own, "ROLLBACK");
+    fixture.grant(&mut own, &["comments:data_read"]);
+    let each = format!(
+        "SELECT auth.allows(a, t) FROM (VALUES ('data_read', {oid}::oid), ('data_add', {oid}),
+         ('data_read', {oid}), ('data_read', {kept}), ('data_read', NULL), ('data_read', {oid}))
+         v (a, t)"
+    );
+    assert_eq!(answer(&mut own, &each), "t f t f f t");
+    // It is dropped, and another one takes its name.
+    run(&mut own, "BEGIN; DROP TABLE comments; CREATE TABLE comments ()");
+    assert_eq!(answer(&mut own, sticky), "f");
+    assert_eq!(allows(&mut own, "data_read", "'comments'"), "t");
+    run(&mut own, "ROLLBACK");
+    assert_eq!(answer(&mut own, sticky), "t");
+}
+
+#[test]
+fn request_claims_and_parallel_workers() {
+    let fixture = Fixture::new();
+    run(
+        &mut fixture.admin(),
+        "
+        CREATE TABLE many AS SELECT n FROM generate_series(1, 20000) n;
+        ALTER TABLE many SET (parallel_workers = 2); GRANT SELECT ON many TO app;
+        SELECT auth.protect('many')",
+    );
+    let mut client = fixture.client();
+    run(
+        &mut client,
+        "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0;
+        SET min_parallel_table_scan_size = 0; SET parallel_leader_participation = off",
+    );
+    let count = "SELECT count(*) FROM many";
+    let plan = answer(&mut client, &format!("EXPLAIN (ANALYZE, COSTS OFF) {count}"));
+    assert!(plan.contains("Workers Launched: 2"), "{plan}");
+    assert!(plan.contains("auth.allows('data_read'::text, 'many'::regclass)"), "{plan}");
+    assert_eq!(answer(&mut client, count), "0");
+    fixture.grant(&mut client, &["many:data_read"]);
+    assert_eq!(answer(&mut client, count), "20000");
+    fixture.grant(&mut client, &["comments:data_read"]);
+    assert_eq!(answer(&mut client, count), "0");
+
+    let claims = perm(&["comments:data_read"]).to_string();
+    let mut client = fixture.client();
+    run(&mut client, &format!("SET request.jwt.claims = '{claims}'"));
+    assert_eq!(allows(&mut client, "data_read", "'comments'"), "f");
+    run(&mut fixture.admin(), "ALTER ROLE app SET pg_session_jwt.trust_request_claims = on");
+    let mut client = fixture.client();
+    assert_eq!(allows(&mut client, "data_read", "'comments'"), "f");
+    run(&mut client, &format!("SET request.jwt.claims = '{claims}'"));
+    assert_eq!(allows(&mut client, "data_read", "'comments'"), "t");
+    assert_eq!(allows(&mut client, "data_read", "'secrets'"), "f");
+    run(&mut client, "SET request.jwt.claims = ''");
+    assert_eq!(allows(&mut client, "data_read", "'comments'"), "f");
+}

@@ -1,0 +1,105 @@
+//! `auth.protect()`: policies that ask the token.
+
+use harness::{run, sqlstate};
+use serde_json::json;
+
+use super::fixture::*;
+
+#[test]
+fn protected_tables_ask_the_token() {
+    let fixture = Fixture::new();
+    let mut dev = fixture.dev();
+    let mut client = fixture.client();
+    assert_eq!(data(&mut client), "3 1 3 3");
+    // Not by others than the owner, and for tables only.
+    for sql in ["SELECT auth.protect('comments')", "SELECT auth.protect('comments', true)"] {
+        assert_eq!(attempt(&mut client, sql), "42501", "{sql}");
+    }
+    assert_eq!(
+        attempt(&mut dev, "CREATE VIEW v AS TABLE comments; SELECT auth.protect('v')"),
+        "42809"
+    );
+    assert_eq!(attempt(&mut dev, "SELECT auth.protect(NULL)"), "22004");
+    assert_eq!(attempt(&mut dev, "SELECT auth.protect('comments', NULL)"), "22004");
+    assert_eq!(data(&mut client), "3 1 3 3");
+
+    let policies = "SELECT string_agg(polname || ' ' || polcmd::text || polpermissive, ', '
+                    ORDER BY polname) FROM pg_policy";
+    let four = |permissive: &str| {
+        [("add", "a"), ("delete", "d"), ("read", "r"), ("update", "w")]
+            .map(|(name, command)| format!("pg_session_jwt_data_{name} {command}{permissive}"))
+            .join(", ")
+    };
+    for _ in 0..2 {
+        run(&mut dev, "SELECT auth.protect('comments')");
+        assert_eq!(answer(&mut dev, policies), four("true"));
+    }
+    assert_eq!(data(&mut client), "0 42501 0 0");
+    for (permissions, expected) in [
+        ("comments:data_read", "3 42501 0 0"),
+        ("comments:data_add", "0 1 0 0"),
+        ("comments:data_update", "0 42501 3 0"),
+        ("comments:data_delete", "0 42501 0 3"),
+        ("all:data_read,data_add,data_update,data_delete", "3 1 3 3"),
+        ("secrets:data_read,data_add,data_update,data_delete", "0 42501 0 0"),
+        ("comments:schema_add,schema_update,schema_delete", "0 42501 0 0"),
+    ] {
+        fixture.grant(&mut client, &[permissions]);
+        assert_eq!(data(&mut client), expected, "{permissions}");
+    }
+    // A table of the same name in the caller's own places changes nothing.
+    fixture.grant(&mut client, &["comments:data_read"]);
+    run(&mut client, "CREATE TEMP TABLE comments (); SET search_path = pg_temp, hidden, public");
+    assert_eq!(answer(&mut client, "SELECT count(*) FROM public.comments"), "3");
+    run(&mut client, "DROP TABLE pg_temp.comments; RESET search_path");
+    // The policies stay the table's through renames, and follow the new name.
+    run(&mut dev, "ALTER TABLE comments RENAME TO remarks; ALTER TABLE secrets RENAME TO comments");
+    assert_eq!(answer(&mut client, "SELECT count(*) FROM remarks"), "0");
+    fixture.grant(&mut client, &["remarks:data_read"]);
+    assert_eq!(answer(&mut client, "SELECT count(*) FROM remarks"), "3");
+    run(&mut dev, "ALTER TABLE comments RENAME TO secrets; ALTER TABLE remarks RENAME TO comments");
+
+    // Permissive policies of others count beside it, of which a warning tells; not beside restrictive
+    // ones.
+    run(&mut dev, "CREATE POLICY few ON comments USING (id < 3)");
+    let mut wire = harness::Wire::connect(&fixture.cluster.as_role("dev")).unwrap();
+    let warned = |wire: &mut harness::Wire, sql: &str| {
+        wire.query(sql).unwrap();
+        wire.notices().iter().map(|notice| notice.sqlstate().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(warned(&mut wire, "SELECT auth.protect('comments')"), ["01000"]);
+    fixture.be(&mut client, &json!({}));
+    assert_eq!(data(&mut client), "2 42501 2 2");
+    assert!(warned(&mut wire, "SELECT auth.protect('comments', true)").is_empty());
+    assert_eq!(data(&mut client), "0 42501 0 0");
+    fixture.grant(&mut client, &["comments:data_read,data_update"]);
+    assert_eq!(data(&mut client), "2 42501 2 0");
+    fixture.be(&mut client, &json!({"a": "rw"}));
+    assert_eq!(data(&mut client), "2 42501 2 2");
+    assert_eq!(answer(&mut dev, policies), format!("few *true, {}", four("false")));
+
+    // Unprotecting does not open the table, and is the owner's.
+    assert_eq!(attempt(&mut client, "SELECT auth.unprotect('comments')"), "42501");
+    run(&mut dev, "DROP POLICY few ON comments");
+    assert_eq!(warned(&mut wire, "SELECT auth.unprotect('comments')"), ["00000"]);
+    assert_eq!(answer(&mut dev, policies), "-");
+    assert_eq!(data(&mut client), "0 42501 0 0");
+    run(&mut dev, "SELECT auth.unprotect('comments')");
+    // A protected table can be dropped.
+    run(&mut dev, "SELECT auth.protect('comments'); DROP TABLE comments");
+}
+
+#[test]
+fn the_extension_goes_with_its_policies_or_not_at_all() {
+    let fixture = Fixture::new();
+    let (mut admin, mut client) = (fixture.admin(), fixture.client());
+    run(&mut admin, "SELECT auth.protect_schema(); SELECT auth.protect_schema()");
+    assert_eq!(sqlstate(admin.batch_execute("DROP EXTENSION pg_session_jwt")), "2BP01");
+    run(&mut admin, "SELECT auth.unprotect_schema(); SELECT auth.unprotect_schema()");
+    assert_eq!(attempt(&mut admin, "DROP EXTENSION pg_session_jwt"), "00000");
+    run(&mut admin, "SELECT auth.protect('comments')");
+    assert_eq!(sqlstate(admin.batch_execute("DROP EXTENSION pg_session_jwt")), "2BP01");
+    run(&mut admin, "SELECT auth.protect_schema(); DROP EXTENSION pg_session_jwt CASCADE");
+    assert_eq!(data(&mut client), "0 42501 0 0");
+    run(&mut fixture.dev(), "CREATE TABLE free ()");
+}

@@ -1,0 +1,100 @@
+//! A statement has one time: its start.
+
+use std::thread::{scope, sleep};
+use std::time::Duration;
+
+use harness::{now, present, run, sqlstate};
+use postgres::Client;
+
+use super::fixture::*;
+
+/// Time is a statement's start, for workers that start late and for rows that come late.
+#[test]
+fn statements_outlive_the_token_that_they_began_with() {
+    let fixture = Fixture::new(
+        &PARALLEL,
+        &format!(
+            "CREATE TABLE big AS SELECT n, '{ALICE}' AS owner FROM generate_series(1, 300) n;
+             ALTER TABLE big SET (parallel_workers = 2); ANALYZE big;
+             CREATE TABLE empty (owner text);
+             ALTER TABLE big ENABLE ROW LEVEL SECURITY;
+             ALTER TABLE empty ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY own ON big USING (owner = auth.user_id());
+             CREATE POLICY own ON empty USING (owner = auth.user_id());
+             CREATE FUNCTION late() RETURNS bigint LANGUAGE plpgsql AS $$
+               BEGIN
+                 PERFORM pg_sleep(4);
+                 RETURN count(*) FROM big;
+               END $$;
+             CREATE FUNCTION who() RETURNS trigger LANGUAGE plpgsql AS
+               $$ BEGIN PERFORM auth.user_id(); RETURN NULL; END $$;
+             CREATE TABLE notes (n int);
+             CREATE CONSTRAINT TRIGGER late AFTER INSERT ON notes DEFERRABLE INITIALLY DEFERRED
+               FOR EACH ROW EXECUTE FUNCTION who();
+             GRANT ALL ON big, empty, notes TO app"
+        ),
+    );
+    create_reader_tables(&fixture);
+    let expiring = |client: &mut Client| {
+        let exp = now() + 3;
+        assert_eq!(present(client, &fixture.token_until(ALICE, exp)), "00000");
+        exp
+    };
+    let rows_come_late = || {
+        let mut client = fixture.client();
+        fixture.be(&mut client, Some(ALICE));
+        run(&mut client, "PREPARE empty AS TABLE empty; EXECUTE empty");
+        // Plans that are there already, so that nothing is asked for in order to make them.
+        for (place, _) in READERS.iter().enumerate() {
+            let reading = reading(&mut client, place..place + 1);
+            for (name, mode) in [("serial", SERIAL), ("gather", GATHER), ("forced", FORCED[0])] {
+                run(&mut client, mode);
+                run(&mut client, &format!("PREPARE {name}_{place} AS {reading}"));
+                assert_ne!(answer(&mut client, &format!("EXECUTE {name}_{place}")), "");
+            }
+        }
+        run(&mut client, GATHER);
+        let exp = expiring(&mut client);
+        let slow = "SELECT count(*) FROM big WHERE n > 4 OR pg_sleep(1) IS NOT NULL";
+        assert_eq!(answer(&mut client, slow), "300");
+        assert!(now() >= exp);
+        for (place, (reader, _)) in READERS.iter().enumerate() {
+            for (name, in_worker) in [("serial", false), ("gather", true), ("forced", true)] {
+                let error = client.simple_query(&format!("EXECUTE {name}_{place}")).unwrap_err();
+                assert_eq!(is_from_worker(&error), in_worker, "{reader}, {name}");
+                assert_eq!(sqlstate::<()>(Err(error)), "28J04", "{reader}, {name}");
+            }
+        }
+        // Where a plan is there and no row is, nobody asks who it is.
+        assert_eq!(answer(&mut client, "EXECUTE empty"), "");
+        assert_eq!(answer(&mut client, "TABLE empty"), "28J04");
+    };
+    let workers_start_late = || {
+        let mut client = fixture.client();
+        let exp = expiring(&mut client);
+        assert_eq!(answer(&mut client, "SELECT late()"), "300");
+        assert!(now() >= exp);
+        assert_eq!(answer(&mut client, "SELECT count(*) FROM big"), "28J04");
+    };
+    // Each FETCH is a statement, and so is the COMMIT that fires a deferred trigger.
+    let statements_come_late = || {
+        let mut client = fixture.client();
+        let exp = expiring(&mut client);
+        let begin = "BEGIN; INSERT INTO notes VALUES (1); DECLARE c CURSOR FOR SELECT n FROM big";
+        run(&mut client, begin);
+        assert_eq!(answer(&mut client, "FETCH 1 FROM c"), "1");
+        run(&mut client, "SAVEPOINT s");
+        while now() < exp {
+            sleep(Duration::from_millis(100));
+        }
+        assert_eq!(answer(&mut client, "FETCH 1 FROM c"), "28J04");
+        run(&mut client, "ROLLBACK TO s");
+        assert_eq!(answer(&mut client, "COMMIT"), "28J04");
+        assert_eq!(answer(&mut client, "SELECT count(*) FROM notes"), "0");
+    };
+    scope(|threads| {
+        threads.spawn(rows_come_late);
+        threads.spawn(workers_start_late);
+        threads.spawn(statements_come_late);
+    });
+}

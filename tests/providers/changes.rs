@@ -1,0 +1,142 @@
+//! When a change of the table counts.
+
+use harness::{present, run, sqlstate, user};
+use postgres::Client;
+
+use super::table::*;
+
+#[test]
+fn changes_are_transactional() {
+    let cluster = cluster();
+    let (mut admin, mut app) = (cluster.admin(), client(&cluster));
+    let (first, second) = (key("k1"), key("k2"));
+    let (alice, bob) = (token(&first, "p", "alice"), token(&second, "q", "bob"));
+
+    // What is not committed is nobody else's business.
+    run(&mut admin, "BEGIN");
+    add(&mut admin, "p", &first);
+    assert_eq!(present(&mut admin, &alice), "00000");
+    assert_eq!(present(&mut app, &alice), "28J02");
+    run(&mut admin, "ROLLBACK");
+    assert_eq!(user(&mut admin), None);
+    assert_eq!(present(&mut admin, &alice), "28J02");
+    run(&mut admin, "BEGIN");
+    add(&mut admin, "p", &first);
+    assert_eq!(present(&mut app, &alice), "28J02");
+    run(&mut admin, "COMMIT");
+    assert_eq!(present(&mut app, &alice), "00000");
+
+    // A removal that is rolled back removes nothing, for others at no time.
+    for (begin, end) in [
+        ("BEGIN", "ROLLBACK"),
+        ("BEGIN; SAVEPOINT s", "ROLLBACK TO s; COMMIT"),
+        ("BEGIN ISOLATION LEVEL SERIALIZABLE", "ROLLBACK"),
+    ] {
+        assert_eq!(present(&mut admin, &alice), "00000");
+        run(&mut admin, begin);
+        run(&mut admin, "SELECT auth.remove_provider('p')");
+        run(&mut admin, "SAVEPOINT read");
+        assert_eq!(code_of_user(&mut admin), "28J02");
+        run(&mut admin, "ROLLBACK TO read");
+        assert_eq!(user(&mut app).as_deref(), Some("alice"));
+        assert_eq!(present(&mut client(&cluster), &alice), "00000");
+        run(&mut admin, end);
+        assert_eq!(user(&mut admin).as_deref(), Some("alice"), "{end}");
+        assert_eq!(user(&mut app).as_deref(), Some("alice"));
+    }
+
+    // One that is committed reaches a transaction whose snapshot is older.
+    run(&mut app, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM pg_class");
+    assert_eq!(user(&mut app).as_deref(), Some("alice"));
+    run(&mut admin, "BEGIN; SELECT auth.remove_provider('p')");
+    add(&mut admin, "q", &second);
+    run(&mut admin, "COMMIT");
+    assert_eq!(code_of_user(&mut app), "28J02");
+    run(&mut app, "ROLLBACK");
+    assert_eq!(present(&mut app, &bob), "00000");
+
+    // Two phases: it counts from the second on.
+    cluster.append_configuration(&[("max_prepared_transactions", "5")]);
+    cluster.restart_in_mode("fast");
+    let (mut admin, mut app) = (cluster.admin(), client(&cluster));
+    assert_eq!(present(&mut app, &bob), "00000");
+    run(&mut admin, "BEGIN; SELECT auth.remove_provider('q'); PREPARE TRANSACTION 'x'");
+    assert_eq!(user(&mut app).as_deref(), Some("bob"));
+    run(&mut admin, "COMMIT PREPARED 'x'");
+    assert_eq!(code_of_user(&mut app), "28J02");
+}
+
+#[test]
+fn changes_count_everywhere_at_once() {
+    let cluster = cluster();
+    let mut admin = cluster.admin();
+    let first = key("k1");
+    let jwk = key("k1").public_jwk();
+    let alice = token(&first, "p", "alice");
+    run(
+        &mut admin,
+        "CREATE TABLE notes (owner text); INSERT INTO notes VALUES ('alice'), ('bob');
+         ALTER TABLE notes ENABLE ROW LEVEL SECURITY; GRANT SELECT ON notes TO app;
+         CREATE POLICY p ON notes USING (owner = auth.user_id())",
+    );
+    let extension = "DROP EXTENSION pg_session_jwt CASCADE; CREATE EXTENSION pg_session_jwt;
+                     CREATE POLICY p ON notes USING (owner = auth.user_id())";
+    for (change, code) in [
+        ("SELECT auth.remove_provider('p')".to_owned(), "28J02"),
+        ("DELETE FROM auth.providers".to_owned(), "28J02"),
+        ("TRUNCATE auth.providers".to_owned(), "28J02"),
+        ("UPDATE auth.providers SET issuer = 'q'".to_owned(), "28J02"),
+        ("UPDATE auth.providers SET audience = '{me}'".to_owned(), "28J07"),
+        ("UPDATE auth.providers SET algorithms = '{ES384,ES256}'".to_owned(), "00000"),
+        ("UPDATE auth.providers SET required_claims = '{exp,jti}'".to_owned(), "28J09"),
+        ("UPDATE auth.providers SET user_id_claim = 'exp'".to_owned(), "other"),
+        ("UPDATE auth.providers SET typ = '{at+jwt}'".to_owned(), "28J01"),
+        (format!("UPDATE auth.providers SET jwks = '{jwk}'"), "28J03"),
+        (
+            "UPDATE auth.providers SET jwks = NULL, issuer = 'https://localhost:1'".to_owned(),
+            "28J02",
+        ),
+        (extension.to_owned(), "28J02"),
+    ] {
+        run(&mut admin, "DELETE FROM auth.providers");
+        add(&mut admin, "p", &first);
+        // Ready, within a transaction, with a prepared statement, in a cursor's transaction.
+        let mut sessions: Vec<Client> = (0..4).map(|_| client(&cluster)).collect();
+        for session in &mut sessions {
+            assert_eq!(present(session, &alice), "00000");
+            assert_eq!(user(session).as_deref(), Some("alice"));
+        }
+        let mut fresh = client(&cluster);
+        let [idle, within, prepared, block] = &mut sessions[..] else { unreachable!() };
+        let rows = "SELECT count(*) FROM notes";
+        assert_eq!(idle.query_one(rows, &[]).unwrap().get::<_, i64>(0), 1);
+        run(within, "BEGIN");
+        assert_eq!(user(within).as_deref(), Some("alice"));
+        let statement = prepared.prepare("SELECT auth.user_id()").unwrap();
+        run(prepared, "BEGIN");
+        prepared.query(&statement, &[]).unwrap();
+        // An expression that is no statement of its own.
+        let expression = "DO $$ DECLARE x text := auth.user_id(); BEGIN END $$";
+        run(block, &format!("BEGIN; {expression}"));
+
+        run(&mut admin, &change);
+        let gone = "0A000 42883 XX000 42P01";
+        let check = |code_found: String| {
+            let expected = match code {
+                "other" => "00000",
+                code => code,
+            };
+            let by_drop = change.starts_with("DROP") && gone.contains(&code_found);
+            assert!(code_found == expected || by_drop, "{change}: {code_found}");
+        };
+        check(sqlstate(idle.query(rows, &[])));
+        check(code_of_user(within));
+        check(sqlstate(prepared.query(&statement, &[])));
+        check(sqlstate(block.batch_execute(expression)));
+        check(present(&mut fresh, &alice));
+        if code == "other" {
+            assert_ne!(user(idle).as_deref(), Some("alice"));
+            assert_eq!(idle.query_one(rows, &[]).unwrap().get::<_, i64>(0), 0);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Which provider serves a token.
+
+use harness::{
+    Cluster, Preload, Wire, now, present, present_locally, run, sqlstate, text, user, wait_for,
+};
+use serde_json::json;
+
+use super::table::*;
+
+#[test]
+fn a_providers_keys_are_good_for_its_issuer_only() {
+    let cluster = cluster();
+    let mut admin = cluster.admin();
+    // Both call their key the same.
+    let (first, second, third) = (key("k"), key("k"), key("k"));
+    add(&mut admin, "a", &first);
+    add(&mut admin, "b", &second);
+    let mut app = client(&cluster);
+    let cases = [
+        ("a", &first, "00000"),
+        ("b", &second, "00000"),
+        ("a", &second, "28J03"),
+        ("b", &first, "28J03"),
+        ("c", &first, "28J02"),
+        ("A", &first, "28J02"),
+        ("a ", &first, "28J02"),
+        ("a/", &first, "28J02"),
+    ];
+    for (issuer, key, code) in cases {
+        assert_eq!(present(&mut app, &token(key, issuer, "x")), code, "{issuer}");
+        assert_eq!(user(&mut app).is_some(), code == "00000", "{issuer}");
+    }
+    let unnamed = first.sign(&json!({"sub": "x", "exp": now() + 60}));
+    assert_eq!(present(&mut app, &unnamed), "28J06");
+
+    // The one without issuer serves whoever is nobody's.
+    let jwk = third.public_jwk().to_string();
+    admin.execute(ADD, &[&"none", &None::<&str>, &jwk]).unwrap();
+    let unnamed = third.sign(&json!({"sub": "x", "exp": now() + 60}));
+    for (token, code) in [
+        (unnamed, "00000"),
+        (token(&third, "c", "x"), "00000"),
+        (token(&third, "a", "x"), "28J03"),
+        (token(&first, "c", "x"), "28J03"),
+    ] {
+        assert_eq!(present(&mut app, &token), code);
+    }
+    // Once an issuer has a provider of its own, that one alone vouches for it.
+    assert_eq!(present(&mut app, &token(&third, "c", "x")), "00000");
+    add(&mut admin, "c", &first);
+    assert_eq!(code_of_user(&mut app), "28J03");
+    assert_eq!(present(&mut app, &token(&first, "c", "x")), "00000");
+}
+
+#[test]
+fn settings_come_before_rows() {
+    let (of_setting, of_jwk, of_row) = (key("k"), key("k"), key("k"));
+    let providers = json!({"issuer": "a", "jwks": of_setting.public_jwk()}).to_string();
+    let jwk = of_jwk.public_jwk().to_string();
+    let settings =
+        [("pg_session_jwt.providers", providers.as_str()), ("pg_session_jwt.jwk", jwk.as_str())];
+    let cluster = Cluster::start(Preload::Shared, &settings);
+    let mut admin = cluster.admin();
+    add(&mut admin, "a", &of_row);
+    add(&mut admin, "b", &of_row);
+    admin.execute(ADD, &[&"none", &None::<&str>, &of_row.public_jwk().to_string()]).unwrap();
+    let mut app = client(&cluster);
+    for (issuer, key, code) in [
+        ("a", &of_setting, "00000"),
+        ("a", &of_row, "28J03"),
+        ("b", &of_row, "00000"),
+        ("b", &of_jwk, "28J03"),
+        ("c", &of_jwk, "00000"),
+        ("c", &of_row, "28J03"),
+    ] {
+        assert_eq!(present(&mut app, &token(key, issuer, "x")), code, "{issuer}");
+    }
+    let mut wire = Wire::connect(&cluster.as_role("postgres")).unwrap();
+    wire.ask("UPDATE auth.providers SET leeway = 1 WHERE name = 'a'", &[]).unwrap().unwrap();
+    let warned = wire.notices();
+    assert_eq!(warned[0].get(b'M'), Some("provider is not used"));
+    wire.ask("UPDATE auth.providers SET leeway = 1 WHERE name = 'b'", &[]).unwrap().unwrap();
+    assert!(wire.notices().is_empty());
+    // Without the settings, the rows serve.
+    let set = [("pg_session_jwt.providers", ""), ("pg_session_jwt.jwk", "")];
+    assert_eq!(present(&mut app, &token(&of_setting, "a", "x")), "00000");
+    cluster.append_configuration(&set);
+    cluster.reload();
+    wait_for("the live session to notice", || app.query("SELECT auth.user_id()", &[]).is_err());
+    assert_eq!(present(&mut app, &token(&of_row, "a", "x")), "00000");
+    assert_eq!(present(&mut app, &token(&of_row, "c", "x")), "00000");
+
+    // A setting that a client gets rid of takes the rows along.
+    let cluster = Cluster::start(Preload::Session, &settings);
+    add(&mut cluster.admin(), "b", &of_row);
+    let lost = cluster.as_role("app").option("pg_session_jwt.jwk", "x");
+    assert_eq!(present(&mut lost.client(), &token(&of_row, "b", "x")), "22023");
+}
+
+#[test]
+fn init_wants_some_provider() {
+    let cluster = cluster();
+    let mut app = client(&cluster);
+    assert_eq!(sqlstate(app.execute("SELECT auth.init()", &[])), "22023");
+    assert_eq!(present(&mut app, &token(&key("k"), "p", "x")), "28J02");
+    add(&mut cluster.admin(), "p", &key("k"));
+    assert_eq!(sqlstate(app.execute("SELECT auth.init()", &[])), "00000");
+}
+
+#[test]
+fn a_thousand_providers_cost_a_lookup() {
+    let cluster = cluster();
+    let mut admin = cluster.admin();
+    let key = key("k");
+    let jwk = key.public_jwk().to_string();
+    let fill = "INSERT INTO auth.providers (name, issuer, jwks)
+                SELECT 'provider ' || n, 'issuer-' || n, $1::text::json
+                FROM generate_series(0, 999) n";
+    admin.execute(fill, &[&jwk]).unwrap();
+
+    // By its index, not by reading them all.
+    let mut session = client(&cluster);
+    let reads = "SELECT idx_scan::text FROM pg_stat_user_indexes
+                 WHERE indexrelname = 'providers_issuer_key'";
+    let scans = "SELECT seq_scan::text FROM pg_stat_user_tables WHERE relname = 'providers'";
+    let flush = "SELECT pg_stat_force_next_flush()";
+    run(&mut session, flush);
+    let before = (text(&mut admin, reads), text(&mut admin, scans));
+    assert_eq!(present(&mut session, &token(&key, "issuer-500", "alice")), "00000");
+    run(&mut session, flush);
+    wait_for("the statistics", || text(&mut admin, reads) != before.0);
+    assert_eq!(text(&mut admin, scans), before.1);
+    // A change of one voids nothing of another's.
+    let mut debugging = Wire::connect(&cluster.as_role("app")).unwrap();
+    let verified = |wire: &mut Wire, token: &str| {
+        wire.ask("SELECT auth.jwt_session_init($1)", &[token]).unwrap().unwrap();
+        let notices = wire.notices();
+        notices.iter().any(|notice| notice.get(b'M') == Some("token signature verified"))
+    };
+    debugging.ask("SET client_min_messages = debug1", &[]).unwrap().unwrap();
+    let (kept, changed) = (token(&key, "issuer-1", "a"), token(&key, "issuer-2", "b"));
+    assert!(verified(&mut debugging, &kept) && verified(&mut debugging, &changed));
+    assert!(!verified(&mut debugging, &kept) && !verified(&mut debugging, &changed));
+    run(&mut admin, "UPDATE auth.providers SET leeway = 1 WHERE name = 'provider 2'");
+    assert!(!verified(&mut debugging, &kept));
+    assert!(verified(&mut debugging, &changed));
+}
+
+#[test]
+fn parallel_workers_believe_what_their_leader_believes() {
+    let cluster = cluster();
+    let mut admin = cluster.admin();
+    let key = key("k");
+    add(&mut admin, "p", &key);
+    run(
+        &mut admin,
+        "CREATE TABLE many AS SELECT 'alice' AS owner FROM generate_series(1, 20000);
+         ANALYZE many; ALTER TABLE many ENABLE ROW LEVEL SECURITY; GRANT SELECT ON many TO app;
+         CREATE POLICY p ON many USING (owner = auth.user_id())",
+    );
+    let mut app = client(&cluster);
+    run(
+        &mut app,
+        "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0;
+         SET min_parallel_table_scan_size = 0; SET parallel_leader_participation = off",
+    );
+    assert_eq!(present(&mut app, &token(&key, "p", "alice")), "00000");
+    let count = "SELECT count(*) FROM many";
+    let plan = app.query(&format!("EXPLAIN {count}"), &[]).unwrap();
+    assert!(plan.iter().any(|row| row.get::<_, &str>(0).contains("Parallel")), "{plan:?}");
+    assert_eq!(app.query_one(count, &[]).unwrap().get::<_, i64>(0), 20_000);
+    // Also of what is not committed.
+    run(
+        &mut admin,
+        "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0;
+         SET min_parallel_table_scan_size = 0; SET parallel_leader_participation = off",
+    );
+    run(&mut admin, "ALTER TABLE many FORCE ROW LEVEL SECURITY; BEGIN");
+    add(&mut admin, "q", &key);
+    assert_eq!(present_locally(&mut admin, &token(&key, "q", "alice")), "00000");
+    let users = "SELECT count(*) FROM many WHERE owner = auth.user_id()";
+    assert_eq!(admin.query_one(users, &[]).unwrap().get::<_, i64>(0), 20_000);
+    run(&mut admin, "ROLLBACK");
+}

@@ -1,0 +1,276 @@
+//! Who may write the table, and what the others can do to it.
+
+use harness::{Cluster, Preload, Wire, now, present, run, sqlstate, text, user};
+use mint::{Algorithm, Key};
+use serde_json::json;
+
+use super::table::*;
+
+#[test]
+fn only_administrators_say_whom_to_trust() {
+    let cluster = cluster();
+    let mut admin = cluster.admin();
+    let (first, mallory) = (key("k"), key("k"));
+    add(&mut admin, "p", &first);
+    let secret = "a secret of more than 32 bytes, I would say";
+    let add_secret = "SELECT auth.add_provider('s', issuer => 's', secret => $1)";
+    admin.execute(add_secret, &[&secret]).unwrap();
+    let mut app = client(&cluster);
+    let jwk = mallory.public_jwk().to_string();
+    for sql in [
+        "SELECT * FROM auth.providers",
+        "SELECT * FROM auth.provider_status",
+        "SELECT auth.remove_provider('p')",
+        "SELECT auth.refresh_provider('p')",
+        "UPDATE auth.providers SET leeway = 1",
+        "TRUNCATE auth.providers",
+        "ALTER TABLE auth.providers DISABLE TRIGGER check_provider",
+        "DROP INDEX auth.providers_issuer_key",
+        "SELECT auth.add_provider('q', issuer => 'https://example.com')",
+        "CREATE TABLE auth.mine (x int)",
+        "SELECT auth.provider_keys('p')",
+        "CREATE TEMP TABLE t (x auth.providers)",
+        "CREATE TEMP TABLE t (x int);
+         CREATE TRIGGER t BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION auth.check_provider()",
+    ] {
+        assert_eq!(sqlstate(app.batch_execute(sql)), "42501", "{sql}");
+    }
+    assert_eq!(sqlstate(app.execute(ADD, &[&"q", &"q", &jwk])), "42501");
+
+    // Nor do look-alikes count, wherever they are, nor what is in a search path.
+    run(&mut admin, "CREATE SCHEMA fake; GRANT ALL ON SCHEMA fake TO app");
+    run(
+        &mut app,
+        "SET search_path = fake, auth;
+         CREATE TABLE fake.providers (name text, issuer text, jwks json);
+         CREATE FUNCTION fake.row_to_json(record) RETURNS json LANGUAGE plpgsql
+             AS 'BEGIN RETURN NULL; END';
+         CREATE FUNCTION fake.clock_timestamp() RETURNS timestamptz LANGUAGE sql
+             AS 'SELECT null::timestamptz'",
+    );
+    app.execute("INSERT INTO fake.providers VALUES ('m', 'm', $1::text::json)", &[&jwk]).unwrap();
+    assert_eq!(present(&mut app, &token(&mallory, "m", "root")), "28J02");
+    assert_eq!(present(&mut app, &token(&first, "p", "alice")), "00000");
+
+    // A table of that name in a database without the extension is a table like any other.
+    run(&mut admin, "CREATE DATABASE bare");
+    let mut bare = cluster.as_role("postgres").database("bare").client();
+    run(
+        &mut bare,
+        "LOAD 'pg_session_jwt'; CREATE SCHEMA auth;
+         CREATE TABLE auth.providers (name text, issuer text, jwks json)",
+    );
+    bare.execute("INSERT INTO auth.providers VALUES ('m', 'm', $1::text::json)", &[&jwk]).unwrap();
+    let set = "SELECT set_config('pg_session_jwt.jwt', $1, false)";
+    assert_eq!(sqlstate(bare.execute(set, &[&token(&mallory, "m", "root")])), "28J02");
+
+    // Nor does the table itself, once it is the extension's no more.
+    run(&mut admin, "ALTER EXTENSION pg_session_jwt DROP TABLE auth.providers");
+    assert_eq!(present(&mut client(&cluster), &token(&first, "p", "alice")), "28J02");
+    run(&mut admin, "ALTER EXTENSION pg_session_jwt ADD TABLE auth.providers");
+    assert_eq!(present(&mut client(&cluster), &token(&first, "p", "alice")), "00000");
+
+    // A table that was altered is none, and says so: its values would be taken for what they are not.
+    run(&mut admin, "CREATE TYPE tag AS ENUM ('x')");
+    for alter in [
+        "ALTER TABLE auth.providers ALTER etag TYPE bigint USING 5",
+        "ALTER TABLE auth.providers ALTER fetched_from TYPE tag USING NULL",
+        "ALTER TABLE auth.providers DROP passed_over",
+        "ALTER TABLE auth.providers RENAME passed_over TO audience_too",
+        "ALTER TABLE auth.providers DISABLE TRIGGER check_provider",
+        "ALTER TABLE auth.providers DISABLE TRIGGER ALL; ALTER TABLE auth.providers ENABLE TRIGGER ALL",
+        "ALTER TABLE auth.providers ENABLE TRIGGER check_provider",
+        "ALTER TRIGGER check_provider ON auth.providers RENAME TO x",
+    ] {
+        assert_eq!(present(&mut app, &token(&first, "p", "alice")), "00000");
+        let view = "DROP VIEW IF EXISTS auth.provider_status";
+        run(
+            &mut admin,
+            &format!(
+                "BEGIN; ALTER EXTENSION pg_session_jwt DROP VIEW auth.provider_status; {view}; {alter}"
+            ),
+        );
+        assert_eq!(present(&mut admin, &token(&first, "p", "alice")), "22023", "{alter}");
+        run(&mut admin, "ROLLBACK");
+        assert_eq!(present(&mut admin, &token(&first, "p", "alice")), "00000", "{alter}");
+        assert_eq!(user(&mut app).as_deref(), Some("alice"));
+    }
+    // More columns do not matter, of whatever type.
+    run(&mut admin, "ALTER TABLE auth.providers ADD note tag DEFAULT 'x'");
+    assert_eq!(present(&mut client(&cluster), &token(&first, "p", "alice")), "00000");
+
+    // What is granted is granted, and monitors see no secrets.
+    run(
+        &mut admin,
+        "CREATE ROLE dba LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON auth.providers TO dba;
+         CREATE ROLE watcher LOGIN; GRANT pg_monitor TO watcher",
+    );
+    let mut dba = cluster.as_role("dba").client();
+    add(&mut dba, "q", &mallory);
+    assert_eq!(present(&mut app, &token(&mallory, "q", "bob")), "00000");
+    run(&mut dba, "SELECT auth.remove_provider('q')");
+    assert_eq!(code_of_user(&mut app), "28J02");
+    let mut watcher = cluster.as_role("watcher").client();
+    let status = "SELECT string_agg(s::text, ' ' ORDER BY name) FROM auth.provider_status s";
+    let status = text(&mut watcher, status).unwrap();
+    assert!(status.contains("ES256") && status.contains("HS256"), "{status}");
+    assert!(!status.contains(secret), "{status}");
+    assert_eq!(sqlstate(watcher.execute("SELECT secret FROM auth.providers", &[])), "42501");
+
+    // An owner of the database who made the extension is no superuser.
+    run(&mut admin, "CREATE ROLE landlord LOGIN");
+    run(&mut admin, "CREATE DATABASE let OWNER landlord");
+    let mut landlord = cluster.as_role("landlord").database("let").client();
+    run(&mut landlord, "CREATE EXTENSION pg_session_jwt");
+    assert_eq!(sqlstate(landlord.execute(ADD, &[&"m", &"m", &jwk])), "42501");
+    for sql in [
+        "ALTER TABLE auth.providers RENAME TO old",
+        "ALTER TABLE auth.providers DISABLE TRIGGER ALL",
+        "ALTER EXTENSION pg_session_jwt DROP TABLE auth.providers",
+    ] {
+        assert_eq!(sqlstate(landlord.batch_execute(sql)), "42501", "{sql}");
+    }
+    assert_eq!(sqlstate(landlord.batch_execute("DROP TABLE auth.providers")), "2BP01");
+    let index = "DROP INDEX auth.providers_issuer_key";
+    assert_eq!(sqlstate(landlord.batch_execute(index)), "2BP01");
+    // But may dump the database.
+    let port = cluster.port().to_string();
+    let mut dump = cluster.program("pg_dump");
+    dump.args(["-h", "127.0.0.1", "-U", "landlord", "-p", &port, "let"]);
+    let dump = dump.output().unwrap();
+    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+    run(
+        &mut landlord,
+        "CREATE SCHEMA own; CREATE TABLE own.providers (name text, issuer text, jwks json);
+         ALTER EXTENSION pg_session_jwt ADD TABLE own.providers",
+    );
+    landlord
+        .execute("INSERT INTO own.providers VALUES ('m', 'm', $1::text::json)", &[&jwk])
+        .unwrap();
+    assert_eq!(present(&mut landlord, &token(&mallory, "m", "root")), "28J02");
+}
+
+#[test]
+fn refreshing_takes_select_and_update() {
+    let cluster = cluster();
+    let mut admin = cluster.admin();
+    add(&mut admin, "p", &key("k"));
+    let refresh = "SELECT auth.refresh_provider('p')";
+    for (granted, expected) in [
+        ("SELECT", "42501"),
+        ("UPDATE", "42501"),
+        ("INSERT, DELETE", "42501"),
+        // It has keys of its own.
+        ("SELECT, UPDATE", "28J11"),
+    ] {
+        run(&mut admin, &format!("GRANT {granted} ON auth.providers TO app"));
+        let mut app = client(&cluster);
+        assert_eq!(sqlstate(app.batch_execute(refresh)), expected, "{granted}");
+        run(&mut admin, "REVOKE ALL ON auth.providers FROM app");
+    }
+}
+
+/// With some privilege on the table, short of writing it, a role must not keep a provider there.
+#[test]
+fn removal_is_not_blocked_by_what_others_attach() {
+    let cluster = Cluster::start(Preload::Shared, &[]);
+    let mut admin = cluster.admin();
+    add(&mut admin, "p", &key("k"));
+    run(
+        &mut admin,
+        "GRANT SELECT, REFERENCES, TRIGGER ON auth.providers TO app; GRANT CREATE ON SCHEMA public TO app;
+         GRANT CREATE ON DATABASE postgres TO app;
+         CREATE ROLE dba; GRANT SELECT, DELETE ON auth.providers TO dba",
+    );
+    let mut app = client(&cluster);
+    run(
+        &mut app,
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TABLE plain (name text, issuer text); CREATE TABLE parted (name text) PARTITION BY LIST (name)",
+    );
+    for attach in [
+        "CREATE TABLE r (name text REFERENCES auth.providers)",
+        "CREATE TABLE r (issuer text REFERENCES auth.providers (issuer) ON DELETE SET NULL)",
+        "CREATE TABLE r (name text, FOREIGN KEY (name) REFERENCES auth.providers)",
+        "CREATE TEMP TABLE r (name text REFERENCES auth.providers)",
+        "ALTER TABLE plain ADD FOREIGN KEY (name) REFERENCES auth.providers NOT VALID",
+        "ALTER TABLE plain ADD COLUMN p text REFERENCES auth.providers",
+        "ALTER TABLE parted ADD FOREIGN KEY (name) REFERENCES auth.providers",
+        "CREATE SCHEMA r CREATE TABLE r (name text REFERENCES auth.providers)",
+        "CREATE TRIGGER keep BEFORE DELETE ON auth.providers FOR EACH ROW EXECUTE FUNCTION keep()",
+        "CREATE OR REPLACE TRIGGER check_provider BEFORE DELETE ON auth.providers
+             FOR EACH ROW EXECUTE FUNCTION keep()",
+        "CREATE CONSTRAINT TRIGGER keep AFTER DELETE ON auth.providers
+             FOR EACH ROW EXECUTE FUNCTION keep()",
+        "CREATE TRIGGER keep AFTER DELETE ON auth.providers EXECUTE FUNCTION keep()",
+        "CREATE RULE keep AS ON DELETE TO auth.providers DO INSTEAD NOTHING",
+        "CREATE POLICY keep ON auth.providers",
+        "CREATE TABLE r () INHERITS (auth.providers)",
+        "ALTER TABLE auth.providers INHERIT plain",
+        "CREATE PUBLICATION r FOR TABLE auth.providers",
+        "CREATE STATISTICS r ON name, issuer FROM auth.providers",
+        "DO 'BEGIN LOCK TABLE auth.providers IN SHARE MODE; END'",
+        "SELECT FROM auth.providers FOR KEY SHARE",
+    ] {
+        // A temporary table references none that is not.
+        let expected = if attach.starts_with("CREATE TEMP") { "42P16" } else { "42501" };
+        assert_eq!(sqlstate(app.batch_execute(attach)), expected, "{attach}");
+    }
+    run(&mut app, "CREATE VIEW v AS SELECT name FROM auth.providers; BEGIN; TABLE v");
+    run(&mut admin, "SET ROLE dba; SET lock_timeout = '5s'; SELECT auth.remove_provider('p')");
+    // The table's owner may, as with every table.
+    run(&mut admin, "RESET ROLE; CREATE TABLE r (name text REFERENCES auth.providers)");
+}
+
+#[test]
+fn secrets_stay_out_of_what_postgres_writes() {
+    let settings = [("log_statement", "all"), ("log_min_duration_statement", "0")];
+    let cluster = Cluster::start(Preload::Shared, &settings);
+    let mut admin = cluster.admin();
+    let secret = "SwordfishSwordfishSwordfishSwordfish";
+    let key = Key::from_secret(Algorithm::HS256, secret.as_bytes());
+    let jwk = json!({"kty": "oct", "k": "U3dvcmRmaXNoU3dvcmRmaXNoU3dvcmRmaXNoU3dvcmRmaXNo"});
+    run(&mut admin, &format!("SELECT auth.add_provider('a', issuer => 'a', secret => '{secret}')"));
+    run(&mut admin, &format!("SELECT auth.add_provider('b', issuer => 'b', jwks => '{jwk}')"));
+    run(&mut admin, &format!("UPDATE auth.providers SET secret = '{secret}' WHERE name = 'a'"));
+    for (wrong, code) in [
+        (format!("SELECT auth.add_provider('a', issuer => 'c', secret => '{secret}')"), "23505"),
+        (format!("SELECT auth.add_provider('a', 'c', NULL, NULL, '{secret}')"), "23505"),
+        (
+            format!(
+                "INSERT INTO auth.providers (name, leeway, secret) VALUES ('x', -1, '{secret}')"
+            ),
+            "22023",
+        ),
+        (
+            format!("INSERT INTO auth.providers (secret, failures) VALUES ('{secret}', 'x')"),
+            "22P02",
+        ),
+        (
+            format!(
+                "UPDATE auth.providers SET failures = NULL, secret = U&'{secret}', leeway = -1"
+            ),
+            "22023",
+        ),
+    ] {
+        assert_eq!(sqlstate(admin.batch_execute(&wrong)), code, "{wrong}");
+    }
+    let mut copy = admin.copy_in("COPY auth.providers (name, secret, leeway) FROM STDIN").unwrap();
+    std::io::Write::write_all(&mut copy, format!("c\t{secret}\tx\n").as_bytes()).unwrap();
+    assert_eq!(sqlstate(copy.finish()), "22P02");
+    // As a parameter, which log_statement shows, too.
+    let mut wire = Wire::connect(&cluster.as_role("postgres")).unwrap();
+    let add = "SELECT auth.add_provider('d', issuer => 'd', secret => $1)";
+    wire.ask(add, &[secret]).unwrap().unwrap();
+    wire.ask(add, &[secret]).unwrap().unwrap_err();
+    let shown = "SELECT string_agg(query, ' ') FROM pg_stat_activity";
+    let mut other = cluster.admin();
+    let activity = text(&mut other, shown).unwrap();
+    assert_eq!(
+        present(&mut admin, &key.sign(&json!({"iss": "a", "sub": "alice", "exp": now() + 60}))),
+        "00000"
+    );
+    for place in [cluster.log(), activity] {
+        assert!(!place.contains("Swordfish") && !place.contains("U3dvcmR"), "{place}");
+    }
+}

@@ -1,0 +1,318 @@
+//! What may be in the table.
+
+use harness::{Cluster, Preload, now, present, run, sqlstate, text, user, wait_for};
+use mint::{Algorithm, Key};
+use postgres::Client;
+use serde_json::{Value, json};
+
+use super::table::*;
+
+#[test]
+fn rows_are_held_to_the_rules_of_the_settings() {
+    let cluster = Cluster::start(Preload::Shared, &[]);
+    let mut admin = cluster.admin();
+    let jwks = key("k").public_jwk();
+    let private = key("k").private_jwk().unwrap();
+    // What a setting would say, and what a row says.
+    let cases: &[(&str, Value, &str)] = &[
+        ("issuer", json!(""), "22023"),
+        ("audience", json!([]), "22023"),
+        ("audience", json!([""]), "22023"),
+        ("algorithms", json!([]), "22023"),
+        ("algorithms", json!(["none"]), "22023"),
+        ("algorithms", json!(["HS256"]), "22023"),
+        ("leeway", json!(-1), "22023"),
+        ("leeway", json!(3601), "22023"),
+        ("required_claims", json!([""]), "22023"),
+        ("user_id_claim", json!("/~"), "22023"),
+        ("role_claim", json!(""), "22023"),
+        ("allowed_roles", json!([""]), "22023"),
+        ("typ", json!([]), "22023"),
+        ("jwks", json!({}), "22023"),
+        ("jwks", json!([]), "22023"),
+        ("jwks", private, "22023"),
+        ("secret", json!("short"), "22023"),
+        ("secret", json!("-----BEGIN PUBLIC KEY----- 0123456789abcdef"), "22023"),
+        ("public_key", json!("0123456789abcdef"), "22023"),
+        ("jwks", json!("https://example.com/jwks.json"), "22023"),
+        ("secret", json!("0123456789abcdef0123456789abcdef"), "00000"),
+        ("issuer", json!("i"), "00000"),
+        ("audience", json!(["a", "b"]), "00000"),
+        ("algorithms", json!(["ES256"]), "00000"),
+        ("leeway", json!(0), "00000"),
+        ("typ", json!(["at+jwt"]), "00000"),
+        ("monotonic_jti", json!(true), "00000"),
+        ("issuer", json!("https://x.example "), "22023"),
+        ("issuer", json!("https://x.example/.well-known/openid-configuration"), "22023"),
+        ("audience", json!(["app "]), "22023"),
+        ("audience", json!(["a\u{1}b"]), "22023"),
+        ("typ", json!(["JWT\n"]), "22023"),
+        ("default_role", json!(" r"), "22023"),
+        ("user_id_claim", json!("$.sub"), "22023"),
+        ("role_claim", json!("/roles[0]"), "22023"),
+        ("allowed_roles_claim", json!(".roles"), "22023"),
+        ("claims_namespace", json!("h[\"x\"]"), "22023"),
+        ("required_claims", json!(["$.sub"]), "22023"),
+        ("required_claims", json!(["/o/id"]), "00000"),
+        ("require", json!({"azp": "app", "/o/id": [1, true]}), "00000"),
+        ("require", json!({}), "22023"),
+        ("require", json!("azp"), "22023"),
+        ("require", json!({"azp": []}), "22023"),
+        ("require", json!({"azp": [1.5]}), "22023"),
+        ("require", json!({"azp": {"a": 1}}), "22023"),
+        ("require", json!({"$.azp": "app"}), "22023"),
+        ("max_token_age", json!(300), "00000"),
+        ("max_token_age", json!(0), "22023"),
+        ("max_token_age", json!(-1), "22023"),
+    ];
+    for (member, value, code) in cases {
+        let mut row = json!({"name": "p", "jwks": jwks});
+        row[*member] = value.clone();
+        let what = format!("{member} {value}");
+        let setting = row.to_string().replace('\'', "''");
+        let in_settings = admin.execute(
+            &format!("ALTER DATABASE postgres SET pg_session_jwt.providers = '{setting}'"),
+            &[],
+        );
+        row["failures"] = json!(0);
+        let insert = "INSERT INTO auth.providers
+                      SELECT * FROM json_populate_record(NULL::auth.providers, $1::text::json)";
+        let in_table = admin.execute(insert, &[&row.to_string()]);
+        if *code == "00000" {
+            assert!(
+                in_settings.is_ok() && in_table.is_ok(),
+                "{what}: {in_settings:?} {in_table:?}"
+            );
+            run(&mut admin, "ALTER DATABASE postgres RESET pg_session_jwt.providers");
+            run(&mut admin, "SELECT auth.remove_provider('p')");
+            continue;
+        }
+        let (in_settings, in_table) = (error(in_settings), error(in_table));
+        assert_eq!(in_settings.code().code(), *code, "{what}");
+        assert_eq!(in_table.code().code(), *code, "{what}");
+        // The setting's own words come first, then the same.
+        let (setting, table) = (in_settings.detail().unwrap(), in_table.detail().unwrap());
+        assert!(setting.ends_with(table), "{what}: {setting} / {table}");
+        let message = in_table.message();
+        let said = setting.to_lowercase().contains(&message.to_lowercase());
+        assert!(said, "{what}: {setting} / {message}");
+    }
+    assert_eq!(text(&mut admin, "SELECT count(*)::text FROM auth.providers").as_deref(), Some("0"));
+}
+
+/// In the type in which a caller has them, and whatever they are instead.
+#[test]
+fn keys_are_given_in_any_type() {
+    let cluster = cluster();
+    let mut admin = cluster.admin();
+    run(&mut admin, "CREATE ROLE dba LOGIN; GRANT SELECT, INSERT, DELETE ON auth.providers TO dba");
+    let mut dba = cluster.as_role("dba").client();
+    let jwk = key("k").public_jwk().to_string();
+    for call in [
+        format!("auth.add_provider('p', jwks => '{jwk}')"),
+        format!("auth.add_provider('p', jwks => '{jwk}'::text)"),
+        format!("auth.add_provider('p', jwks => '{jwk}'::json)"),
+        format!("auth.add_provider('p', jwks => '{jwk}'::jsonb)"),
+        format!("auth.add_provider('p', NULL, NULL, '{jwk}')"),
+        format!("auth.add_provider('p', NULL, NULL, '{jwk}'::jsonb)"),
+    ] {
+        run(&mut dba, &format!("SELECT {call}; SELECT auth.remove_provider('p')"));
+    }
+    let add = "SELECT auth.add_provider('p', jwks => $1)";
+    dba.execute(add, &[&jwk]).unwrap();
+    run(&mut dba, "SELECT auth.remove_provider('p')");
+    for (jwks, hint) in [
+        ("-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----", "\"public_key\""),
+        ("https://example.com/jwks.json", "\"jwks_url\""),
+        ("eyJhbGciOiJFUzI1NiJ9.e30.AAAA", "A token is what the key signs"),
+        (
+            "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=",
+            "-----BEGIN PUBLIC KEY-----",
+        ),
+        ("{\"issuer\": \"x\", \"jwks_uri\": \"y\"}", "discovery"),
+    ] {
+        let error = error(dba.execute(add, &[&jwks]));
+        assert_eq!(error.code().code(), "22023", "{jwks}");
+        assert!(error.hint().unwrap().contains(hint), "{error:?}");
+        for name in ["jwk", "providers"] {
+            let value =
+                if name == "jwk" { jwks.to_owned() } else { json!({"jwks": jwks}).to_string() };
+            let set = format!("ALTER DATABASE postgres SET pg_session_jwt.{name} = '{value}'");
+            assert_eq!(
+                sqlstate(admin.batch_execute(&format!("LOAD 'pg_session_jwt'; {set}"))),
+                "22023"
+            );
+        }
+    }
+    // What is not JSON does not come to a column of that type.
+    let insert = "INSERT INTO auth.providers (name, jwks) VALUES ('p', '-----BEGIN')";
+    assert_eq!(sqlstate(dba.batch_execute(insert)), "22P02");
+    let pem = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n\
+               -----END PUBLIC KEY-----";
+    dba.execute("SELECT auth.add_provider('p', issuer => 'p', public_key => $1)", &[&pem]).unwrap();
+    let status = "SELECT source || ' ' || state FROM auth.provider_status";
+    assert_eq!(text(&mut admin, status).as_deref(), Some("public_key own keys"));
+}
+
+/// A secret verifies before the public keys are fetched, and asks for none.
+#[test]
+fn a_secret_stands_beside_keys_that_are_fetched() {
+    let cluster = cluster();
+    let mut admin = cluster.admin();
+    let secret = "a secret of at least 32 bytes, I would say";
+    let add = "SELECT auth.add_provider('p', issuer => 'p', secret => $1,
+                   jwks_url => 'https://127.0.0.1:9/jwks.json')";
+    admin.execute(add, &[&secret]).unwrap();
+    let legacy = Key::from_secret(Algorithm::HS256, secret.as_bytes()).with_kid("unknown");
+    let mut app = client(&cluster);
+    assert_eq!(present(&mut app, &token(&legacy, "p", "alice")), "00000");
+    assert_eq!(user(&mut app).as_deref(), Some("alice"));
+    let forged = Key::generate(Algorithm::HS256).with_kid("unknown");
+    assert_eq!(present(&mut client(&cluster), &token(&forged, "p", "root")), "28J03");
+    let demands = "SELECT count(last_demand)::text FROM auth.providers";
+    assert_eq!(text(&mut admin, demands).as_deref(), Some("0"));
+    // Keys that are too old are no matter of the secret.
+    let keys = json!({"keys": [key("k").public_jwk()]}).to_string();
+    let set = "UPDATE auth.providers SET fetched_jwks = $1::text::json, fetched_from = jwks_url,
+                   last_success = now() - interval '2 days', next_refresh = now() + interval '1 hour'";
+    admin.execute(set, &[&keys]).unwrap();
+    assert_eq!(present(&mut app, &token(&legacy, "p", "alice")), "00000");
+    assert_eq!(user(&mut app).as_deref(), Some("alice"));
+    let state = "SELECT source || ' ' || state FROM auth.provider_status";
+    assert_eq!(text(&mut admin, state).as_deref(), Some("jwks_url too old"));
+    assert_eq!(text(&mut admin, demands).as_deref(), Some("0"));
+}
+
+/// What a row asks of claims and of a token's age is asked when the token is presented, and again when
+/// the row or the clock says otherwise.
+#[test]
+fn required_values_and_ages() {
+    let cluster = Cluster::start(Preload::Shared, &[]);
+    let mut admin = cluster.admin();
+    let key = key("k");
+    let jwks = key.public_jwk().to_string();
+    let add = "SELECT auth.add_provider('p', issuer => 'p', jwks => $1::text::json, leeway => 0,
+                   require => '{\"azp\": [\"web\", \"app\"], \"/o/id\": 7}', max_token_age => 300)";
+    admin.execute(add, &[&jwks]).unwrap();
+    let token = |more: Value| {
+        let mut claims = json!({"iss": "p", "sub": "alice", "exp": now() + 600, "iat": now(),
+                                "azp": "app", "o": {"id": 7}});
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        key.sign(&claims)
+    };
+    let mut app = client(&cluster);
+    for (more, code) in [
+        (json!({}), "00000"),
+        (json!({"azp": ["x", "web"]}), "00000"),
+        (json!({"azp": "other"}), "28J09"),
+        (json!({"azp": null}), "28J09"),
+        (json!({"o": {"id": "7"}}), "28J09"),
+        (json!({"iat": null}), "28J09"),
+        (json!({"iat": "now"}), "28J09"),
+        (json!({"iat": now() - 301}), "28J04"),
+        (json!({"iat": now() + 100}), "28J05"),
+        (json!({"iat": now() - 200}), "00000"),
+    ] {
+        assert_eq!(present(&mut app, &token(more.clone())), code, "{more}");
+        let expected = (code == "00000").then_some("alice");
+        assert_eq!(user(&mut app).as_deref(), expected, "{more}");
+    }
+    let refused = app.execute("SELECT auth.jwt_session_init($1)", &[&token(json!({"azp": "x"}))]);
+    let detail = "The claim \"azp\" is \"x\"; expected is \"web\", \"app\".";
+    assert_eq!(error(refused).detail(), Some(detail));
+
+    // A session's token is held to the row as it is now.
+    assert_eq!(present(&mut app, &token(json!({}))), "00000");
+    run(&mut admin, "UPDATE auth.providers SET require = '{\"azp\": \"web\"}'");
+    assert_eq!(code_of_user(&mut app), "28J09");
+    run(&mut admin, "UPDATE auth.providers SET require = NULL");
+    assert_eq!(user(&mut app).as_deref(), Some("alice"));
+    run(&mut admin, "UPDATE auth.providers SET require = '{\"azp\": \"app\"}'");
+
+    // Age is one more expiry, for the tokens that the session remembers, too.
+    let old = token(json!({"iat": now() - 297}));
+    assert_eq!(present(&mut app, &old), "00000");
+    assert_eq!(user(&mut app).as_deref(), Some("alice"));
+    wait_for("the token to be too old", || code_of_user(&mut app) == "28J04");
+    assert_eq!(present(&mut app, &old), "28J04");
+    assert_eq!(user(&mut app), None);
+}
+
+#[test]
+fn rows_are_checked_whatever_writes_them() {
+    let cluster = cluster();
+    let mut admin = cluster.admin();
+    let first = key("k");
+    add(&mut admin, "p", &first);
+    let alice = token(&first, "p", "alice");
+    let mut session = client(&cluster);
+    assert_eq!(present(&mut session, &alice), "00000");
+
+    let bad = |client: &mut Client, sql: &str| sqlstate(client.batch_execute(sql));
+    for sql in [
+        "UPDATE auth.providers SET leeway = 9999",
+        "UPDATE auth.providers SET jwks_url = 'https://example.com/jwks.json'",
+        "UPDATE auth.providers SET jwks = NULL",
+        "UPDATE auth.providers SET jwks = NULL, jwks_url = 'http://example.com/'",
+        "UPDATE auth.providers SET jwks = NULL, jwks_url = 'https://a:b@example.com/'",
+        "UPDATE auth.providers SET jwks = NULL, issuer = NULL, jwks_url = NULL",
+        "UPDATE auth.providers SET fetched_jwks = '{}'",
+        "UPDATE auth.providers SET keep_keys = 86401",
+        "UPDATE auth.providers SET keep_keys = 299",
+        "SET session_replication_role = replica; UPDATE auth.providers SET leeway = 9999",
+        "INSERT INTO auth.providers (name) VALUES ('q')",
+        "INSERT INTO auth.providers (name, issuer) VALUES ('q', 'not a url')",
+        "INSERT INTO auth.providers (name, issuer) VALUES (repeat('x', 91), 'https://example.com')",
+        "SELECT auth.add_provider('q', issuer => 'https://example.com', secret => 'x')",
+        "MERGE INTO auth.providers USING (SELECT 1) x ON true WHEN MATCHED THEN UPDATE SET leeway = -1",
+    ] {
+        assert_eq!(bad(&mut admin, sql), "22023", "{sql}");
+    }
+    run(&mut admin, "RESET session_replication_role");
+    // As does COPY.
+    let mut copy = admin.copy_in("COPY auth.providers (name, issuer, leeway) FROM STDIN").unwrap();
+    std::io::Write::write_all(&mut copy, b"q\thttps://example.com\t9999\n").unwrap();
+    assert_eq!(sqlstate(copy.finish()), "22023");
+    // Names and issuers are there once.
+    let jwks = first.public_jwk().to_string();
+    for (name, issuer) in [("p", Some("q")), ("q", Some("p"))] {
+        assert_eq!(sqlstate(admin.execute(ADD, &[&name, &issuer, &jwks])), "23505");
+    }
+    admin.execute(ADD, &[&"without", &None::<&str>, &jwks]).unwrap();
+    assert_eq!(sqlstate(admin.execute(ADD, &[&"without too", &None::<&str>, &jwks])), "23505");
+    for name in ["remove", "refresh"] {
+        let missing = format!("SELECT auth.{name}_provider('missing')");
+        assert_eq!(sqlstate(admin.execute(&missing, &[])), "42704");
+    }
+    assert_eq!(sqlstate(admin.execute("SELECT auth.refresh_provider('p')", &[])), "28J11");
+
+    // Where all have one operator's keys, an audience is asked for.
+    for issuer in ["https://accounts.google.com", "https://securetoken.google.com/x"] {
+        let add = "SELECT auth.add_provider('g', issuer => $1)";
+        let error = error(admin.execute(add, &[&issuer]));
+        assert_eq!(error.code().code(), "22023");
+        assert!(error.hint().unwrap().contains("anybody else's application"), "{error:?}");
+    }
+    run(
+        &mut admin,
+        "BEGIN; SELECT auth.add_provider('g', issuer => 'https://accounts.google.com',
+             audience => ARRAY['me']); ROLLBACK",
+    );
+    // Nothing that was refused has cost anything.
+    assert_eq!(user(&mut session).as_deref(), Some("alice"));
+
+    // The trigger is for this table alone.
+    run(&mut admin, "CREATE TABLE other (LIKE auth.providers)");
+    run(
+        &mut admin,
+        "CREATE TRIGGER t BEFORE INSERT ON other FOR EACH ROW EXECUTE FUNCTION auth.check_provider()",
+    );
+    assert_eq!(bad(&mut admin, "INSERT INTO other SELECT * FROM auth.providers"), "22023");
+    run(&mut admin, "CREATE TABLE small (x int)");
+    run(
+        &mut admin,
+        "CREATE TRIGGER t BEFORE INSERT ON small FOR EACH ROW EXECUTE FUNCTION auth.check_provider()",
+    );
+    assert_eq!(bad(&mut admin, "INSERT INTO small VALUES (1)"), "22023");
+    assert_eq!(bad(&mut admin, "SELECT auth.check_provider()"), "22023");
+}

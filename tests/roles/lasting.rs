@@ -1,0 +1,383 @@
+//! How long a role lasts, and what else changes it.
+
+use std::time::{Duration, Instant};
+
+use harness::{Preload, now, present, run, sqlstate, text, user};
+use mint::{Algorithm, Key};
+use postgres::Client;
+use serde_json::json;
+
+use super::fixture::*;
+
+#[test]
+fn the_role_comes_and_goes_with_the_token() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    let (editor, reader) = (fixture.token("editor"), fixture.token("reader"));
+    let nobody = fixture.sign(json!({}));
+    let mut client = fixture.client();
+    assert_eq!(notes(&mut client), Err("42501".to_owned()));
+
+    // For the session.
+    assert_eq!(present(&mut client, &editor), "00000");
+    assert_eq!((role(&mut client), notes(&mut client)), ("editor".to_owned(), Ok(2)));
+    assert_eq!(present(&mut client, &reader), "00000");
+    assert_eq!((role(&mut client), notes(&mut client)), ("reader".to_owned(), Ok(1)));
+    assert_eq!(present(&mut client, &nobody), "00000");
+    assert_eq!(role(&mut client), "app");
+    assert_eq!(user(&mut client).as_deref(), Some("alice"));
+
+    // Whatever takes the token away takes the role.
+    for way in [
+        "SELECT auth.jwt_session_init(NULL)",
+        "SELECT auth.jwt_session_init('')",
+        "RESET pg_session_jwt.jwt",
+        "SET pg_session_jwt.jwt = ''",
+        "RESET ALL",
+        "DISCARD ALL",
+    ] {
+        assert_eq!(present(&mut client, &editor), "00000");
+        assert_eq!(role(&mut client), "editor");
+        run(&mut client, way);
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{way}");
+        assert_eq!(notes(&mut client), Err("42501".to_owned()), "{way}");
+    }
+
+    // For the transaction, over a session's and over none.
+    for before in [None, Some(&reader)] {
+        let outside = before.map_or("app", |_| "reader");
+        if let Some(token) = before {
+            assert_eq!(present(&mut client, token), "00000");
+        }
+        let ways = [
+            format!("SELECT auth.jwt_session_init('{editor}', true)"),
+            format!("SET LOCAL pg_session_jwt.jwt = '{editor}'"),
+            format!("SELECT set_config('pg_session_jwt.jwt', '{editor}', true)"),
+            // As the session's, but rolled back.
+            format!("SELECT auth.jwt_session_init('{editor}')"),
+            format!("SET pg_session_jwt.jwt = '{editor}'"),
+        ];
+        for (place, way) in ways.iter().enumerate() {
+            for end in ["COMMIT", "ROLLBACK"] {
+                if place > 2 && end == "COMMIT" {
+                    continue;
+                }
+                run(&mut client, "BEGIN");
+                run(&mut client, way);
+                assert_eq!(role(&mut client), "editor", "{way}");
+                run(&mut client, "SAVEPOINT s");
+                assert_eq!(present(&mut client, &nobody), "00000");
+                assert_eq!(role(&mut client), "app");
+                run(&mut client, "SAVEPOINT t");
+                assert_eq!(present(&mut client, &reader), "00000");
+                run(&mut client, "RELEASE t");
+                assert_eq!(role(&mut client), "reader");
+                run(&mut client, "ROLLBACK TO s");
+                assert_eq!(role(&mut client), "editor", "{way}, ROLLBACK TO");
+                run(&mut client, end);
+                assert_eq!(role(&mut client), outside, "{way}, {end}");
+            }
+        }
+        // An error ends it as well.
+        run(&mut client, "BEGIN");
+        run(&mut client, &ways[0]);
+        assert_eq!(sqlstate(client.batch_execute("SELECT 1/0")), "22012");
+        run(&mut client, "ROLLBACK");
+        assert_eq!(role(&mut client), outside);
+    }
+
+    // Clearing it is undone by a rollback, and by the end of a transaction where it was local.
+    for (way, end) in [
+        ("SELECT auth.jwt_session_init(NULL)", "ROLLBACK"),
+        ("SELECT auth.jwt_session_init(NULL, true)", "COMMIT"),
+        ("DISCARD PLANS; RESET pg_session_jwt.jwt", "ROLLBACK"),
+    ] {
+        assert_eq!(present(&mut client, &editor), "00000");
+        run(&mut client, &format!("BEGIN; {way}"));
+        assert_eq!(role(&mut client), "app", "{way}");
+        run(&mut client, end);
+        assert_eq!((role(&mut client), notes(&mut client)), ("editor".to_owned(), Ok(2)), "{way}");
+    }
+}
+
+/// Within a security-definer function the user is not the session's to change.
+#[test]
+fn security_definer_functions_change_no_role() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    let mut admin = fixture.cluster.admin();
+    run(
+        &mut admin,
+        "CREATE FUNCTION present(token text) RETURNS text SECURITY DEFINER LANGUAGE plpgsql AS $$
+           BEGIN PERFORM auth.jwt_session_init(token); RETURN current_user; END $$;
+         CREATE FUNCTION try(token text) RETURNS text SECURITY DEFINER LANGUAGE plpgsql AS $$
+           BEGIN
+             BEGIN PERFORM auth.jwt_session_init(token);
+             EXCEPTION WHEN SQLSTATE '28J09' THEN NULL; END;
+             RETURN current_user;
+           END $$",
+    );
+    let mut client = fixture.client();
+    let (editor, nobody) = (fixture.token("editor"), fixture.sign(json!({})));
+    let call = |function: &str, token: &str| format!("SELECT {function}('{token}')");
+
+    assert_eq!(sqlstate(client.batch_execute(&call("present", &editor))), "28J09");
+    assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None));
+    // A token without a role is as good as anywhere, and takes the one before with it.
+    for (token, expected) in [(nobody.as_str(), Some("alice".to_owned())), ("", None)] {
+        assert_eq!(present(&mut client, &editor), "00000");
+        assert_eq!(text(&mut client, &call("present", token)).as_deref(), Some("postgres"));
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), expected.clone()));
+        // In a transaction, from the next statement on.
+        assert_eq!(present(&mut client, &editor), "00000");
+        run(&mut client, "BEGIN");
+        assert_eq!(text(&mut client, &call("present", token)).as_deref(), Some("postgres"));
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), expected));
+        assert_eq!(notes(&mut client), Err("42501".to_owned()));
+        run(&mut client, "ROLLBACK");
+        assert_eq!((role(&mut client), notes(&mut client)), ("editor".to_owned(), Ok(2)));
+    }
+    // Statements that were analysed before ask nobody again.
+    let whoami = client.prepare("SELECT current_user::text").unwrap();
+    let count = client.prepare("SELECT count(*) FROM notes").unwrap();
+    let attempt = client.prepare("SELECT try($1)").unwrap();
+    for token in ["", &editor] {
+        for statement in [&whoami, &count] {
+            assert_eq!(present(&mut client, &editor), "00000");
+            assert_eq!(client.query_one(&count, &[]).unwrap().get::<_, i64>(0), 2);
+            run(&mut client, "BEGIN");
+            client.query_one(&attempt, &[&token]).unwrap();
+            match client.query_one(statement, &[]) {
+                Ok(row) => assert_eq!(row.get::<_, &str>(0), "app"),
+                Err(error) => assert_eq!(sqlstate::<()>(Err(error)), "42501"),
+            }
+            run(&mut client, "ROLLBACK");
+        }
+    }
+    // A refusal that is swallowed there takes the role, too.
+    for around in ["", "BEGIN; SAVEPOINT s"] {
+        assert_eq!(present(&mut client, &editor), "00000");
+        run(&mut client, around);
+        assert_eq!(text(&mut client, &call("try", &editor)).as_deref(), Some("postgres"));
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None));
+        run(&mut client, if around.is_empty() { "" } else { "ROLLBACK TO s" });
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None));
+        run(&mut client, "COMMIT");
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None));
+    }
+}
+
+/// What a client can do where its role is not locked.
+#[test]
+fn the_later_of_token_and_set_role_counts() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    let (editor, reader) = (fixture.token("editor"), fixture.token("reader"));
+    let mut client = fixture.client();
+    run(&mut client, "SET ROLE reader");
+    assert_eq!(present(&mut client, &editor), "00000");
+    assert_eq!(role(&mut client), "editor");
+    // Without the token, what was there before.
+    assert_eq!(present(&mut client, ""), "00000");
+    assert_eq!(role(&mut client), "reader");
+    run(&mut client, "RESET ROLE");
+    assert_eq!(role(&mut client), "app");
+
+    assert_eq!(present(&mut client, &editor), "00000");
+    run(&mut client, "SET ROLE reader");
+    assert_eq!(role(&mut client), "reader");
+    run(&mut client, "RESET ROLE");
+    assert_eq!(role(&mut client), "editor");
+    run(&mut client, "SET ROLE NONE");
+    assert_eq!(role(&mut client), "app");
+    assert_eq!(user(&mut client).as_deref(), Some("alice"));
+    assert_eq!(present(&mut client, &reader), "00000");
+    assert_eq!(role(&mut client), "reader");
+    run(&mut client, "BEGIN; SET LOCAL ROLE editor");
+    assert_eq!(role(&mut client), "editor");
+    run(&mut client, "COMMIT");
+    assert_eq!(role(&mut client), "reader");
+    run(&mut client, "BEGIN; SET ROLE NONE; SAVEPOINT s; SET ROLE editor; ROLLBACK TO s");
+    assert_eq!(role(&mut client), "app");
+    run(&mut client, "ROLLBACK");
+    assert_eq!(role(&mut client), "reader");
+    assert_eq!(sqlstate(client.batch_execute("SET ROLE stranger")), "42501");
+    run(
+        &mut client,
+        "CREATE FUNCTION whose() RETURNS text LANGUAGE sql SET role = editor
+           AS 'SELECT current_user::text'",
+    );
+    assert_eq!(text(&mut client, "SELECT whose()").as_deref(), Some("editor"));
+    assert_eq!(role(&mut client), "reader");
+    // Many values of the setting do no harm.
+    for _ in 0..200 {
+        run(&mut client, "BEGIN; SET LOCAL ROLE editor; SAVEPOINT s; SET LOCAL ROLE NONE; COMMIT");
+    }
+    assert_eq!(role(&mut client), "reader");
+    run(&mut client, "DISCARD ALL");
+    assert_eq!(role(&mut client), "app");
+
+    // A token's role is that of the session user who took it.
+    let mut admin = fixture.cluster.admin();
+    assert_eq!(present(&mut admin, &fixture.token("stranger")), "00000");
+    run(&mut admin, "SET SESSION AUTHORIZATION app");
+    assert_eq!(role(&mut admin), "app");
+    run(&mut admin, "RESET ROLE");
+    assert_eq!(role(&mut admin), "app");
+    assert_eq!(user(&mut admin).as_deref(), Some("alice"));
+    run(&mut admin, "RESET SESSION AUTHORIZATION");
+    assert_eq!(role(&mut admin), "stranger");
+    run(&mut admin, "BEGIN; SET LOCAL SESSION AUTHORIZATION app; ROLLBACK");
+    assert_eq!(role(&mut admin), "stranger");
+    run(&mut admin, "SET ROLE reader");
+    run(&mut admin, "BEGIN; SET SESSION AUTHORIZATION app; ROLLBACK");
+    assert_eq!(role(&mut admin), "reader");
+    run(&mut admin, "RESET ROLE");
+    assert_eq!(role(&mut admin), "stranger");
+    assert_eq!(present(&mut admin, ""), "00000");
+    assert_eq!(role(&mut admin), "postgres");
+    run(&mut admin, "SET ROLE reader; SET SESSION AUTHORIZATION app");
+    assert_eq!(present(&mut admin, &editor), "00000");
+    assert_eq!(role(&mut admin), "editor");
+    assert_eq!(present(&mut admin, ""), "00000");
+    assert_eq!(role(&mut admin), "app");
+}
+
+/// A statement does not go on in the role of a token that has expired, or that nobody vouches for.
+#[test]
+fn the_role_ends_with_its_token() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    let mut client = fixture.client();
+    let statement = client.prepare("SELECT count(*) FROM notes").unwrap();
+    let exp = now() + 2;
+    let brief = fixture.sign(json!({"role": "editor", "exp": exp}));
+    assert_eq!(present(&mut client, &brief), "00000");
+    assert_eq!(client.query_one(&statement, &[]).unwrap().get::<_, i64>(0), 2);
+    run(&mut client, "BEGIN; DECLARE c CURSOR FOR SELECT * FROM notes; FETCH 1 FROM c");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while now() < exp && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(sqlstate(client.batch_execute("FETCH 1 FROM c")), "28J04");
+    run(&mut client, "ROLLBACK");
+    assert_eq!(notes(&mut client), Err("28J04".to_owned()));
+    assert_eq!(sqlstate(client.query_one(&statement, &[])), "28J04");
+    for statement in [
+        "COPY notes TO STDOUT",
+        "TRUNCATE notes",
+        "LOCK notes",
+        "CREATE TABLE mine ()",
+        "INSERT INTO notes VALUES ('x')",
+        "DO $$ BEGIN PERFORM * FROM notes; END $$",
+        "EXPLAIN SELECT * FROM notes",
+        "WITH n AS (DELETE FROM notes RETURNING 1) SELECT 1",
+        "SELECT auth.user_id()",
+    ] {
+        assert_eq!(sqlstate(client.batch_execute(statement)), "28J04", "{statement}");
+    }
+    // What brings another token, or takes this one away, goes on.
+    for way in [
+        "BEGIN; ROLLBACK",
+        "SET work_mem = '1MB'",
+        "SHOW work_mem",
+        "SELECT 1",
+        "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *",
+        "LISTEN a; NOTIFY a",
+        "BEGIN; SET CONSTRAINTS ALL DEFERRED; COMMIT",
+    ] {
+        run(&mut client, way);
+    }
+    // They go on without the role.
+    assert_eq!(role(&mut client), "app");
+    let next = "SELECT nextval('numbers')";
+    assert_eq!(sqlstate(client.batch_execute(next)), "42501");
+    assert_eq!(present(&mut client, &fixture.token("editor")), "00000");
+    run(&mut client, next);
+    assert_eq!(present(&mut client, &fixture.token("reader")), "00000");
+    assert_eq!((role(&mut client), notes(&mut client)), ("reader".to_owned(), Ok(1)));
+
+    // Neither keys that are gone nor a provider that says otherwise leave it in force.
+    let mut admin = fixture.cluster.admin();
+    let key = Key::generate(Algorithm::ES256);
+    let add = format!(
+        "SELECT auth.add_provider('row', issuer => 'row', jwks => '{}', role_claim => 'role')",
+        key.public_jwk()
+    );
+    let token = key.sign(&json!({"iss": "row", "sub": "alice", "exp": now() + 600,
+                                 "role": "editor", "r": "reader"}));
+    for (change, code) in [
+        ("UPDATE auth.providers SET leeway = 1".to_owned(), "00000"),
+        ("UPDATE auth.providers SET role_claim = 'r'".to_owned(), "28J09"),
+        ("UPDATE auth.providers SET role_claim = NULL".to_owned(), "28J09"),
+        ("UPDATE auth.providers SET allowed_roles = '{reader}'".to_owned(), "28J09"),
+        ("UPDATE auth.providers SET audience = '{x}'".to_owned(), "28J07"),
+        (format!("UPDATE auth.providers SET jwks = '{}'", fixture.key.public_jwk()), "28J03"),
+        // Then it is for the provider without issuer, whose key is another.
+        ("SELECT auth.remove_provider('row')".to_owned(), "28J03"),
+    ] {
+        run(&mut admin, "DELETE FROM auth.providers");
+        run(&mut admin, &add);
+        assert_eq!(present(&mut client, &token), "00000");
+        assert_eq!(notes(&mut client), Ok(2));
+        run(&mut admin, &change);
+        let found = notes(&mut client).map_or_else(|code| code, |_| "00000".to_owned());
+        assert_eq!(found, code, "{change}");
+        assert_eq!(present(&mut client, ""), "00000");
+        assert_eq!(role(&mut client), "app");
+    }
+}
+
+#[test]
+fn the_role_ends_with_its_transaction() {
+    let fixture =
+        Fixture::start(Preload::Shared, &[("pg_session_jwt.identity_scope", "transaction")]);
+    let mut client = fixture.client();
+    let editor = fixture.token("editor");
+    for end in ["COMMIT", "ROLLBACK"] {
+        for way in ["SELECT auth.jwt_session_init", "SELECT set_config"] {
+            run(&mut client, "BEGIN");
+            let set = match way {
+                "SELECT set_config" => format!("{way}('pg_session_jwt.jwt', '{editor}', false)"),
+                _ => format!("{way}('{editor}')"),
+            };
+            run(&mut client, &set);
+            assert_eq!((role(&mut client), notes(&mut client)), ("editor".to_owned(), Ok(2)));
+            run(&mut client, end);
+            assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{end}");
+        }
+    }
+    assert_eq!(present(&mut client, &editor), "00000");
+    assert_eq!(role(&mut client), "app");
+    // Also for statements that were analysed before.
+    let whoami = client.prepare("SELECT current_user::text").unwrap();
+    let count = client.prepare("SELECT count(*) FROM notes").unwrap();
+    run(&mut client, &format!("BEGIN; SELECT auth.jwt_session_init('{editor}')"));
+    assert_eq!(client.query_one(&count, &[]).unwrap().get::<_, i64>(0), 2);
+    run(&mut client, "COMMIT");
+    assert_eq!(client.query_one(&whoami, &[]).unwrap().get::<_, &str>(0), "app");
+    assert_eq!(sqlstate(client.query_one(&count, &[])), "42501");
+}
+
+/// The next client of a pooled connection has neither role nor identity of the one before.
+#[test]
+fn nothing_is_left_on_a_pooled_connection() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    let pooler = fixture.cluster.pooler("transaction", &[("default_pool_size", "1")]);
+    let (mut first, mut second) = (pooler.as_role("app").client(), pooler.as_role("app").client());
+    let pid = |client: &mut Client| -> i32 {
+        client.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0)
+    };
+    assert_eq!(pid(&mut first), pid(&mut second));
+    let editor = fixture.token("editor");
+    for end in ["COMMIT", "ROLLBACK"] {
+        run(&mut first, &format!("BEGIN; SELECT auth.jwt_session_init('{editor}', true)"));
+        assert_eq!((role(&mut first), notes(&mut first)), ("editor".to_owned(), Ok(2)));
+        run(&mut first, end);
+        assert_eq!((role(&mut second), user(&mut second)), ("app".to_owned(), None));
+    }
+    // What a client has left behind, a refused token takes away.
+    run(&mut first, &format!("SELECT auth.jwt_session_init('{editor}')"));
+    let bad = fixture.token("stranger");
+    let refused = second.batch_execute(&format!("SELECT auth.jwt_session_init('{bad}', true)"));
+    assert_eq!(sqlstate(refused), "28J09");
+    for client in [&mut first, &mut second] {
+        assert_eq!((role(client), user(client)), ("app".to_owned(), None));
+    }
+}

@@ -1,0 +1,175 @@
+//! Statements and cursors with policies.
+
+use harness::{present, run, sqlstate, text};
+use postgres::Client;
+
+use super::fixture::*;
+
+/// A statement or cursor with policies reads one token to its end, also where both have its role.
+#[test]
+fn a_plan_with_policies_reads_one_token() {
+    let fixture = Fixture::start();
+    let (b, c) = (fixture.token("B"), fixture.token("C"));
+    run(
+        &mut fixture.cluster.admin(),
+        "CREATE TABLE parted (org text, owner text) PARTITION BY LIST (org);
+         CREATE TABLE parted_a PARTITION OF parted FOR VALUES IN ('acme');
+         CREATE TABLE parted_g PARTITION OF parted FOR VALUES IN ('globex');
+         INSERT INTO parted VALUES ('acme', 'vic'), ('globex', 'uma');
+         GRANT SELECT ON parted TO member;
+         -- Who is listed for the organization does not see its rows.
+         CREATE TABLE filed AS SELECT * FROM docs;
+         ALTER TABLE filed ENABLE ROW LEVEL SECURITY; GRANT SELECT ON filed TO member;
+         CREATE POLICY unlisted ON filed TO member USING (org = auth.claim('org')
+           AND NOT EXISTS (SELECT FROM parted p WHERE p.org = auth.claim('org')
+                           AND p.owner = auth.user_id()));
+         CREATE FUNCTION at_third(n text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+           BEGIN
+             PERFORM set_config('my.calls', (coalesce(nullif(current_setting('my.calls', true), ''), '0')::int
+                                             + 1)::text, true);
+             IF current_setting('my.calls')::int >= 3 THEN PERFORM auth.jwt_session_init(token(n)); END IF;
+             RETURN 'acme';
+           END $$;
+         CREATE TABLE copied AS SELECT * FROM docs;
+         CREATE VIEW guarded WITH (security_barrier) AS SELECT * FROM copied
+           WHERE org = auth.claim('org') AND owner = (SELECT auth.user_id());
+         GRANT SELECT ON guarded TO member;
+         CREATE FUNCTION my_docs() RETURNS SETOF copied LANGUAGE sql SECURITY DEFINER
+           AS $$ SELECT * FROM copied WHERE org = auth.claim('org') AND owner = (SELECT auth.user_id()) $$",
+    );
+    let mut client = fixture.cluster.as_role("app").client();
+    for plan in ["SET LOCAL enable_seqscan = on", "SET LOCAL enable_seqscan = off"] {
+        let begin = |client: &mut Client| {
+            run(client, "ROLLBACK");
+            run(client, &format!("BEGIN; {plan}"));
+            assert_eq!(present(client, &b), "00000");
+        };
+        // With B's user, C's organization: a row of neither.
+        let query = "SELECT body FROM docs";
+        begin(&mut client);
+        run(
+            &mut client,
+            &format!(
+                "DECLARE c SCROLL CURSOR FOR {query}; FETCH 1 FROM c; MOVE BACKWARD ALL FROM c"
+            ),
+        );
+        assert_eq!(present(&mut client, &c), "00000");
+        let error = client.batch_execute("FETCH ALL FROM c").unwrap_err();
+        let message = error.as_db_error().unwrap().message();
+        assert_eq!(message, "token has changed within a statement with policies");
+        // One that was not read yet belongs to the token that reads it.
+        begin(&mut client);
+        run(&mut client, &format!("DECLARE c CURSOR FOR {query}"));
+        assert_eq!(present(&mut client, &c), "00000");
+        assert_eq!(text(&mut client, "FETCH ALL FROM c").as_deref(), Some("acme two"));
+        // The same token, presented again or back in force, is the same one.
+        assert_eq!(present(&mut client, &c), "00000");
+        run(&mut client, "FETCH ALL FROM c; SAVEPOINT s");
+        assert_eq!(present(&mut client, &b), "00000");
+        run(&mut client, "ROLLBACK TO s; FETCH ALL FROM c");
+        // A cursor that was opened in a savepoint goes on after it, and remembers.
+        begin(&mut client);
+        run(
+            &mut client,
+            &format!("SAVEPOINT s; DECLARE c CURSOR FOR {query}; FETCH 1 FROM c; RELEASE s"),
+        );
+        run(&mut client, "SAVEPOINT t; SELECT 1; ROLLBACK TO t");
+        assert_eq!(present(&mut client, &c), "00000");
+        assert_eq!(sqlstate(client.batch_execute("FETCH ALL FROM c")), "42501");
+        // A cursor is read to its end at the commit.
+        begin(&mut client);
+        run(&mut client, &format!("DECLARE c CURSOR WITH HOLD FOR {query}; FETCH 1 FROM c"));
+        assert_eq!(present(&mut client, &c), "00000");
+        assert_eq!(sqlstate(client.batch_execute("COMMIT")), "42501");
+        // One that was read in a savepoint goes on after its end, and remembers what it has read.
+        begin(&mut client);
+        run(&mut client, &format!("DECLARE c CURSOR FOR {query}; SAVEPOINT s; FETCH 1 FROM c"));
+        run(&mut client, "ROLLBACK TO s");
+        assert_eq!(present(&mut client, &c), "00000");
+        assert_eq!(sqlstate(client.batch_execute("FETCH ALL FROM c")), "42501");
+        // Under the token from before it goes on; under any it can be closed, by a COMMIT too.
+        begin(&mut client);
+        run(&mut client, &format!("DECLARE c CURSOR FOR {query}; FETCH 1 FROM c"));
+        for token in [&c, &b] {
+            assert_eq!(present(&mut client, token), "00000");
+        }
+        run(&mut client, "FETCH ALL FROM c");
+        for end in ["CLOSE c; COMMIT", "COMMIT"] {
+            begin(&mut client);
+            run(&mut client, &format!("DECLARE c CURSOR FOR {query}; FETCH 1 FROM c"));
+            assert_eq!(present(&mut client, &c), "00000");
+            run(&mut client, end);
+            assert_eq!(present(&mut client, ""), "00000");
+        }
+        // A cursor that has failed leaves nothing to those after it.
+        for _ in 0..20 {
+            begin(&mut client);
+            run(
+                &mut client,
+                &format!("SAVEPOINT s; DECLARE c CURSOR FOR {query} WHERE 1 / length(body) = 9"),
+            );
+            run(&mut client, &format!("DECLARE d CURSOR FOR {query}; FETCH 1 FROM d; SAVEPOINT t"));
+            let _ = client.batch_execute("FETCH ALL FROM c; SELECT 1 / 0");
+            run(&mut client, "ROLLBACK TO t; CLOSE c");
+            assert_eq!(present(&mut client, &c), "00000");
+            run(&mut client, &format!("DECLARE e CURSOR FOR {query}; FETCH ALL FROM e"));
+        }
+        // What is decided when the plan starts: which partitions are read.
+        begin(&mut client);
+        run(&mut client, "DECLARE c CURSOR FOR SELECT body FROM filed");
+        assert_eq!(present(&mut client, &c), "00000");
+        assert_eq!(sqlstate(client.batch_execute("FETCH ALL FROM c")), "42501");
+        begin(&mut client);
+        let within = "SELECT f.body FROM filed f, parted p WHERE p.org = at_third('C')";
+        assert_eq!(sqlstate(client.batch_execute(within)), "28J09");
+        // Views and functions that stand between the session and the rows.
+        for guard in ["guarded", "my_docs()"] {
+            begin(&mut client);
+            let within = format!("SELECT present('C'), * FROM {guard}");
+            let outcome = sqlstate(client.batch_execute(&within));
+            assert!(["28J09", "00000"].contains(&&*outcome), "{guard}: {outcome}");
+            begin(&mut client);
+            run(
+                &mut client,
+                &format!("DECLARE c CURSOR FOR SELECT * FROM {guard}; FETCH 1 FROM c"),
+            );
+            assert_eq!(present(&mut client, &c), "00000");
+            let rest = client.query("FETCH ALL FROM c", &[]);
+            // A function that was called has read everything under one token.
+            let rows = rest.map_or(Vec::new(), |rows| rows);
+            assert!(rows.iter().all(|row| row.get::<_, &str>("body") != "acme one"), "{guard}");
+        }
+        begin(&mut client);
+        let lazily = "SELECT my_docs(), present('C')";
+        assert_eq!(sqlstate(client.batch_execute(lazily)), "42501");
+        // Within a statement.
+        for (query, code) in [
+            ("SELECT body, present('C') FROM docs", "28J09"),
+            ("SELECT body, present('B') FROM docs", "00000"),
+            // What is left to the end of the plan, after its last row.
+            ("WITH d AS (UPDATE docs SET body = present('C') RETURNING *) SELECT 1", "28J09"),
+            ("SELECT n, present('C') FROM plain", "00000"),
+            (
+                "SELECT body, set_config('pg_session_jwt.jwt', '', true), auth.user_id() FROM docs",
+                "42501",
+            ),
+            (
+                "WITH d AS (UPDATE docs SET body = body RETURNING *) SELECT present('C') FROM plain",
+                "28J09",
+            ),
+        ] {
+            begin(&mut client);
+            assert_eq!(sqlstate(client.batch_execute(query)), code, "{query}");
+        }
+        // What failed is not running any more.
+        begin(&mut client);
+        run(&mut client, "SAVEPOINT s");
+        assert_eq!(
+            sqlstate(client.batch_execute("SELECT 1 / (count(*) - count(*)) FROM docs")),
+            "22012"
+        );
+        run(&mut client, "ROLLBACK TO s");
+        assert_eq!(present(&mut client, &c), "00000");
+        assert_eq!(text(&mut client, query).as_deref(), Some("acme two"));
+    }
+}

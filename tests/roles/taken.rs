@@ -1,0 +1,256 @@
+//! Which role a token brings.
+
+use harness::{Preload, now, present, run, sqlstate, text, user};
+use postgres::Client;
+use serde_json::{Value, json};
+
+use super::fixture::*;
+
+/// Of the roles that a token lists, the session takes the first that its provider names.
+#[test]
+fn one_of_several_roles_is_taken() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    run(&mut fixture.cluster.admin(), "GRANT stranger TO app");
+    let mut client = fixture.client();
+    let token = |issuer: &str, roles: Value| {
+        fixture.sign(json!({"iss": issuer, "realm_access": {"roles": roles}}))
+    };
+    for (roles, taken) in [
+        (json!(["offline_access", "reader"]), "reader"),
+        (json!(["reader", "boss", "editor"]), "editor"),
+        (json!([null, "reader"]), "reader"),
+        (json!("[\"reader\"]"), "reader"),
+        (json!("reader"), "reader"),
+        (json!(["boss"]), "stranger"),
+        (json!([]), "stranger"),
+        (json!(null), "stranger"),
+    ] {
+        assert_eq!(present(&mut client, &token("several", roles.clone())), "00000", "{roles}");
+        assert_eq!(role(&mut client), taken, "{roles}");
+    }
+    for (issuer, roles) in [
+        ("several", json!(["reader", 1])),
+        ("several", json!({"reader": true})),
+        ("unbounded", json!(["reader"])),
+        ("unbounded", json!("[\"reader\"]")),
+    ] {
+        assert_eq!(
+            present(&mut client, &token(issuer, roles.clone())),
+            "28J09",
+            "{issuer} {roles}"
+        );
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None));
+    }
+}
+
+#[test]
+fn the_role_is_one_that_the_session_may_take() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    let good = fixture.token("editor");
+    let mut client = fixture.client();
+    for (claims, code) in [
+        (json!({"role": "stranger"}), "28J09"),
+        (json!({"role": "nobody"}), "28J09"),
+        (json!({"role": "none"}), "28J09"),
+        (json!({"role": "NONE"}), "28J09"),
+        (json!({"role": "public"}), "28J09"),
+        (json!({"role": ""}), "28J09"),
+        (json!({"role": "Editor"}), "28J09"),
+        (json!({"role": "\"editor\""}), "28J09"),
+        (json!({"role": "editor; RESET ROLE"}), "28J09"),
+        (json!({"role": format!("editor{}", " ".repeat(80))}), "28J09"),
+        (json!({"role": "ed\u{1f5}tor"}), "28J09"),
+        (json!({"role": ["editor"]}), "28J09"),
+        (json!({"role": "boss"}), "28J09"),
+        (json!({"role": "postgres"}), "28J09"),
+        (json!({"role": "pg_read_all_data"}), "28J09"),
+        (json!({"iss": "by-default"}), "28J09"),
+        (json!({"iss": "bounded", "app": {"role": "editor"}}), "28J09"),
+        (json!({"iss": "bounded", "app": {"role": 1}}), "28J09"),
+        (json!({"iss": "listed", "role": "editor"}), "28J09"),
+        (json!({"iss": "listed", "role": "editor", "roles": ["reader"]}), "28J09"),
+        (json!({"role": "editor", "exp": now() - 1}), "28J04"),
+        (json!({"role": "editor", "nbf": now() + 600}), "28J05"),
+    ] {
+        let token = fixture.sign(claims.clone());
+        // What was there before is gone: identity and role.
+        assert_eq!(present(&mut client, &good), "00000");
+        assert_eq!(role(&mut client), "editor");
+        assert_eq!(present(&mut client, &token), code, "{claims}");
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{claims}");
+
+        // In a savepoint, over those of the session, the transaction and the savepoint.
+        assert_eq!(present(&mut client, &good), "00000");
+        run(&mut client, "BEGIN");
+        run(&mut client, &format!("SELECT auth.jwt_session_init('{good}', true); SAVEPOINT s"));
+        run(&mut client, &format!("SELECT auth.jwt_session_init('{good}', true)"));
+        assert_eq!(present(&mut client, &token), code, "{claims}");
+        run(&mut client, "ROLLBACK TO s");
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{claims}");
+        run(&mut client, "COMMIT");
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{claims}");
+
+        // Where PL/pgSQL swallows the error.
+        assert_eq!(present(&mut client, &good), "00000");
+        run(
+            &mut client,
+            &format!(
+                "DO $do$ BEGIN
+                   BEGIN PERFORM auth.jwt_session_init('{token}');
+                   EXCEPTION WHEN OTHERS THEN IF SQLSTATE <> '{code}' THEN RAISE; END IF; END;
+                   IF current_user <> 'app' THEN RAISE 'still %', current_user; END IF;
+                 END $do$"
+            ),
+        );
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{claims}");
+    }
+    for (claims, expected) in [
+        (json!({"role": "editor"}), "editor"),
+        (json!({"role": null}), "app"),
+        (json!({}), "app"),
+        (json!({"role": "app"}), "app"),
+        (json!({"iss": "bounded", "app": {"role": "reader"}}), "reader"),
+        (json!({"iss": "bounded", "app": "{\"role\": \"reader\"}"}), "reader"),
+        (json!({"iss": "bounded", "role": "editor"}), "reader"),
+        (json!({"iss": "listed", "role": "editor", "roles": ["reader", "editor"]}), "editor"),
+        (json!({"iss": "listed", "roles": ["reader"]}), "app"),
+        (json!({"iss": "without", "role": "editor"}), "app"),
+    ] {
+        assert_eq!(present(&mut client, &fixture.sign(claims.clone())), "00000", "{claims}");
+        assert_eq!(role(&mut client), expected, "{claims}");
+    }
+    // A superuser's session may take any role, but none that is one.
+    let mut admin = fixture.cluster.admin();
+    assert_eq!(present(&mut admin, &fixture.token("stranger")), "00000");
+    assert_eq!(role(&mut admin), "stranger");
+    assert_eq!(text(&mut admin, "SHOW is_superuser").as_deref(), Some("off"));
+    assert_eq!(sqlstate(admin.batch_execute("SELECT pg_read_file('PG_VERSION')")), "42501");
+    assert_eq!(present(&mut admin, &fixture.token("boss")), "28J09");
+    assert_eq!(text(&mut admin, "SHOW is_superuser").as_deref(), Some("on"));
+}
+
+/// Roles and memberships that change while a session has the role.
+#[test]
+fn the_role_is_still_one_that_the_session_may_take() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    let mut admin = fixture.cluster.admin();
+    let mut client = fixture.client();
+    let file = client.prepare("SELECT pg_read_file('PG_VERSION')").unwrap();
+    let count = client.prepare("SELECT count(*) FROM notes").unwrap();
+    let editor = fixture.token("editor");
+    for (change, back) in [
+        ("ALTER ROLE editor SUPERUSER", "ALTER ROLE editor NOSUPERUSER"),
+        ("REVOKE editor FROM app", "GRANT editor TO app"),
+    ] {
+        // Whether or not anybody has asked who is there.
+        for asked in [false, true] {
+            assert_eq!(present(&mut client, &editor), "00000");
+            if asked {
+                assert_eq!(user(&mut client).as_deref(), Some("alice"));
+            }
+            assert_eq!(role(&mut client), "editor");
+            run(&mut admin, change);
+            assert_eq!(sqlstate(client.query_one(&file, &[])), "42501", "{change}");
+            assert_eq!(sqlstate(client.query_one(&count, &[])), "28J09", "{change}");
+            assert_eq!(role(&mut client), "app", "{change}");
+            assert_eq!(notes(&mut client), Err("28J09".to_owned()), "{change}");
+            assert_eq!(present(&mut client, &editor), "28J09");
+            run(&mut admin, back);
+            assert_eq!(present(&mut client, &editor), "00000");
+            assert_eq!((role(&mut client), notes(&mut client)), ("editor".to_owned(), Ok(2)));
+        }
+    }
+    // What has nothing to do with it does not matter, not even in a transaction that has failed.
+    run(&mut client, "BEGIN");
+    assert_eq!(sqlstate(client.batch_execute("SELECT 1/0")), "22012");
+    run(&mut admin, "CREATE ROLE another");
+    run(&mut client, "ROLLBACK");
+    assert_eq!((notes(&mut client), role(&mut client)), (Ok(2), "editor".to_owned()));
+    run(&mut admin, "CREATE ROLE brief; GRANT brief TO app; GRANT SELECT ON notes TO brief");
+    assert_eq!(present(&mut client, &fixture.token("brief")), "00000");
+    assert_eq!(notes(&mut client), Ok(0));
+    run(&mut admin, "REVOKE SELECT ON notes FROM brief; DROP ROLE brief");
+    assert_eq!(notes(&mut client), Err("28J09".to_owned()));
+    assert_eq!(role(&mut client), "app");
+}
+
+/// A token that was there before the first statement names the role of that statement.
+#[test]
+fn the_role_of_the_startup_packet() {
+    for preload in Preload::ALL {
+        let fixture = Fixture::start(preload, &[]);
+        let connect = |token: &str| fixture.app().option("pg_session_jwt.jwt", token).client();
+        let mut client = connect(&fixture.token("editor"));
+        if preload == Preload::Neither {
+            // The library comes with the first call.
+            assert_eq!(notes(&mut client), Err("42501".to_owned()));
+            assert_eq!(user(&mut client).as_deref(), Some("alice"));
+        }
+        assert_eq!((notes(&mut client), role(&mut client)), (Ok(2), "editor".to_owned()));
+        run(&mut client, "DISCARD ALL");
+        assert_eq!((notes(&mut client), role(&mut client)), (Ok(2), "editor".to_owned()));
+        let mut client = connect(&fixture.token("stranger"));
+        for _ in 0..2 {
+            assert_eq!(sqlstate(client.query_one("SELECT auth.user_id()", &[])), "28J09");
+            assert_eq!(
+                (notes(&mut client), role(&mut client)),
+                (Err("42501".into()), "app".into())
+            );
+        }
+    }
+}
+
+/// What was planned and started before the library came was made for no token's role.
+#[test]
+fn a_late_library_meets_plans_of_the_login_role() {
+    let fixture = Fixture::start(Preload::Neither, &[]);
+    run(
+        &mut fixture.cluster.admin(),
+        "CREATE TABLE orgs (org text, owner text);
+         INSERT INTO orgs VALUES ('A', 'alice'), ('A', 'secret');
+         CREATE FUNCTION is_mine(org text) RETURNS boolean LANGUAGE plpgsql
+           AS $$ BEGIN RETURN org = auth.claim('org'); END $$;
+         ALTER TABLE orgs ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY logins ON orgs TO app USING (is_mine(org));
+         CREATE POLICY editors ON orgs TO editor USING (is_mine(org) AND owner = auth.user_id());
+         GRANT SELECT ON orgs TO app, editor;
+         CREATE FUNCTION present(token text) RETURNS text LANGUAGE plpgsql
+           AS 'BEGIN PERFORM auth.jwt_session_init(token); RETURN 1; END';
+         CREATE FUNCTION swallow() RETURNS text LANGUAGE plpgsql
+           AS 'BEGIN RETURN auth.user_id(); EXCEPTION WHEN OTHERS THEN RETURN SQLSTATE; END'",
+    );
+    let token = fixture.sign(json!({"role": "editor", "org": "A"}));
+    let owners = |client: &mut Client, sql: &str| -> Result<Vec<String>, String> {
+        match client.query(sql, &[]) {
+            Ok(rows) => Ok(rows.iter().map(|row| row.get("owner")).collect()),
+            error => Err(sqlstate(error)),
+        }
+    };
+    let own = Ok(vec!["alice".to_owned()]);
+    let within = format!("SELECT owner FROM (SELECT present('{token}') OFFSET 0) x, orgs");
+    let mut client = fixture.client();
+    assert_eq!(owners(&mut client, &within), Err("28J09".to_owned()));
+    // From the next transaction on it is as with any other.
+    assert_eq!(present(&mut client, &token), "00000");
+    assert_eq!(owners(&mut client, "SELECT owner FROM orgs"), own);
+    let mut client = fixture.client();
+    run(&mut client, "BEGIN; DECLARE c CURSOR FOR SELECT owner FROM orgs");
+    assert_eq!(present(&mut client, &token), "00000");
+    assert_eq!(owners(&mut client, "FETCH ALL FROM c"), Err("42501".to_owned()));
+    run(&mut client, "ROLLBACK");
+    // A token that was there before.
+    for (way, first) in [
+        ("SELECT owner FROM orgs", Err("28J09".to_owned())),
+        ("SELECT owner FROM (SELECT swallow() OFFSET 0) x, orgs", Err("28J09".to_owned())),
+    ] {
+        let mut client = fixture.app().option("pg_session_jwt.jwt", &token).client();
+        assert_eq!(owners(&mut client, way), first, "{way}");
+        assert_eq!(owners(&mut client, "SELECT owner FROM orgs"), own, "{way}");
+    }
+    // The first statement of a session may be the call that presents a token.
+    for call in ["SELECT auth.jwt_session_init($1)", "SELECT auth.jwt_session_init($1, false)"] {
+        let mut client = fixture.client();
+        client.execute(call, &[&token]).unwrap();
+        assert_eq!(owners(&mut client, "SELECT owner FROM orgs"), own);
+    }
+}
