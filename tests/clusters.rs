@@ -14,7 +14,7 @@ const WAYS: [&str; 3] = ["it returns", "it fails", "it is killed"];
 #[test]
 #[ignore = "a part of the test below"]
 fn starts_a_cluster() {
-    let site = SITES.turn(Preload::Neither);
+    let site = SITES.alone(Preload::Neither);
     // Forgotten, so that the pooler is left to the guard as well.
     std::mem::forget(site.cluster.pooler("session", &[]));
     println!("data: {}", site.cluster.data().display());

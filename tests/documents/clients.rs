@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::{Cluster, Preload, now, present_locally, run, sqlstate, text, user};
+use harness::{Cluster, Preload, now, present_locally, run, sqlstate, text, token, user};
 use mint::{Algorithm, Key};
 use serde_json::json;
 
@@ -36,7 +36,7 @@ impl Fixture {
     }
 
     fn token(&self, sub: &str) -> String {
-        self.key.sign(&json!({"sub": sub, "exp": now() + 600}))
+        token(&self.key, sub)
     }
 
     /// Runs an example, which checks what it sees, and looks at what it has left: in the tables, on
@@ -44,8 +44,7 @@ impl Fixture {
     fn run(&self, example: &mut Command) {
         let pooler = self.cluster.pooler("transaction", &[("default_pool_size", "1")]);
         let expired = self.key.sign(&json!({"sub": ALICE, "exp": now() - 600}));
-        let forged =
-            Key::generate(Algorithm::ES256).sign(&json!({"sub": ALICE, "exp": now() + 600}));
+        let forged = token(&Key::generate(Algorithm::ES256), ALICE);
         complete(
             example
                 .env("DATABASE_URL", url("app", pooler.port()))

@@ -1,7 +1,7 @@
 //! Runs `examples/federation`: foreign tables whose rows lie behind policies on another server,
 //! which verifies the token itself.
 
-use harness::{Cluster, Preload, now, sqlstate, text};
+use harness::{Cluster, Preload, now, run, sqlstate, text, token};
 use mint::{Algorithm, Key};
 use postgres::Client;
 use serde_json::json;
@@ -69,10 +69,6 @@ impl Fixture {
     }
 }
 
-fn token(key: &Key, sub: &str) -> String {
-    key.sign(&json!({"sub": sub, "exp": now() + 600}))
-}
-
 fn present(client: &mut Client, token: &str) -> String {
     sqlstate(client.execute("SELECT present($1)", &[&token]))
 }
@@ -94,10 +90,6 @@ fn alice() -> (Option<String>, Vec<String>) {
 
 fn bob() -> (Option<String>, Vec<String>) {
     (Some("bob".to_owned()), vec!["bob 0".to_owned(), "bob 1".to_owned()])
-}
-
-fn run(client: &mut Client, sql: &str) {
-    client.batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
 
 #[test]

@@ -10,25 +10,24 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use harness::{
-    Cluster, Pooler, Preload, now, present, present_locally, run, sqlstate, text, user, wait_for,
+    Cluster, Pooler, Preload, Site, backend_pid, present, present_locally, run, sqlstate, text,
+    token, user, wait_for,
 };
 use mint::{Algorithm, Key};
 use postgres::Client;
 use serde_json::json;
 
-/// A cluster with a table of which everybody sees their own rows.
-fn fixture() -> (Cluster, Key) {
-    let key = Key::generate(Algorithm::ES256);
-    let jwk = key.public_jwk().to_string();
-    let cluster = Cluster::start(Preload::Shared, &[("pg_session_jwt.jwk", &jwk)]);
+/// A site with a table of which everybody sees their own rows.
+fn start() -> Site {
+    let site = Site::start(Preload::Shared, &[]);
     run(
-        &mut cluster.admin(),
+        &mut site.cluster.admin(),
         "CREATE TABLE notes (owner text DEFAULT auth.user_id(), note text);
          ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
          CREATE POLICY p ON notes USING (owner = auth.user_id());
          GRANT SELECT, INSERT ON notes TO app",
     );
-    (cluster, key)
+    site
 }
 
 /// PgBouncer, which opens a second server connection only while the first is in use, and gets over
@@ -37,20 +36,12 @@ fn pooler(cluster: &Cluster) -> Pooler<'_> {
     cluster.pooler("transaction", &[("default_pool_size", "2"), ("server_login_retry", "1")])
 }
 
-fn token(key: &Key, sub: &str) -> String {
-    key.sign(&json!({"sub": sub, "exp": now() + 600}))
-}
-
 fn rows(client: &mut Client) -> i64 {
     client.query_one("SELECT count(*) FROM notes", &[]).unwrap().get(0)
 }
 
-fn server(client: &mut Client) -> String {
-    text(client, "SELECT pg_backend_pid()::text").unwrap()
-}
-
 /// Waits until the backend is within this wait event.
-fn wait_for_event(admin: &mut Client, pid: &str, event: &str) {
+fn wait_for_event(admin: &mut Client, pid: i32, event: &str) {
     let query = format!(
         "SELECT count(*)::text FROM pg_stat_activity
          WHERE pid = {pid} AND wait_event = '{event}' AND state = 'active'"
@@ -58,7 +49,7 @@ fn wait_for_event(admin: &mut Client, pid: &str, event: &str) {
     wait_for(event, || text(admin, &query).as_deref() == Some("1"));
 }
 
-fn wait_for_end(admin: &mut Client, pid: &str) {
+fn wait_for_end(admin: &mut Client, pid: i32) {
     let query = format!("SELECT count(*)::text FROM pg_stat_activity WHERE pid = {pid}");
     wait_for("the backend to end", || text(admin, &query).as_deref() == Some("0"));
 }
@@ -70,19 +61,19 @@ fn end_timeouts(client: &mut Client) {
     while sqlstate(client.batch_execute("SELECT")) == "57014" {}
 }
 
-fn terminate(admin: &mut Client, pid: &str) {
+fn terminate(admin: &mut Client, pid: i32) {
     run(admin, &format!("SELECT pg_terminate_backend({pid})"));
     wait_for_end(admin, pid);
 }
 
-fn send(signal: &str, pid: &str) {
-    let status = Command::new("kill").args(["-s", signal, pid]).status();
+fn send_signal(signal: &str, pid: i32) {
+    let status = Command::new("kill").args(["-s", signal, &pid.to_string()]).status();
     assert!(status.is_ok_and(|status| status.success()));
 }
 
 #[test]
 fn a_server_that_dies_comes_back_with_nobody() {
-    let (cluster, key) = fixture();
+    let Site { cluster, key, .. } = start();
     let pooler = pooler(&cluster);
     let (alice, bob) = (token(&key, "alice"), token(&key, "bob"));
     let write = "INSERT INTO notes (note) VALUES ('n')";
@@ -101,7 +92,7 @@ fn a_server_that_dies_comes_back_with_nobody() {
 
         match way {
             // The postmaster ends all others, lest the dead one has spoilt what they share.
-            "kill" => send("KILL", &server(&mut victim)),
+            "kill" => send_signal("KILL", backend_pid(&mut victim)),
             mode => cluster.restart_in_mode(mode),
         }
         wait_for("the others to be ended", || other.batch_execute("SELECT").is_err());
@@ -129,14 +120,14 @@ fn a_server_that_dies_comes_back_with_nobody() {
 
 #[test]
 fn a_session_that_ends_takes_its_identity_along() {
-    let (cluster, key) = fixture();
+    let Site { cluster, key, .. } = start();
     let pooler = pooler(&cluster);
     let mut admin = cluster.admin();
     let alice = token(&key, "alice");
-    let nobody_on_another = |last: &str| {
+    let nobody_on_another = |last: i32| {
         let mut client = pooler.as_role("app").client();
         wait_for("another server connection", || client.batch_execute("SELECT").is_ok());
-        assert_ne!(server(&mut client), last);
+        assert_ne!(backend_pid(&mut client), last);
         assert_eq!((user(&mut client), rows(&mut client)), (None, 0));
     };
 
@@ -148,48 +139,48 @@ fn a_session_that_ends_takes_its_identity_along() {
         run(&mut client, "BEGIN");
         assert_eq!(present_locally(&mut client, &alice), "00000");
         run(&mut client, "INSERT INTO notes (note) VALUES ('n')");
-        let pid = server(&mut client);
-        terminate(&mut admin, &pid);
+        let pid = backend_pid(&mut client);
+        terminate(&mut admin, pid);
         assert!(client.batch_execute("COMMIT").is_err());
-        nobody_on_another(&pid);
+        nobody_on_another(pid);
 
         // With an identity that was for the session.
         let mut client = connect();
         assert_eq!(present(&mut client, &alice), "00000");
-        let pid = server(&mut client);
-        terminate(&mut admin, &pid);
-        nobody_on_another(&pid);
+        let pid = backend_pid(&mut client);
+        terminate(&mut admin, pid);
+        nobody_on_another(pid);
 
         // Within the statement that presents the token.
         let mut client = connect();
-        let pid = server(&mut client);
+        let pid = backend_pid(&mut client);
         let error = scope(|threads| {
             let wait = "SELECT auth.jwt_session_init($1), pg_sleep(60)";
             let waiting = threads.spawn(|| client.query(wait, &[&alice]).unwrap_err());
-            wait_for_event(&mut admin, &pid, "PgSleep");
-            terminate(&mut admin, &pid);
+            wait_for_event(&mut admin, pid, "PgSleep");
+            terminate(&mut admin, pid);
             waiting.join().unwrap()
         });
         // The client library may be told of the closed connection before it has read the error.
         assert!(error.code().is_none_or(|code| code.code() == "57P01"), "{error:?}");
-        nobody_on_another(&pid);
+        nobody_on_another(pid);
 
         // By timeouts, in a transaction and out of it.
         let mut client = connect();
         run(&mut client, "BEGIN");
         assert_eq!(present_locally(&mut client, &alice), "00000");
-        let pid = server(&mut client);
+        let pid = backend_pid(&mut client);
         run(&mut client, "SET LOCAL idle_in_transaction_session_timeout = '200ms'");
-        wait_for_end(&mut admin, &pid);
+        wait_for_end(&mut admin, pid);
         assert!(client.batch_execute("COMMIT").is_err());
-        nobody_on_another(&pid);
+        nobody_on_another(pid);
 
         let mut client = connect();
         assert_eq!(present(&mut client, &alice), "00000");
-        let pid = server(&mut client);
+        let pid = backend_pid(&mut client);
         run(&mut client, "SET idle_session_timeout = '200ms'");
-        wait_for_end(&mut admin, &pid);
-        nobody_on_another(&pid);
+        wait_for_end(&mut admin, pid);
+        nobody_on_another(pid);
     }
     let mut client = cluster.as_role("app").client();
     assert_eq!(present(&mut client, &alice), "00000");
@@ -199,7 +190,7 @@ fn a_session_that_ends_takes_its_identity_along() {
 /// A client that is killed is gone without a word; one that is interrupted cancels its statement.
 #[test]
 fn a_client_that_dies_leaves_nobody() {
-    let (cluster, key) = fixture();
+    let Site { cluster, key, .. } = start();
     let pooler = pooler(&cluster);
     let mut admin = cluster.admin();
     let alice = token(&key, "alice");
@@ -222,18 +213,18 @@ fn a_client_that_dies_leaves_nobody() {
         writeln!(input, "{ask}\n{sql}\n{ask}").unwrap();
         let mut servers = output
             .by_ref()
-            .filter_map(|line| Some(line.unwrap().strip_prefix("server ")?.to_owned()));
+            .filter_map(|line| line.unwrap().strip_prefix("server ")?.parse::<i32>().ok());
         let pid = servers.next().unwrap();
         if sql.contains("pg_sleep") {
-            wait_for_event(&mut admin, &pid, "PgSleep");
+            wait_for_event(&mut admin, pid, "PgSleep");
         } else {
-            assert_eq!(servers.next().as_ref(), Some(&pid), "it is done");
+            assert_eq!(servers.next(), Some(pid), "it is done");
         }
-        send(signal, &psql.id().to_string());
+        send_signal(signal, psql.id() as i32);
         psql.wait().unwrap();
 
         let mut client = pooler.as_role("app").client();
-        assert_eq!(server(&mut client) == pid, same_server, "{signal}: {sql}");
+        assert_eq!(backend_pid(&mut client) == pid, same_server, "{signal}: {sql}");
         assert_eq!((user(&mut client), rows(&mut client)), (None, 0), "{signal}: {sql}");
         run(&mut client, "BEGIN");
         assert_eq!(present_locally(&mut client, &alice), "00000");
@@ -244,21 +235,21 @@ fn a_client_that_dies_leaves_nobody() {
 
 #[test]
 fn statements_that_are_ended_present_nothing() {
-    let (cluster, key) = fixture();
+    let Site { cluster, key, .. } = start();
     let pooler = pooler(&cluster);
     let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| token(&key, name));
     let mut admin = cluster.admin();
     run(&mut admin, "ALTER ROLE app SET deadlock_timeout = '20ms'; SELECT pg_advisory_lock(3)");
     for connection in [cluster.as_role("app"), pooler.as_role("app")] {
         let mut client = connection.client();
-        let pid = server(&mut client);
+        let pid = backend_pid(&mut client);
         // One that holds a lock and waits for one of ours, and does not look for deadlocks itself.
         run(&mut client, "SELECT pg_advisory_lock(1)");
         let mut partner = cluster.admin();
         run(&mut partner, "SET deadlock_timeout = '1h'; SELECT pg_advisory_lock(2)");
-        let partner_pid = server(&mut partner);
+        let partner_pid = backend_pid(&mut partner);
         let partner = std::thread::spawn(move || run(&mut partner, "SELECT pg_advisory_lock(1)"));
-        wait_for_event(&mut admin, &partner_pid, "advisory");
+        wait_for_event(&mut admin, partner_pid, "advisory");
 
         for (code, timeout, goes_on) in [
             ("57014", "statement_timeout = '20ms'", "pg_sleep(60)"),
@@ -273,7 +264,7 @@ fn statements_that_are_ended_present_nothing() {
                 let ended = scope(|threads| {
                     let waiting = threads.spawn(|| sqlstate(client.query(&init, &[&carol])));
                     if is_cancelled {
-                        wait_for_event(&mut admin, &pid, "PgSleep");
+                        wait_for_event(&mut admin, pid, "PgSleep");
                         run(&mut admin, &format!("SELECT pg_cancel_backend({pid})"));
                     }
                     waiting.join().unwrap()
@@ -303,7 +294,7 @@ fn statements_that_are_ended_present_nothing() {
                 assert_eq!(user(&mut client).as_deref(), outer, "{what}, COMMIT");
             }
         }
-        assert_eq!(server(&mut client), pid, "one connection for all");
+        assert_eq!(backend_pid(&mut client), pid, "one connection for all");
         run(&mut client, "SELECT pg_advisory_unlock_all()");
         partner.join().unwrap();
     }
@@ -331,7 +322,7 @@ fn cancels_at_random_moments() {
     }
 
     let mut client = cluster.as_role("app").client();
-    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
+    let pid = backend_pid(&mut client);
     let init = client.prepare("SELECT auth.jwt_session_init($1, $2)").unwrap();
     let slowest = token(&keys[5], "alice");
     let start = Instant::now();
@@ -421,7 +412,7 @@ fn cancels_at_random_moments() {
 /// Whatever the server's environment says, no error has a backtrace in it, for the client or the log.
 #[test]
 fn errors_have_no_backtrace() {
-    let (cluster, key) = fixture();
+    let Site { cluster, key, .. } = start();
     let mut stop = cluster.program("pg_ctl");
     assert!(
         stop.args(["-w", "-s", "-m", "fast", "stop", "-D", "data"]).status().unwrap().success()

@@ -2,10 +2,8 @@
 //! function it is given to.
 
 use std::collections::HashMap;
-use std::fs;
 
-use harness::{Cluster, Preload, run, sqlstate, text, wait_for};
-use postgres::Client;
+use harness::{Cluster, Preload, backend_pid, peak_memory, run, sqlstate, text, wait_for};
 
 /// The functions whose arguments of varying length are C code's, and the SQLSTATE of too long a one.
 /// `$1` stands for the value; its type is text, text[] or json.
@@ -54,17 +52,6 @@ fn fixture() -> Cluster {
     cluster
 }
 
-fn pid(client: &mut Client) -> i32 {
-    client.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0)
-}
-
-/// The most memory that a backend has had, in bytes.
-fn peak(pid: i32) -> usize {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
-}
-
 /// Fails where a function of the extension takes something long, and is not tried here.
 #[test]
 fn every_function_is_tried() {
@@ -102,10 +89,10 @@ fn what_is_stored_elsewhere_is_not_fetched() {
                 text(&mut client, "SELECT size FROM long LIMIT 1").as_deref(),
                 Some("64 MB")
             );
-            let pid = pid(&mut client);
-            let before = peak(pid);
+            let pid = backend_pid(&mut client);
+            let before = peak_memory(pid);
             assert_eq!(sqlstate(client.query(&sql, &[])), *code, "{sql}");
-            let taken = peak(pid) - before;
+            let taken = peak_memory(pid) - before;
             assert!(taken < 8 << 20, "{sql}: {taken} bytes");
             assert!(client.batch_execute("SELECT").is_ok(), "{sql}");
         }
@@ -121,12 +108,12 @@ fn what_is_in_memory_is_not_copied() {
             let mut client = cluster.as_role("app").client();
             run(&mut client, "SELECT auth.user_id()");
             let value = "(repeat('x', (1 << 26) + length(current_user)))";
-            let pid = pid(&mut client);
-            let before = peak(pid);
+            let pid = backend_pid(&mut client);
+            let before = peak_memory(pid);
             let sql = format!("SELECT {}", call.replace("$1", value));
             assert_eq!(sqlstate(client.query(&sql, &[])), code, "{sql}");
             assert!(client.batch_execute("SELECT").is_ok(), "{sql}");
-            peak(pid) - before
+            peak_memory(pid) - before
         };
         let own = if call.contains("array[") { "cardinality(array[$1])" } else { "ascii($1)" };
         let control = taken(own, "00000");
@@ -180,7 +167,7 @@ fn rows_are_bounded() {
     let secret = "0123456789abcdef0123456789abcdef";
     let insert = format!("INSERT INTO auth.providers (name, secret) VALUES ('p', '{secret}!')");
     run(&mut client, &insert);
-    let pid = pid(&mut client);
+    let pid = backend_pid(&mut client);
     for (column, kind) in &columns {
         let value = match kind.as_str() {
             "text" => "v".to_owned(),
@@ -226,7 +213,7 @@ fn rows_are_bounded() {
     );
     let error = client.batch_execute(&escapes).unwrap_err();
     assert_eq!(error.as_db_error().unwrap().message(), "provider is too long", "{error:?}");
-    assert_eq!(pid, client.query_one("SELECT pg_backend_pid()", &[]).unwrap().get::<_, i32>(0));
+    assert_eq!(backend_pid(&mut client), pid);
     // A row that came while the trigger was off is not read, and can be mended.
     run(
         &mut admin,
@@ -251,10 +238,10 @@ fn many_empty_objects_take_little() {
             "INSERT INTO auth.providers (name, jwks)
              VALUES ('p', ('{{\"keys\":[{{}}' || repeat(',{{}}', {size}) || ']}}')::json)"
         );
-        let pid = pid(&mut client);
-        let before = peak(pid);
+        let pid = backend_pid(&mut client);
+        let before = peak_memory(pid);
         assert_eq!(sqlstate(client.batch_execute(&insert)), "22023");
-        let taken = peak(pid) - before;
+        let taken = peak_memory(pid) - before;
         assert!(taken < limit, "{size}: {taken} bytes");
     }
 }

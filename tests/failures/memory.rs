@@ -1,11 +1,8 @@
 //! A session's memory does not grow with the tokens and claims that it sees in one statement or
 //! transaction.
 
-use std::fs;
-
-use harness::{Cluster, Preload, now, run, text};
+use harness::{Cluster, Preload, backend_pid, now, peak_memory, run};
 use mint::{Algorithm, Key};
-use postgres::Client;
 use serde_json::json;
 
 /// How many tokens there are, more than the cache holds.
@@ -17,68 +14,52 @@ const PADDING: usize = 8_000;
 /// How many megabytes a session may take for many tokens beside what it takes for few.
 const MOST: usize = 24;
 
-struct Fixture {
-    cluster: Cluster,
-}
-
-impl Fixture {
-    fn start() -> Self {
-        let key = Key::generate(Algorithm::ES256);
-        let jwk = key.public_jwk().to_string();
-        let settings = [
-            ("pg_session_jwt.jwk", &*jwk),
-            ("pg_session_jwt.token_cache_size", "4"),
-            ("jit", "off"),
-        ];
-        let cluster = Cluster::start(Preload::Shared, &settings);
-        let mut admin = cluster.admin();
-        run(
-            &mut admin,
-            "CREATE TABLE tokens (n int, token text); GRANT SELECT ON tokens TO PUBLIC;
-             ALTER ROLE app SET pg_session_jwt.trust_request_claims = on;
-             CREATE PROCEDURE commits(times int) LANGUAGE plpgsql AS $$
-               DECLARE t text;
+/// A cluster with a table of tokens.
+fn start() -> Cluster {
+    let key = Key::generate(Algorithm::ES256);
+    let jwk = key.public_jwk().to_string();
+    let settings =
+        [("pg_session_jwt.jwk", &*jwk), ("pg_session_jwt.token_cache_size", "4"), ("jit", "off")];
+    let cluster = Cluster::start(Preload::Shared, &settings);
+    let mut admin = cluster.admin();
+    run(
+        &mut admin,
+        "CREATE TABLE tokens (n int, token text); GRANT SELECT ON tokens TO PUBLIC;
+         ALTER ROLE app SET pg_session_jwt.trust_request_claims = on;
+         CREATE PROCEDURE commits(times int) LANGUAGE plpgsql AS $$
+           DECLARE t text;
+           BEGIN
+             FOR i IN 1..times LOOP
+               SELECT token INTO t FROM tokens WHERE n = i % 16;
+               PERFORM auth.jwt_session_init(t), auth.user_id(), auth.session();
+               COMMIT;
+             END LOOP;
+           END $$;
+         CREATE PROCEDURE in_subtransactions(times int) LANGUAGE plpgsql AS $$
+           DECLARE t text;
+           BEGIN
+             FOR i IN 1..times LOOP
+               SELECT token INTO t FROM tokens WHERE n = i % 16;
                BEGIN
-                 FOR i IN 1..times LOOP
-                   SELECT token INTO t FROM tokens WHERE n = i % 16;
-                   PERFORM auth.jwt_session_init(t), auth.user_id(), auth.session();
-                   COMMIT;
-                 END LOOP;
-               END $$;
-             CREATE PROCEDURE in_subtransactions(times int) LANGUAGE plpgsql AS $$
-               DECLARE t text;
-               BEGIN
-                 FOR i IN 1..times LOOP
-                   SELECT token INTO t FROM tokens WHERE n = i % 16;
-                   BEGIN
-                     PERFORM auth.jwt_session_init(t, i % 2 = 0), auth.user_id();
-                     IF i % 3 = 0 THEN RAISE 'back'; END IF;
-                   EXCEPTION WHEN raise_exception THEN PERFORM auth.user_id(); END;
-                 END LOOP;
-               END $$;",
-        );
-        for n in 0..TOKENS {
-            let claims = json!({"sub": format!("user {n}"), "exp": now() + 3600,
-                                "padding": format!("{n}").repeat(PADDING)[..PADDING]});
-            admin
-                .execute("INSERT INTO tokens VALUES ($1, $2)", &[&(n as i32), &key.sign(&claims)])
-                .unwrap();
-        }
-        Self { cluster }
+                 PERFORM auth.jwt_session_init(t, i % 2 = 0), auth.user_id();
+                 IF i % 3 = 0 THEN RAISE 'back'; END IF;
+               EXCEPTION WHEN raise_exception THEN PERFORM auth.user_id(); END;
+             END LOOP;
+           END $$;",
+    );
+    for n in 0..TOKENS {
+        let claims = json!({"sub": format!("user {n}"), "exp": now() + 3600,
+                            "padding": format!("{n}").repeat(PADDING)[..PADDING]});
+        admin
+            .execute("INSERT INTO tokens VALUES ($1, $2)", &[&(n as i32), &key.sign(&claims)])
+            .unwrap();
     }
-}
-
-/// The most memory that a backend has taken until now, in megabytes.
-fn peak(client: &mut Client) -> usize {
-    let pid = text(client, "SELECT pg_backend_pid()::text").unwrap();
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<usize>().ok()).unwrap() / 1024
+    cluster
 }
 
 #[test]
 fn many_identities_take_no_more_memory_than_few() {
-    let fixture = Fixture::start();
+    let cluster = start();
     for (few, many) in [
         // Each row presents a token, and reads what it brings in several ways.
         (
@@ -112,9 +93,9 @@ fn many_identities_take_no_more_memory_than_few() {
         ),
     ] {
         let measure = |statement: &str| {
-            let mut client = fixture.cluster.as_role("app").client();
+            let mut client = cluster.as_role("app").client();
             run(&mut client, statement);
-            peak(&mut client)
+            peak_memory(backend_pid(&mut client)) >> 20
         };
         let (before, after) = (measure(few), measure(many));
         println!("{before} MB, {after} MB: {}", many.split_whitespace().collect::<Vec<_>>().join(" "));
@@ -125,8 +106,8 @@ fn many_identities_take_no_more_memory_than_few() {
 /// Values that are copies, since many identities have gone by, are the right ones, and last.
 #[test]
 fn copies_are_as_good_as_values() {
-    let fixture = Fixture::start();
-    let mut client = fixture.cluster.as_role("app").client();
+    let cluster = start();
+    let mut client = cluster.as_role("app").client();
     let rows = client
         .query(
             "SELECT n, o.who, auth.jwt_session_init(token)::text, auth.user_id(),

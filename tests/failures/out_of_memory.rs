@@ -3,14 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use harness::{Cluster, Preload, now, run, sqlstate, user};
+use harness::{Cluster, Preload, backend_pid, now, run, sqlstate, user};
 use mint::{Algorithm, Key};
-use postgres::Client;
 use serde_json::json;
-
-fn pid(client: &mut Client) -> i32 {
-    client.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0)
-}
 
 /// Whether an error of ours says that memory has run out, or that a token is refused.
 fn is_own(error: &postgres::Error) -> bool {
@@ -59,7 +54,7 @@ fn memory_that_runs_out_is_called_so() {
             if step % 2 == 0 {
                 client.query(&verify, &[&good]).unwrap();
             }
-            let pid = pid(&mut client);
+            let pid = backend_pid(&mut client);
             assert_eq!(sqlstate(client.query(&present, &[&before])), "00000");
             let mut taken_away = false;
             cluster.limit_memory(pid, Some(step * 24 * 1024));
@@ -109,7 +104,7 @@ fn a_lack_of_memory_ends_no_backend() {
         let mut client = cluster.as_role("app").client();
         let add = client.prepare(add).unwrap();
         assert_eq!(sqlstate(client.query(&add, &[&"{\"keys\":[0]}"])), "22023");
-        let pid = pid(&mut client);
+        let pid = backend_pid(&mut client);
         cluster.limit_memory(pid, Some(step * 24 * 1024));
         for _ in 0..3 {
             let outcome = client.query(&add, &[&keys]);

@@ -188,12 +188,7 @@ impl Cluster {
     pub fn limit_memory(&self, pid: i32, more: Option<usize>) {
         let space = more.map_or_else(
             || "unlimited".to_owned(),
-            |more| {
-                let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-                let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
-                let size = size.expect("a size").trim().trim_end_matches(" kB").parse::<usize>();
-                ((size.unwrap() << 10) + more).to_string()
-            },
+            |more| (memory_of(pid, "VmSize:") + more).to_string(),
         );
         // The soft limit, which can be raised again.
         complete(as_owner(Path::new("prlimit"), &self.home()).args([
@@ -436,6 +431,18 @@ fn is_root() -> bool {
 /// freed.
 fn is_under_valgrind() -> bool {
     std::env::var_os("VALGRIND").is_some()
+}
+
+/// A figure of a process's memory that the system keeps, in bytes.
+fn memory_of(pid: i32, figure: &str) -> usize {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(figure)).expect("a figure");
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+}
+
+/// The most memory that a backend has taken until now, in bytes.
+pub fn peak_memory(pid: i32) -> usize {
+    memory_of(pid, "VmHWM:")
 }
 
 /// The last lines of a log.

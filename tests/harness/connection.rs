@@ -1,6 +1,7 @@
 //! Clients of the library that applications use, and what they ask in most tests.
 
-use postgres::{Client, NoTls};
+use postgres::error::DbError;
+use postgres::{Client, NoTls, SimpleQueryMessage};
 
 /// How to connect: who, to which database, with which startup options.
 #[derive(Clone)]
@@ -115,4 +116,58 @@ pub fn run(client: &mut Client, sql: &str) {
 /// What one query of one row and one column returns; the type must be text.
 pub fn text(client: &mut Client, query: &str) -> Option<String> {
     client.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
+}
+
+/// The server's error.
+pub fn db_error<T>(outcome: Result<T, postgres::Error>) -> DbError {
+    let error = outcome.err().expect("an error");
+    error.as_db_error().unwrap_or_else(|| panic!("not the server's: {error:?}")).clone()
+}
+
+/// The process id of the session's backend.
+pub fn backend_pid(client: &mut Client) -> i32 {
+    client.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0)
+}
+
+/// What statements in one message of the simple protocol come to.
+#[derive(Default)]
+pub struct Reply {
+    /// Their rows, one after the other.
+    pub rows: Vec<Vec<Option<String>>>,
+    /// How many rows the last one has returned or touched.
+    pub touched: u64,
+    /// Whether any returns rows.
+    pub returns_rows: bool,
+}
+
+impl Reply {
+    /// The rows, their columns joined by this; `-` for NULL.
+    pub fn lines(&self, separator: &str) -> Vec<String> {
+        let lines = self.rows.iter().map(|row| {
+            let columns = row.iter().map(|value| value.as_deref().unwrap_or("-"));
+            columns.collect::<Vec<_>>().join(separator)
+        });
+        lines.collect()
+    }
+}
+
+/// Sends statements in one message of the simple protocol; the SQLSTATE where one fails.
+pub fn send(client: &mut Client, sql: &str) -> Result<Reply, String> {
+    let messages = match client.simple_query(sql) {
+        Ok(messages) => messages,
+        error => return Err(sqlstate(error)),
+    };
+    let mut reply = Reply::default();
+    for message in messages {
+        match message {
+            SimpleQueryMessage::Row(row) => {
+                let columns = (0..row.len()).map(|column| row.get(column).map(str::to_owned));
+                reply.rows.push(columns.collect());
+            }
+            SimpleQueryMessage::RowDescription(_) => reply.returns_rows = true,
+            SimpleQueryMessage::CommandComplete(count) => reply.touched = count,
+            _ => {}
+        }
+    }
+    Ok(reply)
 }

@@ -16,14 +16,17 @@ mod site;
 mod sql;
 mod wire;
 
-pub use cluster::{Cluster, Preload, pg_config};
-pub use connection::{Connection, present, present_locally, run, sqlstate, text, user};
+pub use cluster::{Cluster, Preload, peak_memory, pg_config};
+pub use connection::{
+    Connection, Reply, backend_pid, db_error, present, present_locally, run, send, sqlstate, text,
+    user,
+};
 pub use idp::{Behaviour, Certificate, Idp};
 pub use pooler::Pooler;
-pub use shared::{Fixture, Shared, Turn};
+pub use shared::{Fixture, Loan, Shared};
 pub use site::Site;
-pub use sql::quote;
-pub use wire::{Answer, Fields, Rows, Wire};
+pub use sql::{jwks, key, quote, sign, token, token_of};
+pub use wire::{Answer, Fields, Rows, Wire, values};
 
 /// Seconds since 1970.
 pub fn now() -> i64 {

@@ -1,7 +1,7 @@
 //! Clusters that the tests of a process share.
 
 use std::ops::Deref;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::{Cluster, Preload};
 
@@ -14,34 +14,41 @@ pub trait Fixture {
 /// A fixture for each way of loading, started by the first test that asks for it. The guard of the
 /// cluster stops it when the process ends.
 ///
-/// Tests that share a cluster use roles, databases and tables of their own, for their order is not
-/// defined.
+/// The order of tests is not defined. A test that stores something uses roles, databases and tables of its
+/// own, or takes it back.
 pub struct Shared<T> {
     start: fn(Preload) -> T,
-    fixtures: [OnceLock<Mutex<T>>; Preload::ALL.len()],
+    fixtures: [OnceLock<RwLock<T>>; Preload::ALL.len()],
 }
 
-/// A shared fixture that one test has to itself, until it drops this.
-pub struct Turn<T: Fixture + 'static>(MutexGuard<'static, T>);
+/// A shared fixture, for as long as a test uses it.
+pub struct Loan<T: Fixture, L: Deref<Target = T>>(L);
 
 impl<T> Shared<T> {
     /// Fixtures that this function starts.
     pub const fn new(start: fn(Preload) -> T) -> Self {
         Self { start, fixtures: [const { OnceLock::new() }; Preload::ALL.len()] }
     }
-}
 
-impl<T: Fixture> Shared<T> {
-    /// The fixture for this way of loading; waits until no other test uses it.
-    pub fn turn(&'static self, preload: Preload) -> Turn<T> {
-        let fixture = &self.fixtures[preload as usize];
-        let fixture = fixture.get_or_init(|| Mutex::new((self.start)(preload)));
-        // A test that failed has released it, too.
-        Turn(fixture.lock().unwrap_or_else(PoisonError::into_inner))
+    fn fixture(&'static self, preload: Preload) -> &'static RwLock<T> {
+        self.fixtures[preload as usize].get_or_init(|| RwLock::new((self.start)(preload)))
     }
 }
 
-impl<T: Fixture> Deref for Turn<T> {
+impl<T: Fixture> Shared<T> {
+    /// The fixture for this way of loading, when no other test uses it.
+    pub fn alone(&'static self, preload: Preload) -> Loan<T, RwLockWriteGuard<'static, T>> {
+        // A test that has failed has released it, too.
+        Loan(self.fixture(preload).write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The same together with others, for a test that none of them can disturb.
+    pub fn beside_others(&'static self, preload: Preload) -> Loan<T, RwLockReadGuard<'static, T>> {
+        Loan(self.fixture(preload).read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<T: Fixture, L: Deref<Target = T>> Deref for Loan<T, L> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -49,7 +56,7 @@ impl<T: Fixture> Deref for Turn<T> {
     }
 }
 
-impl<T: Fixture> Drop for Turn<T> {
+impl<T: Fixture, L: Deref<Target = T>> Drop for Loan<T, L> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.cluster().print_log();
@@ -59,28 +66,40 @@ impl<T: Fixture> Drop for Turn<T> {
     }
 }
 
-/// A test for each way of loading, for each of these functions. They take a fixture, which
-/// `$shared` has.
+/// A test for each way of loading, for each of these functions. They take a way of loading; or, where
+/// fixtures are named before a colon, one of those.
 #[macro_export]
 macro_rules! test_each_preload {
     ($shared:path: $($topic:ident),+ $(,)?) => {
+        $crate::test_each_preload!(@ (&$shared.alone) $($topic)+);
+    };
+    ($($topic:ident),+ $(,)?) => {
+        $crate::test_each_preload!(@ () $($topic)+);
+    };
+    (@ $fixture:tt $($topic:ident)+) => {
         $(
             mod $topic {
                 #[test]
                 fn preloaded_by_the_server() {
-                    super::$topic(&$shared.turn($crate::Preload::Shared));
+                    $crate::test_each_preload!(@call $fixture $topic Shared);
                 }
 
                 #[test]
                 fn preloaded_by_each_session() {
-                    super::$topic(&$shared.turn($crate::Preload::Session));
+                    $crate::test_each_preload!(@call $fixture $topic Session);
                 }
 
                 #[test]
                 fn loaded_by_the_first_call() {
-                    super::$topic(&$shared.turn($crate::Preload::Neither));
+                    $crate::test_each_preload!(@call $fixture $topic Neither);
                 }
             }
         )+
+    };
+    (@call () $topic:ident $preload:ident) => {
+        super::$topic($crate::Preload::$preload)
+    };
+    (@call (& $($fixture:tt)+) $topic:ident $preload:ident) => {
+        super::$topic(&$($fixture)+($crate::Preload::$preload))
     };
 }

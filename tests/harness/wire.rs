@@ -40,6 +40,16 @@ impl Fields {
 /// What one statement came to: its rows, or the error.
 pub type Answer = Result<Rows, Fields>;
 
+/// The values of a statement's rows one after the other, `nobody` for NULL; or the SQLSTATE.
+pub fn values(answer: &Answer) -> Vec<&str> {
+    match answer {
+        Ok(rows) => {
+            rows.iter().flatten().map(|value| value.as_deref().unwrap_or("nobody")).collect()
+        }
+        Err(fields) => vec![fields.sqlstate()],
+    }
+}
+
 impl Wire {
     /// Connects; the error is the server's refusal, or the socket's.
     pub fn connect(connection: &Connection) -> io::Result<Self> {
@@ -121,6 +131,35 @@ impl Wire {
     pub fn ask(&mut self, sql: &str, parameters: &[&str]) -> io::Result<Answer> {
         self.statement(sql, parameters);
         Ok(self.sync()?.pop().unwrap_or_else(|| Ok(Vec::new())))
+    }
+
+    /// The values that one statement returns, joined by spaces, `nobody` for NULL; or the SQLSTATE.
+    pub fn answer(&mut self, sql: &str, parameters: &[&str]) -> String {
+        values(&self.ask(sql, parameters).unwrap()).join(" ")
+    }
+
+    /// Runs statements in one message; the SQLSTATE of the first that fails.
+    pub fn run(&mut self, sql: &str) -> String {
+        let answers = self.query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let failed = answers.into_iter().find_map(Answer::err);
+        failed.map_or_else(|| "00000".to_owned(), |fields| fields.sqlstate().to_owned())
+    }
+
+    /// Presents a token for the session, or for the transaction; the SQLSTATE.
+    pub fn present(&mut self, token: &str, is_local: bool) -> String {
+        let present = format!("SELECT auth.jwt_session_init($1, {is_local})");
+        let refused = self.ask(&present, &[token]).unwrap().err();
+        refused.map_or_else(|| "00000".to_owned(), |fields| fields.sqlstate().to_owned())
+    }
+
+    /// The user, or the SQLSTATE.
+    pub fn user(&mut self) -> String {
+        self.answer("SELECT auth.user_id()", &[])
+    }
+
+    /// How many notices with this message have come since the last question.
+    pub fn count_notices(&mut self, message: &str) -> usize {
+        self.notices().iter().filter(|notice| notice.get(b'M') == Some(message)).count()
     }
 
     /// Sends what is queued without waiting for an answer.

@@ -22,30 +22,6 @@ fn connect(cluster: &Cluster) -> Wire {
     client
 }
 
-/// How often that was said since the last question.
-fn count(client: &mut Wire, message: &str) -> usize {
-    client.notices().iter().filter(|notice| notice.get(b'M') == Some(message)).count()
-}
-
-/// The values that a statement returns, one after the other, or the SQLSTATE.
-fn ask(client: &mut Wire, sql: &str, parameters: &[&str]) -> String {
-    match client.ask(sql, parameters).unwrap() {
-        Ok(rows) => {
-            let values = rows.into_iter().flatten();
-            values.map(|value| value.unwrap_or("NULL".to_owned())).collect::<Vec<_>>().join(" ")
-        }
-        Err(fields) => fields.sqlstate().to_owned(),
-    }
-}
-
-fn init(client: &mut Wire, token: &str) -> String {
-    ask(client, "SELECT auth.jwt_session_init($1)", &[token])
-}
-
-fn who(client: &mut Wire) -> String {
-    ask(client, "SELECT auth.user_id()", &[])
-}
-
 // Verified tokens
 
 /// Random tokens against a list of those that were used last: which are verified again, and whose
@@ -68,13 +44,13 @@ fn tokens_are_remembered_until_others_were_used_more_lately() {
             match random.u32(0..40) {
                 // Refused, it is not remembered, nor does it drive another one out.
                 0 => {
-                    assert_eq!(init(&mut client, &forged), "28J03", "{context}");
-                    assert_eq!(count(&mut client, VERIFIED), 0, "{context}");
-                    assert_eq!(who(&mut client), "NULL", "{context}");
+                    assert_eq!(client.present(&forged, false), "28J03", "{context}");
+                    assert_eq!(client.count_notices(VERIFIED), 0, "{context}");
+                    assert_eq!(client.user(), "nobody", "{context}");
                     continue;
                 }
                 1 => {
-                    assert_eq!(ask(&mut client, "DISCARD ALL", &[]), "", "{context}");
+                    assert_eq!(client.answer("DISCARD ALL", &[]), "", "{context}");
                     client.query("SET client_min_messages = debug1").unwrap();
                     client.notices();
                     continue;
@@ -83,9 +59,9 @@ fn tokens_are_remembered_until_others_were_used_more_lately() {
             }
             let chosen = random.usize(0..TOKENS);
             let known = lately.contains(&chosen);
-            assert_eq!(init(&mut client, &tokens[chosen]), "", "{context}");
-            assert_eq!(who(&mut client), format!("user{chosen}"), "{context}");
-            assert_eq!(count(&mut client, VERIFIED), usize::from(!known), "{chosen}, {context}");
+            assert_eq!(client.present(&tokens[chosen], false), "00000", "{context}");
+            assert_eq!(client.user(), format!("user{chosen}"), "{context}");
+            assert_eq!(client.count_notices(VERIFIED), usize::from(!known), "{chosen}, {context}");
             lately.retain(|earlier| *earlier != chosen);
             lately.insert(0, chosen);
             lately.truncate(limit as usize);
@@ -104,20 +80,20 @@ fn large_tokens_leave_room_for_few() {
         site.key.sign(&json!({"sub": sub, "x": "x".repeat(11_000), "exp": now() + 600}))
     };
     for token in &small {
-        assert_eq!(init(&mut client, token), "");
+        assert_eq!(client.present(token, false), "00000");
     }
-    assert_eq!(count(&mut client, VERIFIED), 4);
+    assert_eq!(client.count_notices(VERIFIED), 4);
     let first = large(0);
-    assert_eq!(init(&mut client, &first), "");
-    assert_eq!(init(&mut client, &first), "");
-    assert_eq!(init(&mut client, &small[3]), "");
-    assert_eq!(count(&mut client, VERIFIED), 1, "all are remembered");
-    assert_eq!(init(&mut client, &large(1)), "");
-    assert_eq!(init(&mut client, &large(2)), "");
-    count(&mut client, VERIFIED);
-    assert_eq!(init(&mut client, &small[3]), "");
-    assert_eq!(init(&mut client, &first), "");
-    assert_eq!(count(&mut client, VERIFIED), 2, "they were driven out");
+    assert_eq!(client.present(&first, false), "00000");
+    assert_eq!(client.present(&first, false), "00000");
+    assert_eq!(client.present(&small[3], false), "00000");
+    assert_eq!(client.count_notices(VERIFIED), 1, "all are remembered");
+    assert_eq!(client.present(&large(1), false), "00000");
+    assert_eq!(client.present(&large(2), false), "00000");
+    client.count_notices(VERIFIED);
+    assert_eq!(client.present(&small[3], false), "00000");
+    assert_eq!(client.present(&first, false), "00000");
+    assert_eq!(client.count_notices(VERIFIED), 2, "they were driven out");
 }
 
 /// Only signatures are remembered: each time, the token must not have expired, and whatever the
@@ -135,25 +111,25 @@ fn what_is_remembered_is_judged_again() {
     let token = |exp| key.sign(&json!({"sub": "alice", "aud": "here", "exp": exp}));
     let (short, long) = (token(now() + 2), token(now() + 600));
     for token in [&short, &long, &short, &long] {
-        assert_eq!(init(&mut client, token), "");
+        assert_eq!(client.present(token, false), "00000");
     }
-    assert_eq!(count(&mut client, VERIFIED), 2);
+    assert_eq!(client.count_notices(VERIFIED), 2);
     sleep(Duration::from_millis(2_100));
-    assert_eq!(init(&mut client, &short), "28J04");
-    assert_eq!(init(&mut client, &long), "");
-    assert_eq!(count(&mut client, VERIFIED), 0);
+    assert_eq!(client.present(&short, false), "28J04");
+    assert_eq!(client.present(&long, false), "00000");
+    assert_eq!(client.count_notices(VERIFIED), 0);
 
     for (configured, outcome) in [
         (provider(&key, "there"), "28J07"),
         (provider(&other, "here"), "28J03"),
-        (provider(&key, "here"), ""),
+        (provider(&key, "here"), "00000"),
     ] {
         cluster.append_configuration(&[(setting, &configured)]);
         cluster.reload();
         // The session reads the configuration between two statements.
-        wait_for("the session to notice", || init(&mut client, &long) == outcome);
+        wait_for("the session to notice", || client.present(&long, false) == outcome);
     }
-    assert_eq!(count(&mut client, VERIFIED), 1);
+    assert_eq!(client.count_notices(VERIFIED), 1);
 
     // Fewer are remembered from the moment at which the setting says so.
     let mut superuser = Wire::connect(&cluster.as_role("postgres")).unwrap();
@@ -161,9 +137,9 @@ fn what_is_remembered_is_judged_again() {
     for (size, verified) in [(128, 1), (0, 2), (1, 1)] {
         superuser.query(&format!("SET pg_session_jwt.token_cache_size = {size}")).unwrap();
         superuser.notices();
-        assert_eq!(init(&mut superuser, &long), "");
-        assert_eq!(init(&mut superuser, &long), "");
-        assert_eq!(count(&mut superuser, VERIFIED), verified, "{size}");
+        assert_eq!(superuser.present(&long, false), "00000");
+        assert_eq!(superuser.present(&long, false), "00000");
+        assert_eq!(superuser.count_notices(VERIFIED), verified, "{size}");
     }
 }
 
@@ -181,20 +157,20 @@ fn what_is_configured_is_read_where_it_counts() {
     let tenant = cluster.as_role("postgres").database("tenant");
     tenant.client().execute("CREATE EXTENSION pg_session_jwt", &[]).unwrap();
     let tokens = keys.map(|key| key.sign(&json!({"sub": "alice", "exp": now() + 600})));
-    let outcomes = |client: &mut Wire| tokens.each_ref().map(|token| init(client, token));
+    let outcomes = |client: &mut Wire| tokens.each_ref().map(|token| client.present(token, false));
     let connect_to =
         |database: &str| Wire::connect(&cluster.as_role("app").database(database)).unwrap();
     let mut sessions = ["tenant", "postgres"].map(connect_to);
-    assert_eq!(outcomes(&mut connect_to("tenant")), ["28J03", "", "28J03"]);
-    assert_eq!(outcomes(&mut connect_to("postgres")), ["", "28J03", "28J03"]);
+    assert_eq!(outcomes(&mut connect_to("tenant")), ["28J03", "00000", "28J03"]);
+    assert_eq!(outcomes(&mut connect_to("postgres")), ["00000", "28J03", "28J03"]);
 
     cluster.append_configuration(&[(JWK, &later)]);
     cluster.reload();
-    let expected = [["28J03", "", "28J03"], ["28J03", "28J03", ""]];
+    let expected = [["28J03", "00000", "28J03"], ["28J03", "28J03", "00000"]];
     for (client, expected) in sessions.iter_mut().zip(expected) {
         // The signal has been sent; the session heeds it between two statements.
         sleep(Duration::from_millis(200));
-        assert_eq!(ask(client, "SELECT 1", &[]), "1");
+        assert_eq!(client.answer("SELECT 1", &[]), "1");
         assert_eq!(outcomes(client), expected);
     }
     for (database, expected) in ["tenant", "postgres"].into_iter().zip(expected) {
@@ -217,7 +193,7 @@ fn claims_at_paths_that_change() {
     }
     claims["n".repeat(64)] = "at 64".into();
     claims["n".repeat(65)] = "at 65".into();
-    assert_eq!(init(&mut client, &site.key.sign(&claims)), "");
+    assert_eq!(client.present(&site.key.sign(&claims), false), "00000");
     let setup = "CREATE TEMP TABLE paths AS
                      SELECT n, 'claim' || lpad((n % 300)::text, 3, '0') AS path
                      FROM generate_series(0, 1999) n;
@@ -230,7 +206,7 @@ fn claims_at_paths_that_change() {
                      WHEN n = 2000 THEN 'at 64' WHEN n = 2001 THEN 'at 65'
                      WHEN n = 2005 THEN repeat('y', 5000) WHEN n IN (2006, 2008) THEN 'alice' END";
     for _ in 0..3 {
-        assert_eq!(ask(&mut client, wrong, &[]), "0");
+        assert_eq!(client.answer(wrong, &[]), "0");
     }
     // There was no room for these, so they are found anew for each row.
     for path in ["long", "claim299"] {
@@ -239,18 +215,18 @@ fn claims_at_paths_that_change() {
                  = auth.session() ->> '{path}' || 0, count(nullif(repeat('x', n), 'x'))
              FROM generate_series(1, 3000) n"
         );
-        assert_eq!(ask(&mut client, &rows, &[]), "1 t 2999", "{path}");
+        assert_eq!(client.answer(&rows, &[]), "1 t 2999", "{path}");
     }
     // One and the same path, in each form in which a text can come.
     let same = "SELECT count(*) FROM (VALUES ('sub'), ('sub'), ('sub')) v (path)
                 WHERE auth.claim(path) = 'alice' AND auth.claim('sub') = 'alice'
                     AND auth.claim('/sub') = 'alice' AND auth.claim($1) = 'alice'";
-    assert_eq!(ask(&mut client, same, &["sub"]), "3");
+    assert_eq!(client.answer(same, &["sub"]), "3");
     // Longer than any name in a token.
     let longer = "SELECT auth.claim(repeat('/', 32769))";
-    assert_eq!(ask(&mut client, longer, &[]), "22023");
+    assert_eq!(client.answer(longer, &[]), "22023");
     let malformed = "SELECT auth.claim(path) FROM (VALUES ('/sub'), ('/su~'), ('/sub')) v (path)";
-    assert_eq!(ask(&mut client, malformed, &[]), "22023");
+    assert_eq!(client.answer(malformed, &[]), "22023");
     // A place that lasts longer than a statement.
     client
         .query(
@@ -259,12 +235,12 @@ fn claims_at_paths_that_change() {
         )
         .unwrap();
     for sub in ["alice", "robin", "carol"] {
-        assert_eq!(init(&mut client, &site.token(sub)), "");
+        assert_eq!(client.present(&site.token(sub), false), "00000");
         for path in ["sub", "exp", "sub"] {
-            let found = ask(&mut client, "SELECT pg_temp.ask($1) = auth.session() ->> $1", &[path]);
+            let found = client.answer("SELECT pg_temp.ask($1) = auth.session() ->> $1", &[path]);
             assert_eq!(found, "t", "{sub}, {path}");
         }
-        assert_eq!(ask(&mut client, "SELECT pg_temp.ask('sub')", &[]), sub);
+        assert_eq!(client.answer("SELECT pg_temp.ask('sub')", &[]), sub);
     }
     let within = format!(
         "DO $$ BEGIN
@@ -283,15 +259,15 @@ fn claims_at_paths_that_change() {
 fn claims_expire() {
     let site = Site::start(Preload::Shared, &[]);
     let mut client = connect(&site.cluster);
-    assert_eq!(init(&mut client, &site.token_until("alice", now() + 2)), "");
+    assert_eq!(client.present(&site.token_until("alice", now() + 2), false), "00000");
     let ask_later = "SELECT pg_temp.ask('sub')";
     let create = "CREATE FUNCTION pg_temp.ask(path text) RETURNS text LANGUAGE plpgsql
                       AS $$ BEGIN RETURN auth.claim(path); END $$";
     client.query(create).unwrap();
     client.query("BEGIN").unwrap();
-    assert_eq!(ask(&mut client, ask_later, &[]), "alice");
+    assert_eq!(client.answer(ask_later, &[]), "alice");
     sleep(Duration::from_millis(2_100));
-    assert_eq!(ask(&mut client, ask_later, &[]), "28J04");
+    assert_eq!(client.answer(ask_later, &[]), "28J04");
 }
 
 // request.jwt.claims
@@ -308,20 +284,20 @@ const SET: &str =
 fn request_claims_are_read_once() {
     let cluster = trusting();
     let mut client = connect(&cluster);
-    assert_eq!(who(&mut client), "NULL");
-    ask(&mut client, SET, &["alice", "false"]);
+    assert_eq!(client.user(), "nobody");
+    client.answer(SET, &["alice", "false"]);
     let rows = "SELECT count(*) FROM generate_series(1, 1000) n
                 WHERE auth.user_id() || n = 'alice' || n AND auth.claim('sub') || n = 'alice' || n";
     for _ in 0..3 {
-        assert_eq!(ask(&mut client, rows, &[]), "1000");
+        assert_eq!(client.answer(rows, &[]), "1000");
     }
-    assert_eq!(count(&mut client, READ), 1);
-    ask(&mut client, SET, &["alice", "false"]);
-    assert_eq!(who(&mut client), "alice");
-    assert_eq!(count(&mut client, READ), 0, "the same value");
-    ask(&mut client, SET, &["robin", "false"]);
-    assert_eq!(who(&mut client), "robin");
-    assert_eq!(count(&mut client, READ), 1);
+    assert_eq!(client.count_notices(READ), 1);
+    client.answer(SET, &["alice", "false"]);
+    assert_eq!(client.user(), "alice");
+    assert_eq!(client.count_notices(READ), 0, "the same value");
+    client.answer(SET, &["robin", "false"]);
+    assert_eq!(client.user(), "robin");
+    assert_eq!(client.count_notices(READ), 1);
 }
 
 /// Each way in which a setting changes is noticed at once, within a statement too.
@@ -333,7 +309,7 @@ fn request_claims_change() {
     let first = "SELECT auth.user_id(), auth.claim('sub'),
                         length(set_config('request.jwt.claims', '{\"sub\":\"alice\"}', false)),
                         auth.user_id(), auth.claim('sub')";
-    assert_eq!(ask(&mut client, first, &[]), "NULL NULL 15 alice alice");
+    assert_eq!(client.answer(first, &[]), "nobody nobody 15 alice alice");
     for (statement, expected) in [
         ("BEGIN", "alice"),
         ("SET LOCAL request.jwt.claims = '{\"sub\":\"robin\"}'", "robin"),
@@ -343,12 +319,12 @@ fn request_claims_change() {
         ("COMMIT", "alice"),
         ("BEGIN; SET request.jwt.claims = '{\"sub\":\"carol\"}'", "carol"),
         ("ROLLBACK", "alice"),
-        ("RESET request.jwt.claims", "NULL"),
+        ("RESET request.jwt.claims", "nobody"),
         ("SET request.jwt.claims = '{\"sub\":\"carol\"}'", "carol"),
-        ("RESET ALL", "NULL"),
+        ("RESET ALL", "nobody"),
         ("SET request.jwt.claims = '{\"sub\":\"carol\"}'", "carol"),
         ("SET Request.JWT.Claims = '{\"sub\":\"robin\"}'", "robin"),
-        ("DISCARD ALL", "NULL"),
+        ("DISCARD ALL", "nobody"),
         // The same length, and perhaps the same memory.
         ("SET request.jwt.claims = '{\"sub\":\"alice\"}'", "alice"),
         ("SET request.jwt.claims = '{\"sub\":\"clara\"}'", "clara"),
@@ -356,16 +332,16 @@ fn request_claims_change() {
         for answer in client.query(statement).unwrap() {
             assert!(answer.is_ok(), "{statement}: {answer:?}");
         }
-        assert_eq!(who(&mut client), expected, "{statement}");
-        assert_eq!(ask(&mut client, "SELECT auth.claim('sub')", &[]), expected, "{statement}");
+        assert_eq!(client.user(), expected, "{statement}");
+        assert_eq!(client.answer("SELECT auth.claim('sub')", &[]), expected, "{statement}");
     }
     // Their leeway is a minute.
     let exp = now() - 58;
     let claims = format!("SET request.jwt.claims = '{{\"sub\":\"alice\",\"exp\":{exp}}}'");
     client.query(&claims).unwrap();
-    assert_eq!(who(&mut client), "alice");
+    assert_eq!(client.user(), "alice");
     sleep(Duration::from_millis(2_100));
-    assert_eq!(who(&mut client), "28J04");
+    assert_eq!(client.user(), "28J04");
 }
 
 /// A library that defines the setting replaces what Postgres had, and what it had counts no more: in
@@ -390,24 +366,24 @@ fn request_claims_that_a_library_defines() {
     );
     cluster.admin().batch_execute(&load).unwrap();
     let mut client = connect(&cluster);
-    ask(&mut client, SET, &["alice", "false"]);
-    assert_eq!(who(&mut client), "alice");
+    client.answer(SET, &["alice", "false"]);
+    assert_eq!(client.user(), "alice");
     client.query("BEGIN").unwrap();
     // The default, and the values that are taken over.
     let assigned = "SELECT assigned()";
-    let before: u32 = ask(&mut client, assigned, &[]).parse().unwrap();
-    assert_eq!(who(&mut client), "alice");
+    let before: u32 = client.answer(assigned, &[]).parse().unwrap();
+    assert_eq!(client.user(), "alice");
     for name in ["robin", "carol"] {
-        ask(&mut client, SET, &[name, "true"]);
-        assert_eq!(who(&mut client), name);
+        client.answer(SET, &[name, "true"]);
+        assert_eq!(client.user(), name);
         let twice = "SELECT auth.user_id(), left(set_config('request.jwt.claims', '', true), 0),
                             auth.user_id()";
-        assert_eq!(ask(&mut client, twice, &[]), format!("{name}  NULL"));
+        assert_eq!(client.answer(twice, &[]), format!("{name}  nobody"));
     }
-    let after: u32 = ask(&mut client, assigned, &[]).parse().unwrap();
+    let after: u32 = client.answer(assigned, &[]).parse().unwrap();
     assert_eq!(after - before, 4, "the library's own hook is called");
     client.query("ROLLBACK").unwrap();
-    assert_eq!(who(&mut client), "alice");
+    assert_eq!(client.user(), "alice");
 
     let set = |name: &str, is_local: bool| {
         format!("set_config('request.jwt.claims', '{{\"sub\":\"{name}\"}}', {is_local})")
@@ -426,7 +402,7 @@ fn request_claims_that_a_library_defines() {
         set("alice", false),
         set("robin", true)
     );
-    assert_eq!(ask(&mut connect(&cluster), &one_statement, &[]), " alice 0  robin");
+    assert_eq!(connect(&cluster).answer(&one_statement, &[]), " alice 0  robin");
 
     let procedure = format!(
         "DO $$

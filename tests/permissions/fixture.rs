@@ -2,8 +2,8 @@
 
 use std::ops::Deref;
 
-use harness::{Preload, Site, now, present, run, sqlstate};
-use postgres::{Client, SimpleQueryMessage};
+use harness::{Preload, Site, now, present, run, send, sqlstate};
+use postgres::Client;
 use serde_json::{Value, json};
 
 /// A site with the role `dev`, which may create objects in the database and owns some.
@@ -115,15 +115,11 @@ pub fn perm(permissions: &[&str]) -> Value {
 
 /// What the first column of a query is, row by row; or the SQLSTATE.
 pub fn answer(client: &mut Client, sql: &str) -> String {
-    let messages = match client.simple_query(sql) {
-        Ok(messages) => messages,
-        error => return sqlstate(error),
-    };
-    let rows = messages.iter().filter_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("-").to_owned()),
-        _ => None,
-    });
-    rows.collect::<Vec<_>>().join(" ")
+    let first = |row: &Vec<Option<String>>| row[0].clone().unwrap_or_else(|| "-".to_owned());
+    match send(client, sql) {
+        Ok(reply) => reply.rows.iter().map(first).collect::<Vec<_>>().join(" "),
+        Err(code) => code,
+    }
 }
 
 /// The SQLSTATE of statements that are rolled back.
@@ -150,16 +146,10 @@ pub fn data(client: &mut Client) -> String {
     let mut done = Vec::new();
     for (_, sql) in DATA {
         run(client, "BEGIN");
-        done.push(match client.simple_query(sql) {
-            Err(error) => sqlstate::<()>(Err(error)),
-            Ok(messages) => messages
-                .into_iter()
-                .find_map(|message| match message {
-                    SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-                    SimpleQueryMessage::CommandComplete(count) => Some(count.to_string()),
-                    _ => None,
-                })
-                .unwrap_or_default(),
+        done.push(match send(client, sql) {
+            Ok(reply) if reply.returns_rows => reply.lines(" ").concat(),
+            Ok(reply) => reply.touched.to_string(),
+            Err(code) => code,
         });
         run(client, "ROLLBACK");
     }

@@ -3,56 +3,37 @@
 //! Values are pointers into identities, which a cache of one entry throws out at each change.
 //! `make valgrind` runs this file with a server that reports any use of memory after it was freed.
 
-use harness::{Cluster, Preload, now, run, sqlstate, text, user};
-use mint::{Algorithm, Key};
-use postgres::Client;
+use harness::{Preload, Site, now, run, sign, sqlstate, text, user};
 use serde_json::json;
 
 /// How many rows, each of which changes the identity.
 const ROWS: usize = 3_000;
 
-struct Site {
-    cluster: Cluster,
-    key: Key,
+/// A site that remembers so many tokens, with a token in each row of a table.
+fn start(cache: &str) -> Site {
+    let site = Site::start(Preload::Shared, &[("pg_session_jwt.token_cache_size", cache)]);
+    let mut admin = site.cluster.admin();
+    run(
+        &mut admin,
+        "CREATE TABLE tokens (n int, token text); GRANT SELECT ON tokens TO app;
+         CREATE FUNCTION present(token text) RETURNS text LANGUAGE sql VOLATILE
+             AS $$ SELECT auth.jwt_session_init(token)::text $$;
+         CREATE FUNCTION join_all(VARIADIC parts text[]) RETURNS text LANGUAGE sql
+             AS $$ SELECT array_to_string(parts, '|', 'nobody') $$;
+         CREATE FUNCTION kept(before text, changed text, claims jsonb, after text)
+             RETURNS text LANGUAGE plpgsql AS $$
+             BEGIN RETURN join_all(before, claims ->> 'sub', after); END $$",
+    );
+    let tokens: Vec<String> = (0..ROWS).map(|n| token(&site, &name(n))).collect();
+    let numbers: Vec<i32> = (0..ROWS as i32).collect();
+    let insert = "INSERT INTO tokens SELECT * FROM unnest($1::int[], $2::text[])";
+    admin.execute(insert, &[&numbers, &tokens]).unwrap();
+    site
 }
 
-impl Site {
-    fn new(cache: &str) -> Self {
-        let key = Key::generate(Algorithm::ES256);
-        let jwk = key.public_jwk().to_string();
-        let cluster = Cluster::start(
-            Preload::Shared,
-            &[("pg_session_jwt.jwk", &jwk), ("pg_session_jwt.token_cache_size", cache)],
-        );
-        let site = Self { cluster, key };
-        let mut admin = site.cluster.admin();
-        admin
-            .batch_execute(
-                "CREATE TABLE tokens (n int, token text); GRANT SELECT ON tokens TO app;
-                 CREATE FUNCTION present(token text) RETURNS text LANGUAGE sql VOLATILE
-                     AS $$ SELECT auth.jwt_session_init(token)::text $$;
-                 CREATE FUNCTION join_all(VARIADIC parts text[]) RETURNS text LANGUAGE sql
-                     AS $$ SELECT array_to_string(parts, '|', 'nobody') $$;
-                 CREATE FUNCTION kept(before text, changed text, claims jsonb, after text)
-                     RETURNS text LANGUAGE plpgsql AS $$
-                     BEGIN RETURN join_all(before, claims ->> 'sub', after); END $$",
-            )
-            .unwrap();
-        let tokens: Vec<String> = (0..ROWS).map(|n| site.token(&name(n))).collect();
-        let numbers: Vec<i32> = (0..ROWS as i32).collect();
-        let insert = "INSERT INTO tokens SELECT * FROM unnest($1::int[], $2::text[])";
-        admin.execute(insert, &[&numbers, &tokens]).unwrap();
-        site
-    }
-
-    fn client(&self) -> Client {
-        self.cluster.as_role("app").client()
-    }
-
-    fn token(&self, sub: &str) -> String {
-        let padding = "x".repeat(sub.len() * 7 % 300);
-        self.key.sign(&json!({"sub": sub, "email": padding, "role": sub, "exp": now() + 3600}))
-    }
+fn token(site: &Site, sub: &str) -> String {
+    let padding = "x".repeat(sub.len() * 7 % 300);
+    sign(&site.key, json!({"sub": sub, "email": padding, "role": sub, "exp": now() + 3600}))
 }
 
 /// Names of many lengths, so that memory is not given out again for the same purpose.
@@ -64,7 +45,7 @@ fn name(n: usize) -> String {
 #[test]
 fn from_row_to_row() {
     for size in ["0", "1", "128"] {
-        let site = Site::new(size);
+        let site = start(size);
         let mut client = site.client();
         let rows = client
             .query(
@@ -94,7 +75,7 @@ fn from_row_to_row() {
 /// Pointers that wait in arguments, aggregates, sorts and hash tables while the identity changes.
 #[test]
 fn in_arguments_and_aggregates() {
-    let site = Site::new("1");
+    let site = start("1");
     let mut client = site.client();
     let last = ROWS - 1;
     // Arguments are evaluated from left to right, and used when all are there.
@@ -141,7 +122,7 @@ fn in_arguments_and_aggregates() {
 /// back on the way.
 #[test]
 fn in_a_function() {
-    let site = Site::new("1");
+    let site = start("1");
     let mut admin = site.cluster.admin();
     run(
         &mut admin,
@@ -189,7 +170,7 @@ fn in_a_function() {
 /// A procedure's argument may be a value that a reader handed out, and outlives the transaction.
 #[test]
 fn over_a_commit_within_a_procedure() {
-    let site = Site::new("1");
+    let site = start("1");
     let mut admin = site.cluster.admin();
     run(
         &mut admin,
@@ -207,10 +188,10 @@ fn over_a_commit_within_a_procedure() {
          END $$",
     );
     let mut client = site.client();
-    let tokens: Vec<String> = (0..50).map(|n| site.token(&format!("user{n}"))).collect();
+    let tokens: Vec<String> = (0..50).map(|n| token(&site, &format!("user{n}"))).collect();
     for _ in 0..20 {
         let init = "SELECT auth.jwt_session_init($1)";
-        assert_eq!(sqlstate(client.execute(init, &[&site.token("alice")])), "00000");
+        assert_eq!(sqlstate(client.execute(init, &[&token(&site, "alice")])), "00000");
         client.execute("CALL change(auth.user_id(), auth.session(), $1)", &[&tokens]).unwrap();
         assert_eq!(user(&mut client).as_deref(), Some("user49"));
     }
@@ -219,7 +200,7 @@ fn over_a_commit_within_a_procedure() {
 /// The same with claims that are believed because they are in a setting.
 #[test]
 fn believed_claims() {
-    let site = Site::new("1");
+    let site = start("1");
     run(&mut site.cluster.admin(), "ALTER ROLE app SET pg_session_jwt.trust_request_claims = on");
     let mut client = site.client();
     let set =

@@ -2,8 +2,8 @@
 
 use std::ops::{Deref, Range};
 
-use harness::{Preload, Site, now, present, run, sqlstate};
-use postgres::{Client, SimpleQueryMessage, Statement};
+use harness::{Preload, Site, now, present, present_locally, run, send, sqlstate};
+use postgres::{Client, Statement};
 use serde_json::{Value, json};
 
 /// A site whose role `app` may become others, but is not subject to their policies until it does.
@@ -50,8 +50,7 @@ impl Fixture {
     /// Gives the transaction an identity, or none.
     pub fn be_locally(&self, client: &mut Client, who: Option<&str>) {
         let token = who.map(|who| self.token(who)).unwrap_or_default();
-        let init = "SELECT auth.jwt_session_init($1, true)";
-        assert_eq!(sqlstate(client.execute(init, &[&token])), "00000");
+        assert_eq!(present_locally(client, &token), "00000");
     }
 
     /// What a statement answers to Alice, to Bob and to nobody, each in a transaction of its own
@@ -69,23 +68,11 @@ impl Fixture {
 
 /// What a statement answers: its rows; how many it touched where it returns none; an SQLSTATE.
 pub fn answer(client: &mut Client, sql: &str) -> String {
-    let messages = match client.simple_query(sql) {
-        Ok(messages) => messages,
-        error => return sqlstate(error),
-    };
-    let (mut rows, mut count, mut returns) = (Vec::new(), 0, false);
-    for message in messages {
-        match message {
-            SimpleQueryMessage::Row(row) => {
-                let columns = (0..row.len()).map(|column| row.get(column).unwrap_or("-"));
-                rows.push(columns.collect::<Vec<_>>().join(" "));
-            }
-            SimpleQueryMessage::RowDescription(_) => returns = true,
-            SimpleQueryMessage::CommandComplete(touched) => count = touched,
-            _ => {}
-        }
+    match send(client, sql) {
+        Ok(reply) if reply.returns_rows => reply.lines(" ").join(", "),
+        Ok(reply) => format!("{} touched", reply.touched),
+        Err(code) => code,
     }
-    if returns { rows.join(", ") } else { format!("{count} touched") }
 }
 
 pub fn explain(client: &mut Client, sql: &str) -> String {

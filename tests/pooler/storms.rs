@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use harness::{Answer, Connection, Pooler, Wire, now};
+use harness::{Answer, Connection, Pooler, Site, Wire, now, values};
 use serde_json::json;
 
 use super::site::*;
@@ -64,7 +64,7 @@ struct Guest<'a> {
 impl Guest<'_> {
     /// Whether what came back is another's: the end of the test.
     fn check(&self, answer: &Answer) {
-        for found in outcome(answer) {
+        for found in values(answer) {
             let mine = found == self.name || matches!(found, "nobody" | "" | "57014" | "25P02");
             assert!(mine, "{} was answered {found}", self.name);
         }
@@ -83,7 +83,7 @@ impl Guest<'_> {
     fn bad_token(&mut self) -> (String, &'static str) {
         let claims = json!({"sub": self.name, "exp": now() + 600});
         match self.random.u8(..3) {
-            0 => (self.site.stranger.sign(&claims), "28J03"),
+            0 => (STRANGER.sign(&claims), "28J03"),
             1 => (self.site.key.sign(&json!({"sub": self.name, "exp": now() - 600})), "28J04"),
             _ => (self.token() + ".", "28J01"),
         }
@@ -111,8 +111,8 @@ impl Guest<'_> {
         answers.iter().for_each(|answer| self.check(answer));
         if answers.iter().all(Result::is_ok) {
             let first = usize::from(block);
-            assert_eq!(outcome(&answers[first + 1]), [&name]);
-            assert_eq!(outcome(&answers[first + 3]), [&name, &name]);
+            assert_eq!(values(&answers[first + 1]), [&name]);
+            assert_eq!(values(&answers[first + 3]), [&name, &name]);
         }
         self.settle()
     }
@@ -133,7 +133,7 @@ impl Guest<'_> {
             self.client.query("ROLLBACK TO s")?;
             let answer = self.client.ask("SELECT auth.user_id()", &[])?;
             // In session pooling, one's own from before the transaction is there again.
-            let back = match outcome(&answer)[..] {
+            let back = match values(&answer)[..] {
                 ["nobody" | "57014" | "25P02"] => true,
                 [found] => self.storm.leave && found == name,
                 _ => false,
@@ -144,7 +144,7 @@ impl Guest<'_> {
         let answer = self.client.ask("SELECT owner FROM notes", &[])?;
         self.check(&answer);
         if answer.is_ok() && self.client.status() == 'T' {
-            assert_eq!(outcome(&answer), [&name, &name]);
+            assert_eq!(values(&answer), [&name, &name]);
         }
         self.client.query("COMMIT")?;
         Ok(())
@@ -156,7 +156,7 @@ impl Guest<'_> {
         self.client.statement("SELECT owner FROM notes", &[]);
         let answers = self.client.sync()?;
         let [Ok(_), Ok(rows)] = &answers[..] else { return Ok(()) };
-        assert_eq!(outcome(&answers[0]), ["nobody"], "{}", self.name);
+        assert_eq!(values(&answers[0]), ["nobody"], "{}", self.name);
         assert!(rows.is_empty(), "{}: {rows:?}", self.name);
         self.tally.count("without a token");
         Ok(())
@@ -167,7 +167,7 @@ impl Guest<'_> {
         self.client.statement(self.init(), &[&token]);
         self.client.statement("SELECT owner FROM notes", &[]);
         let answers = self.client.sync()?;
-        let first = outcome(&answers[0]);
+        let first = values(&answers[0]);
         assert!(first == [code] || first == ["57014"], "{}: {answers:?}", self.name);
         self.tally.count("refused tokens");
         Ok(())
@@ -189,7 +189,7 @@ impl Guest<'_> {
             self.client.sync()
         })?;
         answers.iter().for_each(|answer| self.check(answer));
-        if answers.iter().any(|answer| outcome(answer) == ["57014"]) {
+        if answers.iter().any(|answer| values(answer) == ["57014"]) {
             self.tally.count("statements cancelled by the client");
         }
         self.settle()
@@ -353,7 +353,7 @@ fn assert_stormy(tally: &Tally) {
 #[test]
 fn many_clients_in_transaction_mode() {
     for (scope, careless) in [("session", false), ("transaction", true)] {
-        let site = Site::new(scope);
+        let site = start(scope);
         let pooler = site.cluster.pooler("transaction", &[("default_pool_size", "5")]);
         assert_stormy(&storm(&site, &pooler, Storm { careless, ..Storm::USUAL }));
     }
@@ -361,7 +361,7 @@ fn many_clients_in_transaction_mode() {
 
 #[test]
 fn many_clients_in_session_mode() {
-    let site = Site::new("session");
+    let site = start("session");
     let pooler = site.cluster.pooler("session", &[("default_pool_size", "60")]);
     let plan = Storm { transactions: 8_000, careless: true, leave: true, ..Storm::SHORT };
     assert_stormy(&storm(&site, &pooler, plan));
@@ -369,7 +369,7 @@ fn many_clients_in_session_mode() {
 
 #[test]
 fn many_clients_in_statement_mode() {
-    let site = Site::new("session");
+    let site = start("session");
     let pooler = site.cluster.pooler("statement", &[("default_pool_size", "5")]);
     let plan = Storm { blocks: false, ..Storm::SHORT };
     assert_stormy(&storm(&site, &pooler, plan));
@@ -379,7 +379,7 @@ fn many_clients_in_statement_mode() {
 #[ignore = "a million transactions; `make soak` runs it"]
 fn soak() {
     for (scope, careless) in [("session", false), ("transaction", true)] {
-        let site = Site::new(scope);
+        let site = start(scope);
         let pooler = site.cluster.pooler("transaction", &[("default_pool_size", "5")]);
         let plan = Storm {
             transactions: 500_000,

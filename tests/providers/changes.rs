@@ -1,6 +1,6 @@
 //! When a change of the table counts.
 
-use harness::{present, run, sqlstate, user};
+use harness::{key, present, run, sqlstate, token_of, user};
 use postgres::Client;
 
 use super::table::*;
@@ -10,7 +10,7 @@ fn changes_are_transactional() {
     let cluster = cluster();
     let (mut admin, mut app) = (cluster.admin(), client(&cluster));
     let (first, second) = (key("k1"), key("k2"));
-    let (alice, bob) = (token(&first, "p", "alice"), token(&second, "q", "bob"));
+    let (alice, bob) = (token_of(&first, "p", "alice"), token_of(&second, "q", "bob"));
 
     // What is not committed is nobody else's business.
     run(&mut admin, "BEGIN");
@@ -72,7 +72,7 @@ fn changes_count_everywhere_at_once() {
     let mut admin = cluster.admin();
     let first = key("k1");
     let jwk = key("k1").public_jwk();
-    let alice = token(&first, "p", "alice");
+    let alice = token_of(&first, "p", "alice");
     run(
         &mut admin,
         "CREATE TABLE notes (owner text); INSERT INTO notes VALUES ('alice'), ('bob');

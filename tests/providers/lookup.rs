@@ -1,7 +1,8 @@
 //! Which provider serves a token.
 
 use harness::{
-    Cluster, Preload, Wire, now, present, present_locally, run, sqlstate, text, user, wait_for,
+    Cluster, Preload, Wire, key, now, present, present_locally, run, sqlstate, text, token_of,
+    user, wait_for,
 };
 use serde_json::json;
 
@@ -27,7 +28,7 @@ fn a_providers_keys_are_good_for_its_issuer_only() {
         ("a/", &first, "28J02"),
     ];
     for (issuer, key, code) in cases {
-        assert_eq!(present(&mut app, &token(key, issuer, "x")), code, "{issuer}");
+        assert_eq!(present(&mut app, &token_of(key, issuer, "x")), code, "{issuer}");
         assert_eq!(user(&mut app).is_some(), code == "00000", "{issuer}");
     }
     let unnamed = first.sign(&json!({"sub": "x", "exp": now() + 60}));
@@ -39,17 +40,17 @@ fn a_providers_keys_are_good_for_its_issuer_only() {
     let unnamed = third.sign(&json!({"sub": "x", "exp": now() + 60}));
     for (token, code) in [
         (unnamed, "00000"),
-        (token(&third, "c", "x"), "00000"),
-        (token(&third, "a", "x"), "28J03"),
-        (token(&first, "c", "x"), "28J03"),
+        (token_of(&third, "c", "x"), "00000"),
+        (token_of(&third, "a", "x"), "28J03"),
+        (token_of(&first, "c", "x"), "28J03"),
     ] {
         assert_eq!(present(&mut app, &token), code);
     }
     // Once an issuer has a provider of its own, that one alone vouches for it.
-    assert_eq!(present(&mut app, &token(&third, "c", "x")), "00000");
+    assert_eq!(present(&mut app, &token_of(&third, "c", "x")), "00000");
     add(&mut admin, "c", &first);
     assert_eq!(code_of_user(&mut app), "28J03");
-    assert_eq!(present(&mut app, &token(&first, "c", "x")), "00000");
+    assert_eq!(present(&mut app, &token_of(&first, "c", "x")), "00000");
 }
 
 #[test]
@@ -73,7 +74,7 @@ fn settings_come_before_rows() {
         ("c", &of_jwk, "00000"),
         ("c", &of_row, "28J03"),
     ] {
-        assert_eq!(present(&mut app, &token(key, issuer, "x")), code, "{issuer}");
+        assert_eq!(present(&mut app, &token_of(key, issuer, "x")), code, "{issuer}");
     }
     let mut wire = Wire::connect(&cluster.as_role("postgres")).unwrap();
     wire.ask("UPDATE auth.providers SET leeway = 1 WHERE name = 'a'", &[]).unwrap().unwrap();
@@ -83,18 +84,18 @@ fn settings_come_before_rows() {
     assert!(wire.notices().is_empty());
     // Without the settings, the rows serve.
     let set = [("pg_session_jwt.providers", ""), ("pg_session_jwt.jwk", "")];
-    assert_eq!(present(&mut app, &token(&of_setting, "a", "x")), "00000");
+    assert_eq!(present(&mut app, &token_of(&of_setting, "a", "x")), "00000");
     cluster.append_configuration(&set);
     cluster.reload();
     wait_for("the live session to notice", || app.query("SELECT auth.user_id()", &[]).is_err());
-    assert_eq!(present(&mut app, &token(&of_row, "a", "x")), "00000");
-    assert_eq!(present(&mut app, &token(&of_row, "c", "x")), "00000");
+    assert_eq!(present(&mut app, &token_of(&of_row, "a", "x")), "00000");
+    assert_eq!(present(&mut app, &token_of(&of_row, "c", "x")), "00000");
 
     // A setting that a client gets rid of takes the rows along.
     let cluster = Cluster::start(Preload::Session, &settings);
     add(&mut cluster.admin(), "b", &of_row);
     let lost = cluster.as_role("app").option("pg_session_jwt.jwk", "x");
-    assert_eq!(present(&mut lost.client(), &token(&of_row, "b", "x")), "22023");
+    assert_eq!(present(&mut lost.client(), &token_of(&of_row, "b", "x")), "22023");
 }
 
 #[test]
@@ -102,7 +103,7 @@ fn init_wants_some_provider() {
     let cluster = cluster();
     let mut app = client(&cluster);
     assert_eq!(sqlstate(app.execute("SELECT auth.init()", &[])), "22023");
-    assert_eq!(present(&mut app, &token(&key("k"), "p", "x")), "28J02");
+    assert_eq!(present(&mut app, &token_of(&key("k"), "p", "x")), "28J02");
     add(&mut cluster.admin(), "p", &key("k"));
     assert_eq!(sqlstate(app.execute("SELECT auth.init()", &[])), "00000");
 }
@@ -126,7 +127,7 @@ fn a_thousand_providers_cost_a_lookup() {
     let flush = "SELECT pg_stat_force_next_flush()";
     run(&mut session, flush);
     let before = (text(&mut admin, reads), text(&mut admin, scans));
-    assert_eq!(present(&mut session, &token(&key, "issuer-500", "alice")), "00000");
+    assert_eq!(present(&mut session, &token_of(&key, "issuer-500", "alice")), "00000");
     run(&mut session, flush);
     wait_for("the statistics", || text(&mut admin, reads) != before.0);
     assert_eq!(text(&mut admin, scans), before.1);
@@ -138,7 +139,7 @@ fn a_thousand_providers_cost_a_lookup() {
         notices.iter().any(|notice| notice.get(b'M') == Some("token signature verified"))
     };
     debugging.ask("SET client_min_messages = debug1", &[]).unwrap().unwrap();
-    let (kept, changed) = (token(&key, "issuer-1", "a"), token(&key, "issuer-2", "b"));
+    let (kept, changed) = (token_of(&key, "issuer-1", "a"), token_of(&key, "issuer-2", "b"));
     assert!(verified(&mut debugging, &kept) && verified(&mut debugging, &changed));
     assert!(!verified(&mut debugging, &kept) && !verified(&mut debugging, &changed));
     run(&mut admin, "UPDATE auth.providers SET leeway = 1 WHERE name = 'provider 2'");
@@ -164,7 +165,7 @@ fn parallel_workers_believe_what_their_leader_believes() {
         "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0;
          SET min_parallel_table_scan_size = 0; SET parallel_leader_participation = off",
     );
-    assert_eq!(present(&mut app, &token(&key, "p", "alice")), "00000");
+    assert_eq!(present(&mut app, &token_of(&key, "p", "alice")), "00000");
     let count = "SELECT count(*) FROM many";
     let plan = app.query(&format!("EXPLAIN {count}"), &[]).unwrap();
     assert!(plan.iter().any(|row| row.get::<_, &str>(0).contains("Parallel")), "{plan:?}");
@@ -177,7 +178,7 @@ fn parallel_workers_believe_what_their_leader_believes() {
     );
     run(&mut admin, "ALTER TABLE many FORCE ROW LEVEL SECURITY; BEGIN");
     add(&mut admin, "q", &key);
-    assert_eq!(present_locally(&mut admin, &token(&key, "q", "alice")), "00000");
+    assert_eq!(present_locally(&mut admin, &token_of(&key, "q", "alice")), "00000");
     let users = "SELECT count(*) FROM many WHERE owner = auth.user_id()";
     assert_eq!(admin.query_one(users, &[]).unwrap().get::<_, i64>(0), 20_000);
     run(&mut admin, "ROLLBACK");

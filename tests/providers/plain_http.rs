@@ -1,9 +1,10 @@
 //! Keys are fetched over http from the hosts that the configuration files list, and from no others.
 
-use harness::{Cluster, Idp, Preload, now, present, run, sqlstate, text, user, wait_for};
+use harness::{
+    Cluster, Idp, Preload, db_error, key, now, present, run, sqlstate, text, user, wait_for,
+};
 use mint::{Algorithm, Key};
 use postgres::Client;
-use postgres::error::DbError;
 use serde_json::json;
 
 const HOSTS: &str = "pg_session_jwt.jwks_http_hosts";
@@ -13,7 +14,7 @@ const ADD: &str = "SELECT auth.add_provider('idp', issuer => $1, jwks_url => $2)
 /// A provider that speaks http, and its key.
 fn provider() -> (Idp, Key) {
     let idp = Idp::start_plain();
-    let key = Key::generate(Algorithm::ES256).with_kid("k1");
+    let key = key("k1");
     idp.set_keys(&[&key]);
     (idp, key)
 }
@@ -31,10 +32,6 @@ fn administrator(cluster: &Cluster) -> Client {
     cluster.as_role("dba").client()
 }
 
-fn failure<T>(result: Result<T, postgres::Error>) -> DbError {
-    result.err().expect("an error").as_db_error().expect("of the server's").clone()
-}
-
 #[test]
 fn http_is_refused_without_the_setting() {
     let (idp, _) = provider();
@@ -50,7 +47,7 @@ fn http_is_refused_without_the_setting() {
         ("https://keycloak/", Some("HTTP://keycloak/")),
         ("http://example.com", none),
     ] {
-        let error = failure(dba.execute(ADD, &[&issuer, &jwks_url]));
+        let error = db_error(dba.execute(ADD, &[&issuer, &jwks_url]));
         assert_eq!(error.code().code(), "22023", "{issuer}");
         assert_eq!(error.message(), "keys cannot be fetched over http", "{issuer}");
         assert!(error.hint().is_some_and(|hint| hint.contains(HOSTS)), "{error:?}");
@@ -97,7 +94,7 @@ fn a_host_that_is_listed_no_more_is_not_asked() {
 
     let requests = idp.requests();
     let refresh = "SELECT auth.refresh_provider('idp')";
-    let error = failure(cluster.as_role("dba").client().execute(refresh, &[]));
+    let error = db_error(cluster.as_role("dba").client().execute(refresh, &[]));
     assert_eq!(error.code().code(), "28J11");
     assert!(error.detail().is_some_and(|detail| detail.contains(HOSTS)), "{error:?}");
     // The keys serve on until they are too old, and no unknown key has the host asked.
@@ -126,7 +123,7 @@ fn no_session_widens_the_list() {
             let mut client = cluster.as_role(role).client();
             // Where the library is not loaded yet, the name is a placeholder of the session's.
             let _ = client.batch_execute(&format!("SET {HOSTS} = 'localhost'"));
-            let error = failure(client.execute(ADD, &[&idp.issuer(), &idp.jwks_url()]));
+            let error = db_error(client.execute(ADD, &[&idp.issuer(), &idp.jwks_url()]));
             assert_eq!(error.code().code(), "22023", "{preload:?} {role}");
             // Once it is loaded, there is an error.
             for statement in [
@@ -151,7 +148,7 @@ fn wrong_lists_are_refused() {
     let mut admin = cluster.admin();
     for list in ["http://keycloak", "*", "*.example", "a b", "a,,b", "a:0", "a/b", "u@a", "a,"] {
         let set = format!("ALTER SYSTEM SET {HOSTS} = '{list}'");
-        let error = failure(admin.batch_execute(&set));
+        let error = db_error(admin.batch_execute(&set));
         assert_eq!(error.code().code(), "22023", "{list}");
         assert!(error.hint().is_some_and(|hint| hint.contains("keycloak:8080")), "{error:?}");
     }

@@ -1,6 +1,6 @@
 //! Who may write the table, and what the others can do to it.
 
-use harness::{Cluster, Preload, Wire, now, present, run, sqlstate, text, user};
+use harness::{Cluster, Preload, Wire, key, now, present, run, sqlstate, text, token_of, user};
 use mint::{Algorithm, Key};
 use serde_json::json;
 
@@ -49,8 +49,8 @@ fn only_administrators_say_whom_to_trust() {
              AS 'SELECT null::timestamptz'",
     );
     app.execute("INSERT INTO fake.providers VALUES ('m', 'm', $1::text::json)", &[&jwk]).unwrap();
-    assert_eq!(present(&mut app, &token(&mallory, "m", "root")), "28J02");
-    assert_eq!(present(&mut app, &token(&first, "p", "alice")), "00000");
+    assert_eq!(present(&mut app, &token_of(&mallory, "m", "root")), "28J02");
+    assert_eq!(present(&mut app, &token_of(&first, "p", "alice")), "00000");
 
     // A table of that name in a database without the extension is a table like any other.
     run(&mut admin, "CREATE DATABASE bare");
@@ -62,13 +62,13 @@ fn only_administrators_say_whom_to_trust() {
     );
     bare.execute("INSERT INTO auth.providers VALUES ('m', 'm', $1::text::json)", &[&jwk]).unwrap();
     let set = "SELECT set_config('pg_session_jwt.jwt', $1, false)";
-    assert_eq!(sqlstate(bare.execute(set, &[&token(&mallory, "m", "root")])), "28J02");
+    assert_eq!(sqlstate(bare.execute(set, &[&token_of(&mallory, "m", "root")])), "28J02");
 
     // Nor does the table itself, once it is the extension's no more.
     run(&mut admin, "ALTER EXTENSION pg_session_jwt DROP TABLE auth.providers");
-    assert_eq!(present(&mut client(&cluster), &token(&first, "p", "alice")), "28J02");
+    assert_eq!(present(&mut client(&cluster), &token_of(&first, "p", "alice")), "28J02");
     run(&mut admin, "ALTER EXTENSION pg_session_jwt ADD TABLE auth.providers");
-    assert_eq!(present(&mut client(&cluster), &token(&first, "p", "alice")), "00000");
+    assert_eq!(present(&mut client(&cluster), &token_of(&first, "p", "alice")), "00000");
 
     // A table that was altered is none, and says so: its values would be taken for what they are not.
     run(&mut admin, "CREATE TYPE tag AS ENUM ('x')");
@@ -82,7 +82,7 @@ fn only_administrators_say_whom_to_trust() {
         "ALTER TABLE auth.providers ENABLE TRIGGER check_provider",
         "ALTER TRIGGER check_provider ON auth.providers RENAME TO x",
     ] {
-        assert_eq!(present(&mut app, &token(&first, "p", "alice")), "00000");
+        assert_eq!(present(&mut app, &token_of(&first, "p", "alice")), "00000");
         let view = "DROP VIEW IF EXISTS auth.provider_status";
         run(
             &mut admin,
@@ -90,14 +90,14 @@ fn only_administrators_say_whom_to_trust() {
                 "BEGIN; ALTER EXTENSION pg_session_jwt DROP VIEW auth.provider_status; {view}; {alter}"
             ),
         );
-        assert_eq!(present(&mut admin, &token(&first, "p", "alice")), "22023", "{alter}");
+        assert_eq!(present(&mut admin, &token_of(&first, "p", "alice")), "22023", "{alter}");
         run(&mut admin, "ROLLBACK");
-        assert_eq!(present(&mut admin, &token(&first, "p", "alice")), "00000", "{alter}");
+        assert_eq!(present(&mut admin, &token_of(&first, "p", "alice")), "00000", "{alter}");
         assert_eq!(user(&mut app).as_deref(), Some("alice"));
     }
     // More columns do not matter, of whatever type.
     run(&mut admin, "ALTER TABLE auth.providers ADD note tag DEFAULT 'x'");
-    assert_eq!(present(&mut client(&cluster), &token(&first, "p", "alice")), "00000");
+    assert_eq!(present(&mut client(&cluster), &token_of(&first, "p", "alice")), "00000");
 
     // What is granted is granted, and monitors see no secrets.
     run(
@@ -107,7 +107,7 @@ fn only_administrators_say_whom_to_trust() {
     );
     let mut dba = cluster.as_role("dba").client();
     add(&mut dba, "q", &mallory);
-    assert_eq!(present(&mut app, &token(&mallory, "q", "bob")), "00000");
+    assert_eq!(present(&mut app, &token_of(&mallory, "q", "bob")), "00000");
     run(&mut dba, "SELECT auth.remove_provider('q')");
     assert_eq!(code_of_user(&mut app), "28J02");
     let mut watcher = cluster.as_role("watcher").client();
@@ -147,7 +147,7 @@ fn only_administrators_say_whom_to_trust() {
     landlord
         .execute("INSERT INTO own.providers VALUES ('m', 'm', $1::text::json)", &[&jwk])
         .unwrap();
-    assert_eq!(present(&mut landlord, &token(&mallory, "m", "root")), "28J02");
+    assert_eq!(present(&mut landlord, &token_of(&mallory, "m", "root")), "28J02");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What may be in the table.
 
-use harness::{Cluster, Preload, now, present, run, sqlstate, text, user, wait_for};
+use harness::{
+    Cluster, Preload, db_error, key, now, present, run, sqlstate, text, token_of, user, wait_for,
+};
 use mint::{Algorithm, Key};
 use postgres::Client;
 use serde_json::{Value, json};
@@ -87,7 +89,7 @@ fn rows_are_held_to_the_rules_of_the_settings() {
             run(&mut admin, "SELECT auth.remove_provider('p')");
             continue;
         }
-        let (in_settings, in_table) = (error(in_settings), error(in_table));
+        let (in_settings, in_table) = (db_error(in_settings), db_error(in_table));
         assert_eq!(in_settings.code().code(), *code, "{what}");
         assert_eq!(in_table.code().code(), *code, "{what}");
         // The setting's own words come first, then the same.
@@ -131,7 +133,7 @@ fn keys_are_given_in_any_type() {
         ),
         ("{\"issuer\": \"x\", \"jwks_uri\": \"y\"}", "discovery"),
     ] {
-        let error = error(dba.execute(add, &[&jwks]));
+        let error = db_error(dba.execute(add, &[&jwks]));
         assert_eq!(error.code().code(), "22023", "{jwks}");
         assert!(error.hint().unwrap().contains(hint), "{error:?}");
         for name in ["jwk", "providers"] {
@@ -165,10 +167,10 @@ fn a_secret_stands_beside_keys_that_are_fetched() {
     admin.execute(add, &[&secret]).unwrap();
     let legacy = Key::from_secret(Algorithm::HS256, secret.as_bytes()).with_kid("unknown");
     let mut app = client(&cluster);
-    assert_eq!(present(&mut app, &token(&legacy, "p", "alice")), "00000");
+    assert_eq!(present(&mut app, &token_of(&legacy, "p", "alice")), "00000");
     assert_eq!(user(&mut app).as_deref(), Some("alice"));
     let forged = Key::generate(Algorithm::HS256).with_kid("unknown");
-    assert_eq!(present(&mut client(&cluster), &token(&forged, "p", "root")), "28J03");
+    assert_eq!(present(&mut client(&cluster), &token_of(&forged, "p", "root")), "28J03");
     let demands = "SELECT count(last_demand)::text FROM auth.providers";
     assert_eq!(text(&mut admin, demands).as_deref(), Some("0"));
     // Keys that are too old are no matter of the secret.
@@ -176,7 +178,7 @@ fn a_secret_stands_beside_keys_that_are_fetched() {
     let set = "UPDATE auth.providers SET fetched_jwks = $1::text::json, fetched_from = jwks_url,
                    last_success = now() - interval '2 days', next_refresh = now() + interval '1 hour'";
     admin.execute(set, &[&keys]).unwrap();
-    assert_eq!(present(&mut app, &token(&legacy, "p", "alice")), "00000");
+    assert_eq!(present(&mut app, &token_of(&legacy, "p", "alice")), "00000");
     assert_eq!(user(&mut app).as_deref(), Some("alice"));
     let state = "SELECT source || ' ' || state FROM auth.provider_status";
     assert_eq!(text(&mut admin, state).as_deref(), Some("jwks_url too old"));
@@ -219,7 +221,7 @@ fn required_values_and_ages() {
     }
     let refused = app.execute("SELECT auth.jwt_session_init($1)", &[&token(json!({"azp": "x"}))]);
     let detail = "The claim \"azp\" is \"x\"; expected is \"web\", \"app\".";
-    assert_eq!(error(refused).detail(), Some(detail));
+    assert_eq!(db_error(refused).detail(), Some(detail));
 
     // A session's token is held to the row as it is now.
     assert_eq!(present(&mut app, &token(json!({}))), "00000");
@@ -244,7 +246,7 @@ fn rows_are_checked_whatever_writes_them() {
     let mut admin = cluster.admin();
     let first = key("k");
     add(&mut admin, "p", &first);
-    let alice = token(&first, "p", "alice");
+    let alice = token_of(&first, "p", "alice");
     let mut session = client(&cluster);
     assert_eq!(present(&mut session, &alice), "00000");
 
@@ -289,7 +291,7 @@ fn rows_are_checked_whatever_writes_them() {
     // Where all have one operator's keys, an audience is asked for.
     for issuer in ["https://accounts.google.com", "https://securetoken.google.com/x"] {
         let add = "SELECT auth.add_provider('g', issuer => $1)";
-        let error = error(admin.execute(add, &[&issuer]));
+        let error = db_error(admin.execute(add, &[&issuer]));
         assert_eq!(error.code().code(), "22023");
         assert!(error.hint().unwrap().contains("anybody else's application"), "{error:?}");
     }

@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use harness::{
-    Cluster, Preload, now, present, present_locally, run, sqlstate, text, user, wait_for,
+    Cluster, Preload, now, present, present_locally, run, sqlstate, text, token, user, wait_for,
 };
 use mint::{Algorithm, Key};
 use postgres::Client;
@@ -47,10 +47,6 @@ impl Fixture {
     fn token(&self, sub: &str) -> String {
         token(&self.key, sub)
     }
-}
-
-fn token(key: &Key, sub: &str) -> String {
-    key.sign(&json!({"sub": sub, "exp": now() + 600}))
 }
 
 fn providers(keys: &[&Key]) -> String {

@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use harness::{Preload, now, present, run, sqlstate, text, user};
+use harness::{Preload, backend_pid, now, present, run, sqlstate, text, user};
 use mint::{Algorithm, Key};
-use postgres::Client;
 use serde_json::json;
 
 use super::fixture::*;
@@ -361,10 +360,7 @@ fn nothing_is_left_on_a_pooled_connection() {
     let fixture = Fixture::start(Preload::Shared, &[]);
     let pooler = fixture.cluster.pooler("transaction", &[("default_pool_size", "1")]);
     let (mut first, mut second) = (pooler.as_role("app").client(), pooler.as_role("app").client());
-    let pid = |client: &mut Client| -> i32 {
-        client.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0)
-    };
-    assert_eq!(pid(&mut first), pid(&mut second));
+    assert_eq!(backend_pid(&mut first), backend_pid(&mut second));
     let editor = fixture.token("editor");
     for end in ["COMMIT", "ROLLBACK"] {
         run(&mut first, &format!("BEGIN; SELECT auth.jwt_session_init('{editor}', true)"));

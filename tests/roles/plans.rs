@@ -1,6 +1,6 @@
 //! Plans, parallel workers and pipelines.
 
-use harness::{Preload, Wire, present, run, sqlstate};
+use harness::{Preload, Wire, backend_pid, present, run, sqlstate};
 
 use super::fixture::*;
 
@@ -25,7 +25,7 @@ fn plans_are_of_the_role() {
            AS 'BEGIN RETURN pg_backend_pid(); END'",
     );
     let mut client = fixture.client();
-    let leader: i32 = client.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
+    let leader = backend_pid(&mut client);
     run(&mut client, "SET plan_cache_mode = force_generic_plan");
     let statement =
         client.prepare("SELECT whose(), pid(), count(*) FROM notes GROUP BY 1, 2").unwrap();

@@ -206,7 +206,7 @@ fn a_blanked_document_leaves_its_issuer_to_no_other(site: &Site) {
 /// those values is believed once it is, wherever on the stack of settings it was.
 #[test]
 fn documents_set_before_loading_are_not_believed() {
-    let site = SITES.turn(Preload::Neither);
+    let site = SITES.alone(Preload::Neither);
     let ways = [
         "SET {name} = {value}",
         "SET {name} = ''; SET {name} = {value}",

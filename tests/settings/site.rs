@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
-use harness::{Cluster, Connection, Fixture, Preload, Shared, now, quote, sqlstate, text};
+use harness::{Cluster, Connection, Fixture, Preload, Shared, now, quote, send, sqlstate, text};
 use mint::{Algorithm, Key};
 use postgres::error::DbError;
-use postgres::{Client, NoTls, SimpleQueryMessage};
+use postgres::{Client, NoTls};
 use serde_json::json;
 
 /// The setting of a key, and that of providers.
@@ -271,16 +271,6 @@ pub fn assert_without_token(said: &str, token: &str, context: &str) {
 
 /// All that the client is told in reply.
 pub fn reply(client: &mut Client, query: &str) -> String {
-    let messages = client.simple_query(query);
-    let messages = messages.unwrap_or_else(|error| panic!("{query}: {error:?}"));
-    let mut all = String::new();
-    for message in messages {
-        if let SimpleQueryMessage::Row(row) = message {
-            for column in 0..row.len() {
-                all.push_str(row.get(column).unwrap_or("NULL"));
-                all.push('\n');
-            }
-        }
-    }
-    all
+    let reply = send(client, query).unwrap_or_else(|code| panic!("{query}: {code}"));
+    reply.lines("\n").join("\n")
 }

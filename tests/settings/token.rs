@@ -223,7 +223,7 @@ fn a_refused_token_leaves_nobody_to_go_back_to(site: &Site) {
 /// The same where the tokens were set before the library was there to refuse one.
 #[test]
 fn a_token_refused_at_its_first_use_leaves_nobody_to_go_back_to() {
-    let site = SITES.turn(Preload::Neither);
+    let site = SITES.alone(Preload::Neither);
     for refused in [
         "BEGIN; SET LOCAL pg_session_jwt.jwt = {value}",
         "BEGIN; SET pg_session_jwt.jwt = {value}",

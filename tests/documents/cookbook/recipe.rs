@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use harness::{Preload, Site, block_of, now, present, run, wait_for};
-use postgres::{Client, NoTls, SimpleQueryMessage};
+use harness::{Preload, Site, block_of, now, present, run, send, wait_for};
+use postgres::{Client, NoTls};
 use serde_json::{Value, json};
 
 pub const COOKBOOK: &str = include_str!("../../../docs/cookbook.md");
@@ -213,26 +213,13 @@ impl Actor {
 
     /// The rows and that number, or the SQLSTATE. An error leaves no transaction open.
     pub fn outcome(&mut self, sql: &str) -> Result<(Vec<String>, u64), String> {
-        let messages = match self.client.simple_query(sql) {
-            Ok(messages) => messages,
-            Err(error) => {
-                let code = error.code().unwrap_or_else(|| panic!("{sql}: {error:?}")).code();
-                self.client.simple_query("ROLLBACK").unwrap();
-                return Err(code.to_owned());
-            }
-        };
-        let (mut rows, mut last) = (Vec::new(), 0);
-        for message in messages {
-            match message {
-                SimpleQueryMessage::Row(row) => {
-                    let columns = (0..row.len()).map(|column| row.get(column).unwrap_or("-"));
-                    rows.push(columns.collect::<Vec<_>>().join("|"));
-                }
-                SimpleQueryMessage::CommandComplete(count) => last = count,
-                _ => {}
+        match send(&mut self.client, sql) {
+            Ok(reply) => Ok((reply.lines("|"), reply.touched)),
+            Err(code) => {
+                run(&mut self.client, "ROLLBACK");
+                Err(code)
             }
         }
-        Ok((rows, last))
     }
 
     /// Runs each statement, and compares what it comes to.

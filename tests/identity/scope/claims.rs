@@ -20,40 +20,40 @@ fn believed_claims_end_like_tokens() {
     // A refused token takes them away, from parallel workers too, and whatever is beneath them.
     let site = start(Preload::Shared, &[&workers[..], &[trust]].concat());
     let mut client = connect(&site);
-    run(&mut client, claims);
+    client.run(claims);
     assert_eq!(notes(&mut client), ["alice"]);
-    run(&mut client, "BEGIN");
-    run(&mut client, local);
+    client.run("BEGIN");
+    client.run(local);
     assert_eq!(notes(&mut client), ["bob", "bob"]);
-    run(&mut client, "SAVEPOINT a");
-    assert_eq!(init(&mut client, &forged(), true), "28J03");
+    client.run("SAVEPOINT a");
+    assert_eq!(client.present(&forged(), true), "28J03");
     for step in ["ROLLBACK TO a", "COMMIT", "RESET request.jwt.claims"] {
-        run(&mut client, step);
+        client.run(step);
         assert_eq!(who(&mut client), NOBODY, "{step}");
         assert!(notes(&mut client).is_empty(), "{step}");
     }
-    run(&mut client, claims);
+    client.run(claims);
     assert_eq!(notes(&mut client), ["alice"]);
 
     let scope = ("pg_session_jwt.identity_scope", "transaction");
     for preload in Preload::ALL {
         let site = start(preload, &[&workers[..], &[trust, scope]].concat());
         let mut client = connect(&site);
-        run(&mut client, claims);
+        client.run(claims);
         assert!(notes(&mut client).is_empty(), "{preload:?}");
-        run(&mut client, "BEGIN");
-        run(&mut client, claims);
+        client.run("BEGIN");
+        client.run(claims);
         assert_eq!(notes(&mut client), ["alice"], "{preload:?}");
-        run(&mut client, local);
+        client.run(local);
         assert_eq!(notes(&mut client), ["bob", "bob"], "{preload:?}");
-        run(&mut client, "COMMIT");
+        client.run("COMMIT");
         assert!(notes(&mut client).is_empty(), "{preload:?}");
         assert_eq!(who(&mut client), NOBODY, "{preload:?}");
         let mut client = connect(&site);
-        run(&mut client, "BEGIN");
-        run(&mut client, local);
+        client.run("BEGIN");
+        client.run(local);
         assert_eq!(notes(&mut client), ["bob", "bob"], "{preload:?}");
-        run(&mut client, "COMMIT");
+        client.run("COMMIT");
         assert!(notes(&mut client).is_empty(), "{preload:?}");
     }
 }
@@ -71,57 +71,57 @@ fn believed_claims_do_not_come_back() {
     let mut client = connect(&site);
     let names = "DO $$ BEGIN FOR n IN 1..800 LOOP PERFORM set_config('é.x' || n, '1', false); \
                  END LOOP; END $$";
-    assert_eq!(run(&mut client, names), DONE);
-    assert_eq!(run(&mut client, alice), DONE);
+    assert_eq!(client.run(names), DONE);
+    assert_eq!(client.run(alice), DONE);
     assert_eq!(who(&mut client), NOBODY);
-    run(&mut client, "BEGIN");
-    run(&mut client, alice);
-    run(&mut client, "SAVEPOINT a");
+    client.run("BEGIN");
+    client.run(alice);
+    client.run("SAVEPOINT a");
     assert_eq!(who(&mut client), "alice");
-    assert_eq!(init(&mut client, &forged(), true), "28J03");
-    run(&mut client, "ROLLBACK TO a");
+    assert_eq!(client.present(&forged(), true), "28J03");
+    client.run("ROLLBACK TO a");
     assert_eq!(who(&mut client), NOBODY);
-    run(&mut client, "COMMIT");
+    client.run("COMMIT");
 
     // Settings that are others for the transaction in which the claims are set.
     let mut admin = Wire::connect(&site.cluster.as_role("postgres")).unwrap();
     for setting in [format!("{TRUST} = off"), format!("{SCOPE} = session")] {
-        run(&mut admin, &format!("BEGIN; SET LOCAL {setting}"));
-        assert_eq!(run(&mut admin, alice), DONE);
-        run(&mut admin, "COMMIT");
+        admin.run(&format!("BEGIN; SET LOCAL {setting}"));
+        assert_eq!(admin.run(alice), DONE);
+        admin.run("COMMIT");
         assert_eq!(who(&mut admin), NOBODY, "{setting}");
     }
 
     // Claims that are believed only later.
     let site = start(Preload::Shared, &[(SCOPE, "transaction")]);
     let mut client = connect(&site);
-    assert_eq!(run(&mut client, alice), DONE);
+    assert_eq!(client.run(alice), DONE);
     site.cluster.append_configuration(&[(TRUST, "on")]);
     site.cluster.reload();
-    run(&mut client, "BEGIN");
+    client.run("BEGIN");
     assert_eq!(who(&mut client), NOBODY);
-    assert_eq!(run(&mut client, bob), DONE);
+    assert_eq!(client.run(bob), DONE);
     assert_eq!(who(&mut client), "bob");
-    run(&mut client, "ROLLBACK");
+    client.run("ROLLBACK");
 
     // What lies beneath when the library comes late, or the scope changes on the way.
     let site = start(Preload::Neither, &[(TRUST, "on"), (SCOPE, "transaction")]);
     let mut client = connect(&site);
     for statement in [alice, "BEGIN", "SAVEPOINT a", bob] {
-        assert_eq!(run(&mut client, statement), DONE);
+        assert_eq!(client.run(statement), DONE);
     }
     assert_eq!(who(&mut client), "bob");
-    run(&mut client, "ROLLBACK TO a");
+    client.run("ROLLBACK TO a");
     assert_eq!(who(&mut client), NOBODY);
 
     let site = start(Preload::Shared, &[(TRUST, "on")]);
     let mut client = connect(&site);
     for statement in [alice, "BEGIN", "SAVEPOINT a", bob] {
-        assert_eq!(run(&mut client, statement), DONE);
+        assert_eq!(client.run(statement), DONE);
     }
     site.cluster.append_configuration(&[(SCOPE, "transaction")]);
     site.cluster.reload();
     assert_eq!(who(&mut client), "bob");
-    run(&mut client, "ROLLBACK TO a");
+    client.run("ROLLBACK TO a");
     assert_eq!(who(&mut client), NOBODY);
 }

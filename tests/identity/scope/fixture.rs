@@ -1,6 +1,6 @@
 //! A site with rows of owners.
 
-use harness::{Preload, Site, Wire, now};
+use harness::{Preload, Site, Wire, now, values};
 use mint::{Algorithm, Key};
 use serde_json::json;
 
@@ -34,40 +34,15 @@ pub fn forged() -> String {
     Key::generate(Algorithm::ES256).sign(&json!({"sub": "mallory", "exp": now() + 600}))
 }
 
-/// What one statement of one column came to: its rows, with nobody for NULL, or the SQLSTATE.
-pub fn outcome(answer: harness::Answer) -> Vec<String> {
-    match answer {
-        Ok(rows) => rows
-            .into_iter()
-            .flatten()
-            .map(|value| value.unwrap_or_else(|| NOBODY.to_owned()))
-            .collect(),
-        Err(fields) => vec![fields.sqlstate().to_owned()],
-    }
-}
-
-/// Statements in one message: the SQLSTATE of the first that fails.
-pub fn run(client: &mut Wire, sql: &str) -> String {
-    let failed = client.query(sql).unwrap().into_iter().find_map(Result::err);
-    failed.map_or_else(|| DONE.to_owned(), |fields| fields.sqlstate().to_owned())
-}
-
-pub fn init(client: &mut Wire, token: &str, is_local: bool) -> String {
-    let init = format!("SELECT auth.jwt_session_init($1, {is_local})");
-    match client.ask(&init, &[token]).unwrap() {
-        Ok(_) => DONE.to_owned(),
-        Err(fields) => fields.sqlstate().to_owned(),
-    }
-}
-
 /// Who the session is, or the SQLSTATE.
 pub fn who(client: &mut Wire) -> String {
-    outcome(client.ask("SELECT who()", &[]).unwrap()).concat()
+    client.answer("SELECT who()", &[])
 }
 
 /// What the session sees of others' and its own.
 pub fn notes(client: &mut Wire) -> Vec<String> {
-    outcome(client.ask("SELECT owner FROM notes ORDER BY owner", &[]).unwrap())
+    let answer = client.ask("SELECT owner FROM notes ORDER BY owner", &[]).unwrap();
+    values(&answer).into_iter().map(str::to_owned).collect()
 }
 
 pub const CARRIERS: [&str; 6] = [

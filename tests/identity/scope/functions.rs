@@ -1,6 +1,6 @@
 //! Procedures that commit, functions with SET clauses, and cursors.
 
-use harness::{Preload, now, wait_for};
+use harness::{Preload, now, values, wait_for};
 
 use super::fixture::*;
 
@@ -41,13 +41,13 @@ fn procedures_that_commit() {
         (&bob, "true", "{alice,bob,2,bob}"),
         (&bob, "false", "{alice,alice,1,alice}"),
     ] {
-        assert_eq!(init(&mut client, outer, false), DONE);
+        assert_eq!(client.present(outer, false), DONE);
         let called = client.ask("CALL steps($1, $2, '{}')", &[&alice, is_local]).unwrap();
-        assert_eq!(outcome(called), [seen], "{is_local}");
+        assert_eq!(values(&called), [seen], "{is_local}");
     }
-    assert_eq!(init(&mut client, &bob, false), DONE);
+    assert_eq!(client.present(&bob, false), DONE);
     let called = client.ask("CALL hopeful($1, '{}')", &[&forged()]).unwrap();
-    assert_eq!(outcome(called), ["{28J03,nobody,nobody}"]);
+    assert_eq!(values(&called), ["{28J03,nobody,nobody}"]);
     assert_eq!(who(&mut client), NOBODY);
 }
 
@@ -97,12 +97,12 @@ fn set_clauses_of_functions() {
         ("swallowed", &forged, "false", "28J03", NOBODY, NOBODY),
     ] {
         let context = format!("{function}, {is_local}, {seen}");
-        assert_eq!(init(&mut client, &alice, false), DONE);
-        run(&mut client, "BEGIN");
+        assert_eq!(client.present(&alice, false), DONE);
+        client.run("BEGIN");
         let call = format!("SELECT {function}($1, $2)");
-        assert_eq!(outcome(client.ask(&call, &[token, is_local]).unwrap()), [seen], "{context}");
+        assert_eq!(values(&client.ask(&call, &[token, is_local]).unwrap()), [seen], "{context}");
         assert_eq!(who(&mut client), then, "{context}");
-        run(&mut client, "COMMIT");
+        client.run("COMMIT");
         assert_eq!(who(&mut client), after, "{context}");
     }
 }
@@ -113,24 +113,24 @@ fn cursors_held_over_a_commit() {
     let site = start(Preload::Shared, &[]);
     let mut client = connect(&site);
     let held = "DECLARE c CURSOR WITH HOLD FOR SELECT owner FROM notes";
-    run(&mut client, "BEGIN");
-    assert_eq!(init(&mut client, &site.token("alice"), true), DONE);
-    run(&mut client, held);
-    run(&mut client, "COMMIT");
+    client.run("BEGIN");
+    assert_eq!(client.present(&site.token("alice"), true), DONE);
+    client.run(held);
+    client.run("COMMIT");
     assert_eq!(who(&mut client), NOBODY);
-    assert_eq!(init(&mut client, &site.token("bob"), false), DONE);
+    assert_eq!(client.present(&site.token("bob"), false), DONE);
     let fetched = client.query("FETCH ALL FROM c").unwrap().remove(0);
-    assert_eq!(outcome(fetched), ["alice"]);
-    run(&mut client, "DISCARD ALL");
-    assert_eq!(run(&mut client, "FETCH ALL FROM c"), "34000");
+    assert_eq!(values(&fetched), ["alice"]);
+    client.run("DISCARD ALL");
+    assert_eq!(client.run("FETCH ALL FROM c"), "34000");
 
     // Its rows are read at the commit at the latest, by who is there then.
     let exp = now() + 2;
-    run(&mut client, "BEGIN");
-    assert_eq!(init(&mut client, &site.token_until("alice", exp), true), DONE);
-    assert_eq!(run(&mut client, held), DONE);
+    client.run("BEGIN");
+    assert_eq!(client.present(&site.token_until("alice", exp), true), DONE);
+    assert_eq!(client.run(held), DONE);
     wait_for("the token to expire", || now() > exp);
-    assert_eq!(run(&mut client, "COMMIT"), "28J04");
-    assert_eq!(run(&mut client, "FETCH ALL FROM c"), "34000");
+    assert_eq!(client.run("COMMIT"), "28J04");
+    assert_eq!(client.run("FETCH ALL FROM c"), "34000");
     assert_eq!(who(&mut client), NOBODY);
 }

@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use harness::{Preload, Wire, wait_for};
+use harness::{Preload, Wire, values, wait_for};
 
 use super::fixture::*;
 
@@ -18,49 +18,49 @@ fn identity_scope_transaction() {
             let context = format!("{preload:?}: {carrier}");
             // The first statement of a connection may be what loads the library.
             for mut client in [connect(&site), connect(&site)] {
-                assert_eq!(run(&mut client, &carrier), DONE, "{context}");
+                assert_eq!(client.run(&carrier), DONE, "{context}");
                 assert_eq!(who(&mut client), NOBODY, "{context}");
                 for end in ["COMMIT", "ROLLBACK", "PREPARE TRANSACTION 'p'"] {
-                    run(&mut client, "BEGIN");
-                    assert_eq!(run(&mut client, &carrier), DONE, "{context}");
+                    client.run("BEGIN");
+                    assert_eq!(client.run(&carrier), DONE, "{context}");
                     assert_eq!(who(&mut client), "alice", "{context}");
-                    run(&mut client, "SAVEPOINT a");
-                    assert_eq!(init(&mut client, &site.token("bob"), false), DONE);
+                    client.run("SAVEPOINT a");
+                    assert_eq!(client.present(&site.token("bob"), false), DONE);
                     assert_eq!(notes(&mut client), ["bob", "bob"], "{context}");
-                    run(&mut client, "ROLLBACK TO a");
+                    client.run("ROLLBACK TO a");
                     assert_eq!(notes(&mut client), ["alice"], "{context}");
-                    assert_eq!(run(&mut client, end), DONE);
+                    assert_eq!(client.run(end), DONE);
                     assert_eq!(who(&mut client), NOBODY, "{context}; {end}");
-                    run(&mut client, "ROLLBACK PREPARED 'p'");
+                    client.run("ROLLBACK PREPARED 'p'");
                     for reset in ["RESET pg_session_jwt.jwt", "RESET ALL", "DISCARD ALL"] {
-                        run(&mut client, reset);
+                        client.run(reset);
                         assert_eq!(who(&mut client), NOBODY, "{context}; {end}; {reset}");
                     }
                 }
                 // A refused one leaves nobody, as ever.
-                run(&mut client, "BEGIN");
-                assert_eq!(run(&mut client, &carrier), DONE);
-                run(&mut client, "SAVEPOINT a");
-                assert_eq!(init(&mut client, &forged(), true), "28J03");
-                run(&mut client, "ROLLBACK TO a");
+                client.run("BEGIN");
+                assert_eq!(client.run(&carrier), DONE);
+                client.run("SAVEPOINT a");
+                assert_eq!(client.present(&forged(), true), "28J03");
+                client.run("ROLLBACK TO a");
                 assert_eq!(who(&mut client), NOBODY, "{context}");
-                run(&mut client, "COMMIT");
+                client.run("COMMIT");
             }
             // A transaction that sets it first and loads the library later.
             let mut client = connect(&site);
-            run(&mut client, "BEGIN");
-            assert_eq!(run(&mut client, &carrier), DONE);
+            client.run("BEGIN");
+            assert_eq!(client.run(&carrier), DONE);
             assert_eq!(notes(&mut client), ["alice"], "{context}");
-            run(&mut client, "COMMIT");
+            client.run("COMMIT");
             assert!(notes(&mut client).is_empty(), "{context}");
         }
 
         // What is set in the background of the first transaction is from before it.
         let mut client = connect(&site);
-        run(&mut client, &format!("SET pg_session_jwt.jwt = '{alice}'"));
-        run(&mut client, &format!("BEGIN; SET LOCAL pg_session_jwt.jwt = '{}'", site.token("bob")));
+        client.run(&format!("SET pg_session_jwt.jwt = '{alice}'"));
+        client.run(&format!("BEGIN; SET LOCAL pg_session_jwt.jwt = '{}'", site.token("bob")));
         assert_eq!(who(&mut client), "bob");
-        run(&mut client, "COMMIT");
+        client.run("COMMIT");
         assert_eq!(who(&mut client), NOBODY);
 
         // The startup packet is no transaction; whoever relies on it is told, once.
@@ -69,7 +69,7 @@ fn identity_scope_transaction() {
         let told = client.notices();
         assert_eq!(told.len(), 1, "{preload:?}: {told:?}");
         assert!(told[0].get(b'M').unwrap().contains("startup packet"), "{told:?}");
-        run(&mut client, "DISCARD ALL");
+        client.run("DISCARD ALL");
         assert_eq!(who(&mut client), NOBODY, "{preload:?}");
         assert_eq!(client.notices().len(), 0);
     }
@@ -102,20 +102,20 @@ fn identity_scope_in_procedures_workers_and_pipelines() {
         .unwrap();
     let mut client = connect(&site);
     let called = client.ask("CALL steps($1, '{}')", &[&site.token("alice")]).unwrap();
-    assert_eq!(outcome(called), ["{alice,nobody}"]);
+    assert_eq!(values(&called), ["{alice,nobody}"]);
 
     let count = "SELECT count(*) FROM notes";
-    run(&mut client, "BEGIN");
-    assert_eq!(init(&mut client, &site.token("carol"), false), DONE);
+    client.run("BEGIN");
+    assert_eq!(client.present(&site.token("carol"), false), DONE);
     let plan = client.ask(&format!("EXPLAIN (COSTS OFF) {count}"), &[]).unwrap();
-    assert!(outcome(plan).iter().any(|line| line.contains("Parallel Seq Scan")));
-    assert_eq!(outcome(client.ask(count, &[]).unwrap()), ["20000"]);
-    run(&mut client, "COMMIT");
-    assert_eq!(outcome(client.ask(count, &[]).unwrap()), ["0"]);
+    assert!(values(&plan).iter().any(|line| line.contains("Parallel Seq Scan")));
+    assert_eq!(values(&client.ask(count, &[]).unwrap()), ["20000"]);
+    client.run("COMMIT");
+    assert_eq!(values(&client.ask(count, &[]).unwrap()), ["0"]);
 
     client.statement("SELECT auth.jwt_session_init($1)", &[&site.token("alice")]);
     client.statement("SELECT who()", &[]);
-    assert_eq!(outcome(client.sync().unwrap().remove(1)), ["alice"]);
+    assert_eq!(values(&client.sync().unwrap().remove(1)), ["alice"]);
     assert_eq!(who(&mut client), NOBODY);
 }
 
@@ -127,7 +127,7 @@ fn identity_scope_is_for_superusers() {
         let site = start(preload, &[(SCOPE, "transaction")]);
         let mut client = connect(&site);
         who(&mut client);
-        assert_eq!(run(&mut client, &format!("SET {SCOPE} = session")), "42501");
+        assert_eq!(client.run(&format!("SET {SCOPE} = session")), "42501");
         // A client that names it at its start loses what is configured, and gains nothing.
         let forgetful = site.app().option(SCOPE, "session");
         match Wire::connect(&forgetful) {
@@ -135,7 +135,7 @@ fn identity_scope_is_for_superusers() {
             Ok(mut client) => {
                 assert_ne!(preload, Preload::Shared);
                 for _ in 0..2 {
-                    assert_eq!(init(&mut client, &site.token("alice"), false), DONE);
+                    assert_eq!(client.present(&site.token("alice"), false), DONE);
                     assert_eq!(who(&mut client), NOBODY, "{preload:?}");
                     site.cluster.reload();
                 }
@@ -145,7 +145,7 @@ fn identity_scope_is_for_superusers() {
 
     let site = start(Preload::Shared, &[]);
     let mut client = connect(&site);
-    assert_eq!(init(&mut client, &site.token("alice"), false), DONE);
+    assert_eq!(client.present(&site.token("alice"), false), DONE);
     site.cluster.append_configuration(&[(SCOPE, "transaction")]);
     site.cluster.reload();
     wait_for("the live session to notice", || who(&mut client) == NOBODY);
@@ -153,17 +153,17 @@ fn identity_scope_is_for_superusers() {
     site.cluster.reload();
     sleep(Duration::from_millis(100));
     assert_eq!(who(&mut client), NOBODY, "what has ended does not come back");
-    assert_eq!(init(&mut client, &site.token("alice"), false), DONE);
+    assert_eq!(client.present(&site.token("alice"), false), DONE);
     assert_eq!(who(&mut client), "alice");
 
     // Within a transaction, what was presented in it stays to its end.
     let mut admin = Wire::connect(&site.cluster.as_role("postgres")).unwrap();
-    assert_eq!(init(&mut admin, &site.token("alice"), false), DONE);
-    run(&mut admin, &format!("BEGIN; SET LOCAL {SCOPE} = transaction"));
+    assert_eq!(admin.present(&site.token("alice"), false), DONE);
+    admin.run(&format!("BEGIN; SET LOCAL {SCOPE} = transaction"));
     assert_eq!(who(&mut admin), NOBODY);
-    assert_eq!(init(&mut admin, &site.token("bob"), false), DONE);
-    run(&mut admin, &format!("SET LOCAL {SCOPE} = session; SET LOCAL {SCOPE} = transaction"));
+    assert_eq!(admin.present(&site.token("bob"), false), DONE);
+    admin.run(&format!("SET LOCAL {SCOPE} = session; SET LOCAL {SCOPE} = transaction"));
     assert_eq!(who(&mut admin), "bob");
-    run(&mut admin, "COMMIT");
+    admin.run("COMMIT");
     assert_eq!(who(&mut admin), NOBODY);
 }

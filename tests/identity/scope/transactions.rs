@@ -1,6 +1,6 @@
 //! Transactions, savepoints and pipelines.
 
-use harness::{Preload, Wire};
+use harness::{Preload, Wire, values};
 
 use super::fixture::*;
 
@@ -13,24 +13,24 @@ fn local_identities_end_with_their_transaction() {
     for outer in ["", &alice] {
         let before = if outer.is_empty() { NOBODY } else { "alice" };
         for end in ends {
-            assert_eq!(init(&mut client, outer, false), DONE);
+            assert_eq!(client.present(outer, false), DONE);
             for carrier in [
                 format!("SELECT auth.jwt_session_init('{bob}', true)"),
                 format!("SET LOCAL pg_session_jwt.jwt = '{bob}'"),
                 format!("SELECT set_config('pg_session_jwt.jwt', '{bob}', true)"),
             ] {
-                run(&mut client, "BEGIN");
-                assert_eq!(run(&mut client, &carrier), DONE);
+                client.run("BEGIN");
+                assert_eq!(client.run(&carrier), DONE);
                 assert_eq!(who(&mut client), "bob");
                 assert_eq!(notes(&mut client), ["bob", "bob"]);
-                assert_eq!(run(&mut client, end), DONE);
+                assert_eq!(client.run(end), DONE);
                 assert_eq!(who(&mut client), before, "{carrier}; {end}");
                 if end.starts_with("PREPARE") {
-                    run(&mut client, "COMMIT PREPARED 'p'");
+                    client.run("COMMIT PREPARED 'p'");
                     assert_eq!(who(&mut client), before);
                 }
                 // Without a transaction block, the statement is the transaction.
-                assert_eq!(run(&mut client, &carrier), DONE);
+                assert_eq!(client.run(&carrier), DONE);
                 assert_eq!(who(&mut client), before, "{carrier}");
             }
         }
@@ -44,11 +44,11 @@ fn local_identities_end_with_their_transaction() {
         ("SELECT 1/0; COMMIT", NOBODY),
         ("PREPARE TRANSACTION 'p'; ROLLBACK PREPARED 'p'", "bob"),
     ] {
-        assert_eq!(init(&mut client, "", false), DONE);
-        run(&mut client, "BEGIN");
-        assert_eq!(init(&mut client, &bob, false), DONE);
+        assert_eq!(client.present("", false), DONE);
+        client.run("BEGIN");
+        assert_eq!(client.present(&bob, false), DONE);
         for statement in end.split("; ") {
-            run(&mut client, statement);
+            client.run(statement);
         }
         assert_eq!(who(&mut client), after, "{end}");
     }
@@ -105,7 +105,7 @@ fn savepoints() {
     for steps in steps {
         let mut client = connect(&site);
         for (statement, expected) in *steps {
-            assert_eq!(run(&mut client, statement), DONE, "{statement}");
+            assert_eq!(client.run(statement), DONE, "{statement}");
             assert_eq!(who(&mut client), *expected, "{statement}");
         }
     }
@@ -117,38 +117,34 @@ fn savepoints() {
 fn an_outer_identity_comes_back_unverified() {
     let site = start(Preload::Shared, &[("pg_session_jwt.token_cache_size", "0")]);
     let mut client = connect(&site);
-    run(
-        &mut client,
+    client.run(
         "SET client_min_messages = debug1;
          CREATE FUNCTION pg_temp.as_nobody() RETURNS text LANGUAGE sql
              SET pg_session_jwt.jwt = '' AS 'SELECT who()'",
     );
-    fn verified(client: &mut Wire) -> usize {
-        let message = "token signature verified";
-        client.notices().iter().filter(|notice| notice.get(b'M') == Some(message)).count()
-    }
+    let verified = |client: &mut Wire| client.count_notices("token signature verified");
     verified(&mut client);
-    assert_eq!(init(&mut client, &site.counted(1), false), DONE);
+    assert_eq!(client.present(&site.counted(1), false), DONE);
     assert_eq!(verified(&mut client), 1);
-    run(&mut client, "BEGIN");
-    assert_eq!(init(&mut client, &site.counted(2), true), DONE);
+    client.run("BEGIN");
+    assert_eq!(client.present(&site.counted(2), true), DONE);
     assert_eq!(who(&mut client), "2");
-    run(&mut client, "SAVEPOINT a");
+    client.run("SAVEPOINT a");
     // More than are remembered at a time, so that what is forgotten must be what is gone.
     for jti in 3..100 {
-        assert_eq!(init(&mut client, &site.counted(jti), jti % 2 == 0), DONE);
+        assert_eq!(client.present(&site.counted(jti), jti % 2 == 0), DONE);
     }
     assert_eq!(who(&mut client), "99");
     assert_eq!(verified(&mut client), 98);
-    run(&mut client, "ROLLBACK TO a");
+    client.run("ROLLBACK TO a");
     assert_eq!(who(&mut client), "2");
     let cleared = client.ask("SELECT pg_temp.as_nobody() || ' ' || who()", &[]).unwrap();
-    assert_eq!(outcome(cleared), ["nobody 2"]);
-    run(&mut client, "COMMIT");
+    assert_eq!(values(&cleared), ["nobody 2"]);
+    client.run("COMMIT");
     assert_eq!(who(&mut client), "1");
-    run(&mut client, "BEGIN");
-    assert_eq!(init(&mut client, &site.counted(100), false), DONE);
-    run(&mut client, "ROLLBACK");
+    client.run("BEGIN");
+    assert_eq!(client.present(&site.counted(100), false), DONE);
+    client.run("ROLLBACK");
     assert_eq!(who(&mut client), "1");
     assert_eq!(verified(&mut client), 1, "only the new one");
 }
@@ -159,7 +155,7 @@ fn session_identities_last() {
     let alice = site.token("alice");
     for end in ["RESET pg_session_jwt.jwt", "RESET ALL", "DISCARD ALL"] {
         let mut client = connect(&site);
-        assert_eq!(init(&mut client, &alice, false), DONE);
+        assert_eq!(client.present(&alice, false), DONE);
         for statement in [
             "BEGIN; COMMIT",
             "BEGIN; ROLLBACK",
@@ -171,15 +167,15 @@ fn session_identities_last() {
             "BEGIN; PREPARE TRANSACTION 'p'",
             "ROLLBACK PREPARED 'p'",
         ] {
-            run(&mut client, statement);
+            client.run(statement);
             assert_eq!(who(&mut client), "alice", "{statement}");
             assert_eq!(notes(&mut client), ["alice"]);
         }
-        assert_eq!(run(&mut client, end), DONE);
+        assert_eq!(client.run(end), DONE);
         assert_eq!(who(&mut client), NOBODY, "{end}");
         assert!(notes(&mut client).is_empty());
         // The connection's end is the identity's.
-        assert_eq!(init(&mut client, &alice, false), DONE);
+        assert_eq!(client.present(&alice, false), DONE);
         drop(client);
         assert_eq!(who(&mut connect(&site)), NOBODY);
     }
@@ -199,7 +195,8 @@ fn pipelines() {
     client.statement("INSERT INTO notes DEFAULT VALUES RETURNING owner", &[]);
     client.statement(local, &[&bob]);
     client.statement(owners, &[]);
-    let answers: Vec<_> = client.sync().unwrap().into_iter().map(outcome).collect();
+    let answers = client.sync().unwrap();
+    let answers: Vec<_> = answers.iter().map(values).collect();
     assert_eq!(answers[1..3], [["alice"], ["alice"]]);
     assert_eq!(answers[4], ["bob", "bob"]);
     assert_eq!(who(&mut client), NOBODY);
@@ -208,7 +205,7 @@ fn pipelines() {
     // nevertheless.
     client.statement(&format!("SET LOCAL pg_session_jwt.jwt = '{alice}'"), &[]);
     client.statement("SELECT who()", &[]);
-    assert_eq!(outcome(client.sync().unwrap().remove(1)), ["alice"]);
+    assert_eq!(values(&client.sync().unwrap().remove(1)), ["alice"]);
     assert_eq!(client.notices()[0].sqlstate(), "25P01");
     assert_eq!(who(&mut client), NOBODY);
 
@@ -222,17 +219,19 @@ fn pipelines() {
     ] {
         client.statement(statement, &parameters);
     }
-    let answers: Vec<_> = client.sync().unwrap().into_iter().map(outcome).collect();
+    let answers = client.sync().unwrap();
+    let answers: Vec<_> = answers.iter().map(values).collect();
     assert_eq!(answers[2], ["alice"]);
     assert_eq!(answers[4], [NOBODY]);
 
     // One that fails takes the rest of the pipeline with it, and every identity before.
     for earlier in ["SELECT auth.jwt_session_init($1)", local] {
-        assert_eq!(init(&mut client, &bob, false), DONE);
+        assert_eq!(client.present(&bob, false), DONE);
         client.statement(earlier, &[&alice]);
         client.statement(local, &[&forged()]);
         client.statement(owners, &[]);
-        let answers: Vec<_> = client.sync().unwrap().into_iter().map(outcome).collect();
+        let answers = client.sync().unwrap();
+        let answers: Vec<_> = answers.iter().map(values).collect();
         assert_eq!(answers.len(), 2);
         assert_eq!(answers[1], ["28J03"]);
         assert_eq!(who(&mut client), NOBODY, "{earlier}");
@@ -242,9 +241,10 @@ fn pipelines() {
     let message = format!(
         "SELECT auth.jwt_session_init('{alice}', true); SELECT who(); COMMIT; SELECT who()"
     );
-    let answers: Vec<_> = client.query(&message).unwrap().into_iter().map(outcome).collect();
+    let answers = client.query(&message).unwrap();
+    let answers: Vec<_> = answers.iter().map(values).collect();
     assert_eq!([&answers[1], &answers[3]], [&["alice"], &[NOBODY]]);
     let message = format!("SELECT auth.jwt_session_init('{alice}', true); SELECT 1/0");
-    assert_eq!(run(&mut client, &message), "22012");
+    assert_eq!(client.run(&message), "22012");
     assert_eq!(who(&mut client), NOBODY);
 }

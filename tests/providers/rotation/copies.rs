@@ -1,6 +1,6 @@
 //! Restarts, dumps and standbys.
 
-use harness::{present, run, sqlstate, text, user, wait_for};
+use harness::{key, present, run, sqlstate, text, user, wait_for};
 
 use super::fixture::*;
 

@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use harness::{Behaviour, Certificate, Idp, present, user};
+use harness::{Behaviour, Certificate, Idp, key, present, user};
 use serde_json::json;
 
 use super::fixture::*;

@@ -1,10 +1,9 @@
 //! A provider that publishes keys, and a cluster that may fetch them.
 
-use harness::{Cluster, Idp, Preload, now, run, text, wait_for};
-use mint::{Algorithm, Key};
+use harness::{Cluster, Idp, Preload, db_error, key, run, text, token_of, wait_for};
+use mint::Key;
 use postgres::Client;
 use postgres::error::DbError;
-use serde_json::json;
 
 /// A provider, and a cluster that may fetch from it.
 pub struct Fixture {
@@ -51,7 +50,7 @@ impl Fixture {
     }
 
     pub fn token(&self, key: &Key, sub: &str) -> String {
-        key.sign(&json!({"iss": self.idp.issuer(), "sub": sub, "exp": now() + 600}))
+        token_of(key, &self.idp.issuer(), sub)
     }
 
     pub fn status(&self, column: &str) -> Option<String> {
@@ -90,14 +89,10 @@ impl Fixture {
     }
 }
 
-pub fn key(kid: &str) -> Key {
-    Key::generate(Algorithm::ES256).with_kid(kid)
-}
-
 /// How a token is refused.
 pub fn refusal(client: &mut Client, token: &str) -> DbError {
     let present = "SELECT auth.jwt_session_init($1)";
-    client.execute(present, &[&token]).unwrap_err().as_db_error().unwrap().clone()
+    db_error(client.execute(present, &[&token]))
 }
 
 pub fn detail(error: &DbError) -> &str {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{Behaviour, Idp, Preload, now, present, run, sqlstate, text, user, wait_for};
+use harness::{Behaviour, Idp, Preload, key, now, present, run, sqlstate, text, user, wait_for};
 use mint::{Algorithm, Key};
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use harness::{Behaviour, now, present, run, user, wait_for};
+use harness::{Behaviour, key, now, present, run, user, wait_for};
 use mint::{Algorithm, Key};
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{Behaviour, Idp, now, present, run, user, wait_for};
+use harness::{Behaviour, Idp, key, now, present, run, user, wait_for};
 use serde_json::json;
 
 use super::fixture::*;

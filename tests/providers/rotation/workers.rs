@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use harness::{Behaviour, present, run, text, user, wait_for};
+use harness::{Behaviour, key, present, run, text, user, wait_for};
 
 use super::fixture::*;
 
