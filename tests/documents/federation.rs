@@ -1,7 +1,7 @@
 //! Runs `examples/federation`: foreign tables whose rows lie behind policies on another server,
 //! which verifies the token itself.
 
-use harness::{Cluster, Preload, now, run, sqlstate, text, token};
+use harness::{Cluster, Preload, Shared, now, run, sqlstate, text, token, wait_for};
 use mint::{Algorithm, Key};
 use postgres::Client;
 use serde_json::json;
@@ -13,6 +13,15 @@ struct Fixture {
     key: Key,
     near_key: Key,
     far_key: Key,
+}
+
+/// The servers that the tests share.
+static SERVERS: Shared<Fixture> = Shared::new(|_| Fixture::new());
+
+impl harness::Fixture for Fixture {
+    fn cluster(&self) -> &Cluster {
+        &self.near
+    }
 }
 
 impl Fixture {
@@ -93,23 +102,12 @@ fn bob() -> (Option<String>, Vec<String>) {
 }
 
 #[test]
-fn identities_and_rows() {
-    let fixture = Fixture::new();
-    the_far_identity_is_the_near_transactions(&fixture);
-    the_far_side_decides_about_rows(&fixture);
-}
-
-#[test]
-fn refusals_and_traces() {
-    let fixture = Fixture::new();
-    what_either_side_refuses_leaves_nobody_on_both(&fixture);
-    tokens_leave_no_trace(&fixture);
-}
-
-fn the_far_identity_is_the_near_transactions(fixture: &Fixture) {
+fn the_far_identity_is_the_near_transactions() {
+    let fixture = SERVERS.alone(Preload::Shared);
     let (a, b) = (fixture.token("alice"), fixture.token("bob"));
     let mut client = fixture.client();
     assert_eq!(seen(&mut client), nobody());
+    wait_for("the connections of earlier clients to end", || fixture.far_servers().len() == 1);
     let servers = fixture.far_servers();
 
     // Two users in turn, on one connection.
@@ -170,7 +168,9 @@ fn the_far_identity_is_the_near_transactions(fixture: &Fixture) {
     assert_eq!(fixture.far_servers(), servers, "one connection for all");
 }
 
-fn what_either_side_refuses_leaves_nobody_on_both(fixture: &Fixture) {
+#[test]
+fn what_either_side_refuses_leaves_nobody_on_both() {
+    let fixture = SERVERS.alone(Preload::Shared);
     let a = fixture.token("alice");
     let stranger = Key::generate(Algorithm::ES256);
     let expired = fixture.key.sign(&json!({"sub": "bob", "exp": now() - 1}));
@@ -218,7 +218,9 @@ fn what_either_side_refuses_leaves_nobody_on_both(fixture: &Fixture) {
     run(&mut client, "ROLLBACK");
 }
 
-fn the_far_side_decides_about_rows(fixture: &Fixture) {
+#[test]
+fn the_far_side_decides_about_rows() {
+    let fixture = SERVERS.alone(Preload::Shared);
     let mut client = fixture.client();
     let write = "INSERT INTO new_todos VALUES ('alice''s', 'n')";
     assert_eq!(sqlstate(client.batch_execute(write)), "42501");
@@ -274,7 +276,9 @@ fn the_far_side_decides_about_rows(fixture: &Fixture) {
     assert_eq!(everything.len(), 3);
 }
 
-fn tokens_leave_no_trace(fixture: &Fixture) {
+#[test]
+fn tokens_leave_no_trace() {
+    let fixture = SERVERS.alone(Preload::Shared);
     let mut client = fixture.client();
     for options in ["ADD batch_size '100'", "DROP batch_size"] {
         run(&mut fixture.near.admin(), &format!("ALTER SERVER far OPTIONS ({options})"));
@@ -310,6 +314,7 @@ fn tokens_leave_no_trace(fixture: &Fixture) {
     run(&mut client, "ROLLBACK TO s");
     assert_eq!(seen(&mut client), nobody());
     run(&mut client, "ROLLBACK");
+    run(&mut fixture.far.admin(), "DROP TRIGGER then_fail ON gate.session; DROP FUNCTION fail()");
     let forged = token(&Key::generate(Algorithm::ES256), "bob");
     assert_eq!(present(&mut client, &forged), "28J03");
     assert_eq!(present(&mut client, &token(&fixture.near_key, "bob")), "28J03");

@@ -5,7 +5,7 @@
 //! refused token makes nobody of all of them.
 
 use std::fmt::Write;
-use std::sync::RwLock;
+use std::sync::{PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -533,6 +533,7 @@ fn sequence(cluster: &Cluster, signers: &Signers, keys: &RwLock<Keys>, seed: u64
 
 #[test]
 fn random_sequences() {
+    let _turn = crate::ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let key = || Key::generate(Algorithm::ES256);
     let signers = Signers {
         rotated: [key(), key()],

@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
@@ -428,6 +429,7 @@ fn run_sequence(connection: Connection, key: &Key, seed: u64, totals: &Totals) {
 
 #[test]
 fn rows_are_of_one_token() {
+    let _turn = crate::ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let key = Key::generate(Algorithm::ES256);
     let providers =
         json!([{"name": "p", "jwks": key.public_jwk(), "role_claim": "role"}]).to_string();

@@ -1,6 +1,6 @@
 //! `auth.allows()`: what a token says about a table.
 
-use harness::{now, present, run};
+use harness::{Preload, now, present, run};
 use postgres::Client;
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use super::fixture::*;
 
 #[test]
 fn claims_decide() {
-    let fixture = Fixture::new();
+    let fixture = SITES.beside_others(Preload::Shared);
     let mut client = fixture.client();
     assert_eq!(allows(&mut client, "data_read", "'comments'"), "f");
     assert_eq!(allows(&mut client, "data_read", "NULL"), "f");
@@ -45,7 +45,12 @@ fn claims_decide() {
     ] {
         assert_eq!(comments(&claims), expected, "{claims}");
     }
+}
 
+#[test]
+fn other_actions_and_relations_are_not_allowed() {
+    let fixture = SITES.beside_others(Preload::Shared);
+    let mut client = fixture.client();
     fixture.grant(&mut client, &["comments:data_read"]);
     assert_eq!(allows(&mut client, "data_write", "'comments'"), "22023");
     assert_eq!(allows(&mut client, "DATA_READ", "'comments'"), "22023");
@@ -55,7 +60,12 @@ fn claims_decide() {
     assert_eq!(allows(&mut client, "data_read", "'comments'"), "t");
     assert_eq!(allows(&mut client, "data_read", "4000000000::oid::regclass"), "f");
     assert_eq!(allows(&mut client, "data_read", "0::oid::regclass"), "f");
-    // A token that has expired is an error, not a no.
+}
+
+#[test]
+fn an_expired_token_is_an_error() {
+    let fixture = SITES.beside_others(Preload::Shared);
+    let mut client = fixture.client();
     let expired = fixture.key.sign(&json!({"sub": "alice", "exp": now() + 1, "a": "rw"}));
     assert_eq!(present(&mut client, &expired), "00000");
     std::thread::sleep(std::time::Duration::from_millis(2100));
@@ -65,7 +75,7 @@ fn claims_decide() {
 
 #[test]
 fn names_are_those_of_the_catalogs() {
-    let fixture = Fixture::new();
+    let fixture = SITES.beside_others(Preload::Shared);
     let mut client = fixture.client();
     let tables = [
         "public.comments",
@@ -99,9 +109,14 @@ fn names_are_those_of_the_catalogs() {
             assert_eq!(found, expected, "{name} in {path}");
         }
     }
-    // A temporary table of the name is none of `public`.
+}
+
+#[test]
+fn a_temporary_table_is_none_of_its_namesakes() {
+    let fixture = SITES.beside_others(Preload::Shared);
+    let mut client = fixture.client();
     fixture.grant(&mut client, &["comments:data_read"]);
-    run(&mut client, "RESET search_path; CREATE TEMP TABLE comments (id int)");
+    run(&mut client, "CREATE TEMP TABLE comments (id int)");
     assert_eq!(allows(&mut client, "data_read", "'comments'"), "f");
     assert_eq!(allows(&mut client, "data_read", "'public.comments'"), "t");
 }

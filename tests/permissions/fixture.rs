@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use harness::{Preload, Site, now, present, run, send, sqlstate};
+use harness::{Cluster, Preload, Shared, Site, now, present, run, send, sqlstate};
 use postgres::Client;
 use serde_json::{Value, json};
 
@@ -34,6 +34,15 @@ pub const TABLES: &str = "
     GRANT USAGE ON SCHEMA hidden TO app;
     RESET ROLE;
 ";
+
+impl harness::Fixture for Fixture {
+    fn cluster(&self) -> &Cluster {
+        &self.0.cluster
+    }
+}
+
+/// The site of tests that change nothing in it.
+pub static SITES: Shared<Fixture> = Shared::new(|_| Fixture::new());
 
 impl Fixture {
     pub fn new() -> Self {

@@ -1,17 +1,33 @@
 //! `auth.protect()`: policies that ask the token.
 
-use harness::{run, sqlstate};
+use harness::{Preload, Wire, run, sqlstate};
 use serde_json::json;
 
 use super::fixture::*;
 
+/// All policies, and whether they are permissive.
+const POLICIES: &str = "SELECT string_agg(polname || ' ' || polcmd::text || polpermissive, ', '
+                        ORDER BY polname) FROM pg_policy";
+
+/// Those that `auth.protect()` makes.
+fn own_policies(permissive: &str) -> String {
+    [("add", "a"), ("delete", "d"), ("read", "r"), ("update", "w")]
+        .map(|(name, command)| format!("pg_session_jwt_data_{name} {command}{permissive}"))
+        .join(", ")
+}
+
+/// The SQLSTATEs of the notices that a statement brings.
+fn notices(wire: &mut Wire, sql: &str) -> Vec<String> {
+    assert_eq!(wire.run(sql), "00000", "{sql}");
+    wire.notices().iter().map(|notice| notice.sqlstate().to_owned()).collect()
+}
+
 #[test]
-fn protected_tables_ask_the_token() {
-    let fixture = Fixture::new();
+fn owners_protect_tables() {
+    let fixture = SITES.beside_others(Preload::Shared);
     let mut dev = fixture.dev();
     let mut client = fixture.client();
     assert_eq!(data(&mut client), "3 1 3 3");
-    // Not by others than the owner, and for tables only.
     for sql in ["SELECT auth.protect('comments')", "SELECT auth.protect('comments', true)"] {
         assert_eq!(attempt(&mut client, sql), "42501", "{sql}");
     }
@@ -22,17 +38,15 @@ fn protected_tables_ask_the_token() {
     assert_eq!(attempt(&mut dev, "SELECT auth.protect(NULL)"), "22004");
     assert_eq!(attempt(&mut dev, "SELECT auth.protect('comments', NULL)"), "22004");
     assert_eq!(data(&mut client), "3 1 3 3");
+}
 
-    let policies = "SELECT string_agg(polname || ' ' || polcmd::text || polpermissive, ', '
-                    ORDER BY polname) FROM pg_policy";
-    let four = |permissive: &str| {
-        [("add", "a"), ("delete", "d"), ("read", "r"), ("update", "w")]
-            .map(|(name, command)| format!("pg_session_jwt_data_{name} {command}{permissive}"))
-            .join(", ")
-    };
+#[test]
+fn protected_tables_ask_the_token() {
+    let fixture = Fixture::new();
+    let (mut dev, mut client) = (fixture.dev(), fixture.client());
     for _ in 0..2 {
         run(&mut dev, "SELECT auth.protect('comments')");
-        assert_eq!(answer(&mut dev, policies), four("true"));
+        assert_eq!(answer(&mut dev, POLICIES), own_policies("true"));
     }
     assert_eq!(data(&mut client), "0 42501 0 0");
     for (permissions, expected) in [
@@ -52,37 +66,51 @@ fn protected_tables_ask_the_token() {
     run(&mut client, "CREATE TEMP TABLE comments (); SET search_path = pg_temp, hidden, public");
     assert_eq!(answer(&mut client, "SELECT count(*) FROM public.comments"), "3");
     run(&mut client, "DROP TABLE pg_temp.comments; RESET search_path");
-    // The policies stay the table's through renames, and follow the new name.
+}
+
+#[test]
+fn policies_follow_the_name_of_the_table() {
+    let fixture = Fixture::new();
+    let (mut dev, mut client) = (fixture.dev(), fixture.client());
+    run(&mut dev, "SELECT auth.protect('comments')");
     run(&mut dev, "ALTER TABLE comments RENAME TO remarks; ALTER TABLE secrets RENAME TO comments");
     assert_eq!(answer(&mut client, "SELECT count(*) FROM remarks"), "0");
     fixture.grant(&mut client, &["remarks:data_read"]);
     assert_eq!(answer(&mut client, "SELECT count(*) FROM remarks"), "3");
     run(&mut dev, "ALTER TABLE comments RENAME TO secrets; ALTER TABLE remarks RENAME TO comments");
+}
 
-    // Permissive policies of others count beside it, of which a warning tells; not beside restrictive
-    // ones.
+/// A permissive policy counts beside permissive ones, and not beside restrictive ones.
+#[test]
+fn other_policies_are_warned_of() {
+    let fixture = Fixture::new();
+    let (mut dev, mut client) = (fixture.dev(), fixture.client());
+    run(&mut dev, "SELECT auth.protect('comments')");
     run(&mut dev, "CREATE POLICY few ON comments USING (id < 3)");
-    let mut wire = harness::Wire::connect(&fixture.cluster.as_role("dev")).unwrap();
-    let warned = |wire: &mut harness::Wire, sql: &str| {
-        wire.query(sql).unwrap();
-        wire.notices().iter().map(|notice| notice.sqlstate().to_owned()).collect::<Vec<_>>()
-    };
-    assert_eq!(warned(&mut wire, "SELECT auth.protect('comments')"), ["01000"]);
+    let mut wire = Wire::connect(&fixture.cluster.as_role("dev")).unwrap();
+    assert_eq!(notices(&mut wire, "SELECT auth.protect('comments')"), ["01000"]);
     fixture.be(&mut client, &json!({}));
     assert_eq!(data(&mut client), "2 42501 2 2");
-    assert!(warned(&mut wire, "SELECT auth.protect('comments', true)").is_empty());
+    assert!(notices(&mut wire, "SELECT auth.protect('comments', true)").is_empty());
     assert_eq!(data(&mut client), "0 42501 0 0");
     fixture.grant(&mut client, &["comments:data_read,data_update"]);
     assert_eq!(data(&mut client), "2 42501 2 0");
     fixture.be(&mut client, &json!({"a": "rw"}));
     assert_eq!(data(&mut client), "2 42501 2 2");
-    assert_eq!(answer(&mut dev, policies), format!("few *true, {}", four("false")));
+    assert_eq!(answer(&mut dev, POLICIES), format!("few *true, {}", own_policies("false")));
+}
 
-    // Unprotecting does not open the table, and is the owner's.
+/// It is for the owner to do.
+#[test]
+fn unprotecting_does_not_open_the_table() {
+    let fixture = Fixture::new();
+    let (mut dev, mut client) = (fixture.dev(), fixture.client());
+    let mut wire = Wire::connect(&fixture.cluster.as_role("dev")).unwrap();
+    run(&mut dev, "SELECT auth.protect('comments')");
+    fixture.be(&mut client, &json!({"a": "rw"}));
     assert_eq!(attempt(&mut client, "SELECT auth.unprotect('comments')"), "42501");
-    run(&mut dev, "DROP POLICY few ON comments");
-    assert_eq!(warned(&mut wire, "SELECT auth.unprotect('comments')"), ["00000"]);
-    assert_eq!(answer(&mut dev, policies), "-");
+    assert_eq!(notices(&mut wire, "SELECT auth.unprotect('comments')"), ["00000"]);
+    assert_eq!(answer(&mut dev, POLICIES), "-");
     assert_eq!(data(&mut client), "0 42501 0 0");
     run(&mut dev, "SELECT auth.unprotect('comments')");
     // A protected table can be dropped.

@@ -1,12 +1,13 @@
 //! `auth.jwt_template()`: templates for tokens.
 
+use harness::Preload;
 use serde_json::{Value, json};
 
 use super::fixture::*;
 
 #[test]
 fn templates_grant_what_they_say() {
-    let fixture = Fixture::new();
+    let fixture = SITES.beside_others(Preload::Shared);
     let mut client = fixture.client();
     for (arguments, claims) in [
         ("'full-access'", json!({"a": "rw"})),

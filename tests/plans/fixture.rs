@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, Range};
 
-use harness::{Preload, Site, now, present, present_locally, run, send, sqlstate};
+use harness::{Cluster, Preload, Site, now, present, present_locally, run, send, sqlstate};
 use postgres::{Client, Statement};
 use serde_json::{Value, json};
 
@@ -20,6 +20,12 @@ impl Deref for Fixture {
     }
 }
 
+impl harness::Fixture for Fixture {
+    fn cluster(&self) -> &Cluster {
+        &self.site.cluster
+    }
+}
+
 impl Fixture {
     pub fn new(settings: &[(&str, &str)], schema: &str) -> Self {
         let site = Site::start(Preload::Shared, settings);
@@ -28,7 +34,7 @@ impl Fixture {
                      GRANT keeper, editor TO app;";
         run(&mut admin, roles);
         run(&mut admin, schema);
-        Self { site, exp: now() + 600 }
+        Self { site, exp: now() + 3600 }
     }
 
     pub fn claims(&self, who: &str) -> Value {

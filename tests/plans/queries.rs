@@ -1,17 +1,15 @@
 //! Queries, cursors, and every kind of relation and function.
 
-use harness::{run, sqlstate};
+use harness::{Preload, Shared, run, sqlstate};
 
 use super::fixture::*;
 
-#[test]
-fn queries_answer_for_the_identity() {
-    let fixture = Fixture::new(&[], TREE);
-    queries_of_every_shape_answer(&fixture);
-    cursors_answer_for_one_token(&fixture);
-}
+/// A site with a tree, of which tests change nothing.
+static SITES: Shared<Fixture> = Shared::new(|_| Fixture::new(&[], TREE));
 
-fn queries_of_every_shape_answer(fixture: &Fixture) {
+#[test]
+fn queries_of_every_shape_answer_for_the_identity() {
+    let fixture = SITES.beside_others(Preload::Shared);
     let mut client = fixture.client();
     for (sql, expected) in [
         ("SELECT id FROM tree ORDER BY id", ["1, 2, 5", "3, 4", ""]),
@@ -82,7 +80,9 @@ fn queries_of_every_shape_answer(fixture: &Fixture) {
 
 /// A cursor belongs to the token under which its first row was asked for, whatever its plan has worked
 /// out by then.
-fn cursors_answer_for_one_token(fixture: &Fixture) {
+#[test]
+fn cursors_answer_for_one_token() {
+    let fixture = SITES.alone(Preload::Shared);
     let mut admin = fixture.cluster.admin();
     let subquery = "
         CREATE TABLE once AS SELECT * FROM tree;
@@ -111,9 +111,14 @@ fn cursors_answer_for_one_token(fixture: &Fixture) {
         assert_eq!(answer(&mut client, "FETCH ALL FROM c"), "42501", "{node}");
         run(&mut client, "ROLLBACK");
     }
+}
 
-    // What is held beyond the transaction is read at its end, under its identity, and kept: for
-    // whoever comes next, too, unless the session is cleaned up.
+/// What is held beyond the transaction is read at its end, under its identity, and kept: for the next user,
+/// too, unless the session is cleaned up.
+#[test]
+fn held_cursors_are_of_the_identity_at_the_commit() {
+    let fixture = SITES.beside_others(Preload::Shared);
+    let mut client = fixture.client();
     let held = "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT id FROM tree ORDER BY id";
     run(&mut client, held);
     fixture.be_locally(&mut client, Some("alice"));
@@ -122,8 +127,13 @@ fn cursors_answer_for_one_token(fixture: &Fixture) {
     assert_eq!(answer(&mut client, "FETCH ALL FROM c"), "1, 2, 5");
     run(&mut client, "DISCARD ALL");
     assert_eq!(answer(&mut client, "FETCH ALL FROM c"), "34000");
+}
 
-    // A portal of the protocol is read the same way.
+/// A portal of the protocol is read like a cursor.
+#[test]
+fn portals_answer_for_one_token() {
+    let fixture = SITES.beside_others(Preload::Shared);
+    let mut client = fixture.client();
     let mut transaction = client.transaction().unwrap();
     let init = "SELECT auth.jwt_session_init($1, true)";
     transaction.execute(init, &[&fixture.token("alice")]).unwrap();

@@ -1,16 +1,15 @@
 //! A statement has one time: its start.
 
-use std::thread::{scope, sleep};
+use std::thread::sleep;
 use std::time::Duration;
 
-use harness::{now, present, run, sqlstate};
+use harness::{Preload, Shared, now, present, run, sqlstate};
 use postgres::Client;
 
 use super::fixture::*;
 
-/// Time is a statement's start, for workers that start late and for rows that come late.
-#[test]
-fn statements_outlive_the_token_that_they_began_with() {
+/// A site whose tables are read by parallel workers, and functions and triggers that come late.
+static SITES: Shared<Fixture> = Shared::new(|_| {
     let fixture = Fixture::new(
         &PARALLEL,
         &format!(
@@ -35,66 +34,75 @@ fn statements_outlive_the_token_that_they_began_with() {
         ),
     );
     create_reader_tables(&fixture);
-    let expiring = |client: &mut Client| {
-        let exp = now() + 3;
-        assert_eq!(present(client, &fixture.token_until(ALICE, exp)), "00000");
-        exp
-    };
-    let rows_come_late = || {
-        let mut client = fixture.client();
-        fixture.be(&mut client, Some(ALICE));
-        run(&mut client, "PREPARE empty AS TABLE empty; EXECUTE empty");
-        // Plans that are there already, so that nothing is asked for in order to make them.
-        for (place, _) in READERS.iter().enumerate() {
-            let reading = reading(&mut client, place..place + 1);
-            for (name, mode) in [("serial", SERIAL), ("gather", GATHER), ("forced", FORCED[0])] {
-                run(&mut client, mode);
-                run(&mut client, &format!("PREPARE {name}_{place} AS {reading}"));
-                assert_ne!(answer(&mut client, &format!("EXECUTE {name}_{place}")), "");
-            }
+    fixture
+});
+
+/// Presents a token that lasts for three seconds; returns when it expires.
+fn present_briefly(fixture: &Fixture, client: &mut Client) -> i64 {
+    let exp = now() + 3;
+    assert_eq!(present(client, &fixture.token_until(ALICE, exp)), "00000");
+    exp
+}
+
+/// A statement whose last row comes after the expiry goes on; the next statement is refused, in workers too.
+#[test]
+fn rows_that_come_late_are_of_the_statements_start() {
+    let fixture = SITES.beside_others(Preload::Shared);
+    let mut client = fixture.client();
+    fixture.be(&mut client, Some(ALICE));
+    run(&mut client, "PREPARE empty AS TABLE empty; EXECUTE empty");
+    // Plans that are there already, so that nothing is asked for in order to make them.
+    for (place, _) in READERS.iter().enumerate() {
+        let reading = reading(&mut client, place..place + 1);
+        for (name, mode) in [("serial", SERIAL), ("gather", GATHER), ("forced", FORCED[0])] {
+            run(&mut client, mode);
+            run(&mut client, &format!("PREPARE {name}_{place} AS {reading}"));
+            assert_ne!(answer(&mut client, &format!("EXECUTE {name}_{place}")), "");
         }
-        run(&mut client, GATHER);
-        let exp = expiring(&mut client);
-        let slow = "SELECT count(*) FROM big WHERE n > 4 OR pg_sleep(1) IS NOT NULL";
-        assert_eq!(answer(&mut client, slow), "300");
-        assert!(now() >= exp);
-        for (place, (reader, _)) in READERS.iter().enumerate() {
-            for (name, in_worker) in [("serial", false), ("gather", true), ("forced", true)] {
-                let error = client.simple_query(&format!("EXECUTE {name}_{place}")).unwrap_err();
-                assert_eq!(is_from_worker(&error), in_worker, "{reader}, {name}");
-                assert_eq!(sqlstate::<()>(Err(error)), "28J04", "{reader}, {name}");
-            }
+    }
+    run(&mut client, GATHER);
+    let exp = present_briefly(&fixture, &mut client);
+    let slow = "SELECT count(*) FROM big WHERE n > 4 OR pg_sleep(1) IS NOT NULL";
+    assert_eq!(answer(&mut client, slow), "300");
+    assert!(now() >= exp);
+    for (place, (reader, _)) in READERS.iter().enumerate() {
+        for (name, in_worker) in [("serial", false), ("gather", true), ("forced", true)] {
+            let error = client.simple_query(&format!("EXECUTE {name}_{place}")).unwrap_err();
+            assert_eq!(is_from_worker(&error), in_worker, "{reader}, {name}");
+            assert_eq!(sqlstate::<()>(Err(error)), "28J04", "{reader}, {name}");
         }
-        // Where a plan is there and no row is, nobody asks who it is.
-        assert_eq!(answer(&mut client, "EXECUTE empty"), "");
-        assert_eq!(answer(&mut client, "TABLE empty"), "28J04");
-    };
-    let workers_start_late = || {
-        let mut client = fixture.client();
-        let exp = expiring(&mut client);
-        assert_eq!(answer(&mut client, "SELECT late()"), "300");
-        assert!(now() >= exp);
-        assert_eq!(answer(&mut client, "SELECT count(*) FROM big"), "28J04");
-    };
-    // Each FETCH is a statement, and so is the COMMIT that fires a deferred trigger.
-    let statements_come_late = || {
-        let mut client = fixture.client();
-        let exp = expiring(&mut client);
-        let begin = "BEGIN; INSERT INTO notes VALUES (1); DECLARE c CURSOR FOR SELECT n FROM big";
-        run(&mut client, begin);
-        assert_eq!(answer(&mut client, "FETCH 1 FROM c"), "1");
-        run(&mut client, "SAVEPOINT s");
-        while now() < exp {
-            sleep(Duration::from_millis(100));
-        }
-        assert_eq!(answer(&mut client, "FETCH 1 FROM c"), "28J04");
-        run(&mut client, "ROLLBACK TO s");
-        assert_eq!(answer(&mut client, "COMMIT"), "28J04");
-        assert_eq!(answer(&mut client, "SELECT count(*) FROM notes"), "0");
-    };
-    scope(|threads| {
-        threads.spawn(rows_come_late);
-        threads.spawn(workers_start_late);
-        threads.spawn(statements_come_late);
-    });
+    }
+    // Where a plan is there and no row is, nobody asks who it is.
+    assert_eq!(answer(&mut client, "EXECUTE empty"), "");
+    assert_eq!(answer(&mut client, "TABLE empty"), "28J04");
+}
+
+/// A function that starts workers after the expiry goes on.
+#[test]
+fn workers_that_start_late_are_of_the_statements_start() {
+    let fixture = SITES.beside_others(Preload::Shared);
+    let mut client = fixture.client();
+    let exp = present_briefly(&fixture, &mut client);
+    assert_eq!(answer(&mut client, "SELECT late()"), "300");
+    assert!(now() >= exp);
+    assert_eq!(answer(&mut client, "SELECT count(*) FROM big"), "28J04");
+}
+
+/// Each FETCH is a statement, and so is the COMMIT that fires a deferred trigger.
+#[test]
+fn statements_that_come_late_are_refused() {
+    let fixture = SITES.beside_others(Preload::Shared);
+    let mut client = fixture.client();
+    let exp = present_briefly(&fixture, &mut client);
+    let begin = "BEGIN; INSERT INTO notes VALUES (1); DECLARE c CURSOR FOR SELECT n FROM big";
+    run(&mut client, begin);
+    assert_eq!(answer(&mut client, "FETCH 1 FROM c"), "1");
+    run(&mut client, "SAVEPOINT s");
+    while now() < exp {
+        sleep(Duration::from_millis(100));
+    }
+    assert_eq!(answer(&mut client, "FETCH 1 FROM c"), "28J04");
+    run(&mut client, "ROLLBACK TO s");
+    assert_eq!(answer(&mut client, "COMMIT"), "28J04");
+    assert_eq!(answer(&mut client, "SELECT count(*) FROM notes"), "0");
 }

@@ -2,19 +2,16 @@
 
 use std::io::Read;
 
-use harness::run;
+use harness::{Preload, Shared, run};
 
 use super::fixture::*;
 
-#[test]
-fn writes_are_held_to_the_identity() {
-    let fixture = Fixture::new(&[], "");
-    statements_write_what_the_policy_lets_them(&fixture);
-    foreign_keys_look_past_policies(&fixture);
-    triggers_answer_for_whoever_fires_them(&fixture);
-}
+/// A site to which each test adds tables of its own.
+static SITES: Shared<Fixture> = Shared::new(|_| Fixture::new(&[], ""));
 
-fn statements_write_what_the_policy_lets_them(fixture: &Fixture) {
+#[test]
+fn statements_write_what_the_policy_lets_them() {
+    let fixture = SITES.alone(Preload::Shared);
     run(
         &mut fixture.cluster.admin(),
         "CREATE TABLE docs (id int PRIMARY KEY, owner text DEFAULT auth.user_id(), size int);
@@ -146,7 +143,9 @@ fn statements_write_what_the_policy_lets_them(fixture: &Fixture) {
 }
 
 /// Postgres checks references as the tables' owner: they reach rows that one cannot see.
-fn foreign_keys_look_past_policies(fixture: &Fixture) {
+#[test]
+fn foreign_keys_look_past_policies() {
+    let fixture = SITES.alone(Preload::Shared);
     run(
         &mut fixture.cluster.admin(),
         "CREATE TABLE accounts (id int PRIMARY KEY, owner text DEFAULT auth.user_id());
@@ -187,7 +186,9 @@ fn foreign_keys_look_past_policies(fixture: &Fixture) {
     assert_eq!(answer(&mut admin, entries), "3 bob 2");
 }
 
-fn triggers_answer_for_whoever_fires_them(fixture: &Fixture) {
+#[test]
+fn triggers_answer_for_whoever_fires_them() {
+    let fixture = SITES.alone(Preload::Shared);
     run(
         &mut fixture.cluster.admin(),
         "CREATE TABLE log (event text, who text, role text DEFAULT current_user);

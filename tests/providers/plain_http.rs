@@ -1,11 +1,17 @@
 //! Keys are fetched over http from the hosts that the configuration files list, and from no others.
 
 use harness::{
-    Cluster, Idp, Preload, db_error, key, now, present, run, sqlstate, text, user, wait_for,
+    Cluster, Idp, Preload, db_error, key, now, present, run, sqlstate, test_each_preload, text,
+    user, wait_for,
 };
 use mint::{Algorithm, Key};
 use postgres::Client;
 use serde_json::json;
+
+test_each_preload! {
+    a_listed_host_is_asked,
+    no_session_widens_the_list,
+}
 
 const HOSTS: &str = "pg_session_jwt.jwks_http_hosts";
 
@@ -61,23 +67,20 @@ fn http_is_refused_without_the_setting() {
     assert_eq!(sqlstate(dba.execute(add, &[&"0123456789abcdef0123456789abcdef"])), "00000");
 }
 
-#[test]
-fn a_listed_host_is_asked() {
-    for preload in Preload::ALL {
-        let (idp, key) = provider();
-        let cluster = Cluster::start(preload, &[(HOSTS, "keycloak:8080, Localhost")]);
-        let mut dba = administrator(&cluster);
-        // By discovery, and by the URL of the keys.
-        for jwks_url in [None, Some(idp.jwks_url())] {
-            dba.execute(ADD, &[&idp.issuer(), &jwks_url]).unwrap();
-            let mut client = cluster.as_role("app").client();
-            assert_eq!(present(&mut client, &token(&idp, &key)), "00000", "{preload:?}");
-            assert_eq!(user(&mut client).as_deref(), Some("alice"));
-            run(&mut dba, "SELECT auth.remove_provider('idp')");
-        }
-        for url in ["http://keycloak:8081/", "http://127.0.0.1/", "http://localhost.x.org/"] {
-            assert_eq!(sqlstate(dba.execute(ADD, &[&"a", &url])), "22023", "{url}");
-        }
+fn a_listed_host_is_asked(preload: Preload) {
+    let (idp, key) = provider();
+    let cluster = Cluster::start(preload, &[(HOSTS, "keycloak:8080, Localhost")]);
+    let mut dba = administrator(&cluster);
+    // By discovery, and by the URL of the keys.
+    for jwks_url in [None, Some(idp.jwks_url())] {
+        dba.execute(ADD, &[&idp.issuer(), &jwks_url]).unwrap();
+        let mut client = cluster.as_role("app").client();
+        assert_eq!(present(&mut client, &token(&idp, &key)), "00000", "{preload:?}");
+        assert_eq!(user(&mut client).as_deref(), Some("alice"));
+        run(&mut dba, "SELECT auth.remove_provider('idp')");
+    }
+    for url in ["http://keycloak:8081/", "http://127.0.0.1/", "http://localhost.x.org/"] {
+        assert_eq!(sqlstate(dba.execute(ADD, &[&"a", &url])), "22023", "{url}");
     }
 }
 
@@ -113,31 +116,28 @@ fn a_host_that_is_listed_no_more_is_not_asked() {
     assert_eq!(idp.requests(), requests + 1);
 }
 
-#[test]
-fn no_session_widens_the_list() {
+fn no_session_widens_the_list(preload: Preload) {
     let (idp, _) = provider();
-    for preload in Preload::ALL {
-        let cluster = Cluster::start(preload, &[(HOSTS, "keycloak")]);
-        drop(administrator(&cluster));
-        for role in ["dba", "postgres"] {
-            let mut client = cluster.as_role(role).client();
-            // Where the library is not loaded yet, the name is a placeholder of the session's.
-            let _ = client.batch_execute(&format!("SET {HOSTS} = 'localhost'"));
-            let error = db_error(client.execute(ADD, &[&idp.issuer(), &idp.jwks_url()]));
-            assert_eq!(error.code().code(), "22023", "{preload:?} {role}");
-            // Once it is loaded, there is an error.
-            for statement in [
-                format!("SET {HOSTS} = 'localhost'"),
-                format!("SET LOCAL {HOSTS} = 'localhost'"),
-                format!("SELECT set_config('{HOSTS}', 'localhost', false)"),
-                format!("ALTER DATABASE postgres SET {HOSTS} = 'localhost'"),
-                format!("ALTER ROLE {role} SET {HOSTS} = 'localhost'"),
-            ] {
-                let code = sqlstate(client.batch_execute(&statement));
-                assert!(["55P02", "42501"].contains(&code.as_str()), "{statement}: {code}");
-            }
-            assert_eq!(sqlstate(client.execute(ADD, &[&idp.issuer(), &idp.jwks_url()])), "22023");
+    let cluster = Cluster::start(preload, &[(HOSTS, "keycloak")]);
+    drop(administrator(&cluster));
+    for role in ["dba", "postgres"] {
+        let mut client = cluster.as_role(role).client();
+        // Where the library is not loaded yet, the name is a placeholder of the session's.
+        let _ = client.batch_execute(&format!("SET {HOSTS} = 'localhost'"));
+        let error = db_error(client.execute(ADD, &[&idp.issuer(), &idp.jwks_url()]));
+        assert_eq!(error.code().code(), "22023", "{preload:?} {role}");
+        // Once it is loaded, there is an error.
+        for statement in [
+            format!("SET {HOSTS} = 'localhost'"),
+            format!("SET LOCAL {HOSTS} = 'localhost'"),
+            format!("SELECT set_config('{HOSTS}', 'localhost', false)"),
+            format!("ALTER DATABASE postgres SET {HOSTS} = 'localhost'"),
+            format!("ALTER ROLE {role} SET {HOSTS} = 'localhost'"),
+        ] {
+            let code = sqlstate(client.batch_execute(&statement));
+            assert!(["55P02", "42501"].contains(&code.as_str()), "{statement}: {code}");
         }
+        assert_eq!(sqlstate(client.execute(ADD, &[&idp.issuer(), &idp.jwks_url()])), "22023");
     }
     assert_eq!(idp.requests(), 0);
 }

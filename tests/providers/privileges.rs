@@ -1,22 +1,38 @@
 //! Who may write the table, and what the others can do to it.
 
-use harness::{Cluster, Preload, Wire, key, now, present, run, sqlstate, text, token_of, user};
+use harness::{
+    Cluster, Preload, Shared, Wire, key, now, present, run, sqlstate, text, token_of, user,
+};
 use mint::{Algorithm, Key};
 use serde_json::json;
 
 use super::table::*;
 
+/// A cluster with the provider `p`; the tests that share it leave that provider as it is.
+struct Fixture {
+    cluster: Cluster,
+    key: Key,
+    mallory: Key,
+}
+
+static FIXTURES: Shared<Fixture> = Shared::new(|preload| {
+    let cluster = Cluster::start(preload, &[]);
+    let (key, mallory) = (key("k"), key("k"));
+    add(&mut cluster.admin(), "p", &key);
+    Fixture { cluster, key, mallory }
+});
+
+impl harness::Fixture for Fixture {
+    fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
 #[test]
-fn only_administrators_say_whom_to_trust() {
-    let cluster = cluster();
-    let mut admin = cluster.admin();
-    let (first, mallory) = (key("k"), key("k"));
-    add(&mut admin, "p", &first);
-    let secret = "a secret of more than 32 bytes, I would say";
-    let add_secret = "SELECT auth.add_provider('s', issuer => 's', secret => $1)";
-    admin.execute(add_secret, &[&secret]).unwrap();
-    let mut app = client(&cluster);
-    let jwk = mallory.public_jwk().to_string();
+fn ordinary_roles_neither_read_nor_write_the_table() {
+    let fixture = FIXTURES.alone(Preload::Neither);
+    let mut app = client(&fixture.cluster);
+    let jwk = fixture.mallory.public_jwk().to_string();
     for sql in [
         "SELECT * FROM auth.providers",
         "SELECT * FROM auth.provider_status",
@@ -36,8 +52,15 @@ fn only_administrators_say_whom_to_trust() {
         assert_eq!(sqlstate(app.batch_execute(sql)), "42501", "{sql}");
     }
     assert_eq!(sqlstate(app.execute(ADD, &[&"q", &"q", &jwk])), "42501");
+}
 
-    // Nor do look-alikes count, wherever they are, nor what is in a search path.
+/// In another schema, before the table in a search path, or in a database without the extension.
+#[test]
+fn look_alikes_of_the_table_do_not_count() {
+    let fixture = FIXTURES.alone(Preload::Neither);
+    let Fixture { cluster, key: first, mallory } = &*fixture;
+    let (mut admin, mut app) = (cluster.admin(), client(cluster));
+    let jwk = mallory.public_jwk().to_string();
     run(&mut admin, "CREATE SCHEMA fake; GRANT ALL ON SCHEMA fake TO app");
     run(
         &mut app,
@@ -49,8 +72,8 @@ fn only_administrators_say_whom_to_trust() {
              AS 'SELECT null::timestamptz'",
     );
     app.execute("INSERT INTO fake.providers VALUES ('m', 'm', $1::text::json)", &[&jwk]).unwrap();
-    assert_eq!(present(&mut app, &token_of(&mallory, "m", "root")), "28J02");
-    assert_eq!(present(&mut app, &token_of(&first, "p", "alice")), "00000");
+    assert_eq!(present(&mut app, &token_of(mallory, "m", "root")), "28J02");
+    assert_eq!(present(&mut app, &token_of(first, "p", "alice")), "00000");
 
     // A table of that name in a database without the extension is a table like any other.
     run(&mut admin, "CREATE DATABASE bare");
@@ -62,15 +85,26 @@ fn only_administrators_say_whom_to_trust() {
     );
     bare.execute("INSERT INTO auth.providers VALUES ('m', 'm', $1::text::json)", &[&jwk]).unwrap();
     let set = "SELECT set_config('pg_session_jwt.jwt', $1, false)";
-    assert_eq!(sqlstate(bare.execute(set, &[&token_of(&mallory, "m", "root")])), "28J02");
+    assert_eq!(sqlstate(bare.execute(set, &[&token_of(mallory, "m", "root")])), "28J02");
+}
 
-    // Nor does the table itself, once it is the extension's no more.
+#[test]
+fn a_table_that_is_not_the_extensions_does_not_count() {
+    let fixture = FIXTURES.alone(Preload::Neither);
+    let Fixture { cluster, key: first, .. } = &*fixture;
+    let mut admin = cluster.admin();
     run(&mut admin, "ALTER EXTENSION pg_session_jwt DROP TABLE auth.providers");
-    assert_eq!(present(&mut client(&cluster), &token_of(&first, "p", "alice")), "28J02");
+    assert_eq!(present(&mut client(cluster), &token_of(first, "p", "alice")), "28J02");
     run(&mut admin, "ALTER EXTENSION pg_session_jwt ADD TABLE auth.providers");
-    assert_eq!(present(&mut client(&cluster), &token_of(&first, "p", "alice")), "00000");
+    assert_eq!(present(&mut client(cluster), &token_of(first, "p", "alice")), "00000");
+}
 
-    // A table that was altered is none, and says so: its values would be taken for what they are not.
+/// Its values would be taken for what they are not. More columns do not matter.
+#[test]
+fn an_altered_table_is_refused() {
+    let fixture = FIXTURES.alone(Preload::Neither);
+    let Fixture { cluster, key: first, .. } = &*fixture;
+    let (mut admin, mut app) = (cluster.admin(), client(cluster));
     run(&mut admin, "CREATE TYPE tag AS ENUM ('x')");
     for alter in [
         "ALTER TABLE auth.providers ALTER etag TYPE bigint USING 5",
@@ -82,7 +116,7 @@ fn only_administrators_say_whom_to_trust() {
         "ALTER TABLE auth.providers ENABLE TRIGGER check_provider",
         "ALTER TRIGGER check_provider ON auth.providers RENAME TO x",
     ] {
-        assert_eq!(present(&mut app, &token_of(&first, "p", "alice")), "00000");
+        assert_eq!(present(&mut app, &token_of(first, "p", "alice")), "00000");
         let view = "DROP VIEW IF EXISTS auth.provider_status";
         run(
             &mut admin,
@@ -90,24 +124,33 @@ fn only_administrators_say_whom_to_trust() {
                 "BEGIN; ALTER EXTENSION pg_session_jwt DROP VIEW auth.provider_status; {view}; {alter}"
             ),
         );
-        assert_eq!(present(&mut admin, &token_of(&first, "p", "alice")), "22023", "{alter}");
+        assert_eq!(present(&mut admin, &token_of(first, "p", "alice")), "22023", "{alter}");
         run(&mut admin, "ROLLBACK");
-        assert_eq!(present(&mut admin, &token_of(&first, "p", "alice")), "00000", "{alter}");
+        assert_eq!(present(&mut admin, &token_of(first, "p", "alice")), "00000", "{alter}");
         assert_eq!(user(&mut app).as_deref(), Some("alice"));
     }
     // More columns do not matter, of whatever type.
     run(&mut admin, "ALTER TABLE auth.providers ADD note tag DEFAULT 'x'");
-    assert_eq!(present(&mut client(&cluster), &token_of(&first, "p", "alice")), "00000");
+    assert_eq!(present(&mut client(cluster), &token_of(first, "p", "alice")), "00000");
+    run(&mut admin, "ALTER TABLE auth.providers DROP note");
+}
 
-    // What is granted is granted, and monitors see no secrets.
+#[test]
+fn granted_privileges_count_and_monitors_see_no_secrets() {
+    let fixture = FIXTURES.alone(Preload::Neither);
+    let Fixture { cluster, mallory, .. } = &*fixture;
+    let (mut admin, mut app) = (cluster.admin(), client(cluster));
+    let secret = "a secret of more than 32 bytes, I would say";
+    let add_secret = "SELECT auth.add_provider('s', issuer => 's', secret => $1)";
+    admin.execute(add_secret, &[&secret]).unwrap();
     run(
         &mut admin,
         "CREATE ROLE dba LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON auth.providers TO dba;
          CREATE ROLE watcher LOGIN; GRANT pg_monitor TO watcher",
     );
     let mut dba = cluster.as_role("dba").client();
-    add(&mut dba, "q", &mallory);
-    assert_eq!(present(&mut app, &token_of(&mallory, "q", "bob")), "00000");
+    add(&mut dba, "q", mallory);
+    assert_eq!(present(&mut app, &token_of(mallory, "q", "bob")), "00000");
     run(&mut dba, "SELECT auth.remove_provider('q')");
     assert_eq!(code_of_user(&mut app), "28J02");
     let mut watcher = cluster.as_role("watcher").client();
@@ -116,8 +159,16 @@ fn only_administrators_say_whom_to_trust() {
     assert!(status.contains("ES256") && status.contains("HS256"), "{status}");
     assert!(!status.contains(secret), "{status}");
     assert_eq!(sqlstate(watcher.execute("SELECT secret FROM auth.providers", &[])), "42501");
+    run(&mut admin, "SELECT auth.remove_provider('s')");
+}
 
-    // An owner of the database who made the extension is no superuser.
+/// Also one that has created the extension; but it may dump the database.
+#[test]
+fn an_owner_of_the_database_is_no_superuser() {
+    let fixture = FIXTURES.alone(Preload::Neither);
+    let Fixture { cluster, mallory, .. } = &*fixture;
+    let mut admin = cluster.admin();
+    let jwk = mallory.public_jwk().to_string();
     run(&mut admin, "CREATE ROLE landlord LOGIN");
     run(&mut admin, "CREATE DATABASE let OWNER landlord");
     let mut landlord = cluster.as_role("landlord").database("let").client();
@@ -147,7 +198,7 @@ fn only_administrators_say_whom_to_trust() {
     landlord
         .execute("INSERT INTO own.providers VALUES ('m', 'm', $1::text::json)", &[&jwk])
         .unwrap();
-    assert_eq!(present(&mut landlord, &token_of(&mallory, "m", "root")), "28J02");
+    assert_eq!(present(&mut landlord, &token_of(mallory, "m", "root")), "28J02");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A cluster with roles that tokens may name.
 
-use harness::{Cluster, Connection, Preload, run, sign};
+use harness::{Cluster, Connection, Preload, now, run, sign};
 use mint::{Algorithm, Key};
 use postgres::Client;
 use serde_json::{Value, json};
@@ -27,6 +27,12 @@ pub const ROLES: &str = "
     GRANT CREATE ON SCHEMA public TO PUBLIC;
     CREATE SEQUENCE numbers; GRANT USAGE ON numbers TO editor;
 ";
+
+impl harness::Fixture for Fixture {
+    fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+}
 
 impl Fixture {
     pub fn start(preload: Preload, settings: &[(&str, &str)]) -> Self {
@@ -66,6 +72,11 @@ impl Fixture {
             claims["sub"] = json!("alice");
         }
         sign(&self.key, claims)
+    }
+
+    /// One that names this role, for so many seconds.
+    pub fn token_for(&self, role: &str, seconds: i64) -> String {
+        self.sign(json!({"role": role, "exp": now() + seconds}))
     }
 
     /// One that names this role.

@@ -2,21 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use harness::{Preload, backend_pid, now, present, run, sqlstate, text, user};
+use harness::{Preload, Shared, backend_pid, now, present, run, sqlstate, text, user, wait_for};
 use mint::{Algorithm, Key};
 use serde_json::json;
 
 use super::fixture::*;
 
+/// Clusters whose roles tests do not change.
+static FIXTURES: Shared<Fixture> = Shared::new(|preload| Fixture::start(preload, &[]));
+
 #[test]
-fn the_role_comes_and_goes_with_the_token() {
-    let fixture = Fixture::start(Preload::Shared, &[]);
+fn the_role_comes_with_the_token() {
+    let fixture = FIXTURES.beside_others(Preload::Shared);
     let (editor, reader) = (fixture.token("editor"), fixture.token("reader"));
     let nobody = fixture.sign(json!({}));
     let mut client = fixture.client();
     assert_eq!(notes(&mut client), Err("42501".to_owned()));
-
-    // For the session.
     assert_eq!(present(&mut client, &editor), "00000");
     assert_eq!((role(&mut client), notes(&mut client)), ("editor".to_owned(), Ok(2)));
     assert_eq!(present(&mut client, &reader), "00000");
@@ -24,8 +25,13 @@ fn the_role_comes_and_goes_with_the_token() {
     assert_eq!(present(&mut client, &nobody), "00000");
     assert_eq!(role(&mut client), "app");
     assert_eq!(user(&mut client).as_deref(), Some("alice"));
+}
 
-    // Whatever takes the token away takes the role.
+#[test]
+fn the_role_goes_with_the_token() {
+    let fixture = FIXTURES.beside_others(Preload::Shared);
+    let mut client = fixture.client();
+    let editor = fixture.token("editor");
     for way in [
         "SELECT auth.jwt_session_init(NULL)",
         "SELECT auth.jwt_session_init('')",
@@ -40,8 +46,15 @@ fn the_role_comes_and_goes_with_the_token() {
         assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{way}");
         assert_eq!(notes(&mut client), Err("42501".to_owned()), "{way}");
     }
+}
 
-    // For the transaction, over a session's and over none.
+/// Over a session's role and over none.
+#[test]
+fn the_role_of_a_transaction_ends_with_it() {
+    let fixture = FIXTURES.beside_others(Preload::Shared);
+    let mut client = fixture.client();
+    let (editor, reader) = (fixture.token("editor"), fixture.token("reader"));
+    let nobody = fixture.sign(json!({}));
     for before in [None, Some(&reader)] {
         let outside = before.map_or("app", |_| "reader");
         if let Some(token) = before {
@@ -83,8 +96,14 @@ fn the_role_comes_and_goes_with_the_token() {
         run(&mut client, "ROLLBACK");
         assert_eq!(role(&mut client), outside);
     }
+}
 
-    // Clearing it is undone by a rollback, and by the end of a transaction where it was local.
+/// By a rollback, and by the end of a transaction where the clearing was local.
+#[test]
+fn a_cleared_role_comes_back_with_the_token() {
+    let fixture = FIXTURES.beside_others(Preload::Shared);
+    let mut client = fixture.client();
+    let editor = fixture.token("editor");
     for (way, end) in [
         ("SELECT auth.jwt_session_init(NULL)", "ROLLBACK"),
         ("SELECT auth.jwt_session_init(NULL, true)", "COMMIT"),
@@ -167,7 +186,7 @@ fn security_definer_functions_change_no_role() {
 /// What a client can do where its role is not locked.
 #[test]
 fn the_later_of_token_and_set_role_counts() {
-    let fixture = Fixture::start(Preload::Shared, &[]);
+    let fixture = FIXTURES.beside_others(Preload::Shared);
     let (editor, reader) = (fixture.token("editor"), fixture.token("reader"));
     let mut client = fixture.client();
     run(&mut client, "SET ROLE reader");
@@ -200,10 +219,10 @@ fn the_later_of_token_and_set_role_counts() {
     assert_eq!(sqlstate(client.batch_execute("SET ROLE stranger")), "42501");
     run(
         &mut client,
-        "CREATE FUNCTION whose() RETURNS text LANGUAGE sql SET role = editor
+        "CREATE FUNCTION pg_temp.whose() RETURNS text LANGUAGE sql SET role = editor
            AS 'SELECT current_user::text'",
     );
-    assert_eq!(text(&mut client, "SELECT whose()").as_deref(), Some("editor"));
+    assert_eq!(text(&mut client, "SELECT pg_temp.whose()").as_deref(), Some("editor"));
     assert_eq!(role(&mut client), "reader");
     // Many values of the setting do no harm.
     for _ in 0..200 {
@@ -212,8 +231,13 @@ fn the_later_of_token_and_set_role_counts() {
     assert_eq!(role(&mut client), "reader");
     run(&mut client, "DISCARD ALL");
     assert_eq!(role(&mut client), "app");
+}
 
-    // A token's role is that of the session user who took it.
+/// SET SESSION AUTHORIZATION takes the role away, and its reset brings it back.
+#[test]
+fn the_role_is_of_the_session_user() {
+    let fixture = FIXTURES.beside_others(Preload::Shared);
+    let editor = fixture.token("editor");
     let mut admin = fixture.cluster.admin();
     assert_eq!(present(&mut admin, &fixture.token("stranger")), "00000");
     run(&mut admin, "SET SESSION AUTHORIZATION app");
@@ -242,7 +266,7 @@ fn the_later_of_token_and_set_role_counts() {
 /// A statement does not go on in the role of a token that has expired, or that nobody vouches for.
 #[test]
 fn the_role_ends_with_its_token() {
-    let fixture = Fixture::start(Preload::Shared, &[]);
+    let fixture = FIXTURES.beside_others(Preload::Shared);
     let mut client = fixture.client();
     let statement = client.prepare("SELECT count(*) FROM notes").unwrap();
     let exp = now() + 2;
@@ -271,7 +295,16 @@ fn the_role_ends_with_its_token() {
     ] {
         assert_eq!(sqlstate(client.batch_execute(statement)), "28J04", "{statement}");
     }
-    // What brings another token, or takes this one away, goes on.
+}
+
+/// What brings another token, or takes this one away, goes on, without the role.
+#[test]
+fn statements_without_tables_outlive_the_token() {
+    let fixture = FIXTURES.beside_others(Preload::Shared);
+    let mut client = fixture.client();
+    let expired = fixture.token_for("editor", 1);
+    assert_eq!(present(&mut client, &expired), "00000");
+    wait_for("the token to expire", || notes(&mut client) == Err("28J04".to_owned()));
     for way in [
         "BEGIN; ROLLBACK",
         "SET work_mem = '1MB'",
@@ -283,7 +316,6 @@ fn the_role_ends_with_its_token() {
     ] {
         run(&mut client, way);
     }
-    // They go on without the role.
     assert_eq!(role(&mut client), "app");
     let next = "SELECT nextval('numbers')";
     assert_eq!(sqlstate(client.batch_execute(next)), "42501");
@@ -291,8 +323,13 @@ fn the_role_ends_with_its_token() {
     run(&mut client, next);
     assert_eq!(present(&mut client, &fixture.token("reader")), "00000");
     assert_eq!((role(&mut client), notes(&mut client)), ("reader".to_owned(), Ok(1)));
+}
 
-    // Neither keys that are gone nor a provider that says otherwise leave it in force.
+/// Without its key, or with other rules, a token's role is not in force.
+#[test]
+fn a_changed_provider_ends_the_role() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    let mut client = fixture.client();
     let mut admin = fixture.cluster.admin();
     let key = Key::generate(Algorithm::ES256);
     let add = format!(
@@ -357,7 +394,7 @@ fn the_role_ends_with_its_transaction() {
 /// The next client of a pooled connection has neither role nor identity of the one before.
 #[test]
 fn nothing_is_left_on_a_pooled_connection() {
-    let fixture = Fixture::start(Preload::Shared, &[]);
+    let fixture = FIXTURES.beside_others(Preload::Shared);
     let pooler = fixture.cluster.pooler("transaction", &[("default_pool_size", "1")]);
     let (mut first, mut second) = (pooler.as_role("app").client(), pooler.as_role("app").client());
     assert_eq!(backend_pid(&mut first), backend_pid(&mut second));

@@ -1,25 +1,34 @@
 //! Locked sessions, which change their role by token alone.
 
-use harness::{Preload, present, run, sqlstate, text, user};
+use harness::{Preload, Shared, present, run, sqlstate, text, user};
 
 use super::fixture::*;
 
-/// Every way in which a session can change its role, but by token.
-#[test]
-fn locked_sessions_change_their_role_by_token_alone() {
-    let fixture = Fixture::start(
-        Preload::Shared,
-        &[("pg_session_jwt.locked_roles", "locked, \"Locked too\", postgres2")],
-    );
-    let mut admin = fixture.cluster.admin();
+const LOCKED_ROLES: &str = "pg_session_jwt.locked_roles";
+
+/// The login roles that are locked.
+const LOGINS: [&str; 3] = ["locked", "Locked too", "postgres2"];
+
+static FIXTURES: Shared<Fixture> = Shared::new(start);
+
+fn start(preload: Preload) -> Fixture {
+    let locked = [(LOCKED_ROLES, "locked, \"Locked too\", postgres2")];
+    let fixture = Fixture::start(preload, &locked);
     run(
-        &mut admin,
+        &mut fixture.cluster.admin(),
         "CREATE FUNCTION as_reader() RETURNS text LANGUAGE sql SET role = reader
            AS 'SELECT current_user::text';
          CREATE FUNCTION reset_role() RETURNS void LANGUAGE plpgsql AS 'BEGIN RESET ROLE; END';
          CREATE ROLE postgres2 LOGIN SUPERUSER;
          GRANT SET ON PARAMETER pg_session_jwt.locked_roles TO locked",
     );
+    fixture
+}
+
+/// Statements that change the role are refused, and those that reset it change nothing.
+#[test]
+fn locked_sessions_change_their_role_by_token_alone() {
+    let fixture = FIXTURES.alone(Preload::Shared);
     let editor = fixture.token("editor");
     let refused = [
         "SET ROLE reader",
@@ -51,7 +60,7 @@ fn locked_sessions_change_their_role_by_token_alone() {
         "BEGIN; SAVEPOINT s; RESET SESSION AUTHORIZATION; ROLLBACK TO s; COMMIT",
         "DISCARD PLANS",
     ];
-    for login in ["locked", "Locked too", "postgres2"] {
+    for login in LOGINS {
         let mut client = fixture.cluster.as_role(login).client();
         for token in ["", &editor] {
             assert_eq!(present(&mut client, token), "00000");
@@ -67,7 +76,16 @@ fn locked_sessions_change_their_role_by_token_alone() {
             }
             assert_eq!(user(&mut client).as_deref(), (!token.is_empty()).then_some("alice"));
         }
-        // Token and role go together.
+    }
+}
+
+/// A statement that takes the token away takes the role.
+#[test]
+fn the_role_of_a_locked_session_goes_with_its_token() {
+    let fixture = FIXTURES.alone(Preload::Shared);
+    let editor = fixture.token("editor");
+    for login in LOGINS {
+        let mut client = fixture.cluster.as_role(login).client();
         assert_eq!(present(&mut client, &fixture.token("reader")), "00000");
         assert_eq!(role(&mut client), "reader");
         for statement in ["RESET ALL", "DISCARD ALL", "RESET pg_session_jwt.jwt"] {
@@ -75,7 +93,16 @@ fn locked_sessions_change_their_role_by_token_alone() {
             run(&mut client, statement);
             assert_eq!((role(&mut client), user(&mut client)), (login.to_owned(), None));
         }
-        // Nor by what is set for it before its first statement.
+    }
+}
+
+/// By options of the startup packet, or by what is stored for the role or the database.
+#[test]
+fn locked_sessions_do_not_start_in_another_role() {
+    let fixture = FIXTURES.alone(Preload::Shared);
+    let editor = fixture.token("editor");
+    let mut admin = fixture.cluster.admin();
+    for login in LOGINS {
         for option in ["role", "session_authorization"] {
             let connection = fixture.cluster.as_role(login).option(option, "reader");
             assert_eq!(sqlstate(connection.try_client()), "42501", "{login}: {option}");
@@ -96,13 +123,28 @@ fn locked_sessions_change_their_role_by_token_alone() {
             assert_eq!(role(&mut client), "editor", "{way}");
             run(&mut admin, &way.replace("SET role = 'reader'", "RESET role"));
         }
-        // No session unlocks itself, a superuser's as little.
+    }
+}
+
+/// A superuser's session does not, either.
+#[test]
+fn no_session_unlocks_itself() {
+    let fixture = FIXTURES.alone(Preload::Shared);
+    for login in LOGINS {
+        let mut client = fixture.cluster.as_role(login).client();
+        assert_eq!(text(&mut client, "SELECT auth.user_id()"), None, "{login}");
         let outcome = sqlstate(client.batch_execute("SET pg_session_jwt.locked_roles = ''"));
         assert_eq!(outcome, "55P02", "{login}");
         let option = fixture.cluster.as_role(login).option("pg_session_jwt.locked_roles", "");
         assert_eq!(sqlstate(option.try_client()), "55P02", "{login}");
     }
-    // Nor by giving something to a role, to act as that.
+}
+
+/// A role that owns a function or a view lets the session act as that role.
+#[test]
+fn locked_sessions_transfer_no_ownership() {
+    let fixture = FIXTURES.alone(Preload::Shared);
+    let mut admin = fixture.cluster.admin();
     let mut client = fixture.cluster.as_role("locked").client();
     run(
         &mut client,
@@ -145,14 +187,23 @@ fn locked_sessions_change_their_role_by_token_alone() {
     }
     let mut free = fixture.client();
     run(&mut free, "CREATE TEMP TABLE t (); ALTER TABLE t OWNER TO reader");
+}
 
-    // Others are as free as ever.
+#[test]
+fn other_sessions_change_their_role() {
+    let fixture = FIXTURES.alone(Preload::Shared);
     let mut client = fixture.client();
     run(&mut client, "SET ROLE reader");
     assert_eq!(role(&mut client), "reader");
     assert_eq!(text(&mut client, "SELECT as_reader()").as_deref(), Some("reader"));
+}
 
-    // A lock that comes later binds sessions that are there.
+/// A list that is wrong leaves the earlier one in force.
+#[test]
+fn a_lock_that_comes_later_binds_live_sessions() {
+    let fixture = start(Preload::Shared);
+    let editor = fixture.token("editor");
+    let mut client = fixture.client();
     assert_eq!(present(&mut client, &editor), "00000");
     fixture.cluster.append_configuration(&[("pg_session_jwt.locked_roles", "app")]);
     fixture.cluster.reload();

@@ -1,10 +1,14 @@
 //! Which role a token brings.
 
-use harness::{Preload, now, present, run, sqlstate, text, user};
+use harness::{Preload, now, present, run, sqlstate, test_each_preload, text, user};
 use postgres::Client;
 use serde_json::{Value, json};
 
 use super::fixture::*;
+
+test_each_preload! {
+    the_role_of_the_startup_packet,
+}
 
 /// Of the roles that a token lists, the session takes the first that its provider names.
 #[test]
@@ -175,28 +179,22 @@ fn the_role_is_still_one_that_the_session_may_take() {
 }
 
 /// A token that was there before the first statement names the role of that statement.
-#[test]
-fn the_role_of_the_startup_packet() {
-    for preload in Preload::ALL {
-        let fixture = Fixture::start(preload, &[]);
-        let connect = |token: &str| fixture.app().option("pg_session_jwt.jwt", token).client();
-        let mut client = connect(&fixture.token("editor"));
-        if preload == Preload::Neither {
-            // The library comes with the first call.
-            assert_eq!(notes(&mut client), Err("42501".to_owned()));
-            assert_eq!(user(&mut client).as_deref(), Some("alice"));
-        }
-        assert_eq!((notes(&mut client), role(&mut client)), (Ok(2), "editor".to_owned()));
-        run(&mut client, "DISCARD ALL");
-        assert_eq!((notes(&mut client), role(&mut client)), (Ok(2), "editor".to_owned()));
-        let mut client = connect(&fixture.token("stranger"));
-        for _ in 0..2 {
-            assert_eq!(sqlstate(client.query_one("SELECT auth.user_id()", &[])), "28J09");
-            assert_eq!(
-                (notes(&mut client), role(&mut client)),
-                (Err("42501".into()), "app".into())
-            );
-        }
+fn the_role_of_the_startup_packet(preload: Preload) {
+    let fixture = Fixture::start(preload, &[]);
+    let connect = |token: &str| fixture.app().option("pg_session_jwt.jwt", token).client();
+    let mut client = connect(&fixture.token("editor"));
+    if preload == Preload::Neither {
+        // The library comes with the first call.
+        assert_eq!(notes(&mut client), Err("42501".to_owned()));
+        assert_eq!(user(&mut client).as_deref(), Some("alice"));
+    }
+    assert_eq!((notes(&mut client), role(&mut client)), (Ok(2), "editor".to_owned()));
+    run(&mut client, "DISCARD ALL");
+    assert_eq!((notes(&mut client), role(&mut client)), (Ok(2), "editor".to_owned()));
+    let mut client = connect(&fixture.token("stranger"));
+    for _ in 0..2 {
+        assert_eq!(sqlstate(client.query_one("SELECT auth.user_id()", &[])), "28J09");
+        assert_eq!((notes(&mut client), role(&mut client)), (Err("42501".into()), "app".into()));
     }
 }
 

@@ -1,75 +1,77 @@
 //! What the server reads from its files: changes that reach sessions, and configurations that are wrong.
 
-use harness::{Cluster, Preload, Wire, quote, sqlstate, user};
+use harness::{Cluster, Preload, Wire, quote, sqlstate, test_each_preload, user};
 use postgres::Client;
 use postgres::error::DbError;
 use serde_json::json;
 
 use super::site::*;
 
+test_each_preload! {
+    a_reload_reaches_live_sessions,
+    a_malformed_configuration_is_believed_by_nobody,
+}
+
 /// A change of the server's configuration reaches sessions that are there already: who was
 /// believed by the old key is so no more. The other settings follow too.
-#[test]
-fn a_reload_reaches_live_sessions() {
+fn a_reload_reaches_live_sessions(preload: Preload) {
     let jwk = KEYS.configured.public_jwk().to_string();
     let other = KEYS.other.public_jwk().to_string();
     let attacker = KEYS.attacker.public_jwk().to_string();
-    for preload in Preload::ALL {
-        let site = Site::with(preload, &[(JWK, &jwk)]);
-        let context = format!("{preload:?}");
-        let mut client = site.session("app");
-        let mut idle = site.role("app").client();
-        assert_eq!(presented(&mut client, &alice()), "alice", "{context}");
+    let site = Site::with(preload, &[(JWK, &jwk)]);
+    let context = format!("{preload:?}");
+    let mut client = site.session("app");
+    let mut idle = site.role("app").client();
+    assert_eq!(presented(&mut client, &alice()), "alice", "{context}");
 
-        site.loaded_admin(&format!("ALTER SYSTEM SET {JWK} = {}", quote(&other)));
-        assert_eq!(user(&mut client).as_deref(), Some("alice"), "{context}");
-        site.cluster.reload();
-        let code = attempt(&mut client, "SELECT auth.user_id()");
-        assert_eq!(code, "28J03", "{context}");
-        assert_eq!(whose(&mut client, &oscar()), "oscar", "{context}");
-        assert_eq!(whose(&mut client, &alice()), "28J03", "{context}");
-        assert_eq!(whose(&mut idle, &oscar()), "oscar", "{context}");
-        assert_eq!(whose(&mut idle, &alice()), "28J03", "{context}");
+    site.loaded_admin(&format!("ALTER SYSTEM SET {JWK} = {}", quote(&other)));
+    assert_eq!(user(&mut client).as_deref(), Some("alice"), "{context}");
+    site.cluster.reload();
+    let code = attempt(&mut client, "SELECT auth.user_id()");
+    assert_eq!(code, "28J03", "{context}");
+    assert_eq!(whose(&mut client, &oscar()), "oscar", "{context}");
+    assert_eq!(whose(&mut client, &alice()), "28J03", "{context}");
+    assert_eq!(whose(&mut idle, &oscar()), "oscar", "{context}");
+    assert_eq!(whose(&mut idle, &alice()), "28J03", "{context}");
 
-        // What ALTER SYSTEM has set outranks postgresql.conf until it is reset.
-        assert_eq!(presented(&mut client, &oscar()), "oscar", "{context}");
-        site.cluster.append_configuration(&[(JWK, &attacker)]);
-        site.cluster.reload();
-        assert_eq!(user(&mut client).as_deref(), Some("oscar"), "{context}");
-        site.loaded_admin(&format!("ALTER SYSTEM RESET {JWK}"));
-        site.cluster.reload();
-        let code = attempt(&mut client, "SELECT auth.user_id()");
-        assert_eq!(code, "28J03", "{context}");
-        assert_eq!(whose(&mut client, &mallory()), "mallory", "{context}");
-        assert_eq!(whose(&mut client, &oscar()), "28J03", "{context}");
+    // What ALTER SYSTEM has set outranks postgresql.conf until it is reset.
+    assert_eq!(presented(&mut client, &oscar()), "oscar", "{context}");
+    site.cluster.append_configuration(&[(JWK, &attacker)]);
+    site.cluster.reload();
+    assert_eq!(user(&mut client).as_deref(), Some("oscar"), "{context}");
+    site.loaded_admin(&format!("ALTER SYSTEM RESET {JWK}"));
+    site.cluster.reload();
+    let code = attempt(&mut client, "SELECT auth.user_id()");
+    assert_eq!(code, "28J03", "{context}");
+    assert_eq!(whose(&mut client, &mallory()), "mallory", "{context}");
+    assert_eq!(whose(&mut client, &oscar()), "28J03", "{context}");
 
-        // A session that was started with a key of its own keeps it.
-        let mut proxy = site.role("proxy").option(JWK, &jwk).client();
-        assert_eq!(presented(&mut proxy, &alice()), "alice", "{context}");
-        // What is malformed changes nothing, and where the library is there to say so first, the
-        // log does not quote it. (Elsewhere the server itself logs what has changed in the file.)
-        let token = mallory();
-        let malformed = [(JWK, "{\"k\": \"MARKER\"}"), ("pg_session_jwt.jwt", &token)];
-        site.cluster.append_configuration(&malformed);
-        site.cluster.reload();
-        assert_eq!(whose(&mut client, &mallory()), "mallory", "{context}");
-        assert_eq!(user(&mut client), None, "{context}");
-        assert_eq!(user(&mut site.role("app").client()), None, "{context}");
-        if preload == Preload::Shared {
-            let log = site.cluster.log();
-            assert!(!log.contains("MARKER"), "{context}: {log}");
-            assert_without_token(&log, &token, &context);
-        }
-        // No key at all is a configuration too.
-        site.cluster.append_configuration(&[(JWK, "")]);
-        site.cluster.reload();
-        assert_refused(&whose(&mut client, &mallory()), &context);
-        let code = attempt(&mut client, "SELECT auth.init()");
-        assert_eq!(code, "22023", "{context}");
-        assert_eq!(user(&mut proxy).as_deref(), Some("alice"), "{context}");
-
-        trust_follows_the_configuration(&site, &mut site.session("app"));
+    // A session that was started with a key of its own keeps it.
+    let mut proxy = site.role("proxy").option(JWK, &jwk).client();
+    assert_eq!(presented(&mut proxy, &alice()), "alice", "{context}");
+    // What is malformed changes nothing, and where the library is there to say so first, the
+    // log does not quote it. (Elsewhere the server itself logs what has changed in the file.)
+    let token = mallory();
+    let malformed = [(JWK, "{\"k\": \"MARKER\"}"), ("pg_session_jwt.jwt", &token)];
+    site.cluster.append_configuration(&malformed);
+    site.cluster.reload();
+    assert_eq!(whose(&mut client, &mallory()), "mallory", "{context}");
+    assert_eq!(user(&mut client), None, "{context}");
+    assert_eq!(user(&mut site.role("app").client()), None, "{context}");
+    if preload == Preload::Shared {
+        let log = site.cluster.log();
+        assert!(!log.contains("MARKER"), "{context}: {log}");
+        assert_without_token(&log, &token, &context);
     }
+    // No key at all is a configuration too.
+    site.cluster.append_configuration(&[(JWK, "")]);
+    site.cluster.reload();
+    assert_refused(&whose(&mut client, &mallory()), &context);
+    let code = attempt(&mut client, "SELECT auth.init()");
+    assert_eq!(code, "22023", "{context}");
+    assert_eq!(user(&mut proxy).as_deref(), Some("alice"), "{context}");
+
+    trust_follows_the_configuration(&site, &mut site.session("app"));
 }
 
 /// `request.jwt.claims` is believed while a superuser wants it so, and a token outranks it.
@@ -132,34 +134,31 @@ fn what_a_database_had_is_not_replaced_by_what_the_server_has() {
 
 /// What is wrong in `postgresql.conf` when the server starts lets it start, has nobody believed,
 /// and is told to whoever asks; a token in there is nobody's.
-#[test]
-fn a_malformed_configuration_is_believed_by_nobody() {
+fn a_malformed_configuration_is_believed_by_nobody(preload: Preload) {
     let secret = "MARKER-".repeat(5);
     let malformed = json!({"secret": secret, "audience": 1}).to_string();
     let token = alice();
-    for preload in Preload::ALL {
-        let context = format!("{preload:?}");
-        let settings = [(PROVIDERS, malformed.as_str()), ("pg_session_jwt.jwt", &token)];
-        let site = Site::with(preload, &settings);
-        for role in ROLES {
-            let context = format!("{context}, {role}");
-            let (client, notices) = listening(&site.role(role));
-            let mut client = client.unwrap();
-            assert_eq!(user(&mut client), None, "{context}");
-            let error = client.batch_execute("SELECT auth.init()").unwrap_err();
-            let said = format!("{error:?} {:?}", notices.take());
-            let detail = error.as_db_error().and_then(DbError::detail);
-            assert!(detail.is_some_and(|detail| detail.contains("audience")), "{context}: {said}");
-            assert!(!said.contains("MARKER"), "{context}: {said}");
-            assert_without_token(&said, &token, &context);
-            assert_eq!(sqlstate::<()>(Err(error)), "22023", "{context}");
-            assert_eq!(whose(&mut client, &alice()), "22023", "{context}");
-            assert_eq!(whose(&mut client, &mallory()), "22023", "{context}");
-        }
-        let log = site.cluster.log();
-        assert!(!log.contains("MARKER"), "{context}: {log}");
-        assert_without_token(&log, &token, &context);
+    let context = format!("{preload:?}");
+    let settings = [(PROVIDERS, malformed.as_str()), ("pg_session_jwt.jwt", &token)];
+    let site = Site::with(preload, &settings);
+    for role in ROLES {
+        let context = format!("{context}, {role}");
+        let (client, notices) = listening(&site.role(role));
+        let mut client = client.unwrap();
+        assert_eq!(user(&mut client), None, "{context}");
+        let error = client.batch_execute("SELECT auth.init()").unwrap_err();
+        let said = format!("{error:?} {:?}", notices.take());
+        let detail = error.as_db_error().and_then(DbError::detail);
+        assert!(detail.is_some_and(|detail| detail.contains("audience")), "{context}: {said}");
+        assert!(!said.contains("MARKER"), "{context}: {said}");
+        assert_without_token(&said, &token, &context);
+        assert_eq!(sqlstate::<()>(Err(error)), "22023", "{context}");
+        assert_eq!(whose(&mut client, &alice()), "22023", "{context}");
+        assert_eq!(whose(&mut client, &mallory()), "22023", "{context}");
     }
+    let log = site.cluster.log();
+    assert!(!log.contains("MARKER"), "{context}: {log}");
+    assert_without_token(&log, &token, &context);
 }
 
 /// What was wrong before is not the reason any more once it is gone.

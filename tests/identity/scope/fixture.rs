@@ -1,6 +1,6 @@
 //! A site with rows of owners.
 
-use harness::{Preload, Site, Wire, now, values};
+use harness::{Preload, Shared, Site, Wire, now, values};
 use mint::{Algorithm, Key};
 use serde_json::json;
 
@@ -25,6 +25,9 @@ pub fn start(preload: Preload, settings: &[(&str, &str)]) -> Site {
         .unwrap();
     site
 }
+
+/// The sites that tests share, with the rows that they have at the start.
+pub static SITES: Shared<Site> = Shared::new(|preload| start(preload, &[]));
 
 pub fn connect(site: &Site) -> Wire {
     Wire::connect(&site.app()).unwrap()

@@ -6,7 +6,7 @@ use super::fixture::*;
 
 #[test]
 fn procedures_that_commit() {
-    let site = start(Preload::Shared, &[]);
+    let site = SITES.alone(Preload::Shared);
     site.cluster
         .admin()
         .batch_execute(
@@ -55,7 +55,7 @@ fn procedures_that_commit() {
 /// the rules for any setting.
 #[test]
 fn set_clauses_of_functions() {
-    let site = start(Preload::Shared, &[]);
+    let site = SITES.alone(Preload::Shared);
     site.cluster
         .admin()
         .batch_execute(
@@ -110,7 +110,7 @@ fn set_clauses_of_functions() {
 /// A held cursor is what was read by whoever committed it: data, not an identity.
 #[test]
 fn cursors_held_over_a_commit() {
-    let site = start(Preload::Shared, &[]);
+    let site = SITES.alone(Preload::Shared);
     let mut client = connect(&site);
     let held = "DECLARE c CURSOR WITH HOLD FOR SELECT owner FROM notes";
     client.run("BEGIN");

@@ -3,76 +3,88 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use harness::{Preload, Wire, values, wait_for};
+use harness::{Preload, Shared, Site, Wire, test_each_preload, text, values, wait_for};
 
 use super::fixture::*;
 
-#[test]
-fn identity_scope_transaction() {
-    let scope = ("pg_session_jwt.identity_scope", "transaction");
-    for preload in Preload::ALL {
-        let site = start(preload, &[scope]);
-        let alice = site.token("alice");
-        for carrier in CARRIERS {
-            let carrier = carrier.replace("{}", &alice);
-            let context = format!("{preload:?}: {carrier}");
-            // The first statement of a connection may be what loads the library.
-            for mut client in [connect(&site), connect(&site)] {
-                assert_eq!(client.run(&carrier), DONE, "{context}");
-                assert_eq!(who(&mut client), NOBODY, "{context}");
-                for end in ["COMMIT", "ROLLBACK", "PREPARE TRANSACTION 'p'"] {
-                    client.run("BEGIN");
-                    assert_eq!(client.run(&carrier), DONE, "{context}");
-                    assert_eq!(who(&mut client), "alice", "{context}");
-                    client.run("SAVEPOINT a");
-                    assert_eq!(client.present(&site.token("bob"), false), DONE);
-                    assert_eq!(notes(&mut client), ["bob", "bob"], "{context}");
-                    client.run("ROLLBACK TO a");
-                    assert_eq!(notes(&mut client), ["alice"], "{context}");
-                    assert_eq!(client.run(end), DONE);
-                    assert_eq!(who(&mut client), NOBODY, "{context}; {end}");
-                    client.run("ROLLBACK PREPARED 'p'");
-                    for reset in ["RESET pg_session_jwt.jwt", "RESET ALL", "DISCARD ALL"] {
-                        client.run(reset);
-                        assert_eq!(who(&mut client), NOBODY, "{context}; {end}; {reset}");
-                    }
-                }
-                // A refused one leaves nobody, as ever.
+const SCOPE: &str = "pg_session_jwt.identity_scope";
+
+static SITES: Shared<Site> = Shared::new(|preload| start(preload, &[(SCOPE, "transaction")]));
+
+test_each_preload! {
+    super::SITES:
+    each_way_to_present_is_for_the_transaction,
+    earlier_values_are_not_of_the_transaction,
+    a_startup_token_is_of_no_transaction,
+    sessions_do_not_change_the_scope,
+}
+
+fn each_way_to_present_is_for_the_transaction(site: &Site) {
+    let alice = site.token("alice");
+    for carrier in CARRIERS {
+        let carrier = carrier.replace("{}", &alice);
+        // The first statement of a connection may be what loads the library.
+        for mut client in [connect(site), connect(site)] {
+            assert_eq!(client.run(&carrier), DONE, "{carrier}");
+            assert_eq!(who(&mut client), NOBODY, "{carrier}");
+            for end in ["COMMIT", "ROLLBACK", "PREPARE TRANSACTION 'p'"] {
                 client.run("BEGIN");
-                assert_eq!(client.run(&carrier), DONE);
+                assert_eq!(client.run(&carrier), DONE, "{carrier}");
+                assert_eq!(who(&mut client), "alice", "{carrier}");
                 client.run("SAVEPOINT a");
-                assert_eq!(client.present(&forged(), true), "28J03");
+                assert_eq!(client.present(&site.token("bob"), false), DONE);
+                assert_eq!(notes(&mut client), ["bob", "bob"], "{carrier}");
                 client.run("ROLLBACK TO a");
-                assert_eq!(who(&mut client), NOBODY, "{context}");
-                client.run("COMMIT");
+                assert_eq!(notes(&mut client), ["alice"], "{carrier}");
+                assert_eq!(client.run(end), DONE);
+                assert_eq!(who(&mut client), NOBODY, "{carrier}; {end}");
+                client.run("ROLLBACK PREPARED 'p'");
+                for reset in ["RESET pg_session_jwt.jwt", "RESET ALL", "DISCARD ALL"] {
+                    client.run(reset);
+                    assert_eq!(who(&mut client), NOBODY, "{carrier}; {end}; {reset}");
+                }
             }
-            // A transaction that sets it first and loads the library later.
-            let mut client = connect(&site);
+            // A refused one leaves nobody, as ever.
             client.run("BEGIN");
             assert_eq!(client.run(&carrier), DONE);
-            assert_eq!(notes(&mut client), ["alice"], "{context}");
+            client.run("SAVEPOINT a");
+            assert_eq!(client.present(&forged(), true), "28J03");
+            client.run("ROLLBACK TO a");
+            assert_eq!(who(&mut client), NOBODY, "{carrier}");
             client.run("COMMIT");
-            assert!(notes(&mut client).is_empty(), "{context}");
         }
-
-        // What is set in the background of the first transaction is from before it.
-        let mut client = connect(&site);
-        client.run(&format!("SET pg_session_jwt.jwt = '{alice}'"));
-        client.run(&format!("BEGIN; SET LOCAL pg_session_jwt.jwt = '{}'", site.token("bob")));
-        assert_eq!(who(&mut client), "bob");
+        // A transaction that sets it first and loads the library later.
+        let mut client = connect(site);
+        client.run("BEGIN");
+        assert_eq!(client.run(&carrier), DONE);
+        assert_eq!(notes(&mut client), ["alice"], "{carrier}");
         client.run("COMMIT");
-        assert_eq!(who(&mut client), NOBODY);
-
-        // The startup packet is no transaction; whoever relies on it is told, once.
-        let mut client = Wire::connect(&site.app().option("pg_session_jwt.jwt", &alice)).unwrap();
-        assert_eq!(who(&mut client), NOBODY, "{preload:?}");
-        let told = client.notices();
-        assert_eq!(told.len(), 1, "{preload:?}: {told:?}");
-        assert!(told[0].get(b'M').unwrap().contains("startup packet"), "{told:?}");
-        client.run("DISCARD ALL");
-        assert_eq!(who(&mut client), NOBODY, "{preload:?}");
-        assert_eq!(client.notices().len(), 0);
+        assert!(notes(&mut client).is_empty(), "{carrier}");
     }
+}
+
+/// What is set before the library is loaded, or before the transaction, is from before it.
+fn earlier_values_are_not_of_the_transaction(site: &Site) {
+    let alice = site.token("alice");
+    let mut client = connect(site);
+    client.run(&format!("SET pg_session_jwt.jwt = '{alice}'"));
+    client.run(&format!("BEGIN; SET LOCAL pg_session_jwt.jwt = '{}'", site.token("bob")));
+    assert_eq!(who(&mut client), "bob");
+    client.run("COMMIT");
+    assert_eq!(who(&mut client), NOBODY);
+}
+
+/// The startup packet is in no transaction; a client that relies on it is warned, once.
+fn a_startup_token_is_of_no_transaction(site: &Site) {
+    let alice = site.token("alice");
+    let mut client = Wire::connect(&site.app().option("pg_session_jwt.jwt", &alice)).unwrap();
+    assert_eq!(who(&mut client), NOBODY);
+    let told = client.notices();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].get(b'M').unwrap().contains("startup packet"), "{told:?}");
+    client.run("DISCARD ALL");
+    assert_eq!(who(&mut client), NOBODY);
+    assert_eq!(client.notices().len(), 0);
 }
 
 #[test]
@@ -80,7 +92,7 @@ fn identity_scope_in_procedures_workers_and_pipelines() {
     let site = start(
         Preload::Shared,
         &[
-            ("pg_session_jwt.identity_scope", "transaction"),
+            (SCOPE, "transaction"),
             ("parallel_setup_cost", "0"),
             ("parallel_tuple_cost", "0"),
             ("min_parallel_table_scan_size", "0"),
@@ -119,30 +131,30 @@ fn identity_scope_in_procedures_workers_and_pipelines() {
     assert_eq!(who(&mut client), NOBODY);
 }
 
-/// Who decides, and what becomes of identities that were there before.
-#[test]
-fn identity_scope_is_for_superusers() {
-    const SCOPE: &str = "pg_session_jwt.identity_scope";
-    for preload in Preload::ALL {
-        let site = start(preload, &[(SCOPE, "transaction")]);
-        let mut client = connect(&site);
-        who(&mut client);
-        assert_eq!(client.run(&format!("SET {SCOPE} = session")), "42501");
-        // A client that names it at its start loses what is configured, and gains nothing.
-        let forgetful = site.app().option(SCOPE, "session");
-        match Wire::connect(&forgetful) {
-            Err(_) => assert_eq!(preload, Preload::Shared),
-            Ok(mut client) => {
-                assert_ne!(preload, Preload::Shared);
-                for _ in 0..2 {
-                    assert_eq!(client.present(&site.token("alice"), false), DONE);
-                    assert_eq!(who(&mut client), NOBODY, "{preload:?}");
-                    site.cluster.reload();
-                }
+/// A client that names the scope at its start loses what is configured, and gains nothing.
+fn sessions_do_not_change_the_scope(site: &Site) {
+    let mut client = connect(site);
+    who(&mut client);
+    assert_eq!(client.run(&format!("SET {SCOPE} = session")), "42501");
+    let forgetful = site.app().option(SCOPE, "session");
+    let is_preloaded =
+        text(&mut site.cluster.admin(), "SHOW shared_preload_libraries").unwrap() != "";
+    match Wire::connect(&forgetful) {
+        Err(error) => assert!(is_preloaded, "{error}"),
+        Ok(mut client) => {
+            assert!(!is_preloaded, "the option was let through");
+            for _ in 0..2 {
+                assert_eq!(client.present(&site.token("alice"), false), DONE);
+                assert_eq!(who(&mut client), NOBODY);
+                site.cluster.reload();
             }
         }
     }
+}
 
+/// A live session follows a reload; what has ended does not come back.
+#[test]
+fn live_sessions_follow_the_configured_scope() {
     let site = start(Preload::Shared, &[]);
     let mut client = connect(&site);
     assert_eq!(client.present(&site.token("alice"), false), DONE);
@@ -155,8 +167,12 @@ fn identity_scope_is_for_superusers() {
     assert_eq!(who(&mut client), NOBODY, "what has ended does not come back");
     assert_eq!(client.present(&site.token("alice"), false), DONE);
     assert_eq!(who(&mut client), "alice");
+}
 
-    // Within a transaction, what was presented in it stays to its end.
+/// What was presented in a transaction stays to its end.
+#[test]
+fn a_scope_that_changes_within_a_transaction() {
+    let site = start(Preload::Shared, &[]);
     let mut admin = Wire::connect(&site.cluster.as_role("postgres")).unwrap();
     assert_eq!(admin.present(&site.token("alice"), false), DONE);
     admin.run(&format!("BEGIN; SET LOCAL {SCOPE} = transaction"));

@@ -6,7 +6,7 @@ use super::fixture::*;
 
 #[test]
 fn local_identities_end_with_their_transaction() {
-    let site = start(Preload::Shared, &[]);
+    let site = SITES.alone(Preload::Shared);
     let mut client = connect(&site);
     let (alice, bob) = (site.token("alice"), site.token("bob"));
     let ends = ["COMMIT", "ROLLBACK", "PREPARE TRANSACTION 'p'", "COMMIT AND CHAIN; COMMIT"];
@@ -35,9 +35,14 @@ fn local_identities_end_with_their_transaction() {
             }
         }
     }
+}
 
-    // A session's identity that is presented in a transaction follows the transaction; for
-    // settings, preparing it for two-phase commit is committing it.
+/// For settings, preparing a transaction for two-phase commit is committing it.
+#[test]
+fn session_identities_follow_the_transaction_that_presents_them() {
+    let site = SITES.alone(Preload::Shared);
+    let mut client = connect(&site);
+    let bob = site.token("bob");
     for (end, after) in [
         ("COMMIT", "bob"),
         ("ROLLBACK", NOBODY),
@@ -57,7 +62,7 @@ fn local_identities_end_with_their_transaction() {
 /// Every step, with who the session is after it.
 #[test]
 fn savepoints() {
-    let site = start(Preload::Shared, &[]);
+    let site = SITES.alone(Preload::Shared);
     let (alice, bob) = (site.token("alice"), site.token("bob"));
     let local = |token: &str| format!("SELECT auth.jwt_session_init('{token}', true)");
     let session = |token: &str| format!("SELECT auth.jwt_session_init('{token}')");
@@ -151,7 +156,7 @@ fn an_outer_identity_comes_back_unverified() {
 
 #[test]
 fn session_identities_last() {
-    let site = start(Preload::Shared, &[]);
+    let site = SITES.alone(Preload::Shared);
     let alice = site.token("alice");
     for end in ["RESET pg_session_jwt.jwt", "RESET ALL", "DISCARD ALL"] {
         let mut client = connect(&site);
@@ -181,38 +186,50 @@ fn session_identities_last() {
     }
 }
 
-/// What is sent before one `Sync`, or in one message of the simple protocol, is one transaction.
+const LOCAL: &str = "SELECT auth.jwt_session_init($1, true)";
+const OWNERS: &str = "SELECT owner FROM notes";
+
+/// What is sent before one `Sync` is one transaction.
 #[test]
-fn pipelines() {
+fn a_pipeline_is_a_transaction() {
+    // A row is written.
     let site = start(Preload::Shared, &[]);
     let mut client = connect(&site);
     let (alice, bob) = (site.token("alice"), site.token("bob"));
-    let local = "SELECT auth.jwt_session_init($1, true)";
-    let owners = "SELECT owner FROM notes";
 
-    client.statement(local, &[&alice]);
-    client.statement(owners, &[]);
+    client.statement(LOCAL, &[&alice]);
+    client.statement(OWNERS, &[]);
     client.statement("INSERT INTO notes DEFAULT VALUES RETURNING owner", &[]);
-    client.statement(local, &[&bob]);
-    client.statement(owners, &[]);
+    client.statement(LOCAL, &[&bob]);
+    client.statement(OWNERS, &[]);
     let answers = client.sync().unwrap();
     let answers: Vec<_> = answers.iter().map(values).collect();
     assert_eq!(answers[1..3], [["alice"], ["alice"]]);
     assert_eq!(answers[4], ["bob", "bob"]);
     assert_eq!(who(&mut client), NOBODY);
+}
 
-    // The first `SET LOCAL` of a pipeline warns that it is in no transaction block, and counts
-    // nevertheless.
+/// The first `SET LOCAL` of a pipeline warns that it is in no transaction block, and counts nevertheless.
+#[test]
+fn set_local_counts_in_a_pipeline() {
+    let site = SITES.alone(Preload::Shared);
+    let mut client = connect(&site);
+    let alice = site.token("alice");
     client.statement(&format!("SET LOCAL pg_session_jwt.jwt = '{alice}'"), &[]);
     client.statement("SELECT who()", &[]);
     assert_eq!(values(&client.sync().unwrap().remove(1)), ["alice"]);
     assert_eq!(client.notices()[0].sqlstate(), "25P01");
     assert_eq!(who(&mut client), NOBODY);
+}
 
-    // A block that ends within the pipeline.
+#[test]
+fn a_block_ends_within_a_pipeline() {
+    let site = SITES.alone(Preload::Shared);
+    let mut client = connect(&site);
+    let alice = site.token("alice");
     for (statement, parameters) in [
         ("BEGIN", vec![]),
-        (local, vec![alice.as_str()]),
+        (LOCAL, vec![alice.as_str()]),
         ("SELECT who()", vec![]),
         ("COMMIT", vec![]),
         ("SELECT who()", vec![]),
@@ -223,21 +240,33 @@ fn pipelines() {
     let answers: Vec<_> = answers.iter().map(values).collect();
     assert_eq!(answers[2], ["alice"]);
     assert_eq!(answers[4], [NOBODY]);
+}
 
-    // One that fails takes the rest of the pipeline with it, and every identity before.
-    for earlier in ["SELECT auth.jwt_session_init($1)", local] {
+/// The rest of the pipeline is skipped, and every earlier identity is gone.
+#[test]
+fn a_pipeline_that_fails_leaves_nobody() {
+    let site = SITES.alone(Preload::Shared);
+    let mut client = connect(&site);
+    let (alice, bob) = (site.token("alice"), site.token("bob"));
+    for earlier in ["SELECT auth.jwt_session_init($1)", LOCAL] {
         assert_eq!(client.present(&bob, false), DONE);
         client.statement(earlier, &[&alice]);
-        client.statement(local, &[&forged()]);
-        client.statement(owners, &[]);
+        client.statement(LOCAL, &[&forged()]);
+        client.statement(OWNERS, &[]);
         let answers = client.sync().unwrap();
         let answers: Vec<_> = answers.iter().map(values).collect();
         assert_eq!(answers.len(), 2);
         assert_eq!(answers[1], ["28J03"]);
         assert_eq!(who(&mut client), NOBODY, "{earlier}");
     }
+}
 
-    // Simple protocol.
+/// The statements in one message of the simple protocol are one transaction.
+#[test]
+fn a_message_is_a_transaction() {
+    let site = SITES.alone(Preload::Shared);
+    let mut client = connect(&site);
+    let alice = site.token("alice");
     let message = format!(
         "SELECT auth.jwt_session_init('{alice}', true); SELECT who(); COMMIT; SELECT who()"
     );

@@ -2,33 +2,37 @@
 
 use std::time::Duration;
 
-use harness::{Behaviour, Idp, Preload, key, now, present, run, sqlstate, text, user, wait_for};
+use harness::{
+    Behaviour, Idp, Preload, key, now, present, run, sqlstate, test_each_preload, text, user,
+    wait_for,
+};
 use mint::{Algorithm, Key};
 use serde_json::json;
 
 use super::fixture::*;
 
-#[test]
-fn keys_are_fetched_once_a_provider_is_added() {
-    for preload in Preload::ALL {
-        let fixture = Fixture::with(preload, &[]);
-        fixture.add();
-        fixture.wait_for_keys();
-        assert_eq!(fixture.idp.requests(), 1, "{preload:?}");
-        let mut client = fixture.client();
-        assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), "00000");
-        assert_eq!(user(&mut client).as_deref(), Some("alice"));
-        assert_eq!(fixture.idp.requests(), 1);
-        let keys = fixture.status("keys ->> 0");
-        assert_eq!(keys.as_deref(), Some(r#"{"kid": "k1", "algorithms": ["ES256"]}"#));
-        assert_eq!(fixture.status("source").as_deref(), Some("jwks_url"));
+test_each_preload! {
+    keys_are_fetched_once_a_provider_is_added,
+}
 
-        // Several at once, too.
-        let add = "INSERT INTO auth.providers (name, issuer, jwks_url)
-                   SELECT n::text, 'issuer-' || n, $1 FROM generate_series(1, 10) n";
-        fixture.cluster.admin().execute(add, &[&fixture.idp.jwks_url()]).unwrap();
-        wait_for("the keys", || fixture.idp.requests() == 11);
-    }
+fn keys_are_fetched_once_a_provider_is_added(preload: Preload) {
+    let fixture = Fixture::with(preload, &[]);
+    fixture.add();
+    fixture.wait_for_keys();
+    assert_eq!(fixture.idp.requests(), 1, "{preload:?}");
+    let mut client = fixture.client();
+    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), "00000");
+    assert_eq!(user(&mut client).as_deref(), Some("alice"));
+    assert_eq!(fixture.idp.requests(), 1);
+    let keys = fixture.status("keys ->> 0");
+    assert_eq!(keys.as_deref(), Some(r#"{"kid": "k1", "algorithms": ["ES256"]}"#));
+    assert_eq!(fixture.status("source").as_deref(), Some("jwks_url"));
+
+    // Several at once, too.
+    let add = "INSERT INTO auth.providers (name, issuer, jwks_url)
+               SELECT n::text, 'issuer-' || n, $1 FROM generate_series(1, 10) n";
+    fixture.cluster.admin().execute(add, &[&fixture.idp.jwks_url()]).unwrap();
+    wait_for("the keys", || fixture.idp.requests() == 11);
 }
 
 #[test]
