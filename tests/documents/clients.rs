@@ -5,7 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::{Cluster, Preload, now, present_locally, run, sqlstate, text, token, user};
+use harness::{
+    Cluster, Code, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, now, present_locally, run, sqlstate,
+    text, token, user,
+};
 use mint::{Algorithm, Key};
 use serde_json::json;
 
@@ -66,7 +69,7 @@ impl Fixture {
 
         let log = self.cluster.log();
         let lines = |part: &str| log.lines().filter(|line| line.contains(part)).count();
-        for code in ["28J03", "28J04"] {
+        for code in [Code::Signature.sqlstate(), Code::Expired.sqlstate()] {
             assert_eq!(lines(&format!("token refused: code={code}")), 1, "{code}");
         }
         // As a parameter, and for the transaction.
@@ -156,19 +159,19 @@ fn policies_by_role() {
     let fixture = Fixture::new();
     let mut client = fixture.cluster.as_role("app").client();
     run(&mut client, "BEGIN; SET LOCAL ROLE authenticated");
-    assert_eq!(present_locally(&mut client, &fixture.token(ALICE)), "00000");
+    assert_eq!(present_locally(&mut client, &fixture.token(ALICE)), SUCCESS);
     run(&mut client, "INSERT INTO todos (task) VALUES ('water the plants')");
     run(&mut client, "INSERT INTO posts (title) VALUES ('On plants'); COMMIT");
 
     for (role, token, todos, insertion) in [
-        ("anonymous", fixture.token(ALICE), "0", "42501"),
-        ("authenticated", fixture.token(ALICE), "1", "00000"),
-        ("authenticated", fixture.token(BOB), "0", "00000"),
-        ("authenticated", String::new(), "0", "42501"),
-        ("app", String::new(), "0", "42501"),
+        ("anonymous", fixture.token(ALICE), "0", INSUFFICIENT_PRIVILEGE),
+        ("authenticated", fixture.token(ALICE), "1", SUCCESS),
+        ("authenticated", fixture.token(BOB), "0", SUCCESS),
+        ("authenticated", String::new(), "0", INSUFFICIENT_PRIVILEGE),
+        ("app", String::new(), "0", INSUFFICIENT_PRIVILEGE),
     ] {
         run(&mut client, &format!("BEGIN; SET LOCAL ROLE {role}"));
-        assert_eq!(present_locally(&mut client, &token), "00000");
+        assert_eq!(present_locally(&mut client, &token), SUCCESS);
         let counts = "SELECT (SELECT count(*) FROM posts) || ' ' || (SELECT count(*) FROM todos)";
         assert_eq!(text(&mut client, counts), Some(format!("1 {todos}")), "{role}");
         let insert = "INSERT INTO posts (title) VALUES ('On animals')";

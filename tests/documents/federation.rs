@@ -1,7 +1,10 @@
 //! Runs `examples/federation`: foreign tables whose rows lie behind policies on another server,
 //! which verifies the token itself.
 
-use harness::{Cluster, Preload, Shared, now, run, sqlstate, text, token, wait_for};
+use harness::{
+    Cluster, Code, INSUFFICIENT_PRIVILEGE, Preload, QUERY_CANCELED, RAISE_EXCEPTION, SUCCESS,
+    Shared, now, run, sqlstate, text, token, wait_for,
+};
 use mint::{Algorithm, Key};
 use postgres::Client;
 use serde_json::json;
@@ -44,7 +47,7 @@ impl Fixture {
         let mut client = fixture.client();
         for (name, tasks) in [("alice", 1), ("bob", 2)] {
             run(&mut client, "BEGIN");
-            assert_eq!(present(&mut client, &fixture.token(name)), "00000");
+            assert_eq!(present(&mut client, &fixture.token(name)), SUCCESS);
             let project = "INSERT INTO new_projects VALUES ($1)";
             client.execute(project, &[&format!("{name}'s")]).unwrap();
             for task in 0..tasks {
@@ -116,7 +119,7 @@ fn the_far_identity_is_the_near_transactions() {
             for end in ["COMMIT", "ROLLBACK"] {
                 run(&mut client, "BEGIN");
                 assert_eq!(seen(&mut client), nobody(), "{round}");
-                assert_eq!(present(&mut client, token), "00000");
+                assert_eq!(present(&mut client, token), SUCCESS);
                 assert_eq!(seen(&mut client), who, "{round}");
                 run(&mut client, end);
                 assert_eq!(seen(&mut client), nobody(), "{round}, {end}");
@@ -124,19 +127,19 @@ fn the_far_identity_is_the_near_transactions() {
         }
     }
     // Without a transaction block, the statement is the transaction.
-    assert_eq!(present(&mut client, &a), "00000");
+    assert_eq!(present(&mut client, &a), SUCCESS);
     assert_eq!(seen(&mut client), nobody());
 
     // Savepoints, one of which is released.
     run(&mut client, "BEGIN; SAVEPOINT r");
-    assert_eq!(present(&mut client, &a), "00000");
+    assert_eq!(present(&mut client, &a), SUCCESS);
     run(&mut client, "RELEASE r; SAVEPOINT s");
     assert_eq!(seen(&mut client), alice());
-    assert_eq!(present(&mut client, &b), "00000");
+    assert_eq!(present(&mut client, &b), SUCCESS);
     assert_eq!(seen(&mut client), bob());
     run(&mut client, "ROLLBACK TO s");
     assert_eq!(seen(&mut client), alice());
-    assert_eq!(present(&mut client, ""), "00000");
+    assert_eq!(present(&mut client, ""), SUCCESS);
     assert_eq!(seen(&mut client), nobody());
     run(&mut client, "ROLLBACK TO s");
     assert_eq!(seen(&mut client), alice());
@@ -150,17 +153,17 @@ fn the_far_identity_is_the_near_transactions() {
     client.execute("SELECT auth.jwt_session_init($1)", &[&a]).unwrap();
     assert_eq!(seen(&mut client), (alice().0, vec![]));
     run(&mut client, "BEGIN");
-    assert_eq!(present(&mut client, &b), "00000");
+    assert_eq!(present(&mut client, &b), SUCCESS);
     assert_eq!(seen(&mut client), bob());
     run(&mut client, "COMMIT");
     assert_eq!(seen(&mut client), (alice().0, vec![]));
 
     // A statement that is cancelled has presented nothing on either side.
     run(&mut client, "BEGIN");
-    assert_eq!(present(&mut client, &a), "00000");
+    assert_eq!(present(&mut client, &a), SUCCESS);
     run(&mut client, "SAVEPOINT s; SET LOCAL statement_timeout = '200ms'");
     let slow = "SELECT present($1), pg_sleep(60)";
-    assert_eq!(sqlstate(client.query(slow, &[&b])), "57014");
+    assert_eq!(sqlstate(client.query(slow, &[&b])), QUERY_CANCELED);
     run(&mut client, "ROLLBACK TO s");
     assert_eq!(seen(&mut client), alice());
     run(&mut client, "ROLLBACK");
@@ -176,16 +179,16 @@ fn what_either_side_refuses_leaves_nobody_on_both() {
     let expired = fixture.key.sign(&json!({"sub": "bob", "exp": now() - 1}));
     let mut client = fixture.client();
     for (refused, code) in [
-        ("rubbish", "28J01"),
-        (&token(&stranger, "bob"), "28J03"),
-        (&token(&fixture.near_key, "bob"), "28J03"),
-        (&token(&fixture.far_key, "bob"), "28J03"),
-        (&expired, "28J04"),
+        ("rubbish", Code::Malformed.sqlstate()),
+        (&token(&stranger, "bob"), Code::Signature.sqlstate()),
+        (&token(&fixture.near_key, "bob"), Code::Signature.sqlstate()),
+        (&token(&fixture.far_key, "bob"), Code::Signature.sqlstate()),
+        (&expired, Code::Expired.sqlstate()),
     ] {
         assert_eq!(present(&mut client, refused), code);
         assert_eq!(seen(&mut client), nobody());
         run(&mut client, "BEGIN");
-        assert_eq!(present(&mut client, &a), "00000");
+        assert_eq!(present(&mut client, &a), SUCCESS);
         assert_eq!(present(&mut client, refused), code);
         run(&mut client, "ROLLBACK");
         assert_eq!(seen(&mut client), nobody());
@@ -193,12 +196,12 @@ fn what_either_side_refuses_leaves_nobody_on_both() {
         // Also for who goes on in the transaction, and for the session's identity.
         client.execute("SELECT auth.jwt_session_init($1)", &[&a]).unwrap();
         run(&mut client, "BEGIN");
-        assert_eq!(present(&mut client, &a), "00000");
+        assert_eq!(present(&mut client, &a), SUCCESS);
         run(&mut client, "SAVEPOINT s");
         assert_eq!(present(&mut client, refused), code);
         run(&mut client, "ROLLBACK TO s");
         assert_eq!(seen(&mut client), nobody(), "{code}");
-        assert_eq!(present(&mut client, &a), "00000");
+        assert_eq!(present(&mut client, &a), SUCCESS);
         assert_eq!(seen(&mut client), alice(), "{code}");
         run(&mut client, "COMMIT");
         assert_eq!(seen(&mut client), nobody(), "{code}");
@@ -207,14 +210,14 @@ fn what_either_side_refuses_leaves_nobody_on_both() {
     // On the far side each FETCH of postgres_fdw is a statement of its own, so that a token may
     // expire there in the middle of a near statement.
     run(&mut client, "BEGIN");
-    assert_eq!(present(&mut client, &a), "00000");
+    assert_eq!(present(&mut client, &a), SUCCESS);
     let fill = "INSERT INTO new_todos SELECT 'alice''s', n::text FROM generate_series(1, 200) n";
     run(&mut client, fill);
     let soon = fixture.key.sign(&json!({"sub": "alice", "exp": now() + 3}));
-    assert_eq!(present(&mut client, &soon), "00000");
+    assert_eq!(present(&mut client, &soon), SUCCESS);
     assert_eq!(client.query("SELECT * FROM todos", &[]).unwrap().len(), 201);
     let slow = "SELECT CASE task WHEN 'alice 0' THEN pg_sleep(4) END FROM todos";
-    assert_eq!(sqlstate(client.query(slow, &[])), "28J04");
+    assert_eq!(sqlstate(client.query(slow, &[])), Code::Expired.sqlstate());
     run(&mut client, "ROLLBACK");
 }
 
@@ -223,10 +226,10 @@ fn the_far_side_decides_about_rows() {
     let fixture = SERVERS.alone(Preload::Shared);
     let mut client = fixture.client();
     let write = "INSERT INTO new_todos VALUES ('alice''s', 'n')";
-    assert_eq!(sqlstate(client.batch_execute(write)), "42501");
+    assert_eq!(sqlstate(client.batch_execute(write)), INSUFFICIENT_PRIVILEGE);
 
     run(&mut client, "BEGIN");
-    assert_eq!(present(&mut client, &fixture.token("alice")), "00000");
+    assert_eq!(present(&mut client, &fixture.token("alice")), SUCCESS);
     // A column that is left out is sent as NULL, which nobody owns.
     for refused in [
         "INSERT INTO todos (project, task) VALUES ('alice''s', 'n')",
@@ -237,7 +240,7 @@ fn the_far_side_decides_about_rows() {
         run(&mut client, "SAVEPOINT s");
         let error = client.batch_execute(refused).unwrap_err();
         let error = error.as_db_error().unwrap();
-        assert_eq!(error.code().code(), "42501", "{refused}");
+        assert_eq!(error.code().code(), INSUFFICIENT_PRIVILEGE, "{refused}");
         assert!(error.message().contains("row-level security policy"), "{error:?}");
         run(&mut client, "ROLLBACK TO s");
     }
@@ -268,7 +271,7 @@ fn the_far_side_decides_about_rows() {
         [("alice", "alice's: alice 0"), ("bob", "bob's: bob 0, bob's: bob 1"), ("carol", "")]
     {
         run(&mut client, "BEGIN");
-        assert_eq!(present(&mut client, &fixture.token(name)), "00000");
+        assert_eq!(present(&mut client, &fixture.token(name)), SUCCESS);
         assert_eq!(text(&mut client, join).unwrap_or_default(), seen);
         run(&mut client, "COMMIT");
     }
@@ -283,12 +286,15 @@ fn tokens_leave_no_trace() {
     for options in ["ADD batch_size '100'", "DROP batch_size"] {
         run(&mut fixture.near.admin(), &format!("ALTER SERVER far OPTIONS ({options})"));
         run(&mut client, "BEGIN");
-        assert_eq!(present(&mut client, &fixture.token("alice")), "00000");
+        assert_eq!(present(&mut client, &fixture.token("alice")), SUCCESS);
         assert_eq!(seen(&mut client), alice());
         // Nothing comes back, not even to who has inserted it.
         run(&mut client, "SAVEPOINT s");
         let returning = "INSERT INTO far_session VALUES ($1) RETURNING token";
-        assert_eq!(sqlstate(client.query(returning, &[&fixture.token("bob")])), "42501");
+        assert_eq!(
+            sqlstate(client.query(returning, &[&fixture.token("bob")])),
+            INSUFFICIENT_PRIVILEGE
+        );
         run(&mut client, "ROLLBACK TO s");
         assert_eq!(seen(&mut client), alice());
         let activity = "SELECT string_agg(query, ' ') FROM pg_stat_activity";
@@ -301,7 +307,7 @@ fn tokens_leave_no_trace() {
     // Errors that are no refusals, so that only settings keep their parameters out of the log.
     run(&mut client, "BEGIN; SET LOCAL statement_timeout = '200ms'");
     let slow = "SELECT present($1), pg_sleep(60)";
-    assert_eq!(sqlstate(client.query(slow, &[&fixture.token("alice")])), "57014");
+    assert_eq!(sqlstate(client.query(slow, &[&fixture.token("alice")])), QUERY_CANCELED);
     run(&mut client, "ROLLBACK");
     run(
         &mut fixture.far.admin(),
@@ -310,14 +316,14 @@ fn tokens_leave_no_trace() {
              FOR EACH ROW EXECUTE FUNCTION fail()",
     );
     run(&mut client, "BEGIN; SAVEPOINT s");
-    assert_eq!(present(&mut client, &fixture.token("alice")), "P0001");
+    assert_eq!(present(&mut client, &fixture.token("alice")), RAISE_EXCEPTION);
     run(&mut client, "ROLLBACK TO s");
     assert_eq!(seen(&mut client), nobody());
     run(&mut client, "ROLLBACK");
     run(&mut fixture.far.admin(), "DROP TRIGGER then_fail ON gate.session; DROP FUNCTION fail()");
     let forged = token(&Key::generate(Algorithm::ES256), "bob");
-    assert_eq!(present(&mut client, &forged), "28J03");
-    assert_eq!(present(&mut client, &token(&fixture.near_key, "bob")), "28J03");
+    assert_eq!(present(&mut client, &forged), Code::Signature.sqlstate());
+    assert_eq!(present(&mut client, &token(&fixture.near_key, "bob")), Code::Signature.sqlstate());
 
     for cluster in [&fixture.near, &fixture.far] {
         let log = cluster.log();

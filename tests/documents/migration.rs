@@ -1,6 +1,9 @@
 //! What `docs/migration.md` tells to write, with tokens of the shapes that those systems issue.
 
-use harness::{Cluster, Preload, block_of, now, present, run, sqlstate, text};
+use harness::{
+    Cluster, Code, INSUFFICIENT_PRIVILEGE, NOT_NULL_VIOLATION, Preload, SUCCESS, block_of, now,
+    present, run, sqlstate, text,
+};
 use mint::{Algorithm, Key};
 use postgres::Client;
 use serde_json::{Value, json};
@@ -77,22 +80,22 @@ fn neon() {
     let other = token(BOB, json!({"id": GLOBEX, "slug": "globex", "role": "owner"}));
     let names = "SELECT name FROM projects ORDER BY name";
 
-    assert_eq!(present(&mut client, &admin), "00000");
+    assert_eq!(present(&mut client, &admin), SUCCESS);
     assert_eq!(text(&mut client, "SELECT auth.email()").as_deref(), Some("alice@example.com"));
     let organization = text(&mut client, "SELECT auth.organization() ->> 'slug'");
     assert_eq!(organization.as_deref(), Some("acme"));
     let id = text(&mut client, "SELECT auth.organization_id()::text");
     assert_eq!(id.as_deref(), Some(ACME));
     run(&mut client, "INSERT INTO projects (name) VALUES ('rocket')");
-    assert_eq!(present(&mut client, &member), "00000");
+    assert_eq!(present(&mut client, &member), SUCCESS);
     run(&mut client, "INSERT INTO projects (name) VALUES ('sled')");
     assert_eq!(column(&mut client, names), ["rocket", "sled"]);
     assert_eq!(client.execute("DELETE FROM projects", &[]).unwrap(), 0, "a member deletes nothing");
-    assert_eq!(present(&mut client, &other), "00000");
+    assert_eq!(present(&mut client, &other), SUCCESS);
     assert_eq!(column(&mut client, names), [""; 0]);
     assert_eq!(client.execute("DELETE FROM projects", &[]).unwrap(), 0);
     let into = format!("INSERT INTO projects VALUES ('{ACME}', 'trap')");
-    assert_eq!(sqlstate(client.batch_execute(&into)), "42501");
+    assert_eq!(sqlstate(client.batch_execute(&into)), INSUFFICIENT_PRIVILEGE);
     // Organizations that are none, and nobody's.
     for organization in [
         Value::Null,
@@ -108,7 +111,7 @@ fn neon() {
         json!(format!("{{\"id\": \"{ACME}\"}}")),
     ] {
         let token = token(ALICE, organization.clone());
-        assert_eq!(present(&mut client, &token), "00000", "{organization}");
+        assert_eq!(present(&mut client, &token), SUCCESS, "{organization}");
         let id = text(&mut client, "SELECT auth.organization_id()::text");
         assert_eq!(id, None, "{organization}");
         let found = text(&mut client, "SELECT auth.organization()::text");
@@ -116,11 +119,14 @@ fn neon() {
         assert_eq!(column(&mut client, names), [""; 0], "{organization}");
         let insert = "INSERT INTO projects (name) VALUES ('x')";
         let refused = sqlstate(client.batch_execute(insert));
-        assert!(["23502", "42501"].contains(&refused.as_str()), "{organization}: {refused}");
+        assert!(
+            [NOT_NULL_VIOLATION, INSUFFICIENT_PRIVILEGE].contains(&refused.as_str()),
+            "{organization}: {refused}"
+        );
     }
-    assert_eq!(present(&mut client, ""), "00000");
+    assert_eq!(present(&mut client, ""), SUCCESS);
     assert_eq!(column(&mut client, names), [""; 0]);
-    assert_eq!(present(&mut client, &admin), "00000");
+    assert_eq!(present(&mut client, &admin), SUCCESS);
     assert_eq!(client.execute("DELETE FROM projects", &[]).unwrap(), 2);
 }
 
@@ -148,7 +154,7 @@ fn clerk() {
             "SELECT (auth.claim_jsonb('org_permissions') ? 'org:dashboard:read')::text",
         ),
     ] {
-        assert_eq!(present(&mut client, &fixture.sign(&claims, more)), "00000");
+        assert_eq!(present(&mut client, &fixture.sign(&claims, more)), SUCCESS);
         let mut ask = |path: &str| text(&mut client, &format!("SELECT auth.claim('{path}')"));
         assert_eq!(ask(id).as_deref(), Some("org_1"));
         assert_eq!(ask(role.0).as_deref(), Some(role.1));
@@ -175,7 +181,7 @@ fn supabase() {
         fixture.sign(&claims, json!({"app_metadata": app}))
     };
     let bodies = "SELECT body FROM documents ORDER BY 1";
-    assert_eq!(present(&mut client, &token(ALICE, "acme", "aal1")), "00000");
+    assert_eq!(present(&mut client, &token(ALICE, "acme", "aal1")), SUCCESS);
     assert_eq!(text(&mut client, "SELECT auth.uid()::text").as_deref(), Some(ALICE));
     assert_eq!(text(&mut client, "SELECT auth.role()").as_deref(), Some("authenticated"));
     run(&mut client, "INSERT INTO documents (body) VALUES ('plan')");
@@ -190,15 +196,15 @@ fn supabase() {
         (BOB, "acme", &[]),
         (BOB, "globex", &[]),
     ] {
-        assert_eq!(present(&mut client, &token(user, tenant, "aal2")), "00000");
+        assert_eq!(present(&mut client, &token(user, tenant, "aal2")), SUCCESS);
         assert_eq!(column(&mut client, bodies), expected, "{user} {tenant}");
         let steal = format!("INSERT INTO documents VALUES ('acme', '{ALICE}', 'trap')");
         let outcome = sqlstate(client.batch_execute(&format!("BEGIN; {steal}; ROLLBACK")));
         let _ = client.batch_execute("ROLLBACK");
         let own = (user, tenant) == (ALICE, "acme");
-        assert_eq!(outcome, if own { "00000" } else { "42501" });
+        assert_eq!(outcome, if own { SUCCESS } else { INSUFFICIENT_PRIVILEGE });
     }
-    assert_eq!(present(&mut client, &token(ALICE, "acme", "aal2")), "00000");
+    assert_eq!(present(&mut client, &token(ALICE, "acme", "aal2")), SUCCESS);
     assert_eq!(client.execute("DELETE FROM documents", &[]).unwrap(), 1);
 }
 
@@ -222,31 +228,35 @@ fn postgrest() {
         (json!(["doctor"]), Value::Null, &[], 0),
         (Value::Null, json!({"east": 1}), &["Eve"], 0),
     ] {
-        assert_eq!(present(&mut client, &token(roles.clone(), wards.clone())), "00000");
+        assert_eq!(present(&mut client, &token(roles.clone(), wards.clone())), SUCCESS);
         assert_eq!(column(&mut client, patients), seen, "{roles} {wards}");
         let update = "UPDATE wards SET patient = patient";
         assert_eq!(client.execute(update, &[]).unwrap(), changed, "{roles} {wards}");
     }
     // Behind PostgREST, which sets the headers of the request.
-    assert_eq!(present(&mut client, ""), "00000");
+    assert_eq!(present(&mut client, ""), SUCCESS);
     let doctor = token(json!(["doctor"]), json!(["east"]));
     for (header, code, name) in [
-        (format!("Bearer {doctor}"), "00000", Some("alice")),
-        (format!("Bearer {}x", &doctor[..doctor.len() - 4]), "28J03", None),
-        (String::new(), "00000", None),
+        (format!("Bearer {doctor}"), SUCCESS, Some("alice")),
+        (format!("Bearer {}x", &doctor[..doctor.len() - 4]), Code::Signature.sqlstate(), None),
+        (String::new(), SUCCESS, None),
     ] {
         run(&mut client, "BEGIN");
         let headers = json!({"authorization": header}).to_string();
         client.execute("SELECT set_config('request.headers', $1, true)", &[&headers]).unwrap();
         let outcome = sqlstate(client.batch_execute("SELECT hand_over()"));
-        assert!(outcome == code || outcome == "28J01" && code == "28J03", "{outcome}");
-        if code == "00000" {
+        assert!(
+            outcome == code
+                || outcome == Code::Malformed.sqlstate() && code == Code::Signature.sqlstate(),
+            "{outcome}"
+        );
+        if code == SUCCESS {
             assert_eq!(harness::user(&mut client).as_deref(), name);
         }
         run(&mut client, "ROLLBACK");
         assert_eq!(harness::user(&mut client), None);
     }
-    assert_eq!(present(&mut client, &token(json!([]), json!(["east", "west"]))), "00000");
+    assert_eq!(present(&mut client, &token(json!([]), json!(["east", "west"]))), SUCCESS);
     run(
         &mut fixture.cluster.admin(),
         "CREATE INDEX ON wards (ward); DROP POLICY write ON wards;
@@ -287,7 +297,7 @@ fn hasura() {
             let value = if stringified { json!(object.to_string()) } else { object };
             fixture.sign(&claims, json!({namespace: value}))
         };
-        assert_eq!(present(&mut client, &token("7", "user")), "00000");
+        assert_eq!(present(&mut client, &token("7", "user")), SUCCESS);
         assert_eq!(text(&mut client, role).as_deref(), Some("user"));
         assert_eq!(text(&mut client, "SELECT auth.user_id()").as_deref(), Some("7"));
         for name in ["x-hasura-user-id", "X-Hasura-User-Id"] {
@@ -306,32 +316,35 @@ fn hasura() {
         assert_eq!(text(&mut client, mapped).as_deref(), Some("acme free"));
         run(&mut client, &format!("INSERT INTO articles (title) VALUES ('{stringified}')"));
         let forged = "INSERT INTO articles VALUES ('acme', '8', 'x')";
-        assert_eq!(sqlstate(client.batch_execute(forged)), "42501");
-        assert_eq!(sqlstate(client.batch_execute("DELETE FROM articles")), "42501");
+        assert_eq!(sqlstate(client.batch_execute(forged)), INSUFFICIENT_PRIVILEGE);
+        assert_eq!(sqlstate(client.batch_execute("DELETE FROM articles")), INSUFFICIENT_PRIVILEGE);
         // Another user of the organization reads, and changes nothing.
-        assert_eq!(present(&mut client, &token("8", "editor")), "00000");
+        assert_eq!(present(&mut client, &token("8", "editor")), SUCCESS);
         assert_eq!(text(&mut client, role).as_deref(), Some("editor"));
         let seen = if stringified { &["false", "true"][..] } else { &["false"] };
         assert_eq!(column(&mut client, titles), seen);
         assert_eq!(client.execute("DELETE FROM articles", &[]).unwrap(), 0);
         // The header X-Hasura-Role.
-        assert_eq!(present(&mut client, &token("7", "user")), "00000");
+        assert_eq!(present(&mut client, &token("7", "user")), SUCCESS);
         run(&mut client, "BEGIN; SELECT take_role('editor')");
         assert_eq!(text(&mut client, role).as_deref(), Some("editor"));
         run(&mut client, "COMMIT");
         assert_eq!(text(&mut client, role).as_deref(), Some("user"));
-        assert_eq!(sqlstate(client.batch_execute("SELECT take_role('stranger')")), "42501");
+        assert_eq!(
+            sqlstate(client.batch_execute("SELECT take_role('stranger')")),
+            INSUFFICIENT_PRIVILEGE
+        );
         // A role that the token does not list, and one that is not there.
         for bad in ["stranger", "postgres", "none"] {
-            assert_eq!(present(&mut client, &token("7", bad)), "28J09", "{bad}");
+            assert_eq!(present(&mut client, &token("7", bad)), Code::Claim.sqlstate(), "{bad}");
             assert_eq!(text(&mut client, role).as_deref(), Some("app"));
-            assert_eq!(column(&mut client, titles), ["42501"]);
+            assert_eq!(column(&mut client, titles), [INSUFFICIENT_PRIVILEGE]);
         }
     }
     // Elsewhere, there is the default of what was mapped.
     let elsewhere = json!({"org": {}, "claims.jwt.hasura.io": variables("9", "user")});
     let token = fixture.sign(&json!({"iss": "https://hasura.example"}), elsewhere);
-    assert_eq!(present(&mut client, &token), "00000");
+    assert_eq!(present(&mut client, &token), SUCCESS);
     assert_eq!(text(&mut client, "SELECT x_hasura_org_id()").as_deref(), Some("public"));
     let variable = "SELECT auth.session_variable('X-HASURA-USER-ID')";
     assert_eq!(text(&mut client, variable).as_deref(), Some("9"));
@@ -359,7 +372,7 @@ fn cognito_and_firebase() {
     ] {
         let more = json!({"cognito:groups": groups, "custom:org": organization,
                           "custom:tags": "[\"a\", \"b\"]"});
-        assert_eq!(present(&mut client, &fixture.sign(&claims, more)), "00000");
+        assert_eq!(present(&mut client, &fixture.sign(&claims, more)), SUCCESS);
         assert_eq!(column(&mut client, names), expected, "{groups} {organization}");
         let tag = "SELECT auth.claim('/custom:tags/1')";
         assert_eq!(text(&mut client, tag).as_deref(), Some("b"));
@@ -379,7 +392,7 @@ fn cognito_and_firebase() {
         "auth_time": 1_700_000_000, "name": "Alice",
         "firebase": {"identities": {"email": ["a@example.com"]}, "sign_in_provider": "password"},
     });
-    assert_eq!(present(&mut client, &fixture.sign(&claims, json!({}))), "00000");
+    assert_eq!(present(&mut client, &fixture.sign(&claims, json!({}))), SUCCESS);
     for (query, expected) in [
         ("SELECT auth.user_id()", Some("w8Zx")),
         ("SELECT auth.uid()::text", None),
@@ -425,7 +438,7 @@ fn turso() {
         (of_permissions.clone(), 1, [true, false, false, false]),
         (template("scope => 'full-access'"), 1, [true; 4]),
     ] {
-        assert_eq!(present(&mut client, &fixture.sign(&claims, claim.clone())), "00000");
+        assert_eq!(present(&mut client, &fixture.sign(&claims, claim.clone())), SUCCESS);
         let count: i64 = client.query_one("SELECT count(*) FROM comments", &[]).unwrap().get(0);
         assert_eq!(count, seen, "{claim}");
         for (statement, allowed) in statements.into_iter().zip(allowed) {
@@ -436,9 +449,9 @@ fn turso() {
             run(&mut client, "ROLLBACK");
         }
     }
-    assert_eq!(present(&mut client, ""), "00000");
+    assert_eq!(present(&mut client, ""), SUCCESS);
     assert_eq!(column(&mut client, "SELECT body FROM comments"), [""; 0]);
-    assert_eq!(sqlstate(client.batch_execute("CREATE TABLE t ()")), "42501");
+    assert_eq!(sqlstate(client.batch_execute("CREATE TABLE t ()")), INSUFFICIENT_PRIVILEGE);
 }
 
 /// Nothing on the page goes untried.
@@ -495,9 +508,9 @@ fn readers_without_a_token() {
         "auth.allows('data_delete', 'comments')::text",
     ];
     let ask = |client: &mut Client| readers.map(|reader| text(client, &format!("SELECT {reader}")));
-    assert_eq!(present(&mut client, &key.sign(&claims)), "00000");
+    assert_eq!(present(&mut client, &key.sign(&claims)), SUCCESS);
     let with_token = ask(&mut client);
-    assert_eq!(present(&mut client, ""), "00000");
+    assert_eq!(present(&mut client, ""), SUCCESS);
     let nobody = readers.map(|reader| reader.contains("allows").then(|| "false".to_owned()));
     assert_eq!(ask(&mut client), nobody);
     client

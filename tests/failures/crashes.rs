@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use harness::{
-    Cluster, Pooler, Preload, Site, backend_pid, present, present_locally, run, sqlstate, text,
-    token, user, wait_for,
+    ADMIN_SHUTDOWN, Cluster, Code, INSUFFICIENT_PRIVILEGE, LOCK_NOT_AVAILABLE, Pooler, Preload,
+    QUERY_CANCELED, SUCCESS, Site, T_R_DEADLOCK_DETECTED, backend_pid, present, present_locally,
+    run, sqlstate, text, token, user, wait_for,
 };
 use mint::{Algorithm, Key};
 use postgres::Client;
@@ -57,8 +58,8 @@ fn wait_for_end(admin: &mut Client, pid: i32) {
 /// Turns off `statement_timeout`, which may end this statement too. Where it strikes after a
 /// statement's last look for interrupts, which a `SET` takes early, Postgres ends the next one.
 fn end_timeouts(client: &mut Client) {
-    while sqlstate(client.batch_execute("SET statement_timeout = 0")) == "57014" {}
-    while sqlstate(client.batch_execute("SELECT")) == "57014" {}
+    while sqlstate(client.batch_execute("SET statement_timeout = 0")) == QUERY_CANCELED {}
+    while sqlstate(client.batch_execute("SELECT")) == QUERY_CANCELED {}
 }
 
 fn terminate(admin: &mut Client, pid: i32) {
@@ -79,16 +80,16 @@ fn a_server_that_dies_comes_back_with_nobody() {
     let write = "INSERT INTO notes (note) VALUES ('n')";
     for (round, way) in [(1, "kill"), (2, "fast"), (3, "immediate")] {
         let mut victim = cluster.as_role("app").client();
-        assert_eq!(present(&mut victim, &alice), "00000");
+        assert_eq!(present(&mut victim, &alice), SUCCESS);
         assert_eq!(victim.execute(write, &[]).unwrap(), 1);
         run(&mut victim, &format!("BEGIN; {write}"));
         let mut other = cluster.as_role("app").client();
-        assert_eq!(present(&mut other, &bob), "00000");
+        assert_eq!(present(&mut other, &bob), SUCCESS);
         let mut idle = pooler.as_role("app").client();
-        assert_eq!(present(&mut idle, &bob), "00000");
+        assert_eq!(present(&mut idle, &bob), SUCCESS);
         let mut pooled = pooler.as_role("app").client();
         run(&mut pooled, "BEGIN");
-        assert_eq!(present_locally(&mut pooled, &alice), "00000");
+        assert_eq!(present_locally(&mut pooled, &alice), SUCCESS);
 
         match way {
             // The postmaster ends all others, lest the dead one has spoilt what they share.
@@ -110,7 +111,7 @@ fn a_server_that_dies_comes_back_with_nobody() {
         let mut pooled = pooler.as_role("app").client();
         run(&mut pooled, "BEGIN");
         assert_eq!((user(&mut pooled), rows(&mut pooled)), (None, 0), "{way}");
-        assert_eq!(present_locally(&mut pooled, &alice), "00000");
+        assert_eq!(present_locally(&mut pooled, &alice), SUCCESS);
         assert_eq!(rows(&mut pooled), round, "{way}");
         run(&mut pooled, "COMMIT");
     }
@@ -137,7 +138,7 @@ fn a_session_that_ends_takes_its_identity_along() {
         // Terminated within a transaction.
         let mut client = connect();
         run(&mut client, "BEGIN");
-        assert_eq!(present_locally(&mut client, &alice), "00000");
+        assert_eq!(present_locally(&mut client, &alice), SUCCESS);
         run(&mut client, "INSERT INTO notes (note) VALUES ('n')");
         let pid = backend_pid(&mut client);
         terminate(&mut admin, pid);
@@ -146,7 +147,7 @@ fn a_session_that_ends_takes_its_identity_along() {
 
         // With an identity that was for the session.
         let mut client = connect();
-        assert_eq!(present(&mut client, &alice), "00000");
+        assert_eq!(present(&mut client, &alice), SUCCESS);
         let pid = backend_pid(&mut client);
         terminate(&mut admin, pid);
         nobody_on_another(pid);
@@ -162,13 +163,13 @@ fn a_session_that_ends_takes_its_identity_along() {
             waiting.join().unwrap()
         });
         // The client library may be told of the closed connection before it has read the error.
-        assert!(error.code().is_none_or(|code| code.code() == "57P01"), "{error:?}");
+        assert!(error.code().is_none_or(|code| code.code() == ADMIN_SHUTDOWN), "{error:?}");
         nobody_on_another(pid);
 
         // By timeouts, in a transaction and out of it.
         let mut client = connect();
         run(&mut client, "BEGIN");
-        assert_eq!(present_locally(&mut client, &alice), "00000");
+        assert_eq!(present_locally(&mut client, &alice), SUCCESS);
         let pid = backend_pid(&mut client);
         run(&mut client, "SET LOCAL idle_in_transaction_session_timeout = '200ms'");
         wait_for_end(&mut admin, pid);
@@ -176,14 +177,14 @@ fn a_session_that_ends_takes_its_identity_along() {
         nobody_on_another(pid);
 
         let mut client = connect();
-        assert_eq!(present(&mut client, &alice), "00000");
+        assert_eq!(present(&mut client, &alice), SUCCESS);
         let pid = backend_pid(&mut client);
         run(&mut client, "SET idle_session_timeout = '200ms'");
         wait_for_end(&mut admin, pid);
         nobody_on_another(pid);
     }
     let mut client = cluster.as_role("app").client();
-    assert_eq!(present(&mut client, &alice), "00000");
+    assert_eq!(present(&mut client, &alice), SUCCESS);
     assert_eq!(rows(&mut client), 0, "nothing was committed");
 }
 
@@ -227,7 +228,7 @@ fn a_client_that_dies_leaves_nobody() {
         assert_eq!(backend_pid(&mut client) == pid, same_server, "{signal}: {sql}");
         assert_eq!((user(&mut client), rows(&mut client)), (None, 0), "{signal}: {sql}");
         run(&mut client, "BEGIN");
-        assert_eq!(present_locally(&mut client, &alice), "00000");
+        assert_eq!(present_locally(&mut client, &alice), SUCCESS);
         assert_eq!(rows(&mut client), 0, "{signal}: {sql}");
         run(&mut client, "COMMIT");
     }
@@ -252,10 +253,10 @@ fn statements_that_are_ended_present_nothing() {
         wait_for_event(&mut admin, partner_pid, "advisory");
 
         for (code, timeout, goes_on) in [
-            ("57014", "statement_timeout = '20ms'", "pg_sleep(60)"),
-            ("57014", "statement_timeout = 0", "pg_sleep(60)"),
-            ("55P03", "lock_timeout = '20ms'", "pg_advisory_lock(3)"),
-            ("40P01", "lock_timeout = 0", "pg_advisory_lock(2)"),
+            (QUERY_CANCELED, "statement_timeout = '20ms'", "pg_sleep(60)"),
+            (QUERY_CANCELED, "statement_timeout = 0", "pg_sleep(60)"),
+            (LOCK_NOT_AVAILABLE, "lock_timeout = '20ms'", "pg_advisory_lock(3)"),
+            (T_R_DEADLOCK_DETECTED, "lock_timeout = 0", "pg_advisory_lock(2)"),
         ] {
             let is_cancelled = timeout == "statement_timeout = 0";
             let mut end = |client: &mut Client, is_local: bool| {
@@ -273,7 +274,7 @@ fn statements_that_are_ended_present_nothing() {
             };
             for (outer, is_local) in [(None, true), (Some("alice"), false)] {
                 let what = format!("{code}, {timeout}, {outer:?}, {is_local}");
-                assert_eq!(present(&mut client, outer.map_or("", |_| &alice)), "00000");
+                assert_eq!(present(&mut client, outer.map_or("", |_| &alice)), SUCCESS);
                 end(&mut client, is_local);
                 end_timeouts(&mut client);
                 assert_eq!(user(&mut client).as_deref(), outer, "{what}");
@@ -285,7 +286,7 @@ fn statements_that_are_ended_present_nothing() {
                 assert_eq!(user(&mut client).as_deref(), outer, "{what}, ROLLBACK");
 
                 run(&mut client, "BEGIN");
-                assert_eq!(present_locally(&mut client, &bob), "00000");
+                assert_eq!(present_locally(&mut client, &bob), SUCCESS);
                 run(&mut client, "SAVEPOINT s");
                 end(&mut client, is_local);
                 run(&mut client, "ROLLBACK TO s");
@@ -313,11 +314,11 @@ fn cancels_at_random_moments() {
         ],
     );
     let stranger = Key::generate(Algorithm::ES384);
-    let mut tokens = vec![("x".to_owned(), "28J01", None)];
+    let mut tokens = vec![("x".to_owned(), Code::Malformed.sqlstate(), None)];
     for name in ["alice", "bob", "carol", "dave"] {
-        tokens.push((token(&stranger, name), "28J03", None));
+        tokens.push((token(&stranger, name), Code::Signature.sqlstate(), None));
         for key in [&keys[0], &keys[3], &keys[5]] {
-            tokens.push((token(key, name), "00000", Some(name)));
+            tokens.push((token(key, name), SUCCESS, Some(name)));
         }
     }
 
@@ -367,44 +368,44 @@ fn cancels_at_random_moments() {
                 reports.recv().unwrap();
             }
             session = match outcome.as_str() {
-                "00000" if !is_local => *name,
-                "00000" | "57014" => session,
+                SUCCESS if !is_local => *name,
+                SUCCESS | QUERY_CANCELED => session,
                 _ => None,
             };
         } else {
             // In a savepoint, with somebody from before it.
             run(&mut client, "BEGIN");
             let mut current = session;
-            if let (token, "00000", name) = random.choice(&tokens).unwrap() {
-                assert_eq!(present_locally(&mut client, token), "00000");
+            if let (token, SUCCESS, name) = random.choice(&tokens).unwrap() {
+                assert_eq!(present_locally(&mut client, token), SUCCESS);
                 current = *name;
             }
             run(&mut client, "SAVEPOINT s");
             order.send(random.u64(..span + span / 2)).unwrap();
             outcome = sqlstate(client.execute(&init, &[token, &is_local]));
             reports.recv().unwrap();
-            if outcome != "00000" {
+            if outcome != SUCCESS {
                 run(&mut client, "ROLLBACK TO s");
             }
             match outcome.as_str() {
-                "00000" => current = *name,
-                "57014" => {}
+                SUCCESS => current = *name,
+                QUERY_CANCELED => {}
                 _ => (current, session) = (None, None),
             }
             assert_eq!(user(&mut client).as_deref(), current, "{round}: {outcome}, {is_local}");
             let end = *random.choice(&["COMMIT", "ROLLBACK"]).unwrap();
             run(&mut client, end);
-            if outcome == "00000" && !is_local && end == "COMMIT" {
+            if outcome == SUCCESS && !is_local && end == "COMMIT" {
                 session = *name;
             }
         }
-        assert!(outcome == *code || outcome == "57014", "{round}: {outcome} for {code}");
+        assert!(outcome == *code || outcome == QUERY_CANCELED, "{round}: {outcome} for {code}");
         assert_eq!(user(&mut client).as_deref(), session, "{round}: {outcome}, {is_local}");
         *outcomes.entry(outcome).or_default() += 1;
     }
     drop(order);
     canceller.join().unwrap();
-    for code in ["00000", "57014", "28J01", "28J03"] {
+    for code in [SUCCESS, QUERY_CANCELED, Code::Malformed.sqlstate(), Code::Signature.sqlstate()] {
         assert!(outcomes.get(code).is_some_and(|times| *times >= 20), "{outcomes:?}");
     }
 }
@@ -432,20 +433,24 @@ fn errors_have_no_backtrace() {
     for (statement, code, message) in [
         (
             "SELECT auth.refresh_provider('p')".to_owned(),
-            "42501",
+            INSUFFICIENT_PRIVILEGE,
             "permission denied for table providers",
         ),
         (
             format!("SELECT auth.jwt_verify('{}')", key.sign(&json!({"iss": "other"}))),
-            "55P03",
+            LOCK_NOT_AVAILABLE,
             "canceling statement due to lock timeout",
         ),
         (
             "SELECT auth.demand('schema_add', 'public', 'notes')".to_owned(),
-            "42501",
+            INSUFFICIENT_PRIVILEGE,
             "token does not allow this",
         ),
-        ("SELECT auth.allows('no', NULL)".to_owned(), "22023", "action is unknown"),
+        (
+            "SELECT auth.allows('no', NULL)".to_owned(),
+            Code::Configuration.sqlstate(),
+            "action is unknown",
+        ),
     ] {
         let error = client.batch_execute(&statement).expect_err(&statement);
         let error = error.as_db_error().expect("the server's error");
@@ -459,7 +464,7 @@ fn errors_have_no_backtrace() {
         }
     }
     run(&mut admin, "COMMIT");
-    assert_eq!(present(&mut client, &provided), "00000");
+    assert_eq!(present(&mut client, &provided), SUCCESS);
     let log = cluster.log();
     for trace in ["core::panicking", "rust_begin_unwind", "pgrx", "stack backtrace"] {
         assert!(!log.contains(trace), "{trace} in {log}");

@@ -3,25 +3,31 @@
 
 use std::collections::HashMap;
 
-use harness::{Cluster, Preload, backend_pid, peak_memory, run, sqlstate, text, wait_for};
+use harness::{
+    Cluster, Code, Preload, SUCCESS, backend_pid, peak_memory, run, sqlstate, text, wait_for,
+};
 
 /// The functions whose arguments of varying length are C code's, and the SQLSTATE of too long a one.
 /// `$1` stands for the value; its type is text, text[] or json.
 const CALLS: &[(&str, &str, &str)] = &[
-    ("jwt_session_init(text,boolean)", "auth.jwt_session_init($1)", "28J01"),
-    ("jwt_verify(text)", "auth.jwt_verify($1)", "28J01"),
-    ("claim(text)", "auth.claim($1)", "22023"),
-    ("claim_jsonb(text)", "auth.claim_jsonb($1)", "22023"),
-    ("session_variable(text)", "auth.session_variable($1)", "22023"),
-    ("refresh_provider(text)", "auth.refresh_provider($1)", "22023"),
-    ("provider_keys(text)", "auth.provider_keys($1)", "22023"),
-    ("allows(text,regclass)", "auth.allows($1, NULL)", "22023"),
-    ("demand(text,text,text)", "auth.demand($1, 's', 't')", "22023"),
-    ("demand(text,text,text)", "auth.demand('data_read', $1, 't')", "22023"),
-    ("demand(text,text,text)", "auth.demand('data_read', 's', $1)", "22023"),
-    ("jwt_template(text,text[])", "auth.jwt_template($1)", "22023"),
-    ("jwt_template(text,text[])", "auth.jwt_template(NULL, array[$1])", "22023"),
-    ("remove_provider(text)", "auth.remove_provider($1)", "42704"),
+    ("jwt_session_init(text,boolean)", "auth.jwt_session_init($1)", Code::Malformed.sqlstate()),
+    ("jwt_verify(text)", "auth.jwt_verify($1)", Code::Malformed.sqlstate()),
+    ("claim(text)", "auth.claim($1)", Code::Configuration.sqlstate()),
+    ("claim_jsonb(text)", "auth.claim_jsonb($1)", Code::Configuration.sqlstate()),
+    ("session_variable(text)", "auth.session_variable($1)", Code::Configuration.sqlstate()),
+    ("refresh_provider(text)", "auth.refresh_provider($1)", Code::Configuration.sqlstate()),
+    ("provider_keys(text)", "auth.provider_keys($1)", Code::Configuration.sqlstate()),
+    ("allows(text,regclass)", "auth.allows($1, NULL)", Code::Configuration.sqlstate()),
+    ("demand(text,text,text)", "auth.demand($1, 's', 't')", Code::Configuration.sqlstate()),
+    ("demand(text,text,text)", "auth.demand('data_read', $1, 't')", Code::Configuration.sqlstate()),
+    ("demand(text,text,text)", "auth.demand('data_read', 's', $1)", Code::Configuration.sqlstate()),
+    ("jwt_template(text,text[])", "auth.jwt_template($1)", Code::Configuration.sqlstate()),
+    (
+        "jwt_template(text,text[])",
+        "auth.jwt_template(NULL, array[$1])",
+        Code::Configuration.sqlstate(),
+    ),
+    ("remove_provider(text)", "auth.remove_provider($1)", Code::NoProvider.sqlstate()),
 ];
 
 /// The arguments of `auth.add_provider` that vary in length, as the row trigger sees them.
@@ -77,7 +83,7 @@ fn what_is_stored_elsewhere_is_not_fetched() {
     let cluster = fixture();
     let longest = "INSERT INTO long VALUES ('1 GB', repeat('x', (1 << 30) - 1024))";
     run(&mut cluster.admin(), longest);
-    for (_, call, code) in CALLS.iter().filter(|(.., code)| *code != "42704") {
+    for (_, call, code) in CALLS.iter().filter(|(.., code)| *code != Code::NoProvider.sqlstate()) {
         if call.contains("array[") {
             continue;
         }
@@ -116,10 +122,10 @@ fn what_is_in_memory_is_not_copied() {
             peak_memory(pid) - before
         };
         let own = if call.contains("array[") { "cardinality(array[$1])" } else { "ascii($1)" };
-        let control = taken(own, "00000");
+        let control = taken(own, SUCCESS);
         let taken = taken(call, code);
         // PL/pgSQL's is Postgres' own affair.
-        if *code != "42704" {
+        if *code != Code::NoProvider.sqlstate() {
             assert!(taken < control + (16 << 20), "{call}: {taken} bytes, {own}: {control}");
         }
     }
@@ -187,14 +193,14 @@ fn rows_are_bounded() {
         let error = error.as_db_error().unwrap();
         assert_eq!(
             (error.code().code(), error.message()),
-            ("22023", "provider is too long"),
+            (Code::Configuration.sqlstate(), "provider is too long"),
             "{set}"
         );
         assert!(error.detail().unwrap().contains(column.as_str()), "{error:?}");
     }
     let add = "SELECT auth.add_provider('q', jwks => ('\"' || v || '\"')::json)
                FROM long WHERE size = '64 MB'";
-    assert_eq!(sqlstate(client.batch_execute(add)), "22023");
+    assert_eq!(sqlstate(client.batch_execute(add)), Code::Configuration.sqlstate());
     // Each is short enough, but not all.
     let lists = "(SELECT array_agg(repeat('r', 1000)) FROM generate_series(1, 60))";
     let lists = format!(
@@ -240,7 +246,7 @@ fn many_empty_objects_take_little() {
         );
         let pid = backend_pid(&mut client);
         let before = peak_memory(pid);
-        assert_eq!(sqlstate(client.batch_execute(&insert)), "22023");
+        assert_eq!(sqlstate(client.batch_execute(&insert)), Code::Configuration.sqlstate());
         let taken = peak_memory(pid) - before;
         assert!(taken < limit, "{size}: {taken} bytes");
     }
@@ -257,7 +263,7 @@ fn settings_are_bounded() {
         };
         let error = admin.batch_execute(&alter(4 << 20)).unwrap_err();
         let error = error.as_db_error().unwrap();
-        assert_eq!(error.code().code(), "22023", "{name}");
+        assert_eq!(error.code().code(), Code::Configuration.sqlstate(), "{name}");
         assert!(error.detail().unwrap().contains("ocument is too long"), "{error:?}");
         let shorter = admin.batch_execute(&alter((4 << 20) - 2));
         let about_length = shorter

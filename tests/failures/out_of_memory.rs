@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use harness::{Cluster, Preload, backend_pid, now, run, sqlstate, user};
+use harness::{Cluster, Code, Preload, SUCCESS, backend_pid, now, run, sqlstate, user};
 use mint::{Algorithm, Key};
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 fn is_own(error: &postgres::Error) -> bool {
     let error = error.as_db_error().unwrap();
     let detail = error.detail().unwrap_or_default();
-    error.code().code() == "28J03"
+    error.code().code() == Code::Signature.sqlstate()
         || detail.starts_with("The extension could not")
         || detail.starts_with("A cryptographic operation")
 }
@@ -55,13 +55,13 @@ fn memory_that_runs_out_is_called_so() {
                 client.query(&verify, &[&good]).unwrap();
             }
             let pid = backend_pid(&mut client);
-            assert_eq!(sqlstate(client.query(&present, &[&before])), "00000");
+            assert_eq!(sqlstate(client.query(&present, &[&before])), SUCCESS);
             let mut taken_away = false;
             cluster.limit_memory(pid, Some(step * 24 * 1024));
             for (token, codes) in [
-                (&good, &["00000", "53200"][..]),
-                (&bad, &["28J03", "53200"]),
-                (&good, &["00000", "53200"]),
+                (&good, &[SUCCESS, Code::OutOfMemory.sqlstate()][..]),
+                (&bad, &[Code::Signature.sqlstate(), Code::OutOfMemory.sqlstate()]),
+                (&good, &[SUCCESS, Code::OutOfMemory.sqlstate()]),
             ] {
                 for statement in [&verify, &present] {
                     let outcome = client.query(statement, &[token]);
@@ -72,7 +72,10 @@ fn memory_that_runs_out_is_called_so() {
                     *outcomes.entry(format!("{code} of {}", codes[0])).or_default() += 1;
                 }
                 let read = sqlstate(client.query(&session, &[]));
-                assert!(["00000", "53200"].contains(&read.as_str()), "{n}, {step}: {read}");
+                assert!(
+                    [SUCCESS, Code::OutOfMemory.sqlstate()].contains(&read.as_str()),
+                    "{n}, {step}: {read}"
+                );
             }
             // With memory again, all is as ever.
             cluster.limit_memory(pid, None);
@@ -80,7 +83,7 @@ fn memory_that_runs_out_is_called_so() {
             if taken_away {
                 assert_ne!(user(&mut client).as_deref(), Some("before"), "{n}, {step}");
             }
-            assert_eq!(sqlstate(client.query(&present, &[&good])), "00000", "{n}, {step}");
+            assert_eq!(sqlstate(client.query(&present, &[&good])), SUCCESS, "{n}, {step}");
             assert_eq!(user(&mut client).as_deref(), Some("alice"));
         }
     }
@@ -103,17 +106,28 @@ fn a_lack_of_memory_ends_no_backend() {
     for step in 0..60 {
         let mut client = cluster.as_role("app").client();
         let add = client.prepare(add).unwrap();
-        assert_eq!(sqlstate(client.query(&add, &[&"{\"keys\":[0]}"])), "22023");
+        assert_eq!(
+            sqlstate(client.query(&add, &[&"{\"keys\":[0]}"])),
+            Code::Configuration.sqlstate()
+        );
         let pid = backend_pid(&mut client);
         cluster.limit_memory(pid, Some(step * 24 * 1024));
         for _ in 0..3 {
             let outcome = client.query(&add, &[&keys]);
             own += u32::from(outcome.as_ref().is_err_and(is_own));
             let code = sqlstate(outcome);
-            assert!(["22023", "53200"].contains(&code.as_str()), "{step}: {code}");
+            assert!(
+                [Code::Configuration.sqlstate(), Code::OutOfMemory.sqlstate()]
+                    .contains(&code.as_str()),
+                "{step}: {code}"
+            );
         }
         cluster.limit_memory(pid, None);
-        assert_eq!(sqlstate(client.query(&add, &[&keys])), "22023", "{step}");
+        assert_eq!(
+            sqlstate(client.query(&add, &[&keys])),
+            Code::Configuration.sqlstate(),
+            "{step}"
+        );
     }
     assert!(own > 0, "no request of the extension's has failed");
     assert!(!cluster.log().contains("was terminated by signal"));

@@ -85,7 +85,7 @@ impl Connection {
 /// The SQLSTATE of an error from the server.
 pub fn sqlstate<T>(outcome: Result<T, postgres::Error>) -> String {
     match outcome {
-        Ok(_) => "00000".to_owned(),
+        Ok(_) => crate::SUCCESS.to_owned(),
         Err(error) => match error.code() {
             Some(code) => code.code().to_owned(),
             None => panic!("an error that is not the server's: {error:?}"),

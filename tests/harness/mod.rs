@@ -14,6 +14,7 @@ mod pooler;
 mod shared;
 mod site;
 mod sql;
+mod sqlstate;
 mod wire;
 
 pub use cluster::{Cluster, Preload, peak_memory, pg_config};
@@ -23,9 +24,19 @@ pub use connection::{
 };
 pub use idp::{Behaviour, Certificate, Idp};
 pub use pooler::Pooler;
+pub use session_jwt::Code;
 pub use shared::{Fixture, Loan, Shared};
 pub use site::Site;
 pub use sql::{jwks, key, quote, sign, token, token_of};
+pub use sqlstate::{
+    ADMIN_SHUTDOWN, CANT_CHANGE_RUNTIME_PARAM, CHECK_VIOLATION, DEPENDENT_OBJECTS_STILL_EXIST,
+    DIVISION_BY_ZERO, DUPLICATE_FUNCTION, DUPLICATE_OBJECT, DUPLICATE_TABLE, FEATURE_NOT_SUPPORTED,
+    FOREIGN_KEY_VIOLATION, GENERATED_ALWAYS, IN_FAILED_SQL_TRANSACTION, INSUFFICIENT_PRIVILEGE,
+    INVALID_NAME, INVALID_OBJECT_DEFINITION, INVALID_TABLE_DEFINITION, INVALID_TEXT_REPRESENTATION,
+    LOCK_NOT_AVAILABLE, NO_ACTIVE_SQL_TRANSACTION, NOT_NULL_VIOLATION, NULL_VALUE_NOT_ALLOWED,
+    QUERY_CANCELED, RAISE_EXCEPTION, READ_ONLY_SQL_TRANSACTION, SUCCESS, T_R_DEADLOCK_DETECTED,
+    T_R_SERIALIZATION_FAILURE, UNDEFINED_CURSOR, UNIQUE_VIOLATION, WARNING, WRONG_OBJECT_TYPE,
+};
 pub use wire::{Answer, Fields, Rows, Wire, values};
 
 /// Seconds since 1970.

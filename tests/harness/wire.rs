@@ -142,14 +142,14 @@ impl Wire {
     pub fn run(&mut self, sql: &str) -> String {
         let answers = self.query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
         let failed = answers.into_iter().find_map(Answer::err);
-        failed.map_or_else(|| "00000".to_owned(), |fields| fields.sqlstate().to_owned())
+        failed.map_or_else(|| crate::SUCCESS.to_owned(), |fields| fields.sqlstate().to_owned())
     }
 
     /// Presents a token for the session, or for the transaction; the SQLSTATE.
     pub fn present(&mut self, token: &str, is_local: bool) -> String {
         let present = format!("SELECT auth.jwt_session_init($1, {is_local})");
         let refused = self.ask(&present, &[token]).unwrap().err();
-        refused.map_or_else(|| "00000".to_owned(), |fields| fields.sqlstate().to_owned())
+        refused.map_or_else(|| crate::SUCCESS.to_owned(), |fields| fields.sqlstate().to_owned())
     }
 
     /// The user, or the SQLSTATE.

@@ -1,6 +1,6 @@
 //! Numbers and texts: nothing is lost, and no two users become one.
 
-use harness::{now, present, run, sqlstate, text};
+use harness::{Code, SUCCESS, now, present, run, sqlstate, text};
 use mint::{Algorithm, Key};
 use postgres::Client;
 use serde_json::json;
@@ -17,7 +17,7 @@ fn numbers_keep_every_digit_and_what_jsonb_cannot_hold_is_refused() {
     let payload = format!(
         r#"{{"exp":{exp},"big":{digits},"huge":1e400,"exact":0.10,"most":9e131071,"least":1e-16383}}"#
     );
-    assert_eq!(present(&mut client, &sign_text(&key, &payload)), "00000");
+    assert_eq!(present(&mut client, &sign_text(&key, &payload)), SUCCESS);
     let claim = |client: &mut Client, name: &str| {
         text(client, &format!("SELECT auth.session() ->> '{name}'")).unwrap()
     };
@@ -27,13 +27,13 @@ fn numbers_keep_every_digit_and_what_jsonb_cannot_hold_is_refused() {
     assert_eq!(claim(&mut client, "most").len(), 131_072);
     assert_eq!(claim(&mut client, "least").len(), 2 + 16_383);
     for (wrong, code) in [
-        (r#""x":"a\u0000b""#, "28J09"),
-        (r#""x":{"a\u0000":1}"#, "28J09"),
-        (r#""x":[9e131072]"#, "28J09"),
-        (r#""x":1e-16384"#, "28J09"),
-        (r#""x":1e999999999999"#, "28J09"),
-        (r#""x":"\ud800""#, "28J01"),
-        (r#""x":"\udc00\ud800""#, "28J01"),
+        (r#""x":"a\u0000b""#, Code::Claim.sqlstate()),
+        (r#""x":{"a\u0000":1}"#, Code::Claim.sqlstate()),
+        (r#""x":[9e131072]"#, Code::Claim.sqlstate()),
+        (r#""x":1e-16384"#, Code::Claim.sqlstate()),
+        (r#""x":1e999999999999"#, Code::Claim.sqlstate()),
+        (r#""x":"\ud800""#, Code::Malformed.sqlstate()),
+        (r#""x":"\udc00\ud800""#, Code::Malformed.sqlstate()),
     ] {
         let token = sign_text(&key, &format!(r#"{{"exp":{exp},"sub":"alice",{wrong}}}"#));
         assert_eq!(present(&mut client, &token), code, "{wrong}");
@@ -57,20 +57,20 @@ fn other_encodings() {
     }
     let token = |sub: &str| key.sign(&json!({"sub": sub, "exp": now() + 60}));
     let mut latin = cluster.as_role("app").database("latin1").client();
-    assert_eq!(present(&mut latin, &token("ren\u{e9}")), "00000");
+    assert_eq!(present(&mut latin, &token("ren\u{e9}")), SUCCESS);
     assert_eq!(text(&mut latin, "SELECT auth.user_id()").as_deref(), Some("ren\u{e9}"));
     let length: i32 = latin.query_one("SELECT octet_length(auth.user_id())", &[]).unwrap().get(0);
     assert_eq!(length, 4);
     let names = key.sign(&json!({"n\u{e9}": "right", "n\u{c3}\u{a9}": "wrong", "exp": now() + 60}));
-    assert_eq!(present(&mut latin, &names), "00000");
+    assert_eq!(present(&mut latin, &names), SUCCESS);
     assert_eq!(text(&mut latin, "SELECT auth.claim('n\u{e9}')").as_deref(), Some("right"));
     assert_eq!(text(&mut latin, "SELECT auth.claim('n\u{c3}\u{a9}')").as_deref(), Some("wrong"));
     // Latin-1 has no euro sign.
-    assert_eq!(present(&mut latin, &token("\u{20ac}")), "28J09");
+    assert_eq!(present(&mut latin, &token("\u{20ac}")), Code::Claim.sqlstate());
     assert_eq!(text(&mut latin, "SELECT auth.user_id()"), None);
-    assert_eq!(present(&mut latin, &token("alice")), "00000");
+    assert_eq!(present(&mut latin, &token("alice")), SUCCESS);
     let mut ascii = cluster.as_role("app").database("sql_ascii").client();
-    assert_eq!(present(&mut ascii, &token("alice")), "00000");
+    assert_eq!(present(&mut ascii, &token("alice")), SUCCESS);
     assert_eq!(text(&mut ascii, "SELECT auth.user_id()").as_deref(), Some("alice"));
 }
 
@@ -133,12 +133,12 @@ fn texts_convert_back_to_themselves() {
                 text.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect::<String>()
             };
             let sub = |text: &str| token(&format!("\"sub\":\"{text}\""));
-            assert_eq!(present(&mut client, &sub(other)), "00000", "{encoding} {other}");
+            assert_eq!(present(&mut client, &sub(other)), SUCCESS, "{encoding} {other}");
             assert_eq!(text(&mut client, "SELECT auth.user_id()").as_ref(), Some(other));
-            assert_eq!(present(&mut client, &sub(one)), "28J09", "{encoding} {one}");
+            assert_eq!(present(&mut client, &sub(one)), Code::Claim.sqlstate(), "{encoding} {one}");
             assert_eq!(text(&mut client, "SELECT auth.user_id()"), None);
             // As an escape, and behind other escapes.
-            assert_eq!(present(&mut client, &sub(&code(other))), "00000", "{encoding} {other}");
+            assert_eq!(present(&mut client, &sub(&code(other))), SUCCESS, "{encoding} {other}");
             assert_eq!(text(&mut client, "SELECT auth.user_id()").as_ref(), Some(other));
             for claims in [
                 format!("\"sub\":\"{}\"", code(one)),
@@ -148,20 +148,27 @@ fn texts_convert_back_to_themselves() {
                 format!("\"sub\":\"a\",\"role\":\"{one}\""),
                 format!("\"sub\":\"a\",\"email\":\"{}\"", code(one)),
             ] {
-                assert_eq!(present(&mut client, &token(&claims)), "28J09", "{encoding} {claims}");
+                assert_eq!(
+                    present(&mut client, &token(&claims)),
+                    Code::Claim.sqlstate(),
+                    "{encoding} {claims}"
+                );
                 let verify = client.query("SELECT auth.jwt_verify($1)", &[&token(&claims)]);
-                assert_eq!(sqlstate(verify), "28J09", "{encoding} {claims}");
+                assert_eq!(sqlstate(verify), Code::Claim.sqlstate(), "{encoding} {claims}");
             }
             // An escaped backslash before what looks like an escape.
             let claims = format!("\"sub\":\"a\",\"x\":\"\\\\{}\"", &code(one)[1..]);
-            assert_eq!(present(&mut client, &token(&claims)), "00000", "{encoding} {claims}");
+            assert_eq!(present(&mut client, &token(&claims)), SUCCESS, "{encoding} {claims}");
             assert_eq!(
                 text(&mut client, "SELECT auth.claim('x')"),
                 Some(code(one)),
                 "{encoding} {claims}"
             );
         }
-        assert_eq!(present(&mut client, &token(r#""sub":"\u00e9\ud83d\ude00""#)), "28J09");
+        assert_eq!(
+            present(&mut client, &token(r#""sub":"\u00e9\ud83d\ude00""#)),
+            Code::Claim.sqlstate()
+        );
     }
     assert!(lossy.contains(&"EUC_JP"), "{lossy:?}");
 }

@@ -1,6 +1,8 @@
 //! What the functions that read the identity return.
 
-use harness::{Cluster, Preload, now, present, sqlstate, text};
+use harness::{
+    Cluster, Code, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, now, present, sqlstate, text,
+};
 use mint::{Algorithm, Key};
 use postgres::Client;
 use serde_json::{Value, json};
@@ -40,10 +42,14 @@ fn row_level_security_obeys_two_providers() {
     for insert in
         ["INSERT INTO todos (task) VALUES ('x')", "INSERT INTO todos VALUES ('alice', 'x')"]
     {
-        assert_eq!(sqlstate(client.execute(insert, &[])), "42501", "nobody writes as somebody");
+        assert_eq!(
+            sqlstate(client.execute(insert, &[])),
+            INSUFFICIENT_PRIVILEGE,
+            "nobody writes as somebody"
+        );
     }
     for (token, task) in [(&alice, "a1"), (&alice, "a2"), (&bob, "b1")] {
-        assert_eq!(present(&mut client, token), "00000");
+        assert_eq!(present(&mut client, token), SUCCESS);
         client.execute("INSERT INTO todos (task) VALUES ($1)", &[&task]).unwrap();
     }
     assert_eq!(rows(&mut client), ["b1"]);
@@ -52,23 +58,29 @@ fn row_level_security_obeys_two_providers() {
         0
     );
     assert_eq!(client.execute("DELETE FROM todos WHERE owner = 'alice'", &[]).unwrap(), 0);
-    assert_eq!(sqlstate(client.execute("INSERT INTO todos VALUES ('alice', 'x')", &[])), "42501");
-    assert_eq!(sqlstate(client.execute("UPDATE todos SET owner = 'alice'", &[])), "42501");
-    assert_eq!(present(&mut client, &alice), "00000");
+    assert_eq!(
+        sqlstate(client.execute("INSERT INTO todos VALUES ('alice', 'x')", &[])),
+        INSUFFICIENT_PRIVILEGE
+    );
+    assert_eq!(
+        sqlstate(client.execute("UPDATE todos SET owner = 'alice'", &[])),
+        INSUFFICIENT_PRIVILEGE
+    );
+    assert_eq!(present(&mut client, &alice), SUCCESS);
     assert_eq!(rows(&mut client), ["a1", "a2"]);
 
     // Each provider's key is good for its own issuer only.
     let claims = json!({"iss": "https://acme.example", "aud": "todos", "sub": "alice",
                         "exp": now() + 60});
-    assert_eq!(present(&mut client, &globex.sign(&claims)), "28J02");
+    assert_eq!(present(&mut client, &globex.sign(&claims)), Code::NoKey.sqlstate());
     assert_eq!(rows(&mut client), Vec::<String>::new());
     let mut elsewhere = claims.clone();
     elsewhere["aud"] = "billing".into();
-    assert_eq!(present(&mut client, &acme.sign(&elsewhere)), "28J07");
+    assert_eq!(present(&mut client, &acme.sign(&elsewhere)), Code::Audience.sqlstate());
     elsewhere["iss"] = "https://acme.example/".into();
-    assert_eq!(present(&mut client, &acme.sign(&elsewhere)), "28J02");
+    assert_eq!(present(&mut client, &acme.sign(&elsewhere)), Code::NoKey.sqlstate());
     elsewhere.as_object_mut().unwrap().remove("iss");
-    assert_eq!(present(&mut client, &acme.sign(&elsewhere)), "28J06");
+    assert_eq!(present(&mut client, &acme.sign(&elsewhere)), Code::Issuer.sqlstate());
 }
 
 #[test]
@@ -100,7 +112,7 @@ fn readers_return_the_claims() {
         "list": ["x", {"y~/z": [1, 2]}], "https://example.org/org": {"id": 7},
         "unicode": "\u{e9}\u{1f600}",
     });
-    assert_eq!(present(&mut client, &key.sign(&claims)), "00000");
+    assert_eq!(present(&mut client, &key.sign(&claims)), SUCCESS);
     for (expression, expected) in [
         ("auth.user_id()", Some(uuid)),
         ("auth.uid()", Some(uuid)),
@@ -137,7 +149,10 @@ fn readers_return_the_claims() {
         let row = client.query_one(&same, &[&raw, &name]).unwrap();
         assert!(row.get::<_, bool>(0), "auth.claim agrees with ->> on {raw:?}");
     }
-    assert_eq!(sqlstate(client.query("SELECT auth.claim('/a~')", &[])), "22023");
+    assert_eq!(
+        sqlstate(client.query("SELECT auth.claim('/a~')", &[])),
+        Code::Configuration.sqlstate()
+    );
 
     // A user id that is no UUID is no error.
     for (sub, uid) in [
@@ -150,14 +165,14 @@ fn readers_return_the_claims() {
         (json!(""), None),
     ] {
         let token = key.sign(&json!({"sub": sub, "exp": now() + 60}));
-        assert_eq!(present(&mut client, &token), "00000");
+        assert_eq!(present(&mut client, &token), SUCCESS);
         // An empty string is nobody's id.
         let user_id = sub.as_str().filter(|sub| !sub.is_empty());
         assert_eq!(read(&mut client, "auth.user_id()").as_deref(), user_id);
         assert_eq!(read(&mut client, "auth.uid()").as_deref(), uid, "{sub}");
     }
     let token = key.sign(&json!({"exp": now() + 60}));
-    assert_eq!(present(&mut client, &token), "00000");
+    assert_eq!(present(&mut client, &token), SUCCESS);
     assert_eq!(read(&mut client, "auth.user_id()"), None);
     assert_eq!(read(&mut client, "auth.session() IS NOT NULL").as_deref(), Some("true"));
 }
@@ -178,7 +193,7 @@ fn null_and_the_empty_text_clear() {
         "RESET ALL",
         "DISCARD ALL",
     ] {
-        assert_eq!(present(&mut client, &token), "00000");
+        assert_eq!(present(&mut client, &token), SUCCESS);
         assert_eq!(text(&mut client, "SELECT auth.user_id()").as_deref(), Some("alice"));
         client.batch_execute(clear).unwrap();
         assert_eq!(text(&mut client, "SELECT auth.user_id()"), None, "{clear}");
@@ -191,7 +206,7 @@ fn jwt_verify_installs_nothing() {
     let cluster = cluster_with(&key);
     let mut client = cluster.as_role("app").client();
     let token = |sub: &str, exp: i64| key.sign(&json!({"sub": sub, "exp": exp}));
-    assert_eq!(present(&mut client, &token("alice", now() + 60)), "00000");
+    assert_eq!(present(&mut client, &token("alice", now() + 60)), SUCCESS);
     let row = client.query_one(
         "SELECT auth.jwt_verify($1) ->> 'sub', auth.user_id()",
         &[&token("bob", now() + 60)],
@@ -199,9 +214,12 @@ fn jwt_verify_installs_nothing() {
     let row = row.unwrap();
     assert_eq!((row.get(0), row.get(1)), (Some("bob"), Some("alice")));
     let verify = "SELECT auth.jwt_verify($1)::text";
-    assert_eq!(sqlstate(client.query(verify, &[&token("bob", now() - 600)])), "28J04");
-    assert_eq!(sqlstate(client.query(verify, &[&"x"])), "28J01");
-    assert_eq!(sqlstate(client.query(verify, &[&""])), "28J01");
+    assert_eq!(
+        sqlstate(client.query(verify, &[&token("bob", now() - 600)])),
+        Code::Expired.sqlstate()
+    );
+    assert_eq!(sqlstate(client.query(verify, &[&"x"])), Code::Malformed.sqlstate());
+    assert_eq!(sqlstate(client.query(verify, &[&""])), Code::Malformed.sqlstate());
     let nothing: Option<String> = client.query_one(verify, &[&None::<&str>]).unwrap().get(0);
     assert_eq!(nothing, None);
     assert_eq!(text(&mut client, "SELECT auth.user_id()").as_deref(), Some("alice"));
@@ -221,12 +239,16 @@ fn every_algorithm_verifies() {
     for (key, algorithm) in keys.iter().zip(Algorithm::ALL) {
         let name = algorithm.name();
         let token = key.sign(&json!({"iss": name, "sub": name, "exp": now() + 60}));
-        assert_eq!(present(&mut client, &token), "00000", "{name}");
+        assert_eq!(present(&mut client, &token), SUCCESS, "{name}");
         assert_eq!(text(&mut client, "SELECT auth.user_id()"), Some(name.clone()));
         let (rest, _) = token.rsplit_once('.').unwrap();
         let other = key.sign(&json!({"iss": name, "sub": "other", "exp": now() + 60}));
         let (_, signature) = other.rsplit_once('.').unwrap();
-        assert_eq!(present(&mut client, &format!("{rest}.{signature}")), "28J03", "{name}");
+        assert_eq!(
+            present(&mut client, &format!("{rest}.{signature}")),
+            Code::Signature.sqlstate(),
+            "{name}"
+        );
         assert_eq!(text(&mut client, "SELECT auth.user_id()"), None);
     }
 }

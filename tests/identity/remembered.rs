@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use fastrand::Rng;
-use harness::{Cluster, Preload, Site, Wire, now, wait_for};
+use harness::{Cluster, Code, Preload, SUCCESS, Site, Wire, now, wait_for};
 use mint::{Algorithm, Key};
 use serde_json::json;
 
@@ -44,7 +44,11 @@ fn tokens_are_remembered_until_others_were_used_more_lately() {
             match random.u32(0..40) {
                 // Refused, it is not remembered, nor does it drive another one out.
                 0 => {
-                    assert_eq!(client.present(&forged, false), "28J03", "{context}");
+                    assert_eq!(
+                        client.present(&forged, false),
+                        Code::Signature.sqlstate(),
+                        "{context}"
+                    );
                     assert_eq!(client.count_notices(VERIFIED), 0, "{context}");
                     assert_eq!(client.user(), "nobody", "{context}");
                     continue;
@@ -59,7 +63,7 @@ fn tokens_are_remembered_until_others_were_used_more_lately() {
             }
             let chosen = random.usize(0..TOKENS);
             let known = lately.contains(&chosen);
-            assert_eq!(client.present(&tokens[chosen], false), "00000", "{context}");
+            assert_eq!(client.present(&tokens[chosen], false), SUCCESS, "{context}");
             assert_eq!(client.user(), format!("user{chosen}"), "{context}");
             assert_eq!(client.count_notices(VERIFIED), usize::from(!known), "{chosen}, {context}");
             lately.retain(|earlier| *earlier != chosen);
@@ -80,19 +84,19 @@ fn large_tokens_leave_room_for_few() {
         site.key.sign(&json!({"sub": sub, "x": "x".repeat(11_000), "exp": now() + 600}))
     };
     for token in &small {
-        assert_eq!(client.present(token, false), "00000");
+        assert_eq!(client.present(token, false), SUCCESS);
     }
     assert_eq!(client.count_notices(VERIFIED), 4);
     let first = large(0);
-    assert_eq!(client.present(&first, false), "00000");
-    assert_eq!(client.present(&first, false), "00000");
-    assert_eq!(client.present(&small[3], false), "00000");
+    assert_eq!(client.present(&first, false), SUCCESS);
+    assert_eq!(client.present(&first, false), SUCCESS);
+    assert_eq!(client.present(&small[3], false), SUCCESS);
     assert_eq!(client.count_notices(VERIFIED), 1, "all are remembered");
-    assert_eq!(client.present(&large(1), false), "00000");
-    assert_eq!(client.present(&large(2), false), "00000");
+    assert_eq!(client.present(&large(1), false), SUCCESS);
+    assert_eq!(client.present(&large(2), false), SUCCESS);
     client.count_notices(VERIFIED);
-    assert_eq!(client.present(&small[3], false), "00000");
-    assert_eq!(client.present(&first, false), "00000");
+    assert_eq!(client.present(&small[3], false), SUCCESS);
+    assert_eq!(client.present(&first, false), SUCCESS);
     assert_eq!(client.count_notices(VERIFIED), 2, "they were driven out");
 }
 
@@ -111,18 +115,18 @@ fn what_is_remembered_is_judged_again() {
     let token = |exp| key.sign(&json!({"sub": "alice", "aud": "here", "exp": exp}));
     let (short, long) = (token(now() + 2), token(now() + 600));
     for token in [&short, &long, &short, &long] {
-        assert_eq!(client.present(token, false), "00000");
+        assert_eq!(client.present(token, false), SUCCESS);
     }
     assert_eq!(client.count_notices(VERIFIED), 2);
     sleep(Duration::from_millis(2_100));
-    assert_eq!(client.present(&short, false), "28J04");
-    assert_eq!(client.present(&long, false), "00000");
+    assert_eq!(client.present(&short, false), Code::Expired.sqlstate());
+    assert_eq!(client.present(&long, false), SUCCESS);
     assert_eq!(client.count_notices(VERIFIED), 0);
 
     for (configured, outcome) in [
-        (provider(&key, "there"), "28J07"),
-        (provider(&other, "here"), "28J03"),
-        (provider(&key, "here"), "00000"),
+        (provider(&key, "there"), Code::Audience.sqlstate()),
+        (provider(&other, "here"), Code::Signature.sqlstate()),
+        (provider(&key, "here"), SUCCESS),
     ] {
         cluster.append_configuration(&[(setting, &configured)]);
         cluster.reload();
@@ -137,8 +141,8 @@ fn what_is_remembered_is_judged_again() {
     for (size, verified) in [(128, 1), (0, 2), (1, 1)] {
         superuser.query(&format!("SET pg_session_jwt.token_cache_size = {size}")).unwrap();
         superuser.notices();
-        assert_eq!(superuser.present(&long, false), "00000");
-        assert_eq!(superuser.present(&long, false), "00000");
+        assert_eq!(superuser.present(&long, false), SUCCESS);
+        assert_eq!(superuser.present(&long, false), SUCCESS);
         assert_eq!(superuser.count_notices(VERIFIED), verified, "{size}");
     }
 }
@@ -161,12 +165,21 @@ fn what_is_configured_is_read_where_it_counts() {
     let connect_to =
         |database: &str| Wire::connect(&cluster.as_role("app").database(database)).unwrap();
     let mut sessions = ["tenant", "postgres"].map(connect_to);
-    assert_eq!(outcomes(&mut connect_to("tenant")), ["28J03", "00000", "28J03"]);
-    assert_eq!(outcomes(&mut connect_to("postgres")), ["00000", "28J03", "28J03"]);
+    assert_eq!(
+        outcomes(&mut connect_to("tenant")),
+        [Code::Signature.sqlstate(), SUCCESS, Code::Signature.sqlstate()]
+    );
+    assert_eq!(
+        outcomes(&mut connect_to("postgres")),
+        [SUCCESS, Code::Signature.sqlstate(), Code::Signature.sqlstate()]
+    );
 
     cluster.append_configuration(&[(JWK, &later)]);
     cluster.reload();
-    let expected = [["28J03", "00000", "28J03"], ["28J03", "28J03", "00000"]];
+    let expected = [
+        [Code::Signature.sqlstate(), SUCCESS, Code::Signature.sqlstate()],
+        [Code::Signature.sqlstate(), Code::Signature.sqlstate(), SUCCESS],
+    ];
     for (client, expected) in sessions.iter_mut().zip(expected) {
         // The signal has been sent; the session heeds it between two statements.
         sleep(Duration::from_millis(200));
@@ -193,7 +206,7 @@ fn claims_at_paths_that_change() {
     }
     claims["n".repeat(64)] = "at 64".into();
     claims["n".repeat(65)] = "at 65".into();
-    assert_eq!(client.present(&site.key.sign(&claims), false), "00000");
+    assert_eq!(client.present(&site.key.sign(&claims), false), SUCCESS);
     let setup = "CREATE TEMP TABLE paths AS
                      SELECT n, 'claim' || lpad((n % 300)::text, 3, '0') AS path
                      FROM generate_series(0, 1999) n;
@@ -224,9 +237,9 @@ fn claims_at_paths_that_change() {
     assert_eq!(client.answer(same, &["sub"]), "3");
     // Longer than any name in a token.
     let longer = "SELECT auth.claim(repeat('/', 32769))";
-    assert_eq!(client.answer(longer, &[]), "22023");
+    assert_eq!(client.answer(longer, &[]), Code::Configuration.sqlstate());
     let malformed = "SELECT auth.claim(path) FROM (VALUES ('/sub'), ('/su~'), ('/sub')) v (path)";
-    assert_eq!(client.answer(malformed, &[]), "22023");
+    assert_eq!(client.answer(malformed, &[]), Code::Configuration.sqlstate());
     // A place that lasts longer than a statement.
     client
         .query(
@@ -235,7 +248,7 @@ fn claims_at_paths_that_change() {
         )
         .unwrap();
     for sub in ["alice", "robin", "carol"] {
-        assert_eq!(client.present(&site.token(sub), false), "00000");
+        assert_eq!(client.present(&site.token(sub), false), SUCCESS);
         for path in ["sub", "exp", "sub"] {
             let found = client.answer("SELECT pg_temp.ask($1) = auth.session() ->> $1", &[path]);
             assert_eq!(found, "t", "{sub}, {path}");
@@ -259,7 +272,7 @@ fn claims_at_paths_that_change() {
 fn claims_expire() {
     let site = Site::start(Preload::Shared, &[]);
     let mut client = connect(&site.cluster);
-    assert_eq!(client.present(&site.token_until("alice", now() + 2), false), "00000");
+    assert_eq!(client.present(&site.token_until("alice", now() + 2), false), SUCCESS);
     let ask_later = "SELECT pg_temp.ask('sub')";
     let create = "CREATE FUNCTION pg_temp.ask(path text) RETURNS text LANGUAGE plpgsql
                       AS $$ BEGIN RETURN auth.claim(path); END $$";
@@ -267,7 +280,7 @@ fn claims_expire() {
     client.query("BEGIN").unwrap();
     assert_eq!(client.answer(ask_later, &[]), "alice");
     sleep(Duration::from_millis(2_100));
-    assert_eq!(client.answer(ask_later, &[]), "28J04");
+    assert_eq!(client.answer(ask_later, &[]), Code::Expired.sqlstate());
 }
 
 // request.jwt.claims
@@ -341,7 +354,7 @@ fn request_claims_change() {
     client.query(&claims).unwrap();
     assert_eq!(client.user(), "alice");
     sleep(Duration::from_millis(2_100));
-    assert_eq!(client.user(), "28J04");
+    assert_eq!(client.user(), Code::Expired.sqlstate());
 }
 
 /// A library that defines the setting replaces what Postgres had, and what it had counts no more: in

@@ -1,7 +1,8 @@
 //! Whose identity a session has, when: revocation, expiry, changes of key.
 
 use harness::{
-    Cluster, Preload, Site, now, present, present_locally, run, sqlstate, text, user, wait_for,
+    Cluster, Code, Preload, SUCCESS, Site, now, present, present_locally, run, sqlstate, text,
+    user, wait_for,
 };
 use mint::{Algorithm, Key};
 use serde_json::json;
@@ -19,14 +20,14 @@ fn a_refused_token_leaves_nobody() {
     for way in [&init, &local, &set, &set_local, &set_config] {
         // On its own; the transaction is gone when the error comes back.
         let mut client = fixture.client();
-        assert_eq!(present(&mut client, &good), "00000");
-        assert_eq!(sqlstate(client.batch_execute(way)), "28J03", "{way}");
+        assert_eq!(present(&mut client, &good), SUCCESS);
+        assert_eq!(sqlstate(client.batch_execute(way)), Code::Signature.sqlstate(), "{way}");
         assert_eq!(user(&mut client), None, "{way}");
 
         // Within a transaction that is rolled back, with an identity from before it.
-        assert_eq!(present(&mut client, &good), "00000");
+        assert_eq!(present(&mut client, &good), SUCCESS);
         run(&mut client, "BEGIN");
-        assert_eq!(sqlstate(client.batch_execute(way)), "28J03");
+        assert_eq!(sqlstate(client.batch_execute(way)), Code::Signature.sqlstate());
         run(&mut client, "ROLLBACK");
         assert_eq!(user(&mut client), None, "{way}, ROLLBACK");
         run(&mut client, "RESET pg_session_jwt.jwt");
@@ -34,20 +35,20 @@ fn a_refused_token_leaves_nobody() {
 
         // In a savepoint that is rolled back to, with identities from before the transaction,
         // from before the savepoint, and from within it.
-        assert_eq!(present(&mut client, &good), "00000");
+        assert_eq!(present(&mut client, &good), SUCCESS);
         run(&mut client, "BEGIN");
-        assert_eq!(present_locally(&mut client, &good), "00000");
+        assert_eq!(present_locally(&mut client, &good), SUCCESS);
         run(&mut client, "SAVEPOINT s");
-        assert_eq!(present_locally(&mut client, &good), "00000");
+        assert_eq!(present_locally(&mut client, &good), SUCCESS);
         assert_eq!(user(&mut client).as_deref(), Some("alice"));
-        assert_eq!(sqlstate(client.batch_execute(way)), "28J03");
+        assert_eq!(sqlstate(client.batch_execute(way)), Code::Signature.sqlstate());
         run(&mut client, "ROLLBACK TO s");
         assert_eq!(user(&mut client), None, "{way}, ROLLBACK TO");
         run(&mut client, "COMMIT");
         assert_eq!(user(&mut client), None, "{way}, COMMIT after ROLLBACK TO");
 
         // Where PL/pgSQL swallows the error.
-        assert_eq!(present(&mut client, &good), "00000");
+        assert_eq!(present(&mut client, &good), SUCCESS);
         let perform = way.replace("SELECT", "PERFORM");
         run(
             &mut client,
@@ -63,14 +64,14 @@ fn a_refused_token_leaves_nobody() {
         assert_eq!(user(&mut client), None, "{way}, EXCEPTION");
 
         // A token that is good makes somebody again.
-        assert_eq!(present(&mut client, &good), "00000");
+        assert_eq!(present(&mut client, &good), SUCCESS);
         assert_eq!(user(&mut client).as_deref(), Some("alice"));
     }
 
     // Not even the identity of the startup packet comes back.
     let mut client = fixture.app().option("pg_session_jwt.jwt", &good).client();
     assert_eq!(user(&mut client).as_deref(), Some("alice"));
-    assert_eq!(present(&mut client, &bad), "28J03");
+    assert_eq!(present(&mut client, &bad), Code::Signature.sqlstate());
     assert_eq!(user(&mut client), None);
     run(&mut client, "DISCARD ALL");
     assert_eq!(user(&mut client), None);
@@ -89,22 +90,25 @@ fn each_refusal_leaves_nobody() {
         fixture.key.sign(&claims)
     };
     for (token, code) in [
-        ("x".to_owned(), "28J01"),
-        ("\u{e9}.\u{e9}.\u{e9}".to_owned(), "28J01"),
-        (format!("{good}="), "28J01"),
-        ("a".repeat(20_000), "28J01"),
-        (with("iss", json!("counting")), "28J10"),
-        (stranger.sign(&claims), "28J03"),
-        (with("exp", json!(now() - 1)), "28J04"),
-        (with("nbf", json!(now() + 60)), "28J05"),
+        ("x".to_owned(), Code::Malformed.sqlstate()),
+        ("\u{e9}.\u{e9}.\u{e9}".to_owned(), Code::Malformed.sqlstate()),
+        (format!("{good}="), Code::Malformed.sqlstate()),
+        ("a".repeat(20_000), Code::Malformed.sqlstate()),
+        (with("iss", json!("counting")), Code::Algorithm.sqlstate()),
+        (stranger.sign(&claims), Code::Signature.sqlstate()),
+        (with("exp", json!(now() - 1)), Code::Expired.sqlstate()),
+        (with("nbf", json!(now() + 60)), Code::NotYetValid.sqlstate()),
         (
             fixture.counting.sign(&json!({"iss": "counting", "jti": "x", "exp": now() + 60})),
-            "28J09",
+            Code::Claim.sqlstate(),
         ),
-        (with("sub", json!(7.5)), "28J09"),
-        (format!("eyJhbGciOiJub25lIn0.{}.", good.split('.').nth(1).unwrap()), "28J10"),
+        (with("sub", json!(7.5)), Code::Claim.sqlstate()),
+        (
+            format!("eyJhbGciOiJub25lIn0.{}.", good.split('.').nth(1).unwrap()),
+            Code::Algorithm.sqlstate(),
+        ),
     ] {
-        assert_eq!(present(&mut client, &good), "00000");
+        assert_eq!(present(&mut client, &good), SUCCESS);
         assert_eq!(present(&mut client, &token), code);
         assert_eq!(user(&mut client), None, "{code}");
     }
@@ -115,7 +119,7 @@ fn expiry_is_checked_at_every_read() {
     let fixture = Site::start(Preload::Shared, &[]);
     let mut client = fixture.client();
     let exp = now() + 4;
-    assert_eq!(present(&mut client, &fixture.token_until("alice", exp)), "00000");
+    assert_eq!(present(&mut client, &fixture.token_until("alice", exp)), SUCCESS);
     let count = "SELECT count(*)::text FROM generate_series(1, 1000) n
                  WHERE auth.user_id() = 'alice' || left(n::text, 0)";
     assert_eq!(text(&mut client, count).as_deref(), Some("1000"));
@@ -127,11 +131,17 @@ fn expiry_is_checked_at_every_read() {
     assert!(now() >= exp);
     for reader in ["user_id()", "uid()", "session()", "jwt()", "role()", "email()", "claim('sub')"]
     {
-        assert_eq!(sqlstate(client.query(&format!("SELECT auth.{reader}"), &[])), "28J04");
+        assert_eq!(
+            sqlstate(client.query(&format!("SELECT auth.{reader}"), &[])),
+            Code::Expired.sqlstate()
+        );
     }
     // It stays an error until the session is given another token, or none.
-    assert_eq!(sqlstate(client.query("SELECT auth.user_id()", &[])), "28J04");
-    assert_eq!(present(&mut client, &fixture.token_until("alice", now() - 1)), "28J04");
+    assert_eq!(sqlstate(client.query("SELECT auth.user_id()", &[])), Code::Expired.sqlstate());
+    assert_eq!(
+        present(&mut client, &fixture.token_until("alice", now() - 1)),
+        Code::Expired.sqlstate()
+    );
     assert_eq!(user(&mut client), None);
 }
 
@@ -142,13 +152,13 @@ fn leeway_and_not_before() {
         Cluster::start(Preload::Shared, &[("pg_session_jwt.jwk", &key.public_jwk().to_string())]);
     let mut client = cluster.as_role("app").client();
     for (claims, code) in [
-        (json!({"exp": now() - 30}), "00000"),
-        (json!({"exp": now() - 61}), "28J04"),
-        (json!({"exp": now() + 60, "nbf": now() + 30}), "00000"),
-        (json!({"exp": now() + 600, "nbf": now() + 90}), "28J05"),
-        (json!({}), "28J09"),
-        (json!({"exp": "soon"}), "28J09"),
-        (json!({"exp": now() * 1000}), "28J09"),
+        (json!({"exp": now() - 30}), SUCCESS),
+        (json!({"exp": now() - 61}), Code::Expired.sqlstate()),
+        (json!({"exp": now() + 60, "nbf": now() + 30}), SUCCESS),
+        (json!({"exp": now() + 600, "nbf": now() + 90}), Code::NotYetValid.sqlstate()),
+        (json!({}), Code::Claim.sqlstate()),
+        (json!({"exp": "soon"}), Code::Claim.sqlstate()),
+        (json!({"exp": now() * 1000}), Code::Claim.sqlstate()),
     ] {
         assert_eq!(present(&mut client, &key.sign(&claims)), code, "{claims}");
     }
@@ -158,32 +168,32 @@ fn leeway_and_not_before() {
 fn jti_must_rise_within_the_session() {
     let fixture = Site::start(Preload::Shared, &[]);
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &fixture.counted(5)), "00000");
-    assert_eq!(present(&mut client, &fixture.counted(5)), "28J08");
+    assert_eq!(present(&mut client, &fixture.counted(5)), SUCCESS);
+    assert_eq!(present(&mut client, &fixture.counted(5)), Code::Replayed.sqlstate());
     assert_eq!(user(&mut client), None);
-    assert_eq!(present(&mut client, &fixture.counted(4)), "28J08");
-    assert_eq!(present(&mut client, &fixture.counted(6)), "00000");
+    assert_eq!(present(&mut client, &fixture.counted(4)), Code::Replayed.sqlstate());
+    assert_eq!(present(&mut client, &fixture.counted(6)), SUCCESS);
     // What was presented in a transaction that was rolled back has been presented.
     run(&mut client, "BEGIN");
-    assert_eq!(present(&mut client, &fixture.counted(8)), "00000");
+    assert_eq!(present(&mut client, &fixture.counted(8)), SUCCESS);
     run(&mut client, "ROLLBACK");
     assert_eq!(user(&mut client).as_deref(), Some("6"), "an outer identity comes back");
-    assert_eq!(present(&mut client, &fixture.counted(7)), "28J08");
+    assert_eq!(present(&mut client, &fixture.counted(7)), Code::Replayed.sqlstate());
     assert_eq!(user(&mut client), None);
     run(&mut client, "DISCARD ALL");
-    assert_eq!(present(&mut client, &fixture.counted(8)), "28J08");
+    assert_eq!(present(&mut client, &fixture.counted(8)), Code::Replayed.sqlstate());
     // Other providers, and other sessions, do not matter; verifying is not presenting.
-    assert_eq!(present(&mut client, &fixture.token("alice")), "00000");
+    assert_eq!(present(&mut client, &fixture.token("alice")), SUCCESS);
     let verify = "SELECT auth.jwt_verify($1) ->> 'sub'";
     client.query_one(verify, &[&fixture.counted(9)]).unwrap();
     client.query_one(verify, &[&fixture.counted(9)]).unwrap();
-    assert_eq!(present(&mut client, &fixture.counted(9)), "00000");
-    assert_eq!(present(&mut fixture.client(), &fixture.counted(1)), "00000");
+    assert_eq!(present(&mut client, &fixture.counted(9)), SUCCESS);
+    assert_eq!(present(&mut fixture.client(), &fixture.counted(1)), SUCCESS);
     // A refused token does not count.
     let forged = Key::generate(Algorithm::EdDSA)
         .sign(&json!({"iss": "counting", "jti": 1000, "exp": now() + 60}));
-    assert_eq!(present(&mut client, &forged), "28J03");
-    assert_eq!(present(&mut client, &fixture.counted(10)), "00000");
+    assert_eq!(present(&mut client, &forged), Code::Signature.sqlstate());
+    assert_eq!(present(&mut client, &fixture.counted(10)), SUCCESS);
 }
 
 #[test]
@@ -193,22 +203,25 @@ fn the_startup_packet_carries_a_token() {
     assert_eq!(user(&mut client).as_deref(), Some("alice"));
     run(&mut client, "DISCARD ALL");
     assert_eq!(user(&mut client).as_deref(), Some("alice"), "it is what RESET goes back to");
-    assert_eq!(present(&mut client, ""), "00000");
+    assert_eq!(present(&mut client, ""), SUCCESS);
     assert_eq!(user(&mut client), None);
 
     // One that is not good lets the client in, but every read is an error.
     let mut claims = json!({"sub": "alice", "exp": now() + 600, "nbf": now() + 3600});
     for (token, code) in [
-        (fixture.key.sign(&claims), "28J05"),
-        (fixture.token_until("alice", now() - 1), "28J04"),
-        (Key::generate(Algorithm::ES256).sign(&json!({"sub": "x", "exp": now() + 60})), "28J03"),
-        ("rubbish".to_owned(), "28J01"),
+        (fixture.key.sign(&claims), Code::NotYetValid.sqlstate()),
+        (fixture.token_until("alice", now() - 1), Code::Expired.sqlstate()),
+        (
+            Key::generate(Algorithm::ES256).sign(&json!({"sub": "x", "exp": now() + 60})),
+            Code::Signature.sqlstate(),
+        ),
+        ("rubbish".to_owned(), Code::Malformed.sqlstate()),
     ] {
         let mut client = fixture.app().option("pg_session_jwt.jwt", &token).client();
         for _ in 0..2 {
             assert_eq!(sqlstate(client.query("SELECT auth.user_id()", &[])), code);
         }
-        assert_eq!(present(&mut client, &fixture.token("alice")), "00000");
+        assert_eq!(present(&mut client, &fixture.token("alice")), SUCCESS);
         assert_eq!(user(&mut client).as_deref(), Some("alice"));
         run(&mut client, "RESET pg_session_jwt.jwt");
         assert_eq!(sqlstate(client.query("SELECT auth.user_id()", &[])), code);
@@ -220,7 +233,7 @@ fn the_startup_packet_carries_a_token() {
         fixture.app().option("pg_session_jwt.jwt", &fixture.counting.sign(&claims)).client();
     assert_eq!(user(&mut client).as_deref(), Some("alice"));
     assert_eq!(user(&mut client).as_deref(), Some("alice"), "reading again is not replaying");
-    assert_eq!(present(&mut client, &fixture.counted(3)), "28J08");
+    assert_eq!(present(&mut client, &fixture.counted(3)), Code::Replayed.sqlstate());
 }
 
 #[test]
@@ -228,7 +241,7 @@ fn changed_keys_void_what_was_verified() {
     let fixture = Site::start(Preload::Shared, &[]);
     let mut client = fixture.client();
     let (alice, bob) = (fixture.token("alice"), fixture.token("bob"));
-    assert_eq!(present(&mut client, &alice), "00000");
+    assert_eq!(present(&mut client, &alice), SUCCESS);
     assert_eq!(user(&mut client).as_deref(), Some("alice"));
 
     let successor = Key::generate(Algorithm::ES256);
@@ -245,25 +258,25 @@ fn changed_keys_void_what_was_verified() {
     assert_eq!(user(&mut client).as_deref(), Some("alice"));
     // The new one alone: the session's token is no longer believed, nor is another that the old
     // key has signed and that was verified before.
-    assert_eq!(present(&mut client, &bob), "00000");
-    assert_eq!(present(&mut client, &alice), "00000");
+    assert_eq!(present(&mut client, &bob), SUCCESS);
+    assert_eq!(present(&mut client, &alice), SUCCESS);
     configure(&jwks(&[&successor]));
     wait_for("the live session to notice", || client.query("SELECT auth.user_id()", &[]).is_err());
-    assert_eq!(sqlstate(client.query("SELECT auth.user_id()", &[])), "28J03");
-    assert_eq!(present(&mut client, &bob), "28J03");
+    assert_eq!(sqlstate(client.query("SELECT auth.user_id()", &[])), Code::Signature.sqlstate());
+    assert_eq!(present(&mut client, &bob), Code::Signature.sqlstate());
     let token = successor.sign(&json!({"sub": "carol", "exp": now() + 60}));
-    assert_eq!(present(&mut client, &token), "00000");
+    assert_eq!(present(&mut client, &token), SUCCESS);
     assert_eq!(user(&mut client).as_deref(), Some("carol"));
     // No key at all.
     configure("");
     wait_for("the live session to notice", || client.query("SELECT auth.user_id()", &[]).is_err());
-    assert_eq!(sqlstate(client.query("SELECT auth.user_id()", &[])), "28J02");
-    assert_eq!(sqlstate(client.query("SELECT auth.init()", &[])), "22023");
+    assert_eq!(sqlstate(client.query("SELECT auth.user_id()", &[])), Code::NoKey.sqlstate());
+    assert_eq!(sqlstate(client.query("SELECT auth.init()", &[])), Code::Configuration.sqlstate());
     // A document that is wrong does not replace one that is good.
     configure(&jwks(&[&successor]));
     configure("{\"jwks\": 7}");
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &token), "00000");
+    assert_eq!(present(&mut client, &token), SUCCESS);
 }
 
 /// What a client may make as long as it likes is refused before it is copied.
@@ -272,9 +285,9 @@ fn long_values_are_refused() {
     let fixture = Site::start(Preload::Shared, &[]);
     let mut client = fixture.client();
     let long = "x".repeat(40 << 20);
-    assert_eq!(present(&mut client, &long), "28J01");
+    assert_eq!(present(&mut client, &long), Code::Malformed.sqlstate());
     let verify = "SELECT auth.jwt_verify($1)::text";
-    assert_eq!(sqlstate(client.query(verify, &[&long])), "28J01");
+    assert_eq!(sqlstate(client.query(verify, &[&long])), Code::Malformed.sqlstate());
     let mut admin = fixture.cluster.admin();
     run(&mut admin, "ALTER ROLE app SET pg_session_jwt.trust_request_claims = on");
     let mut client = fixture.client();
@@ -283,10 +296,10 @@ fn long_values_are_refused() {
     assert_eq!(user(&mut client).as_deref(), Some("alice"));
     let claims = format!(r#"{{"sub":"alice","x":"{}"}}"#, "x".repeat(16 << 10));
     client.execute(set, &[&claims]).unwrap();
-    assert_eq!(sqlstate(client.query("SELECT auth.user_id()", &[])), "28J01");
+    assert_eq!(sqlstate(client.query("SELECT auth.user_id()", &[])), Code::Malformed.sqlstate());
     // A refused token takes away the claims that were there, for those are the last client's.
     client.execute(set, &[&r#"{"sub":"alice"}"#]).unwrap();
-    assert_eq!(present(&mut client, "rubbish"), "28J01");
+    assert_eq!(present(&mut client, "rubbish"), Code::Malformed.sqlstate());
     assert_eq!(user(&mut client), None);
     client.execute(set, &[&r#"{"sub":"bob"}"#]).unwrap();
     assert_eq!(user(&mut client).as_deref(), Some("bob"));
@@ -321,7 +334,7 @@ fn the_user_of_unusual_subjects() {
         );
         let token =
             fixture.key.sign_raw(br#"{"alg":"ES256","kid":null,"crit":[]}"#, claims.as_bytes());
-        assert_eq!(present(&mut app, &token), "00000", "{sub}");
+        assert_eq!(present(&mut app, &token), SUCCESS, "{sub}");
         believer.execute(set, &[&claims]).unwrap();
         for client in [&mut app, &mut believer] {
             assert_eq!(user(client).as_deref(), user_id, "{sub}");
@@ -334,9 +347,13 @@ fn the_user_of_unusual_subjects() {
     for sub in ["1.0", "1e3", "true", "[]", "{}"] {
         let claims = format!(r#"{{"sub":{sub},"exp":{}}}"#, now() + 600);
         let token = fixture.key.sign_raw(br#"{"alg":"ES256"}"#, claims.as_bytes());
-        assert_eq!(present(&mut app, &token), "28J09", "{sub}");
+        assert_eq!(present(&mut app, &token), Code::Claim.sqlstate(), "{sub}");
         believer.execute(set, &[&claims]).unwrap();
-        assert_eq!(sqlstate(believer.query("SELECT auth.user_id()", &[])), "28J09", "{sub}");
+        assert_eq!(
+            sqlstate(believer.query("SELECT auth.user_id()", &[])),
+            Code::Claim.sqlstate(),
+            "{sub}"
+        );
     }
 }
 
@@ -350,7 +367,7 @@ fn changed_keys_are_not_logged() {
     fixture.cluster.reload();
     let token = Key::from_secret(Algorithm::HS256, secret.as_bytes());
     let token = token.sign(&json!({"sub": "alice", "exp": now() + 60}));
-    assert_eq!(present(&mut fixture.client(), &token), "00000");
+    assert_eq!(present(&mut fixture.client(), &token), SUCCESS);
     let log = fixture.cluster.log();
     assert!(log.contains("parameter \"pg_session_jwt.providers\" changed"), "{log}");
     assert!(!log.contains("not-for-the-log"), "{log}");
@@ -365,17 +382,17 @@ fn a_refused_document_changes_nothing() {
     let token = key.sign(&json!({"sub": "alice", "exp": now() + 60}));
     let mut admin = cluster.admin();
     let wrong = "ALTER SYSTEM SET pg_session_jwt.providers = '{'";
-    assert_eq!(sqlstate(admin.batch_execute(wrong)), "22023");
-    assert_eq!(present(&mut admin, &token), "00000");
+    assert_eq!(sqlstate(admin.batch_execute(wrong)), Code::Configuration.sqlstate());
+    assert_eq!(present(&mut admin, &token), SUCCESS);
     cluster.append_configuration(&[("pg_session_jwt.providers", "{")]);
     cluster.reload();
     run(&mut admin, "SELECT auth.init()");
     assert_eq!(user(&mut admin).as_deref(), Some("alice"));
-    assert_eq!(present(&mut cluster.as_role("app").client(), &token), "00000");
+    assert_eq!(present(&mut cluster.as_role("app").client(), &token), SUCCESS);
     // At a start there is nothing before it that could stay in force.
     cluster.restart();
     let mut client = cluster.as_role("app").client();
-    assert_eq!(present(&mut client, &token), "22023");
+    assert_eq!(present(&mut client, &token), Code::Configuration.sqlstate());
     let error = client.query("SELECT auth.init()", &[]).unwrap_err();
     let detail = error.as_db_error().and_then(|error| error.detail()).unwrap_or_default();
     assert!(detail.contains("pg_session_jwt.providers"), "{error:?}");
@@ -401,11 +418,11 @@ fn security_restricted_operations_present_nothing() {
     let index = "CREATE INDEX ON app.t (app.present(n)); INSERT INTO app.t VALUES (1)";
     run(&mut client, index);
     run(&mut client, "SELECT auth.jwt_session_init(NULL)");
-    assert_eq!(sqlstate(admin.batch_execute("ANALYZE app.t")), "22023");
+    assert_eq!(sqlstate(admin.batch_execute("ANALYZE app.t")), Code::Configuration.sqlstate());
     assert_eq!(user(&mut admin), None);
     // It is not the session's own doing, and takes nothing away from it.
-    assert_eq!(present(&mut admin, &fixture.token("alice")), "00000");
-    assert_eq!(sqlstate(admin.batch_execute("ANALYZE app.t")), "22023");
+    assert_eq!(present(&mut admin, &fixture.token("alice")), SUCCESS);
+    assert_eq!(sqlstate(admin.batch_execute("ANALYZE app.t")), Code::Configuration.sqlstate());
     assert_eq!(user(&mut admin).as_deref(), Some("alice"));
 }
 
@@ -425,7 +442,7 @@ fn security_definer_functions_present_and_clear() {
     let mut login = |token: &str| client.query_one("SELECT login($1)", &[&token]);
     let who: Option<String> = login(&fixture.token("alice")).unwrap().get(0);
     assert_eq!(who.as_deref(), Some("alice"));
-    assert_eq!(sqlstate(login("rubbish")), "28J01");
+    assert_eq!(sqlstate(login("rubbish")), Code::Malformed.sqlstate());
     let who: Option<String> = login("").unwrap().get(0);
     assert_eq!(who, None);
     login(&fixture.token("bob")).unwrap();

@@ -1,7 +1,7 @@
 //! The warning for a token that ends with the transaction in which it was presented, before anything can
 //! use it.
 
-use harness::{Preload, Site, Wire, run};
+use harness::{NO_ACTIVE_SQL_TRANSACTION, Preload, Site, Wire, run};
 
 /// The SQLSTATEs of the warnings since the last time, and the last one's hint.
 fn warnings(client: &mut Wire) -> (Vec<String>, String) {
@@ -62,7 +62,7 @@ fn site(settings: &[(&str, &str)]) -> Site {
 fn a_local_token_outside_of_a_block_is_warned_of_where_nothing_uses_it() {
     let site = site(&[]);
     let token = site.token("alice");
-    for (statements, expected) in [(&UNUSED[..], &["25P01"][..]), (&USED, &[])] {
+    for (statements, expected) in [(&UNUSED[..], &[NO_ACTIVE_SQL_TRANSACTION][..]), (&USED, &[])] {
         for statement in statements {
             let mut client = Wire::connect(&site.app()).unwrap();
             client.query(&statement.replace("{}", &token)).unwrap();
@@ -77,7 +77,7 @@ fn a_local_token_outside_of_a_block_is_warned_of_where_nothing_uses_it() {
     // As Postgres itself warns.
     let mut client = Wire::connect(&site.app()).unwrap();
     client.query(&format!("SET LOCAL pg_session_jwt.jwt = '{token}'")).unwrap();
-    assert_eq!(warnings(&mut client).0, ["25P01"]);
+    assert_eq!(warnings(&mut client).0, [NO_ACTIVE_SQL_TRANSACTION]);
     // It is a warning, not an error; and errors that are none of ours do not bring it back.
     let init = "SELECT auth.jwt_session_init($1, true)";
     for bad in ["", "no token"] {
@@ -93,7 +93,7 @@ fn pipelines_are_not_warned_of() {
     let init = "SELECT auth.jwt_session_init($1, true)";
     let mut client = Wire::connect(&site.app()).unwrap();
     assert!(client.ask(init, &[&token]).unwrap().is_ok());
-    assert_eq!(warnings(&mut client).0, ["25P01"]);
+    assert_eq!(warnings(&mut client).0, [NO_ACTIVE_SQL_TRANSACTION]);
     // Sync alone, then one with more before it.
     for next in ["SELECT auth.user_id()", "TABLE todos", "SELECT 1", "SHOW search_path", "BEGIN"] {
         client.statement(init, &[&token]);
@@ -107,7 +107,7 @@ fn pipelines_are_not_warned_of() {
     client.statement("SELECT 1", &[]);
     client.statement(init, &[&token]);
     let _ = client.sync().unwrap();
-    assert_eq!(warnings(&mut client).0, ["25P01"]);
+    assert_eq!(warnings(&mut client).0, [NO_ACTIVE_SQL_TRANSACTION]);
     client.statement(init, &[&token]);
     client.statement("SELECT nonsense", &[]);
     let _ = client.sync().unwrap();
@@ -133,10 +133,10 @@ fn so_is_each_token_where_identities_end_with_their_transaction() {
     let init = "SELECT auth.jwt_session_init($1)";
     assert!(client.ask(init, &[&token]).unwrap().is_ok());
     let (codes, hint) = warnings(&mut client);
-    assert_eq!(codes, ["25P01"]);
+    assert_eq!(codes, [NO_ACTIVE_SQL_TRANSACTION]);
     assert!(hint.contains("identity_scope"), "{hint}");
     client.query(&format!("SET pg_session_jwt.jwt = '{token}'")).unwrap();
-    assert_eq!(warnings(&mut client).0, ["25P01"]);
+    assert_eq!(warnings(&mut client).0, [NO_ACTIVE_SQL_TRANSACTION]);
     client.statement(init, &[&token]);
     client.statement("SELECT auth.user_id()", &[]);
     assert_eq!(client.sync().unwrap()[1].as_ref().unwrap()[0][0].as_deref(), Some("alice"));

@@ -1,6 +1,6 @@
 //! What the extension creates, and where.
 
-use harness::{Cluster, Preload, sqlstate, text};
+use harness::{Cluster, DUPLICATE_FUNCTION, INSUFFICIENT_PRIVILEGE, Preload, sqlstate, text};
 use postgres::Client;
 
 #[test]
@@ -96,7 +96,7 @@ fn create_extension() {
         // What runs in everybody's session belongs to the superuser, not to the owner.
         assert_eq!(
             sqlstate(owner.batch_execute("ALTER FUNCTION auth.user_id() OWNER TO owner")),
-            "42501"
+            INSUFFICIENT_PRIVILEGE
         );
         owner.batch_execute("DROP EXTENSION pg_session_jwt").unwrap();
     }
@@ -111,7 +111,7 @@ fn create_extension() {
         let mut superuser = cluster.as_role("postgres").database(name).client();
         superuser.batch_execute(before).unwrap();
         let outcome = superuser.batch_execute("CREATE EXTENSION pg_session_jwt");
-        assert_eq!(sqlstate(outcome), "42501", "{name}");
+        assert_eq!(sqlstate(outcome), INSUFFICIENT_PRIVILEGE, "{name}");
     }
     database(&mut admin, "harmless", "owner");
     let mut superuser = cluster.as_role("postgres").database("harmless").client();
@@ -122,12 +122,18 @@ fn create_extension() {
     // Not by somebody who may not create anything there, and never over a function that is there.
     database(&mut admin, "other", "postgres");
     let mut app = cluster.as_role("app").database("other").client();
-    assert_eq!(sqlstate(app.batch_execute("CREATE EXTENSION pg_session_jwt")), "42501");
+    assert_eq!(
+        sqlstate(app.batch_execute("CREATE EXTENSION pg_session_jwt")),
+        INSUFFICIENT_PRIVILEGE
+    );
     let mut owner = cluster.as_role("postgres").database("other").client();
     let planted = "CREATE SCHEMA auth;
                    CREATE FUNCTION auth.user_id() RETURNS text LANGUAGE sql AS $$ SELECT 'x' $$";
     owner.batch_execute(planted).unwrap();
-    assert_eq!(sqlstate(owner.batch_execute("CREATE EXTENSION pg_session_jwt")), "42723");
+    assert_eq!(
+        sqlstate(owner.batch_execute("CREATE EXTENSION pg_session_jwt")),
+        DUPLICATE_FUNCTION
+    );
 }
 
 #[test]

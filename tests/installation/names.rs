@@ -3,7 +3,10 @@
 
 use std::process::Output;
 
-use harness::{Cluster, Preload, present, run, sqlstate, text, user};
+use harness::{
+    Cluster, DUPLICATE_FUNCTION, DUPLICATE_OBJECT, DUPLICATE_TABLE, FEATURE_NOT_SUPPORTED,
+    INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, present, run, sqlstate, text, user,
+};
 use mint::{Algorithm, Key};
 use postgres::Client;
 use postgres::error::DbError;
@@ -29,25 +32,33 @@ fn existing_objects_are_named() {
         (
             "CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql AS 'SELECT NULL::uuid';
              CREATE FUNCTION auth.role() RETURNS text LANGUAGE sql AS 'SELECT NULL'",
-            "42723",
+            DUPLICATE_FUNCTION,
             "function auth.role(), function auth.uid()",
         ),
         // With other arguments it could be called in place of the extension's.
         (
             "CREATE FUNCTION auth.jwt_session_init(text) RETURNS void LANGUAGE sql AS ''",
-            "42723",
+            DUPLICATE_FUNCTION,
             "function auth.jwt_session_init(pg_catalog.text)",
         ),
-        ("CREATE PROCEDURE auth.init() LANGUAGE sql AS ''", "42723", "procedure auth.init()"),
-        ("CREATE TABLE auth.providers (name text)", "42P07", "table auth.providers"),
-        ("CREATE VIEW auth.provider_status AS SELECT 1", "42P07", "view auth.provider_status"),
+        (
+            "CREATE PROCEDURE auth.init() LANGUAGE sql AS ''",
+            DUPLICATE_FUNCTION,
+            "procedure auth.init()",
+        ),
+        ("CREATE TABLE auth.providers (name text)", DUPLICATE_TABLE, "table auth.providers"),
+        (
+            "CREATE VIEW auth.provider_status AS SELECT 1",
+            DUPLICATE_TABLE,
+            "view auth.provider_status",
+        ),
         (
             "CREATE SEQUENCE auth.providers_pkey; CREATE TYPE auth.provider_status AS (x int)",
-            "42P07",
+            DUPLICATE_TABLE,
             "composite type auth.provider_status, sequence auth.providers_pkey",
         ),
-        ("CREATE TYPE auth.providers AS ENUM ('x')", "42710", "type auth.providers"),
-        ("CREATE DOMAIN auth.providers AS text", "42710", "type auth.providers"),
+        ("CREATE TYPE auth.providers AS ENUM ('x')", DUPLICATE_OBJECT, "type auth.providers"),
+        ("CREATE DOMAIN auth.providers AS text", DUPLICATE_OBJECT, "type auth.providers"),
     ] {
         let error = refusal(&cluster, &format!("CREATE SCHEMA auth; {preparation}"));
         assert_eq!(error.code().code(), code, "{preparation}: {error:?}");
@@ -59,12 +70,15 @@ fn existing_objects_are_named() {
     let foreign = "CREATE ROLE stranger; CREATE SCHEMA auth AUTHORIZATION stranger;
                    SET ROLE stranger; CREATE FUNCTION auth.uid() RETURNS int LANGUAGE sql AS 'SELECT 1';
                    RESET ROLE";
-    assert_eq!(refusal(&cluster, foreign).code().code(), "42723");
+    assert_eq!(refusal(&cluster, foreign).code().code(), DUPLICATE_FUNCTION);
     // The way out that the page describes, and none that it does not.
     let mut client = cluster.as_role("postgres").database("existing").client();
-    assert_eq!(sqlstate(client.batch_execute(&format!("{CREATE} SCHEMA public"))), "0A000");
+    assert_eq!(
+        sqlstate(client.batch_execute(&format!("{CREATE} SCHEMA public"))),
+        FEATURE_NOT_SUPPORTED
+    );
     run(&mut client, "ALTER FUNCTION auth.uid() RENAME TO old_uid");
-    assert_eq!(sqlstate(client.batch_execute(CREATE)), "42501");
+    assert_eq!(sqlstate(client.batch_execute(CREATE)), INSUFFICIENT_PRIVILEGE);
     run(&mut client, "ALTER SCHEMA auth RENAME TO old_auth");
     run(&mut client, CREATE);
     // Other objects may stay.
@@ -166,7 +180,7 @@ fn a_dump_is_silent_and_complete() {
     let mut app = cluster.as_role("app").client();
     run(&mut admin, "GRANT CREATE ON SCHEMA public TO app");
     let use_type = "CREATE TABLE taken (p auth.providers)";
-    assert_eq!(sqlstate(app.batch_execute(use_type)), "42501");
+    assert_eq!(sqlstate(app.batch_execute(use_type)), INSUFFICIENT_PRIVILEGE);
     run(&mut admin, "REVOKE CREATE ON SCHEMA public FROM app");
 
     let before = contents(&mut admin);
@@ -189,7 +203,7 @@ fn a_dump_is_silent_and_complete() {
     }
     let mut client = cluster.as_role("app").database("restored").client();
     let claims = json!({"iss": "p", "sub": "bob", "exp": harness::now() + 600});
-    assert_eq!(present(&mut client, &key.sign(&claims)), "00000");
+    assert_eq!(present(&mut client, &key.sign(&claims)), SUCCESS);
     assert_eq!(user(&mut client).as_deref(), Some("bob"));
     assert_eq!(text(&mut client, "SELECT string_agg(task, ',') FROM todos").as_deref(), Some("b"));
 

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
-use harness::{Answer, Cluster, Preload, Wire};
+use harness::{Answer, Cluster, Code, DIVISION_BY_ZERO, Preload, Wire};
 use mint::{Algorithm, Key};
 use serde_json::{Value, json};
 
@@ -132,15 +132,15 @@ impl Model {
             return Expected::Code(code);
         }
         if token.key.is_some_and(|key| !keys.0[key]) {
-            return Expected::Code("28J03");
+            return Expected::Code(Code::Signature.sqlstate());
         }
         match time.is_past(token.exp) {
-            Some(true) => return Expected::Code("28J04"),
+            Some(true) => return Expected::Code(Code::Expired.sqlstate()),
             None => return Expected::Unknown,
             Some(false) => {}
         }
         match token.jti {
-            Some(jti) if jti <= self.last_jti => Expected::Code("28J08"),
+            Some(jti) if jti <= self.last_jti => Expected::Code(Code::Replayed.sqlstate()),
             _ => Expected::Done,
         }
     }
@@ -221,21 +221,22 @@ impl Run<'_> {
         }
         match kind {
             9 => {
-                (signer, token.flaw) = (&self.signers.stranger, Some("28J03"));
+                (signer, token.flaw) = (&self.signers.stranger, Some(Code::Signature.sqlstate()));
             }
             10 if key.is_some() => {
-                (claims["nbf"], token.flaw) = (json!(now + 300), Some("28J05"));
+                (claims["nbf"], token.flaw) =
+                    (json!(now + 300), Some(Code::NotYetValid.sqlstate()));
                 // A key that is not there is noticed first.
                 token.key = None;
                 signer = &self.signers.counting;
                 claims["iss"] = json!("counting");
                 claims["jti"] = json!(1_000);
             }
-            11 => token.flaw = Some("28J01"),
+            11 => token.flaw = Some(Code::Malformed.sqlstate()),
             _ => {}
         }
         token.text = signer.sign(&claims);
-        if token.flaw == Some("28J01") {
+        if token.flaw == Some(Code::Malformed.sqlstate()) {
             token.text.push('=');
         }
         self.tokens.push(token.clone());
@@ -285,7 +286,7 @@ impl Run<'_> {
         let outcome = outcome.as_ref().map_err(String::as_str);
         let swallows = statement.starts_with("DO");
         let refused = match (expected, outcome) {
-            (Expected::Unknown, Err("28J04")) => true,
+            (Expected::Unknown, Err(code)) if code == Code::Expired.sqlstate() => true,
             (Expected::Unknown, _) => panic!("cannot tell, {outcome:?}"),
             (Expected::Code(code), outcome) => {
                 let wanted = if swallows { Ok(&()) } else { Err(code) };
@@ -303,7 +304,7 @@ impl Run<'_> {
                 model.last_jti = jti;
             }
             let done = apply(model, token);
-            assert_eq!(outcome, if done { Ok(&()) } else { Err("22012") }, "presenting");
+            assert_eq!(outcome, if done { Ok(&()) } else { Err(DIVISION_BY_ZERO) }, "presenting");
             done
         });
     }
@@ -329,11 +330,13 @@ impl Run<'_> {
         self.note(&format!("-- {seen}"));
         let expected = match &who {
             None => vec!["nobody"],
-            Some(token) if token.key.is_some_and(|key| !self.configured.0[key]) => vec!["28J03"],
+            Some(token) if token.key.is_some_and(|key| !self.configured.0[key]) => {
+                vec![Code::Signature.sqlstate()]
+            }
             Some(token) => match time.is_past(token.exp) {
-                Some(true) => vec!["28J04"],
+                Some(true) => vec![Code::Expired.sqlstate()],
                 Some(false) => vec![token.sub],
-                None => vec!["28J04", token.sub],
+                None => vec![Code::Expired.sqlstate(), token.sub],
             },
         };
         assert!(expected.contains(&seen.as_str()), "{seen} instead of {expected:?}");

@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use harness::{Cluster, Preload, Shared, Site, now, present, run, send, sqlstate};
+use harness::{Cluster, Preload, SUCCESS, Shared, Site, now, present, run, send, sqlstate};
 use postgres::Client;
 use serde_json::{Value, json};
 
@@ -78,7 +78,7 @@ impl Fixture {
             panic!("claims are an object: {claims}");
         };
         all_members.extend(members.clone());
-        assert_eq!(present(client, &self.key.sign(&all)), "00000");
+        assert_eq!(present(client, &self.key.sign(&all)), SUCCESS);
     }
 
     /// Gives the session a token that grants these permissions, as `table:action,action` has them.

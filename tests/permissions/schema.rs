@@ -1,6 +1,6 @@
 //! `auth.protect_schema()`: event triggers that ask the token.
 
-use harness::{now, present, run, sqlstate};
+use harness::{Code, SUCCESS, now, present, run, sqlstate};
 use serde_json::json;
 
 use super::commands::*;
@@ -10,36 +10,36 @@ use super::fixture::*;
 fn only_superusers_protect_the_schema() {
     let fixture = Fixture::new();
     let (mut admin, mut dev) = (fixture.admin(), fixture.dev());
-    assert_eq!(attempt(&mut dev, "SELECT auth.protect_schema()"), "42501");
-    assert_eq!(attempt(&mut dev, "CREATE TABLE x ()"), "00000");
+    assert_eq!(attempt(&mut dev, "SELECT auth.protect_schema()"), Code::Forbidden.sqlstate());
+    assert_eq!(attempt(&mut dev, "CREATE TABLE x ()"), SUCCESS);
     run(&mut admin, "SELECT auth.protect_schema()");
-    assert_eq!(attempt(&mut dev, "SELECT auth.unprotect_schema()"), "42501");
-    assert_eq!(attempt(&mut dev, "CREATE TABLE x ()"), "42501");
+    assert_eq!(attempt(&mut dev, "SELECT auth.unprotect_schema()"), Code::Forbidden.sqlstate());
+    assert_eq!(attempt(&mut dev, "CREATE TABLE x ()"), Code::Forbidden.sqlstate());
     // Superusers need no token, wherever they act as themselves.
     assert_eq!(
         attempt(&mut admin, "CREATE TABLE x (); DROP TABLE x; ALTER TABLE comments RENAME TO c"),
-        "00000"
+        SUCCESS
     );
-    assert_eq!(attempt(&mut admin, "SET ROLE dev; CREATE TABLE x ()"), "42501");
+    assert_eq!(attempt(&mut admin, "SET ROLE dev; CREATE TABLE x ()"), Code::Forbidden.sqlstate());
     // Nor does a setting that turns ordinary triggers off help.
     run(&mut admin, "GRANT SET ON PARAMETER session_replication_role TO dev");
     assert_eq!(
         attempt(&mut dev, "SET session_replication_role = replica; CREATE TABLE x ()"),
-        "42501"
+        Code::Forbidden.sqlstate()
     );
     // What is temporary is the session's own.
     let temporary = "CREATE TEMP TABLE x (id serial PRIMARY KEY); CREATE INDEX ON x (id);
         ALTER TABLE x ADD c int; COMMENT ON COLUMN x.c IS 'c'; CREATE VIEW pg_temp.v AS TABLE x;
         CREATE RULE r AS ON UPDATE TO x DO INSTEAD NOTHING; DROP RULE r ON x;
         DROP TABLE x CASCADE; CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'";
-    assert_eq!(attempt(&mut dev, temporary), "00000");
+    assert_eq!(attempt(&mut dev, temporary), SUCCESS);
     // A token that has expired is told so.
     let expired = fixture.key.sign(&json!({"sub": "alice", "exp": now() + 1, "a": "rw"}));
-    assert_eq!(present(&mut dev, &expired), "00000");
+    assert_eq!(present(&mut dev, &expired), SUCCESS);
     std::thread::sleep(std::time::Duration::from_millis(2100));
-    assert_eq!(attempt(&mut dev, "CREATE TABLE x ()"), "28J04");
+    assert_eq!(attempt(&mut dev, "CREATE TABLE x ()"), Code::Expired.sqlstate());
     run(&mut admin, "SELECT auth.unprotect_schema()");
-    assert_eq!(attempt(&mut dev, "CREATE TABLE x ()"), "00000");
+    assert_eq!(attempt(&mut dev, "CREATE TABLE x ()"), SUCCESS);
 }
 
 #[test]
@@ -48,14 +48,14 @@ fn data_definition_asks_the_token() {
     let (mut admin, mut dev) = (fixture.admin(), fixture.dev());
     fixture.create_objects();
     for (sql, _) in COMMANDS {
-        assert_eq!(attempt(&mut dev, sql), "00000", "{sql}");
+        assert_eq!(attempt(&mut dev, sql), SUCCESS, "{sql}");
     }
     run(&mut admin, "SELECT auth.protect_schema()");
     for (sql, needed) in COMMANDS {
-        assert_eq!(present(&mut dev, ""), "00000");
-        assert_eq!(attempt(&mut dev, sql), "42501", "{sql}");
+        assert_eq!(present(&mut dev, ""), SUCCESS);
+        assert_eq!(attempt(&mut dev, sql), Code::Forbidden.sqlstate(), "{sql}");
         fixture.grant(&mut dev, needed);
-        assert_eq!(attempt(&mut dev, sql), "00000", "{sql} with {needed:?}");
+        assert_eq!(attempt(&mut dev, sql), SUCCESS, "{sql} with {needed:?}");
         // All that is granted but one permission, for which every other action is.
         for (place, missing) in needed.iter().enumerate() {
             let (table, action) = missing.rsplit_once(':').unwrap();
@@ -66,7 +66,7 @@ fn data_definition_asks_the_token() {
             less[place] = format!("{table}:data_read,data_add,data_update,data_delete,{others}");
             let less: Vec<&str> = less.iter().map(String::as_str).collect();
             fixture.grant(&mut dev, &less);
-            assert_eq!(attempt(&mut dev, sql), "42501", "{sql} with {less:?}");
+            assert_eq!(attempt(&mut dev, sql), Code::Forbidden.sqlstate(), "{sql} with {less:?}");
             // Every action on every table by name is not the database as a whole.
             if table == "all" {
                 let tables = [
@@ -86,7 +86,11 @@ fn data_definition_asks_the_token() {
                 ];
                 let all = tables.map(|table| format!("{table}:{}", SCHEMA.join(",")));
                 fixture.grant(&mut dev, &all.each_ref().map(String::as_str));
-                assert_eq!(attempt(&mut dev, sql), "42501", "{sql} with {all:?}");
+                assert_eq!(
+                    attempt(&mut dev, sql),
+                    Code::Forbidden.sqlstate(),
+                    "{sql} with {all:?}"
+                );
             }
         }
     }
@@ -137,14 +141,18 @@ fn commands_that_commit_on_their_way_are_judged_before() {
         let others = others.collect::<Vec<_>>().join(",");
         for granted in [format!("{table}:{others}"), format!("\"Comments\":{action}")] {
             fixture.grant(&mut dev, &[&granted]);
-            assert_eq!(sqlstate(dev.batch_execute(sql)), "42501", "{sql} with {granted}");
+            assert_eq!(
+                sqlstate(dev.batch_execute(sql)),
+                Code::Forbidden.sqlstate(),
+                "{sql} with {granted}"
+            );
         }
         assert_eq!(answer(&mut admin, state), before, "{sql}");
         fixture.grant(&mut dev, &[needed]);
-        assert_eq!(sqlstate(dev.batch_execute(sql)), "00000", "{sql} with {needed}");
+        assert_eq!(sqlstate(dev.batch_execute(sql)), SUCCESS, "{sql} with {needed}");
     }
     // Temporary tables, statistics and superusers are exempt; so are all without protection.
-    assert_eq!(present(&mut dev, ""), "00000");
+    assert_eq!(present(&mut dev, ""), SUCCESS);
     run(&mut dev, "CREATE TEMP TABLE t (id int PRIMARY KEY)");
     for harmless in [
         "REINDEX TABLE t",
@@ -159,11 +167,11 @@ fn commands_that_commit_on_their_way_are_judged_before() {
         "EXPLAIN ANALYZE CREATE TEMP TABLE u AS TABLE comments",
         "EXPLAIN ANALYZE SELECT * INTO pg_temp.v FROM comments",
     ] {
-        assert_eq!(sqlstate(dev.batch_execute(harmless)), "00000", "{harmless}");
+        assert_eq!(sqlstate(dev.batch_execute(harmless)), SUCCESS, "{harmless}");
     }
     run(&mut admin, "REINDEX TABLE CONCURRENTLY comments; ");
     // A table that is not there may be one in a moment.
-    assert_eq!(sqlstate(dev.batch_execute("TRUNCATE absent")), "42501");
+    assert_eq!(sqlstate(dev.batch_execute("TRUNCATE absent")), Code::Forbidden.sqlstate());
     run(&mut admin, "SELECT auth.unprotect_schema()");
     run(&mut dev, "REINDEX TABLE CONCURRENTLY comments");
     run(&mut dev, "TRUNCATE comments");
@@ -184,7 +192,7 @@ fn adding_to_a_table_does_not_open_it() {
         "CREATE RULE r AS ON UPDATE TO comments DO ALSO SELECT 1",
         "BEGIN; CREATE TABLE t (); CREATE POLICY open ON comments USING (true); COMMIT",
     ] {
-        assert_eq!(sqlstate(dev.batch_execute(sql)), "42501", "{sql}");
+        assert_eq!(sqlstate(dev.batch_execute(sql)), Code::Forbidden.sqlstate(), "{sql}");
         run(&mut dev, "ROLLBACK");
         assert_eq!(answer(&mut dev, "SELECT count(*) FROM comments"), "0", "{sql}");
     }
@@ -197,7 +205,7 @@ fn adding_to_a_table_does_not_open_it() {
     fixture.grant(&mut dev, &["late:schema_add"]);
     let trigger = "CREATE TRIGGER t BEFORE UPDATE ON late FOR EACH ROW
                    EXECUTE FUNCTION suppress_redundant_updates_trigger()";
-    assert_eq!(sqlstate(dev.batch_execute(trigger)), "42501");
+    assert_eq!(sqlstate(dev.batch_execute(trigger)), Code::Forbidden.sqlstate());
     run(&mut dev, "ROLLBACK");
 }
 
@@ -241,11 +249,11 @@ fn every_command_tag_is_decided() {
     for (sql, needed) in whole.chain(on_tables) {
         let needed: Vec<&str> = needed.iter().map(String::as_str).collect();
         fixture.grant(&mut dev, &needed);
-        assert_eq!(attempt(&mut dev, sql), "00000", "{sql} with {needed:?}");
+        assert_eq!(attempt(&mut dev, sql), SUCCESS, "{sql} with {needed:?}");
         let (table, action) = needed[0].rsplit_once(':').unwrap();
         let others = SCHEMA.into_iter().filter(|other| *other != action);
         let less = format!("{table}:{}", others.collect::<Vec<_>>().join(","));
         fixture.grant(&mut dev, &[&less]);
-        assert_eq!(attempt(&mut dev, sql), "42501", "{sql} with {less}");
+        assert_eq!(attempt(&mut dev, sql), Code::Forbidden.sqlstate(), "{sql} with {less}");
     }
 }

@@ -1,6 +1,9 @@
 //! `auth.protect()`: policies that ask the token.
 
-use harness::{Preload, Wire, run, sqlstate};
+use harness::{
+    Code, DEPENDENT_OBJECTS_STILL_EXIST, NULL_VALUE_NOT_ALLOWED, Preload, SUCCESS, WARNING,
+    WRONG_OBJECT_TYPE, Wire, run, sqlstate,
+};
 use serde_json::json;
 
 use super::fixture::*;
@@ -18,7 +21,7 @@ fn own_policies(permissive: &str) -> String {
 
 /// The SQLSTATEs of the notices that a statement brings.
 fn notices(wire: &mut Wire, sql: &str) -> Vec<String> {
-    assert_eq!(wire.run(sql), "00000", "{sql}");
+    assert_eq!(wire.run(sql), SUCCESS, "{sql}");
     wire.notices().iter().map(|notice| notice.sqlstate().to_owned()).collect()
 }
 
@@ -29,14 +32,14 @@ fn owners_protect_tables() {
     let mut client = fixture.client();
     assert_eq!(data(&mut client), "3 1 3 3");
     for sql in ["SELECT auth.protect('comments')", "SELECT auth.protect('comments', true)"] {
-        assert_eq!(attempt(&mut client, sql), "42501", "{sql}");
+        assert_eq!(attempt(&mut client, sql), Code::Forbidden.sqlstate(), "{sql}");
     }
     assert_eq!(
         attempt(&mut dev, "CREATE VIEW v AS TABLE comments; SELECT auth.protect('v')"),
-        "42809"
+        WRONG_OBJECT_TYPE
     );
-    assert_eq!(attempt(&mut dev, "SELECT auth.protect(NULL)"), "22004");
-    assert_eq!(attempt(&mut dev, "SELECT auth.protect('comments', NULL)"), "22004");
+    assert_eq!(attempt(&mut dev, "SELECT auth.protect(NULL)"), NULL_VALUE_NOT_ALLOWED);
+    assert_eq!(attempt(&mut dev, "SELECT auth.protect('comments', NULL)"), NULL_VALUE_NOT_ALLOWED);
     assert_eq!(data(&mut client), "3 1 3 3");
 }
 
@@ -88,7 +91,7 @@ fn other_policies_are_warned_of() {
     run(&mut dev, "SELECT auth.protect('comments')");
     run(&mut dev, "CREATE POLICY few ON comments USING (id < 3)");
     let mut wire = Wire::connect(&fixture.cluster.as_role("dev")).unwrap();
-    assert_eq!(notices(&mut wire, "SELECT auth.protect('comments')"), ["01000"]);
+    assert_eq!(notices(&mut wire, "SELECT auth.protect('comments')"), [WARNING]);
     fixture.be(&mut client, &json!({}));
     assert_eq!(data(&mut client), "2 42501 2 2");
     assert!(notices(&mut wire, "SELECT auth.protect('comments', true)").is_empty());
@@ -108,8 +111,11 @@ fn unprotecting_does_not_open_the_table() {
     let mut wire = Wire::connect(&fixture.cluster.as_role("dev")).unwrap();
     run(&mut dev, "SELECT auth.protect('comments')");
     fixture.be(&mut client, &json!({"a": "rw"}));
-    assert_eq!(attempt(&mut client, "SELECT auth.unprotect('comments')"), "42501");
-    assert_eq!(notices(&mut wire, "SELECT auth.unprotect('comments')"), ["00000"]);
+    assert_eq!(
+        attempt(&mut client, "SELECT auth.unprotect('comments')"),
+        Code::Forbidden.sqlstate()
+    );
+    assert_eq!(notices(&mut wire, "SELECT auth.unprotect('comments')"), [SUCCESS]);
     assert_eq!(answer(&mut dev, POLICIES), "-");
     assert_eq!(data(&mut client), "0 42501 0 0");
     run(&mut dev, "SELECT auth.unprotect('comments')");
@@ -122,11 +128,17 @@ fn the_extension_goes_with_its_policies_or_not_at_all() {
     let fixture = Fixture::new();
     let (mut admin, mut client) = (fixture.admin(), fixture.client());
     run(&mut admin, "SELECT auth.protect_schema(); SELECT auth.protect_schema()");
-    assert_eq!(sqlstate(admin.batch_execute("DROP EXTENSION pg_session_jwt")), "2BP01");
+    assert_eq!(
+        sqlstate(admin.batch_execute("DROP EXTENSION pg_session_jwt")),
+        DEPENDENT_OBJECTS_STILL_EXIST
+    );
     run(&mut admin, "SELECT auth.unprotect_schema(); SELECT auth.unprotect_schema()");
-    assert_eq!(attempt(&mut admin, "DROP EXTENSION pg_session_jwt"), "00000");
+    assert_eq!(attempt(&mut admin, "DROP EXTENSION pg_session_jwt"), SUCCESS);
     run(&mut admin, "SELECT auth.protect('comments')");
-    assert_eq!(sqlstate(admin.batch_execute("DROP EXTENSION pg_session_jwt")), "2BP01");
+    assert_eq!(
+        sqlstate(admin.batch_execute("DROP EXTENSION pg_session_jwt")),
+        DEPENDENT_OBJECTS_STILL_EXIST
+    );
     run(&mut admin, "SELECT auth.protect_schema(); DROP EXTENSION pg_session_jwt CASCADE");
     assert_eq!(data(&mut client), "0 42501 0 0");
     run(&mut fixture.dev(), "CREATE TABLE free ()");

@@ -1,6 +1,6 @@
 //! `auth.jwt_template()`: templates for tokens.
 
-use harness::Preload;
+use harness::{Code, Preload};
 use serde_json::{Value, json};
 
 use super::fixture::*;
@@ -13,7 +13,7 @@ fn templates_grant_what_they_say() {
         ("'full-access'", json!({"a": "rw"})),
         ("'read-only'", json!({"a": "ro"})),
         ("permissions => '{all:data_read,\"comments:data_add,data_update\"}'",
-         json!({"perm": "22023"})),
+         json!({"perm": Code::Configuration.sqlstate()})),
         ("permissions => ARRAY['all:data_read', 'comments:data_add,data_update']",
          json!({"perm": [{"t": null, "a": ["data_read"]},
                          {"t": ["comments"], "a": ["data_add", "data_update"]}]})),
@@ -24,7 +24,7 @@ fn templates_grant_what_they_say() {
                                     {"t": ["hidden.comments"], "a": ["data_add", "data_delete"]}]})),
     ] {
         let found = answer(&mut client, &format!("SELECT auth.jwt_template({arguments})"));
-        if claims["perm"] == "22023" {
+        if claims["perm"] == Code::Configuration.sqlstate() {
             // Two elements, for the comma stands in quotes.
             assert!(found.contains("data_update"), "{found}");
             continue;
@@ -61,7 +61,7 @@ fn templates_grant_what_they_say() {
         let error = client.query(&format!("SELECT auth.jwt_template({arguments})"), &[]);
         let error = error.expect_err(arguments);
         let error = error.as_db_error().expect("the server's error");
-        assert_eq!(error.code().code(), "22023", "{arguments}");
+        assert_eq!(error.code().code(), Code::Configuration.sqlstate(), "{arguments}");
         assert!(error.detail().is_some(), "{arguments}");
     }
 }

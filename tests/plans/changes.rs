@@ -3,7 +3,7 @@
 //! Values are pointers into identities, which a cache of one entry throws out at each change.
 //! `make valgrind` runs this file with a server that reports any use of memory after it was freed.
 
-use harness::{Preload, Site, now, run, sign, sqlstate, text, user};
+use harness::{Preload, SUCCESS, Site, now, run, sign, sqlstate, text, user};
 use serde_json::json;
 
 /// How many rows, each of which changes the identity.
@@ -191,7 +191,7 @@ fn over_a_commit_within_a_procedure() {
     let tokens: Vec<String> = (0..50).map(|n| token(&site, &format!("user{n}"))).collect();
     for _ in 0..20 {
         let init = "SELECT auth.jwt_session_init($1)";
-        assert_eq!(sqlstate(client.execute(init, &[&token(&site, "alice")])), "00000");
+        assert_eq!(sqlstate(client.execute(init, &[&token(&site, "alice")])), SUCCESS);
         client.execute("CALL change(auth.user_id(), auth.session(), $1)", &[&tokens]).unwrap();
         assert_eq!(user(&mut client).as_deref(), Some("user49"));
     }

@@ -2,7 +2,9 @@
 
 use std::ops::{Deref, Range};
 
-use harness::{Cluster, Preload, Site, now, present, present_locally, run, send, sqlstate};
+use harness::{
+    Cluster, Preload, SUCCESS, Site, now, present, present_locally, run, send, sqlstate,
+};
 use postgres::{Client, Statement};
 use serde_json::{Value, json};
 
@@ -50,13 +52,13 @@ impl Fixture {
     /// Gives the session an identity, or none.
     pub fn be(&self, client: &mut Client, who: Option<&str>) {
         let token = who.map(|who| self.token(who)).unwrap_or_default();
-        assert_eq!(present(client, &token), "00000");
+        assert_eq!(present(client, &token), SUCCESS);
     }
 
     /// Gives the transaction an identity, or none.
     pub fn be_locally(&self, client: &mut Client, who: Option<&str>) {
         let token = who.map(|who| self.token(who)).unwrap_or_default();
-        assert_eq!(present_locally(client, &token), "00000");
+        assert_eq!(present_locally(client, &token), SUCCESS);
     }
 
     /// What a statement answers to Alice, to Bob and to nobody, each in a transaction of its own

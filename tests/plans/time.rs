@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use harness::{Preload, Shared, now, present, run, sqlstate};
+use harness::{Code, Preload, SUCCESS, Shared, now, present, run, sqlstate};
 use postgres::Client;
 
 use super::fixture::*;
@@ -40,7 +40,7 @@ static SITES: Shared<Fixture> = Shared::new(|_| {
 /// Presents a token that lasts for three seconds; returns when it expires.
 fn present_briefly(fixture: &Fixture, client: &mut Client) -> i64 {
     let exp = now() + 3;
-    assert_eq!(present(client, &fixture.token_until(ALICE, exp)), "00000");
+    assert_eq!(present(client, &fixture.token_until(ALICE, exp)), SUCCESS);
     exp
 }
 
@@ -69,12 +69,12 @@ fn rows_that_come_late_are_of_the_statements_start() {
         for (name, in_worker) in [("serial", false), ("gather", true), ("forced", true)] {
             let error = client.simple_query(&format!("EXECUTE {name}_{place}")).unwrap_err();
             assert_eq!(is_from_worker(&error), in_worker, "{reader}, {name}");
-            assert_eq!(sqlstate::<()>(Err(error)), "28J04", "{reader}, {name}");
+            assert_eq!(sqlstate::<()>(Err(error)), Code::Expired.sqlstate(), "{reader}, {name}");
         }
     }
     // Where a plan is there and no row is, nobody asks who it is.
     assert_eq!(answer(&mut client, "EXECUTE empty"), "");
-    assert_eq!(answer(&mut client, "TABLE empty"), "28J04");
+    assert_eq!(answer(&mut client, "TABLE empty"), Code::Expired.sqlstate());
 }
 
 /// A function that starts workers after the expiry goes on.
@@ -85,7 +85,7 @@ fn workers_that_start_late_are_of_the_statements_start() {
     let exp = present_briefly(&fixture, &mut client);
     assert_eq!(answer(&mut client, "SELECT late()"), "300");
     assert!(now() >= exp);
-    assert_eq!(answer(&mut client, "SELECT count(*) FROM big"), "28J04");
+    assert_eq!(answer(&mut client, "SELECT count(*) FROM big"), Code::Expired.sqlstate());
 }
 
 /// Each FETCH is a statement, and so is the COMMIT that fires a deferred trigger.
@@ -101,8 +101,8 @@ fn statements_that_come_late_are_refused() {
     while now() < exp {
         sleep(Duration::from_millis(100));
     }
-    assert_eq!(answer(&mut client, "FETCH 1 FROM c"), "28J04");
+    assert_eq!(answer(&mut client, "FETCH 1 FROM c"), Code::Expired.sqlstate());
     run(&mut client, "ROLLBACK TO s");
-    assert_eq!(answer(&mut client, "COMMIT"), "28J04");
+    assert_eq!(answer(&mut client, "COMMIT"), Code::Expired.sqlstate());
     assert_eq!(answer(&mut client, "SELECT count(*) FROM notes"), "0");
 }

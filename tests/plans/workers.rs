@@ -1,6 +1,6 @@
 //! Parallel workers: they have the identity of their leader.
 
-use harness::{Preload, Site, now, present, run, sqlstate};
+use harness::{Code, Preload, SUCCESS, Site, now, present, run, sqlstate};
 use postgres::Client;
 use serde_json::{Value, json};
 
@@ -76,7 +76,7 @@ fn readers_return_in_workers_what_they_return_in_the_leader() {
     run(&mut client, "ROLLBACK TO s");
     readers_return(&mut client, Some(&alice));
     run(&mut client, "ROLLBACK TO s; SAVEPOINT t");
-    assert_eq!(present(&mut client, "rubbish"), "28J01");
+    assert_eq!(present(&mut client, "rubbish"), Code::Malformed.sqlstate());
     run(&mut client, "ROLLBACK TO t");
     readers_return(&mut client, None);
     run(&mut client, "COMMIT");
@@ -96,7 +96,7 @@ fn readers_return_in_workers_what_they_return_in_the_leader() {
     readers_return(&mut client, Some(&alice));
     let expired = fixture.token_until(ALICE, now() - 1);
     let mut client = fixture.app().option("pg_session_jwt.jwt", &expired).client();
-    readers_raise(&mut client, "28J04");
+    readers_raise(&mut client, Code::Expired.sqlstate());
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn workers_admit_what_their_leader_would() {
     assert!(explain(&mut client, count).contains("Parallel Seq Scan"));
 
     // A worker never presents: a jti that was used up is no obstacle.
-    assert_eq!(present(&mut client, &fixture.counted(3)), "00000");
+    assert_eq!(present(&mut client, &fixture.counted(3)), SUCCESS);
     assert_eq!(answer(&mut client, count), "0");
     run(&mut client, FORCED[0]);
     assert_eq!(answer(&mut client, "SELECT auth.user_id()"), "3");
@@ -243,7 +243,7 @@ fn workers_admit_what_their_leader_would() {
     run(&mut client, "BEGIN");
     assert_eq!(answer(&mut client, count), "300");
     run(&mut client, "SAVEPOINT s");
-    assert_eq!(present(&mut client, "rubbish"), "28J01");
+    assert_eq!(present(&mut client, "rubbish"), Code::Malformed.sqlstate());
     run(&mut client, "ROLLBACK TO s");
     assert_eq!(answer(&mut client, count), "0");
     run(&mut client, "ROLLBACK");
@@ -255,7 +255,7 @@ fn workers_admit_what_their_leader_would() {
     // the value, and a worker runs the whole plan.
     let early = json!({"sub": "alice", "exp": now() + 7200, "nbf": now() + 3600});
     for (token, expected) in [
-        (fixture.key.sign(&early), "28J05"),
+        (fixture.key.sign(&early), Code::NotYetValid.sqlstate()),
         (fixture.counted(1), "1"),
         (fixture.token("alice"), "alice"),
     ] {
@@ -266,7 +266,7 @@ fn workers_admit_what_their_leader_would() {
     let mut client = forced(&fixture.token_until("alice", 1));
     let error = client.query("SELECT auth.user_id(), 'marked'", &[]).unwrap_err();
     assert!(is_from_worker(&error), "{error:?}");
-    assert_eq!(sqlstate::<()>(Err(error)), "28J04");
+    assert_eq!(sqlstate::<()>(Err(error)), Code::Expired.sqlstate());
     let log = fixture.cluster.log();
     assert!(!log.contains("marked"), "{log}");
 }
@@ -287,10 +287,10 @@ fn workers_look_where_their_leader_has_not() {
     let early = json!({"sub": "alice", "exp": now() + 7200, "nbf": now() + 3600});
     assert_eq!(ask(&site.token("alice")), Ok("alice".to_owned()));
     for (token, code) in [
-        (site.key.sign(&early), "28J05"),
-        (site.token_until("alice", now() - 1), "28J04"),
+        (site.key.sign(&early), Code::NotYetValid.sqlstate()),
+        (site.token_until("alice", now() - 1), Code::Expired.sqlstate()),
         // What has been used up, only the leader knows.
-        (site.counted(1), "28J08"),
+        (site.counted(1), Code::Replayed.sqlstate()),
     ] {
         assert_eq!(ask(&token), Err(code.to_owned()));
     }

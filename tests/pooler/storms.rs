@@ -8,7 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use harness::{Answer, Connection, Pooler, Site, Wire, now, values};
+use harness::{
+    Answer, Code, Connection, IN_FAILED_SQL_TRANSACTION, Pooler, QUERY_CANCELED, Site, Wire, now,
+    values,
+};
 use serde_json::json;
 
 use super::site::*;
@@ -65,7 +68,8 @@ impl Guest<'_> {
     /// Whether what came back is another's: the end of the test.
     fn check(&self, answer: &Answer) {
         for found in values(answer) {
-            let mine = found == self.name || matches!(found, "nobody" | "" | "57014" | "25P02");
+            let mine = found == self.name
+                || matches!(found, "nobody" | "" | QUERY_CANCELED | IN_FAILED_SQL_TRANSACTION);
             assert!(mine, "{} was answered {found}", self.name);
         }
     }
@@ -83,9 +87,12 @@ impl Guest<'_> {
     fn bad_token(&mut self) -> (String, &'static str) {
         let claims = json!({"sub": self.name, "exp": now() + 600});
         match self.random.u8(..3) {
-            0 => (STRANGER.sign(&claims), "28J03"),
-            1 => (self.site.key.sign(&json!({"sub": self.name, "exp": now() - 600})), "28J04"),
-            _ => (self.token() + ".", "28J01"),
+            0 => (STRANGER.sign(&claims), Code::Signature.sqlstate()),
+            1 => (
+                self.site.key.sign(&json!({"sub": self.name, "exp": now() - 600})),
+                Code::Expired.sqlstate(),
+            ),
+            _ => (self.token() + ".", Code::Malformed.sqlstate()),
         }
     }
 
@@ -134,7 +141,7 @@ impl Guest<'_> {
             let answer = self.client.ask("SELECT auth.user_id()", &[])?;
             // In session pooling, one's own from before the transaction is there again.
             let back = match values(&answer)[..] {
-                ["nobody" | "57014" | "25P02"] => true,
+                ["nobody" | QUERY_CANCELED | IN_FAILED_SQL_TRANSACTION] => true,
                 [found] => self.storm.leave && found == name,
                 _ => false,
             };
@@ -168,7 +175,7 @@ impl Guest<'_> {
         self.client.statement("SELECT owner FROM notes", &[]);
         let answers = self.client.sync()?;
         let first = values(&answers[0]);
-        assert!(first == [code] || first == ["57014"], "{}: {answers:?}", self.name);
+        assert!(first == [code] || first == [QUERY_CANCELED], "{}: {answers:?}", self.name);
         self.tally.count("refused tokens");
         Ok(())
     }
@@ -189,7 +196,7 @@ impl Guest<'_> {
             self.client.sync()
         })?;
         answers.iter().for_each(|answer| self.check(answer));
-        if answers.iter().any(|answer| values(answer) == ["57014"]) {
+        if answers.iter().any(|answer| values(answer) == [QUERY_CANCELED]) {
             self.tally.count("statements cancelled by the client");
         }
         self.settle()

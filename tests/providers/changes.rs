@@ -1,6 +1,6 @@
 //! When a change of the table counts.
 
-use harness::{key, present, run, sqlstate, token_of, user};
+use harness::{Code, SUCCESS, key, present, run, sqlstate, token_of, user};
 use postgres::Client;
 
 use super::table::*;
@@ -15,16 +15,16 @@ fn changes_are_transactional() {
     // What is not committed is nobody else's business.
     run(&mut admin, "BEGIN");
     add(&mut admin, "p", &first);
-    assert_eq!(present(&mut admin, &alice), "00000");
-    assert_eq!(present(&mut app, &alice), "28J02");
+    assert_eq!(present(&mut admin, &alice), SUCCESS);
+    assert_eq!(present(&mut app, &alice), Code::NoKey.sqlstate());
     run(&mut admin, "ROLLBACK");
     assert_eq!(user(&mut admin), None);
-    assert_eq!(present(&mut admin, &alice), "28J02");
+    assert_eq!(present(&mut admin, &alice), Code::NoKey.sqlstate());
     run(&mut admin, "BEGIN");
     add(&mut admin, "p", &first);
-    assert_eq!(present(&mut app, &alice), "28J02");
+    assert_eq!(present(&mut app, &alice), Code::NoKey.sqlstate());
     run(&mut admin, "COMMIT");
-    assert_eq!(present(&mut app, &alice), "00000");
+    assert_eq!(present(&mut app, &alice), SUCCESS);
 
     // A removal that is rolled back removes nothing, for others at no time.
     for (begin, end) in [
@@ -32,14 +32,14 @@ fn changes_are_transactional() {
         ("BEGIN; SAVEPOINT s", "ROLLBACK TO s; COMMIT"),
         ("BEGIN ISOLATION LEVEL SERIALIZABLE", "ROLLBACK"),
     ] {
-        assert_eq!(present(&mut admin, &alice), "00000");
+        assert_eq!(present(&mut admin, &alice), SUCCESS);
         run(&mut admin, begin);
         run(&mut admin, "SELECT auth.remove_provider('p')");
         run(&mut admin, "SAVEPOINT read");
-        assert_eq!(code_of_user(&mut admin), "28J02");
+        assert_eq!(code_of_user(&mut admin), Code::NoKey.sqlstate());
         run(&mut admin, "ROLLBACK TO read");
         assert_eq!(user(&mut app).as_deref(), Some("alice"));
-        assert_eq!(present(&mut client(&cluster), &alice), "00000");
+        assert_eq!(present(&mut client(&cluster), &alice), SUCCESS);
         run(&mut admin, end);
         assert_eq!(user(&mut admin).as_deref(), Some("alice"), "{end}");
         assert_eq!(user(&mut app).as_deref(), Some("alice"));
@@ -51,19 +51,19 @@ fn changes_are_transactional() {
     run(&mut admin, "BEGIN; SELECT auth.remove_provider('p')");
     add(&mut admin, "q", &second);
     run(&mut admin, "COMMIT");
-    assert_eq!(code_of_user(&mut app), "28J02");
+    assert_eq!(code_of_user(&mut app), Code::NoKey.sqlstate());
     run(&mut app, "ROLLBACK");
-    assert_eq!(present(&mut app, &bob), "00000");
+    assert_eq!(present(&mut app, &bob), SUCCESS);
 
     // Two phases: it counts from the second on.
     cluster.append_configuration(&[("max_prepared_transactions", "5")]);
     cluster.restart_in_mode("fast");
     let (mut admin, mut app) = (cluster.admin(), client(&cluster));
-    assert_eq!(present(&mut app, &bob), "00000");
+    assert_eq!(present(&mut app, &bob), SUCCESS);
     run(&mut admin, "BEGIN; SELECT auth.remove_provider('q'); PREPARE TRANSACTION 'x'");
     assert_eq!(user(&mut app).as_deref(), Some("bob"));
     run(&mut admin, "COMMIT PREPARED 'x'");
-    assert_eq!(code_of_user(&mut app), "28J02");
+    assert_eq!(code_of_user(&mut app), Code::NoKey.sqlstate());
 }
 
 #[test]
@@ -82,28 +82,31 @@ fn changes_count_everywhere_at_once() {
     let extension = "DROP EXTENSION pg_session_jwt CASCADE; CREATE EXTENSION pg_session_jwt;
                      CREATE POLICY p ON notes USING (owner = auth.user_id())";
     for (change, code) in [
-        ("SELECT auth.remove_provider('p')".to_owned(), "28J02"),
-        ("DELETE FROM auth.providers".to_owned(), "28J02"),
-        ("TRUNCATE auth.providers".to_owned(), "28J02"),
-        ("UPDATE auth.providers SET issuer = 'q'".to_owned(), "28J02"),
-        ("UPDATE auth.providers SET audience = '{me}'".to_owned(), "28J07"),
-        ("UPDATE auth.providers SET algorithms = '{ES384,ES256}'".to_owned(), "00000"),
-        ("UPDATE auth.providers SET required_claims = '{exp,jti}'".to_owned(), "28J09"),
+        ("SELECT auth.remove_provider('p')".to_owned(), Code::NoKey.sqlstate()),
+        ("DELETE FROM auth.providers".to_owned(), Code::NoKey.sqlstate()),
+        ("TRUNCATE auth.providers".to_owned(), Code::NoKey.sqlstate()),
+        ("UPDATE auth.providers SET issuer = 'q'".to_owned(), Code::NoKey.sqlstate()),
+        ("UPDATE auth.providers SET audience = '{me}'".to_owned(), Code::Audience.sqlstate()),
+        ("UPDATE auth.providers SET algorithms = '{ES384,ES256}'".to_owned(), SUCCESS),
+        (
+            "UPDATE auth.providers SET required_claims = '{exp,jti}'".to_owned(),
+            Code::Claim.sqlstate(),
+        ),
         ("UPDATE auth.providers SET user_id_claim = 'exp'".to_owned(), "other"),
-        ("UPDATE auth.providers SET typ = '{at+jwt}'".to_owned(), "28J01"),
-        (format!("UPDATE auth.providers SET jwks = '{jwk}'"), "28J03"),
+        ("UPDATE auth.providers SET typ = '{at+jwt}'".to_owned(), Code::Malformed.sqlstate()),
+        (format!("UPDATE auth.providers SET jwks = '{jwk}'"), Code::Signature.sqlstate()),
         (
             "UPDATE auth.providers SET jwks = NULL, issuer = 'https://localhost:1'".to_owned(),
-            "28J02",
+            Code::NoKey.sqlstate(),
         ),
-        (extension.to_owned(), "28J02"),
+        (extension.to_owned(), Code::NoKey.sqlstate()),
     ] {
         run(&mut admin, "DELETE FROM auth.providers");
         add(&mut admin, "p", &first);
         // Ready, within a transaction, with a prepared statement, in a cursor's transaction.
         let mut sessions: Vec<Client> = (0..4).map(|_| client(&cluster)).collect();
         for session in &mut sessions {
-            assert_eq!(present(session, &alice), "00000");
+            assert_eq!(present(session, &alice), SUCCESS);
             assert_eq!(user(session).as_deref(), Some("alice"));
         }
         let mut fresh = client(&cluster);
@@ -123,7 +126,7 @@ fn changes_count_everywhere_at_once() {
         let gone = "0A000 42883 XX000 42P01";
         let check = |code_found: String| {
             let expected = match code {
-                "other" => "00000",
+                "other" => SUCCESS,
                 code => code,
             };
             let by_drop = change.starts_with("DROP") && gone.contains(&code_found);

@@ -1,8 +1,8 @@
 //! Which provider serves a token.
 
 use harness::{
-    Cluster, Preload, Wire, key, now, present, present_locally, run, sqlstate, text, token_of,
-    user, wait_for,
+    Cluster, Code, Preload, SUCCESS, Wire, key, now, present, present_locally, run, sqlstate, text,
+    token_of, user, wait_for,
 };
 use serde_json::json;
 
@@ -18,39 +18,39 @@ fn a_providers_keys_are_good_for_its_issuer_only() {
     add(&mut admin, "b", &second);
     let mut app = client(&cluster);
     let cases = [
-        ("a", &first, "00000"),
-        ("b", &second, "00000"),
-        ("a", &second, "28J03"),
-        ("b", &first, "28J03"),
-        ("c", &first, "28J02"),
-        ("A", &first, "28J02"),
-        ("a ", &first, "28J02"),
-        ("a/", &first, "28J02"),
+        ("a", &first, SUCCESS),
+        ("b", &second, SUCCESS),
+        ("a", &second, Code::Signature.sqlstate()),
+        ("b", &first, Code::Signature.sqlstate()),
+        ("c", &first, Code::NoKey.sqlstate()),
+        ("A", &first, Code::NoKey.sqlstate()),
+        ("a ", &first, Code::NoKey.sqlstate()),
+        ("a/", &first, Code::NoKey.sqlstate()),
     ];
     for (issuer, key, code) in cases {
         assert_eq!(present(&mut app, &token_of(key, issuer, "x")), code, "{issuer}");
-        assert_eq!(user(&mut app).is_some(), code == "00000", "{issuer}");
+        assert_eq!(user(&mut app).is_some(), code == SUCCESS, "{issuer}");
     }
     let unnamed = first.sign(&json!({"sub": "x", "exp": now() + 60}));
-    assert_eq!(present(&mut app, &unnamed), "28J06");
+    assert_eq!(present(&mut app, &unnamed), Code::Issuer.sqlstate());
 
     // The one without issuer serves whoever is nobody's.
     let jwk = third.public_jwk().to_string();
     admin.execute(ADD, &[&"none", &None::<&str>, &jwk]).unwrap();
     let unnamed = third.sign(&json!({"sub": "x", "exp": now() + 60}));
     for (token, code) in [
-        (unnamed, "00000"),
-        (token_of(&third, "c", "x"), "00000"),
-        (token_of(&third, "a", "x"), "28J03"),
-        (token_of(&first, "c", "x"), "28J03"),
+        (unnamed, SUCCESS),
+        (token_of(&third, "c", "x"), SUCCESS),
+        (token_of(&third, "a", "x"), Code::Signature.sqlstate()),
+        (token_of(&first, "c", "x"), Code::Signature.sqlstate()),
     ] {
         assert_eq!(present(&mut app, &token), code);
     }
     // Once an issuer has a provider of its own, that one alone vouches for it.
-    assert_eq!(present(&mut app, &token_of(&third, "c", "x")), "00000");
+    assert_eq!(present(&mut app, &token_of(&third, "c", "x")), SUCCESS);
     add(&mut admin, "c", &first);
-    assert_eq!(code_of_user(&mut app), "28J03");
-    assert_eq!(present(&mut app, &token_of(&first, "c", "x")), "00000");
+    assert_eq!(code_of_user(&mut app), Code::Signature.sqlstate());
+    assert_eq!(present(&mut app, &token_of(&first, "c", "x")), SUCCESS);
 }
 
 #[test]
@@ -67,12 +67,12 @@ fn settings_come_before_rows() {
     admin.execute(ADD, &[&"none", &None::<&str>, &of_row.public_jwk().to_string()]).unwrap();
     let mut app = client(&cluster);
     for (issuer, key, code) in [
-        ("a", &of_setting, "00000"),
-        ("a", &of_row, "28J03"),
-        ("b", &of_row, "00000"),
-        ("b", &of_jwk, "28J03"),
-        ("c", &of_jwk, "00000"),
-        ("c", &of_row, "28J03"),
+        ("a", &of_setting, SUCCESS),
+        ("a", &of_row, Code::Signature.sqlstate()),
+        ("b", &of_row, SUCCESS),
+        ("b", &of_jwk, Code::Signature.sqlstate()),
+        ("c", &of_jwk, SUCCESS),
+        ("c", &of_row, Code::Signature.sqlstate()),
     ] {
         assert_eq!(present(&mut app, &token_of(key, issuer, "x")), code, "{issuer}");
     }
@@ -84,28 +84,31 @@ fn settings_come_before_rows() {
     assert!(wire.notices().is_empty());
     // Without the settings, the rows serve.
     let set = [("pg_session_jwt.providers", ""), ("pg_session_jwt.jwk", "")];
-    assert_eq!(present(&mut app, &token_of(&of_setting, "a", "x")), "00000");
+    assert_eq!(present(&mut app, &token_of(&of_setting, "a", "x")), SUCCESS);
     cluster.append_configuration(&set);
     cluster.reload();
     wait_for("the live session to notice", || app.query("SELECT auth.user_id()", &[]).is_err());
-    assert_eq!(present(&mut app, &token_of(&of_row, "a", "x")), "00000");
-    assert_eq!(present(&mut app, &token_of(&of_row, "c", "x")), "00000");
+    assert_eq!(present(&mut app, &token_of(&of_row, "a", "x")), SUCCESS);
+    assert_eq!(present(&mut app, &token_of(&of_row, "c", "x")), SUCCESS);
 
     // A setting that a client gets rid of takes the rows along.
     let cluster = Cluster::start(Preload::Session, &settings);
     add(&mut cluster.admin(), "b", &of_row);
     let lost = cluster.as_role("app").option("pg_session_jwt.jwk", "x");
-    assert_eq!(present(&mut lost.client(), &token_of(&of_row, "b", "x")), "22023");
+    assert_eq!(
+        present(&mut lost.client(), &token_of(&of_row, "b", "x")),
+        Code::Configuration.sqlstate()
+    );
 }
 
 #[test]
 fn init_wants_some_provider() {
     let cluster = cluster();
     let mut app = client(&cluster);
-    assert_eq!(sqlstate(app.execute("SELECT auth.init()", &[])), "22023");
-    assert_eq!(present(&mut app, &token_of(&key("k"), "p", "x")), "28J02");
+    assert_eq!(sqlstate(app.execute("SELECT auth.init()", &[])), Code::Configuration.sqlstate());
+    assert_eq!(present(&mut app, &token_of(&key("k"), "p", "x")), Code::NoKey.sqlstate());
     add(&mut cluster.admin(), "p", &key("k"));
-    assert_eq!(sqlstate(app.execute("SELECT auth.init()", &[])), "00000");
+    assert_eq!(sqlstate(app.execute("SELECT auth.init()", &[])), SUCCESS);
 }
 
 #[test]
@@ -127,7 +130,7 @@ fn a_thousand_providers_cost_a_lookup() {
     let flush = "SELECT pg_stat_force_next_flush()";
     run(&mut session, flush);
     let before = (text(&mut admin, reads), text(&mut admin, scans));
-    assert_eq!(present(&mut session, &token_of(&key, "issuer-500", "alice")), "00000");
+    assert_eq!(present(&mut session, &token_of(&key, "issuer-500", "alice")), SUCCESS);
     run(&mut session, flush);
     wait_for("the statistics", || text(&mut admin, reads) != before.0);
     assert_eq!(text(&mut admin, scans), before.1);
@@ -165,7 +168,7 @@ fn parallel_workers_believe_what_their_leader_believes() {
         "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0;
          SET min_parallel_table_scan_size = 0; SET parallel_leader_participation = off",
     );
-    assert_eq!(present(&mut app, &token_of(&key, "p", "alice")), "00000");
+    assert_eq!(present(&mut app, &token_of(&key, "p", "alice")), SUCCESS);
     let count = "SELECT count(*) FROM many";
     let plan = app.query(&format!("EXPLAIN {count}"), &[]).unwrap();
     assert!(plan.iter().any(|row| row.get::<_, &str>(0).contains("Parallel")), "{plan:?}");
@@ -178,7 +181,7 @@ fn parallel_workers_believe_what_their_leader_believes() {
     );
     run(&mut admin, "ALTER TABLE many FORCE ROW LEVEL SECURITY; BEGIN");
     add(&mut admin, "q", &key);
-    assert_eq!(present_locally(&mut admin, &token_of(&key, "q", "alice")), "00000");
+    assert_eq!(present_locally(&mut admin, &token_of(&key, "q", "alice")), SUCCESS);
     let users = "SELECT count(*) FROM many WHERE owner = auth.user_id()";
     assert_eq!(admin.query_one(users, &[]).unwrap().get::<_, i64>(0), 20_000);
     run(&mut admin, "ROLLBACK");

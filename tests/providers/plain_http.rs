@@ -1,8 +1,8 @@
 //! Keys are fetched over http from the hosts that the configuration files list, and from no others.
 
 use harness::{
-    Cluster, Idp, Preload, db_error, key, now, present, run, sqlstate, test_each_preload, text,
-    user, wait_for,
+    CANT_CHANGE_RUNTIME_PARAM, Cluster, Code, INSUFFICIENT_PRIVILEGE, Idp, Preload, SUCCESS,
+    db_error, key, now, present, run, sqlstate, test_each_preload, text, user, wait_for,
 };
 use mint::{Algorithm, Key};
 use postgres::Client;
@@ -54,17 +54,21 @@ fn http_is_refused_without_the_setting() {
         ("http://example.com", none),
     ] {
         let error = db_error(dba.execute(ADD, &[&issuer, &jwks_url]));
-        assert_eq!(error.code().code(), "22023", "{issuer}");
+        assert_eq!(error.code().code(), Code::Configuration.sqlstate(), "{issuer}");
         assert_eq!(error.message(), "keys cannot be fetched over http", "{issuer}");
         assert!(error.hint().is_some_and(|hint| hint.contains(HOSTS)), "{error:?}");
     }
     for issuer in ["ftp://localhost", "https://", "keycloak:8080"] {
-        assert_eq!(sqlstate(dba.execute(ADD, &[&issuer, &none])), "22023", "{issuer}");
+        assert_eq!(
+            sqlstate(dba.execute(ADD, &[&issuer, &none])),
+            Code::Configuration.sqlstate(),
+            "{issuer}"
+        );
     }
     assert_eq!(idp.requests(), 0);
     // Keys of one's own are not fetched.
     let add = "SELECT auth.add_provider('own', issuer => 'http://keycloak', secret => $1)";
-    assert_eq!(sqlstate(dba.execute(add, &[&"0123456789abcdef0123456789abcdef"])), "00000");
+    assert_eq!(sqlstate(dba.execute(add, &[&"0123456789abcdef0123456789abcdef"])), SUCCESS);
 }
 
 fn a_listed_host_is_asked(preload: Preload) {
@@ -75,12 +79,16 @@ fn a_listed_host_is_asked(preload: Preload) {
     for jwks_url in [None, Some(idp.jwks_url())] {
         dba.execute(ADD, &[&idp.issuer(), &jwks_url]).unwrap();
         let mut client = cluster.as_role("app").client();
-        assert_eq!(present(&mut client, &token(&idp, &key)), "00000", "{preload:?}");
+        assert_eq!(present(&mut client, &token(&idp, &key)), SUCCESS, "{preload:?}");
         assert_eq!(user(&mut client).as_deref(), Some("alice"));
         run(&mut dba, "SELECT auth.remove_provider('idp')");
     }
     for url in ["http://keycloak:8081/", "http://127.0.0.1/", "http://localhost.x.org/"] {
-        assert_eq!(sqlstate(dba.execute(ADD, &[&"a", &url])), "22023", "{url}");
+        assert_eq!(
+            sqlstate(dba.execute(ADD, &[&"a", &url])),
+            Code::Configuration.sqlstate(),
+            "{url}"
+        );
     }
 }
 
@@ -98,21 +106,24 @@ fn a_host_that_is_listed_no_more_is_not_asked() {
     let requests = idp.requests();
     let refresh = "SELECT auth.refresh_provider('idp')";
     let error = db_error(cluster.as_role("dba").client().execute(refresh, &[]));
-    assert_eq!(error.code().code(), "28J11");
+    assert_eq!(error.code().code(), Code::Fetching.sqlstate());
     assert!(error.detail().is_some_and(|detail| detail.contains(HOSTS)), "{error:?}");
     // The keys serve on until they are too old, and no unknown key has the host asked.
     let mut client = cluster.as_role("app").client();
-    assert_eq!(present(&mut client, &token(&idp, &key)), "00000");
+    assert_eq!(present(&mut client, &token(&idp, &key)), SUCCESS);
     let stranger = Key::generate(Algorithm::ES256).with_kid("k2");
-    assert_eq!(present(&mut client, &token(&idp, &stranger)), "28J02");
+    assert_eq!(present(&mut client, &token(&idp, &stranger)), Code::NoKey.sqlstate());
     // A row is judged when it is written.
     let mut dba = cluster.as_role("dba").client();
-    assert_eq!(sqlstate(dba.execute("UPDATE auth.providers SET leeway = 5", &[])), "22023");
+    assert_eq!(
+        sqlstate(dba.execute("UPDATE auth.providers SET leeway = 5", &[])),
+        Code::Configuration.sqlstate()
+    );
     assert_eq!(idp.requests(), requests);
 
     cluster.append_configuration(&[(HOSTS, "localhost")]);
     cluster.reload();
-    assert_eq!(sqlstate(cluster.as_role("dba").client().execute(refresh, &[])), "00000");
+    assert_eq!(sqlstate(cluster.as_role("dba").client().execute(refresh, &[])), SUCCESS);
     assert_eq!(idp.requests(), requests + 1);
 }
 
@@ -125,7 +136,7 @@ fn no_session_widens_the_list(preload: Preload) {
         // Where the library is not loaded yet, the name is a placeholder of the session's.
         let _ = client.batch_execute(&format!("SET {HOSTS} = 'localhost'"));
         let error = db_error(client.execute(ADD, &[&idp.issuer(), &idp.jwks_url()]));
-        assert_eq!(error.code().code(), "22023", "{preload:?} {role}");
+        assert_eq!(error.code().code(), Code::Configuration.sqlstate(), "{preload:?} {role}");
         // Once it is loaded, there is an error.
         for statement in [
             format!("SET {HOSTS} = 'localhost'"),
@@ -135,9 +146,15 @@ fn no_session_widens_the_list(preload: Preload) {
             format!("ALTER ROLE {role} SET {HOSTS} = 'localhost'"),
         ] {
             let code = sqlstate(client.batch_execute(&statement));
-            assert!(["55P02", "42501"].contains(&code.as_str()), "{statement}: {code}");
+            assert!(
+                [CANT_CHANGE_RUNTIME_PARAM, INSUFFICIENT_PRIVILEGE].contains(&code.as_str()),
+                "{statement}: {code}"
+            );
         }
-        assert_eq!(sqlstate(client.execute(ADD, &[&idp.issuer(), &idp.jwks_url()])), "22023");
+        assert_eq!(
+            sqlstate(client.execute(ADD, &[&idp.issuer(), &idp.jwks_url()])),
+            Code::Configuration.sqlstate()
+        );
     }
     assert_eq!(idp.requests(), 0);
 }
@@ -149,11 +166,11 @@ fn wrong_lists_are_refused() {
     for list in ["http://keycloak", "*", "*.example", "a b", "a,,b", "a:0", "a/b", "u@a", "a,"] {
         let set = format!("ALTER SYSTEM SET {HOSTS} = '{list}'");
         let error = db_error(admin.batch_execute(&set));
-        assert_eq!(error.code().code(), "22023", "{list}");
+        assert_eq!(error.code().code(), Code::Configuration.sqlstate(), "{list}");
         assert!(error.hint().is_some_and(|hint| hint.contains("keycloak:8080")), "{error:?}");
     }
     for list in ["", "keycloak:8080", "a, b", "[::1]:80"] {
         let set = format!("ALTER SYSTEM SET {HOSTS} = '{list}'");
-        assert_eq!(sqlstate(admin.batch_execute(&set)), "00000", "{list}");
+        assert_eq!(sqlstate(admin.batch_execute(&set)), SUCCESS, "{list}");
     }
 }

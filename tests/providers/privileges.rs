@@ -1,7 +1,9 @@
 //! Who may write the table, and what the others can do to it.
 
 use harness::{
-    Cluster, Preload, Shared, Wire, key, now, present, run, sqlstate, text, token_of, user,
+    Cluster, Code, DEPENDENT_OBJECTS_STILL_EXIST, INSUFFICIENT_PRIVILEGE, INVALID_TABLE_DEFINITION,
+    INVALID_TEXT_REPRESENTATION, Preload, SUCCESS, Shared, UNIQUE_VIOLATION, Wire, key, now,
+    present, run, sqlstate, text, token_of, user,
 };
 use mint::{Algorithm, Key};
 use serde_json::json;
@@ -49,9 +51,9 @@ fn ordinary_roles_neither_read_nor_write_the_table() {
         "CREATE TEMP TABLE t (x int);
          CREATE TRIGGER t BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION auth.check_provider()",
     ] {
-        assert_eq!(sqlstate(app.batch_execute(sql)), "42501", "{sql}");
+        assert_eq!(sqlstate(app.batch_execute(sql)), INSUFFICIENT_PRIVILEGE, "{sql}");
     }
-    assert_eq!(sqlstate(app.execute(ADD, &[&"q", &"q", &jwk])), "42501");
+    assert_eq!(sqlstate(app.execute(ADD, &[&"q", &"q", &jwk])), INSUFFICIENT_PRIVILEGE);
 }
 
 /// In another schema, before the table in a search path, or in a database without the extension.
@@ -72,8 +74,8 @@ fn look_alikes_of_the_table_do_not_count() {
              AS 'SELECT null::timestamptz'",
     );
     app.execute("INSERT INTO fake.providers VALUES ('m', 'm', $1::text::json)", &[&jwk]).unwrap();
-    assert_eq!(present(&mut app, &token_of(mallory, "m", "root")), "28J02");
-    assert_eq!(present(&mut app, &token_of(first, "p", "alice")), "00000");
+    assert_eq!(present(&mut app, &token_of(mallory, "m", "root")), Code::NoKey.sqlstate());
+    assert_eq!(present(&mut app, &token_of(first, "p", "alice")), SUCCESS);
 
     // A table of that name in a database without the extension is a table like any other.
     run(&mut admin, "CREATE DATABASE bare");
@@ -85,7 +87,10 @@ fn look_alikes_of_the_table_do_not_count() {
     );
     bare.execute("INSERT INTO auth.providers VALUES ('m', 'm', $1::text::json)", &[&jwk]).unwrap();
     let set = "SELECT set_config('pg_session_jwt.jwt', $1, false)";
-    assert_eq!(sqlstate(bare.execute(set, &[&token_of(mallory, "m", "root")])), "28J02");
+    assert_eq!(
+        sqlstate(bare.execute(set, &[&token_of(mallory, "m", "root")])),
+        Code::NoKey.sqlstate()
+    );
 }
 
 #[test]
@@ -94,9 +99,12 @@ fn a_table_that_is_not_the_extensions_does_not_count() {
     let Fixture { cluster, key: first, .. } = &*fixture;
     let mut admin = cluster.admin();
     run(&mut admin, "ALTER EXTENSION pg_session_jwt DROP TABLE auth.providers");
-    assert_eq!(present(&mut client(cluster), &token_of(first, "p", "alice")), "28J02");
+    assert_eq!(
+        present(&mut client(cluster), &token_of(first, "p", "alice")),
+        Code::NoKey.sqlstate()
+    );
     run(&mut admin, "ALTER EXTENSION pg_session_jwt ADD TABLE auth.providers");
-    assert_eq!(present(&mut client(cluster), &token_of(first, "p", "alice")), "00000");
+    assert_eq!(present(&mut client(cluster), &token_of(first, "p", "alice")), SUCCESS);
 }
 
 /// Its values would be taken for what they are not. More columns do not matter.
@@ -116,7 +124,7 @@ fn an_altered_table_is_refused() {
         "ALTER TABLE auth.providers ENABLE TRIGGER check_provider",
         "ALTER TRIGGER check_provider ON auth.providers RENAME TO x",
     ] {
-        assert_eq!(present(&mut app, &token_of(first, "p", "alice")), "00000");
+        assert_eq!(present(&mut app, &token_of(first, "p", "alice")), SUCCESS);
         let view = "DROP VIEW IF EXISTS auth.provider_status";
         run(
             &mut admin,
@@ -124,14 +132,18 @@ fn an_altered_table_is_refused() {
                 "BEGIN; ALTER EXTENSION pg_session_jwt DROP VIEW auth.provider_status; {view}; {alter}"
             ),
         );
-        assert_eq!(present(&mut admin, &token_of(first, "p", "alice")), "22023", "{alter}");
+        assert_eq!(
+            present(&mut admin, &token_of(first, "p", "alice")),
+            Code::Configuration.sqlstate(),
+            "{alter}"
+        );
         run(&mut admin, "ROLLBACK");
-        assert_eq!(present(&mut admin, &token_of(first, "p", "alice")), "00000", "{alter}");
+        assert_eq!(present(&mut admin, &token_of(first, "p", "alice")), SUCCESS, "{alter}");
         assert_eq!(user(&mut app).as_deref(), Some("alice"));
     }
     // More columns do not matter, of whatever type.
     run(&mut admin, "ALTER TABLE auth.providers ADD note tag DEFAULT 'x'");
-    assert_eq!(present(&mut client(cluster), &token_of(first, "p", "alice")), "00000");
+    assert_eq!(present(&mut client(cluster), &token_of(first, "p", "alice")), SUCCESS);
     run(&mut admin, "ALTER TABLE auth.providers DROP note");
 }
 
@@ -150,15 +162,18 @@ fn granted_privileges_count_and_monitors_see_no_secrets() {
     );
     let mut dba = cluster.as_role("dba").client();
     add(&mut dba, "q", mallory);
-    assert_eq!(present(&mut app, &token_of(mallory, "q", "bob")), "00000");
+    assert_eq!(present(&mut app, &token_of(mallory, "q", "bob")), SUCCESS);
     run(&mut dba, "SELECT auth.remove_provider('q')");
-    assert_eq!(code_of_user(&mut app), "28J02");
+    assert_eq!(code_of_user(&mut app), Code::NoKey.sqlstate());
     let mut watcher = cluster.as_role("watcher").client();
     let status = "SELECT string_agg(s::text, ' ' ORDER BY name) FROM auth.provider_status s";
     let status = text(&mut watcher, status).unwrap();
     assert!(status.contains("ES256") && status.contains("HS256"), "{status}");
     assert!(!status.contains(secret), "{status}");
-    assert_eq!(sqlstate(watcher.execute("SELECT secret FROM auth.providers", &[])), "42501");
+    assert_eq!(
+        sqlstate(watcher.execute("SELECT secret FROM auth.providers", &[])),
+        INSUFFICIENT_PRIVILEGE
+    );
     run(&mut admin, "SELECT auth.remove_provider('s')");
 }
 
@@ -173,17 +188,20 @@ fn an_owner_of_the_database_is_no_superuser() {
     run(&mut admin, "CREATE DATABASE let OWNER landlord");
     let mut landlord = cluster.as_role("landlord").database("let").client();
     run(&mut landlord, "CREATE EXTENSION pg_session_jwt");
-    assert_eq!(sqlstate(landlord.execute(ADD, &[&"m", &"m", &jwk])), "42501");
+    assert_eq!(sqlstate(landlord.execute(ADD, &[&"m", &"m", &jwk])), INSUFFICIENT_PRIVILEGE);
     for sql in [
         "ALTER TABLE auth.providers RENAME TO old",
         "ALTER TABLE auth.providers DISABLE TRIGGER ALL",
         "ALTER EXTENSION pg_session_jwt DROP TABLE auth.providers",
     ] {
-        assert_eq!(sqlstate(landlord.batch_execute(sql)), "42501", "{sql}");
+        assert_eq!(sqlstate(landlord.batch_execute(sql)), INSUFFICIENT_PRIVILEGE, "{sql}");
     }
-    assert_eq!(sqlstate(landlord.batch_execute("DROP TABLE auth.providers")), "2BP01");
+    assert_eq!(
+        sqlstate(landlord.batch_execute("DROP TABLE auth.providers")),
+        DEPENDENT_OBJECTS_STILL_EXIST
+    );
     let index = "DROP INDEX auth.providers_issuer_key";
-    assert_eq!(sqlstate(landlord.batch_execute(index)), "2BP01");
+    assert_eq!(sqlstate(landlord.batch_execute(index)), DEPENDENT_OBJECTS_STILL_EXIST);
     // But may dump the database.
     let port = cluster.port().to_string();
     let mut dump = cluster.program("pg_dump");
@@ -198,7 +216,7 @@ fn an_owner_of_the_database_is_no_superuser() {
     landlord
         .execute("INSERT INTO own.providers VALUES ('m', 'm', $1::text::json)", &[&jwk])
         .unwrap();
-    assert_eq!(present(&mut landlord, &token_of(mallory, "m", "root")), "28J02");
+    assert_eq!(present(&mut landlord, &token_of(mallory, "m", "root")), Code::NoKey.sqlstate());
 }
 
 #[test]
@@ -208,11 +226,11 @@ fn refreshing_takes_select_and_update() {
     add(&mut admin, "p", &key("k"));
     let refresh = "SELECT auth.refresh_provider('p')";
     for (granted, expected) in [
-        ("SELECT", "42501"),
-        ("UPDATE", "42501"),
-        ("INSERT, DELETE", "42501"),
+        ("SELECT", INSUFFICIENT_PRIVILEGE),
+        ("UPDATE", INSUFFICIENT_PRIVILEGE),
+        ("INSERT, DELETE", INSUFFICIENT_PRIVILEGE),
         // It has keys of its own.
-        ("SELECT, UPDATE", "28J11"),
+        ("SELECT, UPDATE", Code::Fetching.sqlstate()),
     ] {
         run(&mut admin, &format!("GRANT {granted} ON auth.providers TO app"));
         let mut app = client(&cluster);
@@ -264,7 +282,11 @@ fn removal_is_not_blocked_by_what_others_attach() {
         "SELECT FROM auth.providers FOR KEY SHARE",
     ] {
         // A temporary table references none that is not.
-        let expected = if attach.starts_with("CREATE TEMP") { "42P16" } else { "42501" };
+        let expected = if attach.starts_with("CREATE TEMP") {
+            INVALID_TABLE_DEFINITION
+        } else {
+            INSUFFICIENT_PRIVILEGE
+        };
         assert_eq!(sqlstate(app.batch_execute(attach)), expected, "{attach}");
     }
     run(&mut app, "CREATE VIEW v AS SELECT name FROM auth.providers; BEGIN; TABLE v");
@@ -285,30 +307,33 @@ fn secrets_stay_out_of_what_postgres_writes() {
     run(&mut admin, &format!("SELECT auth.add_provider('b', issuer => 'b', jwks => '{jwk}')"));
     run(&mut admin, &format!("UPDATE auth.providers SET secret = '{secret}' WHERE name = 'a'"));
     for (wrong, code) in [
-        (format!("SELECT auth.add_provider('a', issuer => 'c', secret => '{secret}')"), "23505"),
-        (format!("SELECT auth.add_provider('a', 'c', NULL, NULL, '{secret}')"), "23505"),
+        (
+            format!("SELECT auth.add_provider('a', issuer => 'c', secret => '{secret}')"),
+            UNIQUE_VIOLATION,
+        ),
+        (format!("SELECT auth.add_provider('a', 'c', NULL, NULL, '{secret}')"), UNIQUE_VIOLATION),
         (
             format!(
                 "INSERT INTO auth.providers (name, leeway, secret) VALUES ('x', -1, '{secret}')"
             ),
-            "22023",
+            Code::Configuration.sqlstate(),
         ),
         (
             format!("INSERT INTO auth.providers (secret, failures) VALUES ('{secret}', 'x')"),
-            "22P02",
+            INVALID_TEXT_REPRESENTATION,
         ),
         (
             format!(
                 "UPDATE auth.providers SET failures = NULL, secret = U&'{secret}', leeway = -1"
             ),
-            "22023",
+            Code::Configuration.sqlstate(),
         ),
     ] {
         assert_eq!(sqlstate(admin.batch_execute(&wrong)), code, "{wrong}");
     }
     let mut copy = admin.copy_in("COPY auth.providers (name, secret, leeway) FROM STDIN").unwrap();
     std::io::Write::write_all(&mut copy, format!("c\t{secret}\tx\n").as_bytes()).unwrap();
-    assert_eq!(sqlstate(copy.finish()), "22P02");
+    assert_eq!(sqlstate(copy.finish()), INVALID_TEXT_REPRESENTATION);
     // As a parameter, which log_statement shows, too.
     let mut wire = Wire::connect(&cluster.as_role("postgres")).unwrap();
     let add = "SELECT auth.add_provider('d', issuer => 'd', secret => $1)";
@@ -319,7 +344,7 @@ fn secrets_stay_out_of_what_postgres_writes() {
     let activity = text(&mut other, shown).unwrap();
     assert_eq!(
         present(&mut admin, &key.sign(&json!({"iss": "a", "sub": "alice", "exp": now() + 60}))),
-        "00000"
+        SUCCESS
     );
     for place in [cluster.log(), activity] {
         assert!(!place.contains("Swordfish") && !place.contains("U3dvcmR"), "{place}");

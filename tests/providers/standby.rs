@@ -4,7 +4,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use harness::{
-    Cluster, Preload, now, present, present_locally, run, sqlstate, text, token, user, wait_for,
+    Cluster, Code, INSUFFICIENT_PRIVILEGE, Preload, READ_ONLY_SQL_TRANSACTION, SUCCESS,
+    T_R_SERIALIZATION_FAILURE, now, present, present_locally, run, sqlstate, text, token, user,
+    wait_for,
 };
 use mint::{Algorithm, Key};
 use postgres::Client;
@@ -70,15 +72,15 @@ fn a_standby_verifies_and_only_reads() {
     let verify = "SELECT auth.jwt_verify($1) ->> 'sub'";
     let sub: String = client.query_one(verify, &[&bob]).unwrap().get(0);
     assert_eq!(sub, "bob");
-    assert_eq!(sqlstate(client.query_one(verify, &[&forged])), "28J03");
+    assert_eq!(sqlstate(client.query_one(verify, &[&forged])), Code::Signature.sqlstate());
     assert_eq!((user(&mut client), rows(&mut client)), (None, 0));
 
     // For the session, for the transaction, in savepoints.
-    assert_eq!(present(&mut client, &alice), "00000");
+    assert_eq!(present(&mut client, &alice), SUCCESS);
     assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("alice"), 1));
     for end in ["COMMIT", "ROLLBACK"] {
         run(&mut client, "BEGIN READ ONLY");
-        assert_eq!(present_locally(&mut client, &bob), "00000");
+        assert_eq!(present_locally(&mut client, &bob), SUCCESS);
         assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("bob"), 2));
         run(&mut client, &format!("SAVEPOINT s; SET LOCAL pg_session_jwt.jwt = '{alice}'"));
         assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("alice"), 1));
@@ -86,22 +88,26 @@ fn a_standby_verifies_and_only_reads() {
         assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("bob"), 2));
         run(&mut client, &format!("SET LOCAL pg_session_jwt.jwt = '{alice}'; RELEASE s"));
         assert_eq!(rows(&mut client), 1);
-        assert_eq!(present_locally(&mut client, ""), "00000");
+        assert_eq!(present_locally(&mut client, ""), SUCCESS);
         assert_eq!((user(&mut client), rows(&mut client)), (None, 0));
         run(&mut client, end);
         assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("alice"), 1), "{end}");
     }
 
     // What is refused leaves nobody, whatever is rolled back.
-    for (refused, code) in [(forged.as_str(), "28J03"), (&expired, "28J04"), ("x", "28J01")] {
+    for (refused, code) in [
+        (forged.as_str(), Code::Signature.sqlstate()),
+        (&expired, Code::Expired.sqlstate()),
+        ("x", Code::Malformed.sqlstate()),
+    ] {
         for way in [present, present_locally] {
-            assert_eq!(present(&mut client, &alice), "00000");
+            assert_eq!(present(&mut client, &alice), SUCCESS);
             assert_eq!(way(&mut client, refused), code);
             assert_eq!((user(&mut client), rows(&mut client)), (None, 0));
 
-            assert_eq!(present(&mut client, &alice), "00000");
+            assert_eq!(present(&mut client, &alice), SUCCESS);
             run(&mut client, "BEGIN");
-            assert_eq!(present_locally(&mut client, &bob), "00000");
+            assert_eq!(present_locally(&mut client, &bob), SUCCESS);
             run(&mut client, "SAVEPOINT s");
             assert_eq!(way(&mut client, refused), code);
             run(&mut client, "ROLLBACK TO s");
@@ -112,14 +118,14 @@ fn a_standby_verifies_and_only_reads() {
     }
 
     // No identity writes.
-    assert_eq!(present(&mut client, &alice), "00000");
+    assert_eq!(present(&mut client, &alice), SUCCESS);
     for write in [
         "INSERT INTO notes (note) VALUES ('n')",
         "UPDATE notes SET note = 'n'",
         "DELETE FROM notes",
         "SELECT FROM notes FOR UPDATE",
     ] {
-        assert_eq!(sqlstate(client.batch_execute(write)), "25006", "{write}");
+        assert_eq!(sqlstate(client.batch_execute(write)), READ_ONLY_SQL_TRANSACTION, "{write}");
         assert_eq!(user(&mut client).as_deref(), Some("alice"));
     }
 
@@ -129,7 +135,10 @@ fn a_standby_verifies_and_only_reads() {
     let mut client = started(&bob);
     assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("bob"), 2));
     let mut client = started(&forged);
-    assert_eq!(sqlstate(client.query("SELECT count(*) FROM notes", &[])), "28J03");
+    assert_eq!(
+        sqlstate(client.query("SELECT count(*) FROM notes", &[])),
+        Code::Signature.sqlstate()
+    );
 
     // In parallel workers.
     let mut client = fixture.client();
@@ -141,17 +150,17 @@ fn a_standby_verifies_and_only_reads() {
     let plan = client.query("EXPLAIN (COSTS OFF) SELECT count(*) FROM notes", &[]).unwrap();
     assert!(plan.iter().any(|row| row.get::<_, &str>(0).contains("Parallel Seq Scan")), "{plan:?}");
     assert_eq!(rows(&mut client), 0);
-    assert_eq!(present(&mut client, &fixture.token("zoe")), "00000");
+    assert_eq!(present(&mut client, &fixture.token("zoe")), SUCCESS);
     assert_eq!(rows(&mut client), 20_000);
-    assert_eq!(present(&mut client, "x"), "28J01");
+    assert_eq!(present(&mut client, "x"), Code::Malformed.sqlstate());
     assert_eq!(rows(&mut client), 0);
 
     // A token expires by the standby's clock.
     let short = fixture.key.sign(&json!({"sub": "alice", "exp": now() + 3}));
-    assert_eq!(present(&mut client, &short), "00000");
+    assert_eq!(present(&mut client, &short), SUCCESS);
     assert_eq!(user(&mut client).as_deref(), Some("alice"));
     sleep(Duration::from_secs(3));
-    assert_eq!(sqlstate(client.query("SELECT count(*) FROM notes", &[])), "28J04");
+    assert_eq!(sqlstate(client.query("SELECT count(*) FROM notes", &[])), Code::Expired.sqlstate());
 }
 
 #[test]
@@ -161,28 +170,31 @@ fn each_server_has_keys_of_its_own() {
     let third = Key::generate(Algorithm::ES256);
     let setting = "pg_session_jwt.providers";
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &token(first, "alice")), "00000");
+    assert_eq!(present(&mut client, &token(first, "alice")), SUCCESS);
 
     // The primary's new key is not the standby's, neither by file nor by `ALTER SYSTEM`.
     fixture.primary.append_configuration(&[(setting, &providers(&[&second]))]);
     fixture.primary.reload();
     let mut writer = fixture.primary.as_role("app").client();
-    assert_eq!(present(&mut writer, &token(first, "alice")), "28J03");
+    assert_eq!(present(&mut writer, &token(first, "alice")), Code::Signature.sqlstate());
     let alter = format!("ALTER SYSTEM SET {setting} = '{}'", providers(&[&second]));
     run(&mut fixture.primary.admin(), &alter);
     fixture.primary.reload();
     fixture.standby.catch_up(&fixture.primary);
     fixture.standby.reload();
     assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("alice"), 1));
-    assert_eq!(present(&mut fixture.client(), &token(&second, "bob")), "28J03");
+    assert_eq!(present(&mut fixture.client(), &token(&second, "bob")), Code::Signature.sqlstate());
 
     // The standby's own new key reaches the session that is under way.
     fixture.standby.append_configuration(&[(setting, &providers(&[&third]))]);
     fixture.standby.reload();
     wait_for("the live session to notice", || client.query("SELECT auth.user_id()", &[]).is_err());
-    assert_eq!(sqlstate(client.query("SELECT count(*) FROM notes", &[])), "28J03");
-    assert_eq!(present(&mut client, &token(first, "alice")), "28J03");
-    assert_eq!(present(&mut client, &token(&third, "bob")), "00000");
+    assert_eq!(
+        sqlstate(client.query("SELECT count(*) FROM notes", &[])),
+        Code::Signature.sqlstate()
+    );
+    assert_eq!(present(&mut client, &token(first, "alice")), Code::Signature.sqlstate());
+    assert_eq!(present(&mut client, &token(&third, "bob")), SUCCESS);
     assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("bob"), 2));
 
     // What is stored for the database stands in a catalog, which the standby shares.
@@ -190,8 +202,8 @@ fn each_server_has_keys_of_its_own() {
     run(&mut fixture.primary.admin(), &alter);
     fixture.standby.catch_up(&fixture.primary);
     let mut later = fixture.client();
-    assert_eq!(present(&mut later, &token(&third, "bob")), "28J03");
-    assert_eq!(present(&mut later, &token(&second, "bob")), "00000");
+    assert_eq!(present(&mut later, &token(&third, "bob")), Code::Signature.sqlstate());
+    assert_eq!(present(&mut later, &token(&second, "bob")), SUCCESS);
     assert_eq!(user(&mut client).as_deref(), Some("bob"), "sessions under way keep what they had");
 }
 
@@ -204,7 +216,7 @@ fn identities_outlast_conflicts_and_promotion() {
     // What the primary does takes precedence over the standby's statements: the one that is
     // cancelled has presented nothing.
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &alice), "00000");
+    assert_eq!(present(&mut client, &alice), SUCCESS);
     let pid = text(&mut client, "SELECT pg_backend_pid()::text").unwrap();
     let waiting = std::thread::spawn({
         let bob = bob.clone();
@@ -221,24 +233,24 @@ fn identities_outlast_conflicts_and_promotion() {
     wait_for("the statement to sleep", || text(&mut admin, &asleep).as_deref() == Some("PgSleep"));
     run(&mut fixture.primary.admin(), "BEGIN; LOCK TABLE notes; COMMIT");
     let (mut client, code) = waiting.join().unwrap();
-    assert_eq!(code, "40001");
+    assert_eq!(code, T_R_SERIALIZATION_FAILURE);
     assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("alice"), 1));
 
     let mut within = fixture.client();
     run(&mut within, "BEGIN");
-    assert_eq!(present_locally(&mut within, &bob), "00000");
+    assert_eq!(present_locally(&mut within, &bob), SUCCESS);
     fixture.standby.promote();
 
     // A transaction that began in recovery goes on to its end as it began.
     assert_eq!((user(&mut within).as_deref(), rows(&mut within)), (Some("bob"), 2));
     let write = "INSERT INTO notes (note) VALUES ('n')";
     run(&mut within, "SAVEPOINT s");
-    assert_eq!(sqlstate(within.batch_execute(write)), "25006");
+    assert_eq!(sqlstate(within.batch_execute(write)), READ_ONLY_SQL_TRANSACTION);
     run(&mut within, "ROLLBACK TO s");
     assert_eq!(user(&mut within).as_deref(), Some("bob"));
     run(&mut within, "COMMIT");
     assert_eq!(user(&mut within), None);
-    assert_eq!(sqlstate(within.batch_execute(write)), "42501");
+    assert_eq!(sqlstate(within.batch_execute(write)), INSUFFICIENT_PRIVILEGE);
 
     // The session's identity is still there, and writes what is its own.
     assert_eq!(user(&mut client).as_deref(), Some("alice"));
@@ -246,9 +258,9 @@ fn identities_outlast_conflicts_and_promotion() {
     assert_eq!(rows(&mut client), 2);
     assert_eq!(client.execute("UPDATE notes SET note = 'm'", &[]).unwrap(), 2);
     for write in ["INSERT INTO notes VALUES ('bob', 'n')", "UPDATE notes SET owner = 'bob'"] {
-        assert_eq!(sqlstate(client.batch_execute(write)), "42501", "{write}");
+        assert_eq!(sqlstate(client.batch_execute(write)), INSUFFICIENT_PRIVILEGE, "{write}");
     }
     assert_eq!(client.execute("DELETE FROM notes", &[]).unwrap(), 2);
-    assert_eq!(present(&mut client, &bob), "00000");
+    assert_eq!(present(&mut client, &bob), SUCCESS);
     assert_eq!(rows(&mut client), 2);
 }

@@ -1,6 +1,9 @@
 //! `examples/roles`.
 
-use harness::{Cluster, Preload, now, present, run, sqlstate, text, user};
+use harness::{
+    Cluster, Code, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, now, present, run, sqlstate, text,
+    user,
+};
 use mint::{Algorithm, Key};
 use postgres::Client;
 use serde_json::{Value, json};
@@ -47,45 +50,48 @@ fn the_example_of_anonymous_users_and_services() {
         assert_eq!(count(&mut client).as_deref(), Some("0"));
         let insert = "INSERT INTO posts (title) VALUES ('draft'); \
                       INSERT INTO posts (title, published) VALUES ('news', true)";
-        assert_eq!(sqlstate(client.batch_execute(insert)), "42501");
+        assert_eq!(sqlstate(client.batch_execute(insert)), INSUFFICIENT_PRIVILEGE);
         let alice = key.sign(&user_token(ALICE, &role_of_user));
-        assert_eq!(present(&mut client, &alice), "00000");
+        assert_eq!(present(&mut client, &alice), SUCCESS);
         assert_eq!(whoami(&mut client), "authenticated");
         run(&mut client, insert);
         assert_eq!(count(&mut client).as_deref(), Some("2"));
         let steal = format!("UPDATE posts SET author = '{BOB}'");
-        assert_eq!(sqlstate(client.batch_execute(&steal)), "42501");
+        assert_eq!(sqlstate(client.batch_execute(&steal)), INSUFFICIENT_PRIVILEGE);
 
         let bob = key.sign(&user_token(BOB, &role_of_user));
-        assert_eq!(present(&mut client, &bob), "00000");
+        assert_eq!(present(&mut client, &bob), SUCCESS);
         assert_eq!(count(&mut client).as_deref(), Some("1"));
         assert_eq!(client.execute("UPDATE posts SET title = 'x'", &[]).unwrap(), 0);
         assert_eq!(client.execute("DELETE FROM posts", &[]).unwrap(), 0);
         let as_alice = format!("INSERT INTO posts (author, title) VALUES ('{ALICE}', 'x')");
-        assert_eq!(sqlstate(client.batch_execute(&as_alice)), "42501");
+        assert_eq!(sqlstate(client.batch_execute(&as_alice)), INSUFFICIENT_PRIVILEGE);
 
         // Services, and keys of clients without a user.
-        assert_eq!(present(&mut client, &service("service_role")), "00000");
+        assert_eq!(present(&mut client, &service("service_role")), SUCCESS);
         assert_eq!(
             (whoami(&mut client), count(&mut client)),
             ("service_role".into(), Some("2".into()))
         );
-        assert_eq!(present(&mut client, &service("anon")), "00000");
+        assert_eq!(present(&mut client, &service("anon")), SUCCESS);
         assert_eq!((whoami(&mut client), count(&mut client)), ("anon".into(), Some("1".into())));
-        assert_eq!(present(&mut client, ""), "00000");
+        assert_eq!(present(&mut client, ""), SUCCESS);
         assert_eq!((whoami(&mut client), count(&mut client)), ("anon".into(), Some("1".into())));
 
         // Nobody makes more of a token than it is.
         let forged = user_token(ALICE, &json!({"role": "service_role"}));
         for (token, codes) in [
-            (key.sign(&forged), &["28J09"][..]),
-            (project.sign(&forged), &["28J02", "28J10"]),
-            (project.sign(&user_token(ALICE, &role_of_user)), &["28J02", "28J10"]),
-            (service("authenticated"), &["28J09"]),
-            (service("authenticator"), &["28J09"]),
-            (service("postgres"), &["28J09"]),
+            (key.sign(&forged), &[Code::Claim.sqlstate()][..]),
+            (project.sign(&forged), &[Code::NoKey.sqlstate(), Code::Algorithm.sqlstate()]),
+            (
+                project.sign(&user_token(ALICE, &role_of_user)),
+                &[Code::NoKey.sqlstate(), Code::Algorithm.sqlstate()],
+            ),
+            (service("authenticated"), &[Code::Claim.sqlstate()]),
+            (service("authenticator"), &[Code::Claim.sqlstate()]),
+            (service("postgres"), &[Code::Claim.sqlstate()]),
         ] {
-            assert_eq!(present(&mut client, &alice), "00000");
+            assert_eq!(present(&mut client, &alice), SUCCESS);
             let code = present(&mut client, &token);
             assert!(codes.contains(&code.as_str()), "{code}");
             assert_eq!((whoami(&mut client), user(&mut client)), ("anon".into(), None));

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use harness::{Preload, Shared, backend_pid, now, present, run, sqlstate, text, user, wait_for};
+use harness::{
+    Code, DIVISION_BY_ZERO, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, Shared, backend_pid, now,
+    present, run, sqlstate, text, user, wait_for,
+};
 use mint::{Algorithm, Key};
 use serde_json::json;
 
@@ -17,12 +20,12 @@ fn the_role_comes_with_the_token() {
     let (editor, reader) = (fixture.token("editor"), fixture.token("reader"));
     let nobody = fixture.sign(json!({}));
     let mut client = fixture.client();
-    assert_eq!(notes(&mut client), Err("42501".to_owned()));
-    assert_eq!(present(&mut client, &editor), "00000");
+    assert_eq!(notes(&mut client), Err(INSUFFICIENT_PRIVILEGE.to_owned()));
+    assert_eq!(present(&mut client, &editor), SUCCESS);
     assert_eq!((role(&mut client), notes(&mut client)), ("editor".to_owned(), Ok(2)));
-    assert_eq!(present(&mut client, &reader), "00000");
+    assert_eq!(present(&mut client, &reader), SUCCESS);
     assert_eq!((role(&mut client), notes(&mut client)), ("reader".to_owned(), Ok(1)));
-    assert_eq!(present(&mut client, &nobody), "00000");
+    assert_eq!(present(&mut client, &nobody), SUCCESS);
     assert_eq!(role(&mut client), "app");
     assert_eq!(user(&mut client).as_deref(), Some("alice"));
 }
@@ -40,11 +43,11 @@ fn the_role_goes_with_the_token() {
         "RESET ALL",
         "DISCARD ALL",
     ] {
-        assert_eq!(present(&mut client, &editor), "00000");
+        assert_eq!(present(&mut client, &editor), SUCCESS);
         assert_eq!(role(&mut client), "editor");
         run(&mut client, way);
         assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{way}");
-        assert_eq!(notes(&mut client), Err("42501".to_owned()), "{way}");
+        assert_eq!(notes(&mut client), Err(INSUFFICIENT_PRIVILEGE.to_owned()), "{way}");
     }
 }
 
@@ -58,7 +61,7 @@ fn the_role_of_a_transaction_ends_with_it() {
     for before in [None, Some(&reader)] {
         let outside = before.map_or("app", |_| "reader");
         if let Some(token) = before {
-            assert_eq!(present(&mut client, token), "00000");
+            assert_eq!(present(&mut client, token), SUCCESS);
         }
         let ways = [
             format!("SELECT auth.jwt_session_init('{editor}', true)"),
@@ -77,10 +80,10 @@ fn the_role_of_a_transaction_ends_with_it() {
                 run(&mut client, way);
                 assert_eq!(role(&mut client), "editor", "{way}");
                 run(&mut client, "SAVEPOINT s");
-                assert_eq!(present(&mut client, &nobody), "00000");
+                assert_eq!(present(&mut client, &nobody), SUCCESS);
                 assert_eq!(role(&mut client), "app");
                 run(&mut client, "SAVEPOINT t");
-                assert_eq!(present(&mut client, &reader), "00000");
+                assert_eq!(present(&mut client, &reader), SUCCESS);
                 run(&mut client, "RELEASE t");
                 assert_eq!(role(&mut client), "reader");
                 run(&mut client, "ROLLBACK TO s");
@@ -92,7 +95,7 @@ fn the_role_of_a_transaction_ends_with_it() {
         // An error ends it as well.
         run(&mut client, "BEGIN");
         run(&mut client, &ways[0]);
-        assert_eq!(sqlstate(client.batch_execute("SELECT 1/0")), "22012");
+        assert_eq!(sqlstate(client.batch_execute("SELECT 1/0")), DIVISION_BY_ZERO);
         run(&mut client, "ROLLBACK");
         assert_eq!(role(&mut client), outside);
     }
@@ -109,7 +112,7 @@ fn a_cleared_role_comes_back_with_the_token() {
         ("SELECT auth.jwt_session_init(NULL, true)", "COMMIT"),
         ("DISCARD PLANS; RESET pg_session_jwt.jwt", "ROLLBACK"),
     ] {
-        assert_eq!(present(&mut client, &editor), "00000");
+        assert_eq!(present(&mut client, &editor), SUCCESS);
         run(&mut client, &format!("BEGIN; {way}"));
         assert_eq!(role(&mut client), "app", "{way}");
         run(&mut client, end);
@@ -137,19 +140,19 @@ fn security_definer_functions_change_no_role() {
     let (editor, nobody) = (fixture.token("editor"), fixture.sign(json!({})));
     let call = |function: &str, token: &str| format!("SELECT {function}('{token}')");
 
-    assert_eq!(sqlstate(client.batch_execute(&call("present", &editor))), "28J09");
+    assert_eq!(sqlstate(client.batch_execute(&call("present", &editor))), Code::Claim.sqlstate());
     assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None));
     // A token without a role is as good as anywhere, and takes the one before with it.
     for (token, expected) in [(nobody.as_str(), Some("alice".to_owned())), ("", None)] {
-        assert_eq!(present(&mut client, &editor), "00000");
+        assert_eq!(present(&mut client, &editor), SUCCESS);
         assert_eq!(text(&mut client, &call("present", token)).as_deref(), Some("postgres"));
         assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), expected.clone()));
         // In a transaction, from the next statement on.
-        assert_eq!(present(&mut client, &editor), "00000");
+        assert_eq!(present(&mut client, &editor), SUCCESS);
         run(&mut client, "BEGIN");
         assert_eq!(text(&mut client, &call("present", token)).as_deref(), Some("postgres"));
         assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), expected));
-        assert_eq!(notes(&mut client), Err("42501".to_owned()));
+        assert_eq!(notes(&mut client), Err(INSUFFICIENT_PRIVILEGE.to_owned()));
         run(&mut client, "ROLLBACK");
         assert_eq!((role(&mut client), notes(&mut client)), ("editor".to_owned(), Ok(2)));
     }
@@ -159,20 +162,20 @@ fn security_definer_functions_change_no_role() {
     let attempt = client.prepare("SELECT try($1)").unwrap();
     for token in ["", &editor] {
         for statement in [&whoami, &count] {
-            assert_eq!(present(&mut client, &editor), "00000");
+            assert_eq!(present(&mut client, &editor), SUCCESS);
             assert_eq!(client.query_one(&count, &[]).unwrap().get::<_, i64>(0), 2);
             run(&mut client, "BEGIN");
             client.query_one(&attempt, &[&token]).unwrap();
             match client.query_one(statement, &[]) {
                 Ok(row) => assert_eq!(row.get::<_, &str>(0), "app"),
-                Err(error) => assert_eq!(sqlstate::<()>(Err(error)), "42501"),
+                Err(error) => assert_eq!(sqlstate::<()>(Err(error)), INSUFFICIENT_PRIVILEGE),
             }
             run(&mut client, "ROLLBACK");
         }
     }
     // A refusal that is swallowed there takes the role, too.
     for around in ["", "BEGIN; SAVEPOINT s"] {
-        assert_eq!(present(&mut client, &editor), "00000");
+        assert_eq!(present(&mut client, &editor), SUCCESS);
         run(&mut client, around);
         assert_eq!(text(&mut client, &call("try", &editor)).as_deref(), Some("postgres"));
         assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None));
@@ -190,15 +193,15 @@ fn the_later_of_token_and_set_role_counts() {
     let (editor, reader) = (fixture.token("editor"), fixture.token("reader"));
     let mut client = fixture.client();
     run(&mut client, "SET ROLE reader");
-    assert_eq!(present(&mut client, &editor), "00000");
+    assert_eq!(present(&mut client, &editor), SUCCESS);
     assert_eq!(role(&mut client), "editor");
     // Without the token, what was there before.
-    assert_eq!(present(&mut client, ""), "00000");
+    assert_eq!(present(&mut client, ""), SUCCESS);
     assert_eq!(role(&mut client), "reader");
     run(&mut client, "RESET ROLE");
     assert_eq!(role(&mut client), "app");
 
-    assert_eq!(present(&mut client, &editor), "00000");
+    assert_eq!(present(&mut client, &editor), SUCCESS);
     run(&mut client, "SET ROLE reader");
     assert_eq!(role(&mut client), "reader");
     run(&mut client, "RESET ROLE");
@@ -206,7 +209,7 @@ fn the_later_of_token_and_set_role_counts() {
     run(&mut client, "SET ROLE NONE");
     assert_eq!(role(&mut client), "app");
     assert_eq!(user(&mut client).as_deref(), Some("alice"));
-    assert_eq!(present(&mut client, &reader), "00000");
+    assert_eq!(present(&mut client, &reader), SUCCESS);
     assert_eq!(role(&mut client), "reader");
     run(&mut client, "BEGIN; SET LOCAL ROLE editor");
     assert_eq!(role(&mut client), "editor");
@@ -216,7 +219,7 @@ fn the_later_of_token_and_set_role_counts() {
     assert_eq!(role(&mut client), "app");
     run(&mut client, "ROLLBACK");
     assert_eq!(role(&mut client), "reader");
-    assert_eq!(sqlstate(client.batch_execute("SET ROLE stranger")), "42501");
+    assert_eq!(sqlstate(client.batch_execute("SET ROLE stranger")), INSUFFICIENT_PRIVILEGE);
     run(
         &mut client,
         "CREATE FUNCTION pg_temp.whose() RETURNS text LANGUAGE sql SET role = editor
@@ -239,7 +242,7 @@ fn the_role_is_of_the_session_user() {
     let fixture = FIXTURES.beside_others(Preload::Shared);
     let editor = fixture.token("editor");
     let mut admin = fixture.cluster.admin();
-    assert_eq!(present(&mut admin, &fixture.token("stranger")), "00000");
+    assert_eq!(present(&mut admin, &fixture.token("stranger")), SUCCESS);
     run(&mut admin, "SET SESSION AUTHORIZATION app");
     assert_eq!(role(&mut admin), "app");
     run(&mut admin, "RESET ROLE");
@@ -254,12 +257,12 @@ fn the_role_is_of_the_session_user() {
     assert_eq!(role(&mut admin), "reader");
     run(&mut admin, "RESET ROLE");
     assert_eq!(role(&mut admin), "stranger");
-    assert_eq!(present(&mut admin, ""), "00000");
+    assert_eq!(present(&mut admin, ""), SUCCESS);
     assert_eq!(role(&mut admin), "postgres");
     run(&mut admin, "SET ROLE reader; SET SESSION AUTHORIZATION app");
-    assert_eq!(present(&mut admin, &editor), "00000");
+    assert_eq!(present(&mut admin, &editor), SUCCESS);
     assert_eq!(role(&mut admin), "editor");
-    assert_eq!(present(&mut admin, ""), "00000");
+    assert_eq!(present(&mut admin, ""), SUCCESS);
     assert_eq!(role(&mut admin), "app");
 }
 
@@ -271,17 +274,17 @@ fn the_role_ends_with_its_token() {
     let statement = client.prepare("SELECT count(*) FROM notes").unwrap();
     let exp = now() + 2;
     let brief = fixture.sign(json!({"role": "editor", "exp": exp}));
-    assert_eq!(present(&mut client, &brief), "00000");
+    assert_eq!(present(&mut client, &brief), SUCCESS);
     assert_eq!(client.query_one(&statement, &[]).unwrap().get::<_, i64>(0), 2);
     run(&mut client, "BEGIN; DECLARE c CURSOR FOR SELECT * FROM notes; FETCH 1 FROM c");
     let deadline = Instant::now() + Duration::from_secs(10);
     while now() < exp && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert_eq!(sqlstate(client.batch_execute("FETCH 1 FROM c")), "28J04");
+    assert_eq!(sqlstate(client.batch_execute("FETCH 1 FROM c")), Code::Expired.sqlstate());
     run(&mut client, "ROLLBACK");
-    assert_eq!(notes(&mut client), Err("28J04".to_owned()));
-    assert_eq!(sqlstate(client.query_one(&statement, &[])), "28J04");
+    assert_eq!(notes(&mut client), Err(Code::Expired.sqlstate().to_owned()));
+    assert_eq!(sqlstate(client.query_one(&statement, &[])), Code::Expired.sqlstate());
     for statement in [
         "COPY notes TO STDOUT",
         "TRUNCATE notes",
@@ -293,7 +296,11 @@ fn the_role_ends_with_its_token() {
         "WITH n AS (DELETE FROM notes RETURNING 1) SELECT 1",
         "SELECT auth.user_id()",
     ] {
-        assert_eq!(sqlstate(client.batch_execute(statement)), "28J04", "{statement}");
+        assert_eq!(
+            sqlstate(client.batch_execute(statement)),
+            Code::Expired.sqlstate(),
+            "{statement}"
+        );
     }
 }
 
@@ -303,8 +310,10 @@ fn statements_without_tables_outlive_the_token() {
     let fixture = FIXTURES.beside_others(Preload::Shared);
     let mut client = fixture.client();
     let expired = fixture.token_for("editor", 1);
-    assert_eq!(present(&mut client, &expired), "00000");
-    wait_for("the token to expire", || notes(&mut client) == Err("28J04".to_owned()));
+    assert_eq!(present(&mut client, &expired), SUCCESS);
+    wait_for("the token to expire", || {
+        notes(&mut client) == Err(Code::Expired.sqlstate().to_owned())
+    });
     for way in [
         "BEGIN; ROLLBACK",
         "SET work_mem = '1MB'",
@@ -318,10 +327,10 @@ fn statements_without_tables_outlive_the_token() {
     }
     assert_eq!(role(&mut client), "app");
     let next = "SELECT nextval('numbers')";
-    assert_eq!(sqlstate(client.batch_execute(next)), "42501");
-    assert_eq!(present(&mut client, &fixture.token("editor")), "00000");
+    assert_eq!(sqlstate(client.batch_execute(next)), INSUFFICIENT_PRIVILEGE);
+    assert_eq!(present(&mut client, &fixture.token("editor")), SUCCESS);
     run(&mut client, next);
-    assert_eq!(present(&mut client, &fixture.token("reader")), "00000");
+    assert_eq!(present(&mut client, &fixture.token("reader")), SUCCESS);
     assert_eq!((role(&mut client), notes(&mut client)), ("reader".to_owned(), Ok(1)));
 }
 
@@ -339,23 +348,26 @@ fn a_changed_provider_ends_the_role() {
     let token = key.sign(&json!({"iss": "row", "sub": "alice", "exp": now() + 600,
                                  "role": "editor", "r": "reader"}));
     for (change, code) in [
-        ("UPDATE auth.providers SET leeway = 1".to_owned(), "00000"),
-        ("UPDATE auth.providers SET role_claim = 'r'".to_owned(), "28J09"),
-        ("UPDATE auth.providers SET role_claim = NULL".to_owned(), "28J09"),
-        ("UPDATE auth.providers SET allowed_roles = '{reader}'".to_owned(), "28J09"),
-        ("UPDATE auth.providers SET audience = '{x}'".to_owned(), "28J07"),
-        (format!("UPDATE auth.providers SET jwks = '{}'", fixture.key.public_jwk()), "28J03"),
+        ("UPDATE auth.providers SET leeway = 1".to_owned(), SUCCESS),
+        ("UPDATE auth.providers SET role_claim = 'r'".to_owned(), Code::Claim.sqlstate()),
+        ("UPDATE auth.providers SET role_claim = NULL".to_owned(), Code::Claim.sqlstate()),
+        ("UPDATE auth.providers SET allowed_roles = '{reader}'".to_owned(), Code::Claim.sqlstate()),
+        ("UPDATE auth.providers SET audience = '{x}'".to_owned(), Code::Audience.sqlstate()),
+        (
+            format!("UPDATE auth.providers SET jwks = '{}'", fixture.key.public_jwk()),
+            Code::Signature.sqlstate(),
+        ),
         // Then it is for the provider without issuer, whose key is another.
-        ("SELECT auth.remove_provider('row')".to_owned(), "28J03"),
+        ("SELECT auth.remove_provider('row')".to_owned(), Code::Signature.sqlstate()),
     ] {
         run(&mut admin, "DELETE FROM auth.providers");
         run(&mut admin, &add);
-        assert_eq!(present(&mut client, &token), "00000");
+        assert_eq!(present(&mut client, &token), SUCCESS);
         assert_eq!(notes(&mut client), Ok(2));
         run(&mut admin, &change);
-        let found = notes(&mut client).map_or_else(|code| code, |_| "00000".to_owned());
+        let found = notes(&mut client).map_or_else(|code| code, |_| SUCCESS.to_owned());
         assert_eq!(found, code, "{change}");
-        assert_eq!(present(&mut client, ""), "00000");
+        assert_eq!(present(&mut client, ""), SUCCESS);
         assert_eq!(role(&mut client), "app");
     }
 }
@@ -379,7 +391,7 @@ fn the_role_ends_with_its_transaction() {
             assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{end}");
         }
     }
-    assert_eq!(present(&mut client, &editor), "00000");
+    assert_eq!(present(&mut client, &editor), SUCCESS);
     assert_eq!(role(&mut client), "app");
     // Also for statements that were analysed before.
     let whoami = client.prepare("SELECT current_user::text").unwrap();
@@ -388,7 +400,7 @@ fn the_role_ends_with_its_transaction() {
     assert_eq!(client.query_one(&count, &[]).unwrap().get::<_, i64>(0), 2);
     run(&mut client, "COMMIT");
     assert_eq!(client.query_one(&whoami, &[]).unwrap().get::<_, &str>(0), "app");
-    assert_eq!(sqlstate(client.query_one(&count, &[])), "42501");
+    assert_eq!(sqlstate(client.query_one(&count, &[])), INSUFFICIENT_PRIVILEGE);
 }
 
 /// The next client of a pooled connection has neither role nor identity of the one before.
@@ -409,7 +421,7 @@ fn nothing_is_left_on_a_pooled_connection() {
     run(&mut first, &format!("SELECT auth.jwt_session_init('{editor}')"));
     let bad = fixture.token("stranger");
     let refused = second.batch_execute(&format!("SELECT auth.jwt_session_init('{bad}', true)"));
-    assert_eq!(sqlstate(refused), "28J09");
+    assert_eq!(sqlstate(refused), Code::Claim.sqlstate());
     for client in [&mut first, &mut second] {
         assert_eq!((role(client), user(client)), ("app".to_owned(), None));
     }

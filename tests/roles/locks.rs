@@ -1,6 +1,8 @@
 //! Locked sessions, which change their role by token alone.
 
-use harness::{Preload, Shared, present, run, sqlstate, text, user};
+use harness::{
+    CANT_CHANGE_RUNTIME_PARAM, Code, Preload, SUCCESS, Shared, present, run, sqlstate, text, user,
+};
 
 use super::fixture::*;
 
@@ -63,11 +65,11 @@ fn locked_sessions_change_their_role_by_token_alone() {
     for login in LOGINS {
         let mut client = fixture.cluster.as_role(login).client();
         for token in ["", &editor] {
-            assert_eq!(present(&mut client, token), "00000");
+            assert_eq!(present(&mut client, token), SUCCESS);
             let expected = if token.is_empty() { login } else { "editor" };
             for statement in refused {
                 let outcome = sqlstate(client.batch_execute(statement));
-                assert_eq!(outcome, "42501", "{login}: {statement}");
+                assert_eq!(outcome, Code::Forbidden.sqlstate(), "{login}: {statement}");
                 assert_eq!(role(&mut client), expected, "{login}: {statement}");
             }
             for statement in harmless {
@@ -86,10 +88,10 @@ fn the_role_of_a_locked_session_goes_with_its_token() {
     let editor = fixture.token("editor");
     for login in LOGINS {
         let mut client = fixture.cluster.as_role(login).client();
-        assert_eq!(present(&mut client, &fixture.token("reader")), "00000");
+        assert_eq!(present(&mut client, &fixture.token("reader")), SUCCESS);
         assert_eq!(role(&mut client), "reader");
         for statement in ["RESET ALL", "DISCARD ALL", "RESET pg_session_jwt.jwt"] {
-            assert_eq!(present(&mut client, &editor), "00000");
+            assert_eq!(present(&mut client, &editor), SUCCESS);
             run(&mut client, statement);
             assert_eq!((role(&mut client), user(&mut client)), (login.to_owned(), None));
         }
@@ -105,7 +107,11 @@ fn locked_sessions_do_not_start_in_another_role() {
     for login in LOGINS {
         for option in ["role", "session_authorization"] {
             let connection = fixture.cluster.as_role(login).option(option, "reader");
-            assert_eq!(sqlstate(connection.try_client()), "42501", "{login}: {option}");
+            assert_eq!(
+                sqlstate(connection.try_client()),
+                Code::Forbidden.sqlstate(),
+                "{login}: {option}"
+            );
         }
         for way in [
             format!("ALTER ROLE \"{login}\" SET role = 'reader'"),
@@ -119,7 +125,7 @@ fn locked_sessions_do_not_start_in_another_role() {
             assert_eq!(role(&mut client), login, "{way}");
             run(&mut client, "DISCARD ALL");
             assert_eq!(role(&mut client), login, "{way}");
-            assert_eq!(present(&mut client, &editor), "00000");
+            assert_eq!(present(&mut client, &editor), SUCCESS);
             assert_eq!(role(&mut client), "editor", "{way}");
             run(&mut admin, &way.replace("SET role = 'reader'", "RESET role"));
         }
@@ -134,9 +140,9 @@ fn no_session_unlocks_itself() {
         let mut client = fixture.cluster.as_role(login).client();
         assert_eq!(text(&mut client, "SELECT auth.user_id()"), None, "{login}");
         let outcome = sqlstate(client.batch_execute("SET pg_session_jwt.locked_roles = ''"));
-        assert_eq!(outcome, "55P02", "{login}");
+        assert_eq!(outcome, CANT_CHANGE_RUNTIME_PARAM, "{login}");
         let option = fixture.cluster.as_role(login).option("pg_session_jwt.locked_roles", "");
-        assert_eq!(sqlstate(option.try_client()), "55P02", "{login}");
+        assert_eq!(sqlstate(option.try_client()), CANT_CHANGE_RUNTIME_PARAM, "{login}");
     }
 }
 
@@ -173,7 +179,7 @@ fn locked_sessions_transfer_no_ownership() {
         let error = client.batch_execute(gift).unwrap_err();
         let message = error.as_db_error().map(|error| error.message().to_owned());
         assert_eq!(message.as_deref(), Some("permission denied to transfer ownership"), "{gift}");
-        assert_eq!(sqlstate::<()>(Err(error)), "42501", "{gift}");
+        assert_eq!(sqlstate::<()>(Err(error)), Code::Forbidden.sqlstate(), "{gift}");
     }
     for harmless in [
         "ALTER TABLE t OWNER TO locked",
@@ -204,21 +210,23 @@ fn a_lock_that_comes_later_binds_live_sessions() {
     let fixture = start(Preload::Shared);
     let editor = fixture.token("editor");
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &editor), "00000");
+    assert_eq!(present(&mut client, &editor), SUCCESS);
     fixture.cluster.append_configuration(&[("pg_session_jwt.locked_roles", "app")]);
     fixture.cluster.reload();
     harness::wait_for("the lock", || {
-        sqlstate(client.batch_execute("BEGIN; SET LOCAL ROLE NONE; COMMIT")) == "42501" || {
-            run(&mut client, "ROLLBACK");
-            false
-        }
+        sqlstate(client.batch_execute("BEGIN; SET LOCAL ROLE NONE; COMMIT"))
+            == Code::Forbidden.sqlstate()
+            || {
+                run(&mut client, "ROLLBACK");
+                false
+            }
     });
     run(&mut client, "ROLLBACK");
     // A list that is none leaves the one before in force.
     fixture.cluster.append_configuration(&[("pg_session_jwt.locked_roles", "app, , x")]);
     fixture.cluster.reload();
     harness::wait_for("the log", || fixture.cluster.log().contains("It is not a list of names"));
-    assert_eq!(sqlstate(client.batch_execute("SET ROLE reader")), "42501");
+    assert_eq!(sqlstate(client.batch_execute("SET ROLE reader")), Code::Forbidden.sqlstate());
 }
 
 #[test]
@@ -263,7 +271,7 @@ fn locked_sessions_change_no_roles_and_memberships() {
         let error = client.batch_execute(statement).expect_err(statement);
         let message = error.as_db_error().map(|error| error.message().to_owned());
         assert_eq!(message.as_deref(), Some("permission denied to change roles"), "{statement}");
-        assert_eq!(sqlstate::<()>(Err(error)), "42501", "{statement}");
+        assert_eq!(sqlstate::<()>(Err(error)), Code::Forbidden.sqlstate(), "{statement}");
         run(&mut client, "ROLLBACK");
         // A session that is not locked may.
         run(&mut free, "BEGIN");
@@ -272,8 +280,8 @@ fn locked_sessions_change_no_roles_and_memberships() {
     }
     // Nor in the role of a token; but a superuser's function may.
     run(&mut admin, "GRANT given TO editor WITH ADMIN OPTION; GRANT editor TO locked");
-    assert_eq!(present(&mut client, &fixture.token("editor")), "00000");
-    assert_eq!(sqlstate(client.batch_execute("GRANT given TO other")), "42501");
+    assert_eq!(present(&mut client, &fixture.token("editor")), SUCCESS);
+    assert_eq!(sqlstate(client.batch_execute("GRANT given TO other")), Code::Forbidden.sqlstate());
     run(&mut client, "SELECT grant_given()");
     run(
         &mut client,
@@ -294,19 +302,27 @@ fn locks_that_would_not_hold_let_nobody_in() {
         let editor = fixture.token("editor");
         for login in ["app", "locked"] {
             let mut client = fixture.cluster.as_role(login).client();
-            assert_eq!(present(&mut client, &editor), "22023", "{preload:?}");
+            assert_eq!(
+                present(&mut client, &editor),
+                Code::Configuration.sqlstate(),
+                "{preload:?}"
+            );
             assert_eq!(role(&mut client), login);
             for call in ["SELECT auth.user_id()", "SELECT auth.init()", "SELECT auth.claim('sub')"]
             {
                 let outcome = sqlstate(client.batch_execute(call));
-                assert_eq!(outcome, "22023", "{preload:?}: {call}");
+                assert_eq!(outcome, Code::Configuration.sqlstate(), "{preload:?}: {call}");
             }
         }
         if preload != Preload::Shared {
             // Nor does it help to name another list.
             let connection = fixture.app().option("pg_session_jwt.locked_roles", "");
             if let Ok(mut client) = connection.try_client() {
-                assert_eq!(present(&mut client, &editor), "22023", "{preload:?}");
+                assert_eq!(
+                    present(&mut client, &editor),
+                    Code::Configuration.sqlstate(),
+                    "{preload:?}"
+                );
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Plans, parallel workers and pipelines.
 
-use harness::{Preload, Wire, backend_pid, present, run, sqlstate};
+use harness::{
+    Code, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, Wire, backend_pid, present, run, sqlstate,
+};
 
 use super::fixture::*;
 
@@ -31,7 +33,7 @@ fn plans_are_of_the_role() {
         client.prepare("SELECT whose(), pid(), count(*) FROM notes GROUP BY 1, 2").unwrap();
     for _ in 0..2 {
         for (name, expected) in [("editor", 20_002), ("reader", 20_001)] {
-            assert_eq!(present(&mut client, &fixture.token(name)), "00000");
+            assert_eq!(present(&mut client, &fixture.token(name)), SUCCESS);
             let rows = client.query(&statement, &[]).unwrap();
             let counted: i64 = rows.iter().map(|row| row.get::<_, i64>(2)).sum();
             assert_eq!(counted, expected, "{name}");
@@ -41,8 +43,8 @@ fn plans_are_of_the_role() {
             }
             assert_eq!(role(&mut client), name);
         }
-        assert_eq!(present(&mut client, ""), "00000");
-        assert_eq!(sqlstate(client.query(&statement, &[])), "42501");
+        assert_eq!(present(&mut client, ""), SUCCESS);
+        assert_eq!(sqlstate(client.query(&statement, &[])), INSUFFICIENT_PRIVILEGE);
     }
     // One pipeline is one transaction: it has one role, which ends with it.
     let mut wire = Wire::connect(&fixture.app()).unwrap();
@@ -56,7 +58,7 @@ fn plans_are_of_the_role() {
         wire.statement(present, &[&fixture.token(other)]);
         let answers = wire.sync().unwrap();
         assert_eq!(values(&answers[1]).as_deref(), Some(expected));
-        assert_eq!(answers[2].as_ref().unwrap_err().sqlstate(), "28J09");
+        assert_eq!(answers[2].as_ref().unwrap_err().sqlstate(), Code::Claim.sqlstate());
         let answer = wire.ask("SELECT current_user", &[]).unwrap();
         assert_eq!(values(&answer).as_deref(), Some("app"));
     }

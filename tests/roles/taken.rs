@@ -1,6 +1,9 @@
 //! Which role a token brings.
 
-use harness::{Preload, now, present, run, sqlstate, test_each_preload, text, user};
+use harness::{
+    Code, DIVISION_BY_ZERO, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, now, present, run, sqlstate,
+    test_each_preload, text, user,
+};
 use postgres::Client;
 use serde_json::{Value, json};
 
@@ -29,7 +32,7 @@ fn one_of_several_roles_is_taken() {
         (json!([]), "stranger"),
         (json!(null), "stranger"),
     ] {
-        assert_eq!(present(&mut client, &token("several", roles.clone())), "00000", "{roles}");
+        assert_eq!(present(&mut client, &token("several", roles.clone())), SUCCESS, "{roles}");
         assert_eq!(role(&mut client), taken, "{roles}");
     }
     for (issuer, roles) in [
@@ -40,7 +43,7 @@ fn one_of_several_roles_is_taken() {
     ] {
         assert_eq!(
             present(&mut client, &token(issuer, roles.clone())),
-            "28J09",
+            Code::Claim.sqlstate(),
             "{issuer} {roles}"
         );
         assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None));
@@ -53,38 +56,38 @@ fn the_role_is_one_that_the_session_may_take() {
     let good = fixture.token("editor");
     let mut client = fixture.client();
     for (claims, code) in [
-        (json!({"role": "stranger"}), "28J09"),
-        (json!({"role": "nobody"}), "28J09"),
-        (json!({"role": "none"}), "28J09"),
-        (json!({"role": "NONE"}), "28J09"),
-        (json!({"role": "public"}), "28J09"),
-        (json!({"role": ""}), "28J09"),
-        (json!({"role": "Editor"}), "28J09"),
-        (json!({"role": "\"editor\""}), "28J09"),
-        (json!({"role": "editor; RESET ROLE"}), "28J09"),
-        (json!({"role": format!("editor{}", " ".repeat(80))}), "28J09"),
-        (json!({"role": "ed\u{1f5}tor"}), "28J09"),
-        (json!({"role": ["editor"]}), "28J09"),
-        (json!({"role": "boss"}), "28J09"),
-        (json!({"role": "postgres"}), "28J09"),
-        (json!({"role": "pg_read_all_data"}), "28J09"),
-        (json!({"iss": "by-default"}), "28J09"),
-        (json!({"iss": "bounded", "app": {"role": "editor"}}), "28J09"),
-        (json!({"iss": "bounded", "app": {"role": 1}}), "28J09"),
-        (json!({"iss": "listed", "role": "editor"}), "28J09"),
-        (json!({"iss": "listed", "role": "editor", "roles": ["reader"]}), "28J09"),
-        (json!({"role": "editor", "exp": now() - 1}), "28J04"),
-        (json!({"role": "editor", "nbf": now() + 600}), "28J05"),
+        (json!({"role": "stranger"}), Code::Claim.sqlstate()),
+        (json!({"role": "nobody"}), Code::Claim.sqlstate()),
+        (json!({"role": "none"}), Code::Claim.sqlstate()),
+        (json!({"role": "NONE"}), Code::Claim.sqlstate()),
+        (json!({"role": "public"}), Code::Claim.sqlstate()),
+        (json!({"role": ""}), Code::Claim.sqlstate()),
+        (json!({"role": "Editor"}), Code::Claim.sqlstate()),
+        (json!({"role": "\"editor\""}), Code::Claim.sqlstate()),
+        (json!({"role": "editor; RESET ROLE"}), Code::Claim.sqlstate()),
+        (json!({"role": format!("editor{}", " ".repeat(80))}), Code::Claim.sqlstate()),
+        (json!({"role": "ed\u{1f5}tor"}), Code::Claim.sqlstate()),
+        (json!({"role": ["editor"]}), Code::Claim.sqlstate()),
+        (json!({"role": "boss"}), Code::Claim.sqlstate()),
+        (json!({"role": "postgres"}), Code::Claim.sqlstate()),
+        (json!({"role": "pg_read_all_data"}), Code::Claim.sqlstate()),
+        (json!({"iss": "by-default"}), Code::Claim.sqlstate()),
+        (json!({"iss": "bounded", "app": {"role": "editor"}}), Code::Claim.sqlstate()),
+        (json!({"iss": "bounded", "app": {"role": 1}}), Code::Claim.sqlstate()),
+        (json!({"iss": "listed", "role": "editor"}), Code::Claim.sqlstate()),
+        (json!({"iss": "listed", "role": "editor", "roles": ["reader"]}), Code::Claim.sqlstate()),
+        (json!({"role": "editor", "exp": now() - 1}), Code::Expired.sqlstate()),
+        (json!({"role": "editor", "nbf": now() + 600}), Code::NotYetValid.sqlstate()),
     ] {
         let token = fixture.sign(claims.clone());
         // What was there before is gone: identity and role.
-        assert_eq!(present(&mut client, &good), "00000");
+        assert_eq!(present(&mut client, &good), SUCCESS);
         assert_eq!(role(&mut client), "editor");
         assert_eq!(present(&mut client, &token), code, "{claims}");
         assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{claims}");
 
         // In a savepoint, over those of the session, the transaction and the savepoint.
-        assert_eq!(present(&mut client, &good), "00000");
+        assert_eq!(present(&mut client, &good), SUCCESS);
         run(&mut client, "BEGIN");
         run(&mut client, &format!("SELECT auth.jwt_session_init('{good}', true); SAVEPOINT s"));
         run(&mut client, &format!("SELECT auth.jwt_session_init('{good}', true)"));
@@ -95,7 +98,7 @@ fn the_role_is_one_that_the_session_may_take() {
         assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{claims}");
 
         // Where PL/pgSQL swallows the error.
-        assert_eq!(present(&mut client, &good), "00000");
+        assert_eq!(present(&mut client, &good), SUCCESS);
         run(
             &mut client,
             &format!(
@@ -120,16 +123,19 @@ fn the_role_is_one_that_the_session_may_take() {
         (json!({"iss": "listed", "roles": ["reader"]}), "app"),
         (json!({"iss": "without", "role": "editor"}), "app"),
     ] {
-        assert_eq!(present(&mut client, &fixture.sign(claims.clone())), "00000", "{claims}");
+        assert_eq!(present(&mut client, &fixture.sign(claims.clone())), SUCCESS, "{claims}");
         assert_eq!(role(&mut client), expected, "{claims}");
     }
     // A superuser's session may take any role, but none that is one.
     let mut admin = fixture.cluster.admin();
-    assert_eq!(present(&mut admin, &fixture.token("stranger")), "00000");
+    assert_eq!(present(&mut admin, &fixture.token("stranger")), SUCCESS);
     assert_eq!(role(&mut admin), "stranger");
     assert_eq!(text(&mut admin, "SHOW is_superuser").as_deref(), Some("off"));
-    assert_eq!(sqlstate(admin.batch_execute("SELECT pg_read_file('PG_VERSION')")), "42501");
-    assert_eq!(present(&mut admin, &fixture.token("boss")), "28J09");
+    assert_eq!(
+        sqlstate(admin.batch_execute("SELECT pg_read_file('PG_VERSION')")),
+        INSUFFICIENT_PRIVILEGE
+    );
+    assert_eq!(present(&mut admin, &fixture.token("boss")), Code::Claim.sqlstate());
     assert_eq!(text(&mut admin, "SHOW is_superuser").as_deref(), Some("on"));
 }
 
@@ -148,33 +154,33 @@ fn the_role_is_still_one_that_the_session_may_take() {
     ] {
         // Whether or not anybody has asked who is there.
         for asked in [false, true] {
-            assert_eq!(present(&mut client, &editor), "00000");
+            assert_eq!(present(&mut client, &editor), SUCCESS);
             if asked {
                 assert_eq!(user(&mut client).as_deref(), Some("alice"));
             }
             assert_eq!(role(&mut client), "editor");
             run(&mut admin, change);
-            assert_eq!(sqlstate(client.query_one(&file, &[])), "42501", "{change}");
-            assert_eq!(sqlstate(client.query_one(&count, &[])), "28J09", "{change}");
+            assert_eq!(sqlstate(client.query_one(&file, &[])), INSUFFICIENT_PRIVILEGE, "{change}");
+            assert_eq!(sqlstate(client.query_one(&count, &[])), Code::Claim.sqlstate(), "{change}");
             assert_eq!(role(&mut client), "app", "{change}");
-            assert_eq!(notes(&mut client), Err("28J09".to_owned()), "{change}");
-            assert_eq!(present(&mut client, &editor), "28J09");
+            assert_eq!(notes(&mut client), Err(Code::Claim.sqlstate().to_owned()), "{change}");
+            assert_eq!(present(&mut client, &editor), Code::Claim.sqlstate());
             run(&mut admin, back);
-            assert_eq!(present(&mut client, &editor), "00000");
+            assert_eq!(present(&mut client, &editor), SUCCESS);
             assert_eq!((role(&mut client), notes(&mut client)), ("editor".to_owned(), Ok(2)));
         }
     }
     // What has nothing to do with it does not matter, not even in a transaction that has failed.
     run(&mut client, "BEGIN");
-    assert_eq!(sqlstate(client.batch_execute("SELECT 1/0")), "22012");
+    assert_eq!(sqlstate(client.batch_execute("SELECT 1/0")), DIVISION_BY_ZERO);
     run(&mut admin, "CREATE ROLE another");
     run(&mut client, "ROLLBACK");
     assert_eq!((notes(&mut client), role(&mut client)), (Ok(2), "editor".to_owned()));
     run(&mut admin, "CREATE ROLE brief; GRANT brief TO app; GRANT SELECT ON notes TO brief");
-    assert_eq!(present(&mut client, &fixture.token("brief")), "00000");
+    assert_eq!(present(&mut client, &fixture.token("brief")), SUCCESS);
     assert_eq!(notes(&mut client), Ok(0));
     run(&mut admin, "REVOKE SELECT ON notes FROM brief; DROP ROLE brief");
-    assert_eq!(notes(&mut client), Err("28J09".to_owned()));
+    assert_eq!(notes(&mut client), Err(Code::Claim.sqlstate().to_owned()));
     assert_eq!(role(&mut client), "app");
 }
 
@@ -185,7 +191,7 @@ fn the_role_of_the_startup_packet(preload: Preload) {
     let mut client = connect(&fixture.token("editor"));
     if preload == Preload::Neither {
         // The library comes with the first call.
-        assert_eq!(notes(&mut client), Err("42501".to_owned()));
+        assert_eq!(notes(&mut client), Err(INSUFFICIENT_PRIVILEGE.to_owned()));
         assert_eq!(user(&mut client).as_deref(), Some("alice"));
     }
     assert_eq!((notes(&mut client), role(&mut client)), (Ok(2), "editor".to_owned()));
@@ -193,8 +199,14 @@ fn the_role_of_the_startup_packet(preload: Preload) {
     assert_eq!((notes(&mut client), role(&mut client)), (Ok(2), "editor".to_owned()));
     let mut client = connect(&fixture.token("stranger"));
     for _ in 0..2 {
-        assert_eq!(sqlstate(client.query_one("SELECT auth.user_id()", &[])), "28J09");
-        assert_eq!((notes(&mut client), role(&mut client)), (Err("42501".into()), "app".into()));
+        assert_eq!(
+            sqlstate(client.query_one("SELECT auth.user_id()", &[])),
+            Code::Claim.sqlstate()
+        );
+        assert_eq!(
+            (notes(&mut client), role(&mut client)),
+            (Err(INSUFFICIENT_PRIVILEGE.into()), "app".into())
+        );
     }
 }
 
@@ -227,19 +239,22 @@ fn a_late_library_meets_plans_of_the_login_role() {
     let own = Ok(vec!["alice".to_owned()]);
     let within = format!("SELECT owner FROM (SELECT present('{token}') OFFSET 0) x, orgs");
     let mut client = fixture.client();
-    assert_eq!(owners(&mut client, &within), Err("28J09".to_owned()));
+    assert_eq!(owners(&mut client, &within), Err(Code::Claim.sqlstate().to_owned()));
     // From the next transaction on it is as with any other.
-    assert_eq!(present(&mut client, &token), "00000");
+    assert_eq!(present(&mut client, &token), SUCCESS);
     assert_eq!(owners(&mut client, "SELECT owner FROM orgs"), own);
     let mut client = fixture.client();
     run(&mut client, "BEGIN; DECLARE c CURSOR FOR SELECT owner FROM orgs");
-    assert_eq!(present(&mut client, &token), "00000");
-    assert_eq!(owners(&mut client, "FETCH ALL FROM c"), Err("42501".to_owned()));
+    assert_eq!(present(&mut client, &token), SUCCESS);
+    assert_eq!(owners(&mut client, "FETCH ALL FROM c"), Err(INSUFFICIENT_PRIVILEGE.to_owned()));
     run(&mut client, "ROLLBACK");
     // A token that was there before.
     for (way, first) in [
-        ("SELECT owner FROM orgs", Err("28J09".to_owned())),
-        ("SELECT owner FROM (SELECT swallow() OFFSET 0) x, orgs", Err("28J09".to_owned())),
+        ("SELECT owner FROM orgs", Err(Code::Claim.sqlstate().to_owned())),
+        (
+            "SELECT owner FROM (SELECT swallow() OFFSET 0) x, orgs",
+            Err(Code::Claim.sqlstate().to_owned()),
+        ),
     ] {
         let mut client = fixture.app().option("pg_session_jwt.jwt", &token).client();
         assert_eq!(owners(&mut client, way), first, "{way}");

@@ -1,6 +1,8 @@
 //! What the server reads from its files: changes that reach sessions, and configurations that are wrong.
 
-use harness::{Cluster, Preload, Wire, quote, sqlstate, test_each_preload, user};
+use harness::{
+    Cluster, Code, INSUFFICIENT_PRIVILEGE, Preload, Wire, quote, sqlstate, test_each_preload, user,
+};
 use postgres::Client;
 use postgres::error::DbError;
 use serde_json::json;
@@ -28,11 +30,11 @@ fn a_reload_reaches_live_sessions(preload: Preload) {
     assert_eq!(user(&mut client).as_deref(), Some("alice"), "{context}");
     site.cluster.reload();
     let code = attempt(&mut client, "SELECT auth.user_id()");
-    assert_eq!(code, "28J03", "{context}");
+    assert_eq!(code, Code::Signature.sqlstate(), "{context}");
     assert_eq!(whose(&mut client, &oscar()), "oscar", "{context}");
-    assert_eq!(whose(&mut client, &alice()), "28J03", "{context}");
+    assert_eq!(whose(&mut client, &alice()), Code::Signature.sqlstate(), "{context}");
     assert_eq!(whose(&mut idle, &oscar()), "oscar", "{context}");
-    assert_eq!(whose(&mut idle, &alice()), "28J03", "{context}");
+    assert_eq!(whose(&mut idle, &alice()), Code::Signature.sqlstate(), "{context}");
 
     // What ALTER SYSTEM has set outranks postgresql.conf until it is reset.
     assert_eq!(presented(&mut client, &oscar()), "oscar", "{context}");
@@ -42,9 +44,9 @@ fn a_reload_reaches_live_sessions(preload: Preload) {
     site.loaded_admin(&format!("ALTER SYSTEM RESET {JWK}"));
     site.cluster.reload();
     let code = attempt(&mut client, "SELECT auth.user_id()");
-    assert_eq!(code, "28J03", "{context}");
+    assert_eq!(code, Code::Signature.sqlstate(), "{context}");
     assert_eq!(whose(&mut client, &mallory()), "mallory", "{context}");
-    assert_eq!(whose(&mut client, &oscar()), "28J03", "{context}");
+    assert_eq!(whose(&mut client, &oscar()), Code::Signature.sqlstate(), "{context}");
 
     // A session that was started with a key of its own keeps it.
     let mut proxy = site.role("proxy").option(JWK, &jwk).client();
@@ -68,7 +70,7 @@ fn a_reload_reaches_live_sessions(preload: Preload) {
     site.cluster.reload();
     assert_refused(&whose(&mut client, &mallory()), &context);
     let code = attempt(&mut client, "SELECT auth.init()");
-    assert_eq!(code, "22023", "{context}");
+    assert_eq!(code, Code::Configuration.sqlstate(), "{context}");
     assert_eq!(user(&mut proxy).as_deref(), Some("alice"), "{context}");
 
     trust_follows_the_configuration(&site, &mut site.session("app"));
@@ -91,7 +93,7 @@ fn trust_follows_the_configuration(site: &Site, client: &mut Client) {
     client.batch_execute("RESET pg_session_jwt.jwt").unwrap();
     assert_eq!(user(client).as_deref(), Some("rita"), "{context}");
     let code = attempt(client, &format!("SET {TRUST} = off"));
-    assert_eq!(code, "42501", "{context}");
+    assert_eq!(code, INSUFFICIENT_PRIVILEGE, "{context}");
 
     site.cluster.append_configuration(&[(TRUST, "off")]);
     site.cluster.reload();
@@ -112,7 +114,7 @@ fn what_a_database_had_is_not_replaced_by_what_the_server_has() {
         let connection = || site.role("app").database("tenant");
         let mut client = connection().client();
         assert_eq!(presented(&mut client, &oscar()), "oscar");
-        assert_eq!(presented(&mut client, &alice()), "28J03");
+        assert_eq!(presented(&mut client, &alice()), Code::Signature.sqlstate());
         let blank = |(name, value)| loaded(connection().option(name, value).client());
         let mut keyless = [(JWK, ""), (JWK, other.as_str())].map(blank);
         let mut distrusting = [(TRUST, "on"), (TRUST, "off")].map(blank);
@@ -152,9 +154,9 @@ fn a_malformed_configuration_is_believed_by_nobody(preload: Preload) {
         assert!(detail.is_some_and(|detail| detail.contains("audience")), "{context}: {said}");
         assert!(!said.contains("MARKER"), "{context}: {said}");
         assert_without_token(&said, &token, &context);
-        assert_eq!(sqlstate::<()>(Err(error)), "22023", "{context}");
-        assert_eq!(whose(&mut client, &alice()), "22023", "{context}");
-        assert_eq!(whose(&mut client, &mallory()), "22023", "{context}");
+        assert_eq!(sqlstate::<()>(Err(error)), Code::Configuration.sqlstate(), "{context}");
+        assert_eq!(whose(&mut client, &alice()), Code::Configuration.sqlstate(), "{context}");
+        assert_eq!(whose(&mut client, &mallory()), Code::Configuration.sqlstate(), "{context}");
     }
     let log = site.cluster.log();
     assert!(!log.contains("MARKER"), "{context}: {log}");
@@ -169,7 +171,7 @@ fn a_mended_configuration_is_blamed_no_longer() {
     let detail = |client: &mut Client| {
         let error = client.batch_execute("SELECT auth.init()").unwrap_err();
         let error = error.as_db_error().unwrap();
-        assert_eq!(error.code().code(), "22023");
+        assert_eq!(error.code().code(), Code::Configuration.sqlstate());
         error.detail().map(str::to_owned)
     };
     assert!(detail(&mut before).is_some());
@@ -177,7 +179,7 @@ fn a_mended_configuration_is_blamed_no_longer() {
     site.cluster.reload();
     assert_eq!(detail(&mut before), None);
     assert_eq!(detail(&mut site.session("app")), None);
-    assert_eq!(whose(&mut before, &alice()), "28J02");
+    assert_eq!(whose(&mut before, &alice()), Code::NoKey.sqlstate());
 }
 
 /// What is stored for a role or a database, all can read: whoever stores a secret there is told.

@@ -1,6 +1,8 @@
 //! The settings `jwk` and `providers`: who may set, store and reset them, and which of them count.
 
-use harness::{Connection, Preload, quote, sqlstate, test_each_preload};
+use harness::{
+    Code, Connection, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, quote, sqlstate, test_each_preload,
+};
 use serde_json::json;
 
 use super::site::*;
@@ -21,7 +23,8 @@ test_each_preload! {
 /// No session changes whom it trusts, whoever it belongs to and whatever the statement.
 fn documents_are_not_for_sessions_to_set(site: &Site) {
     // What the ordinary role, the granted one and the superuser get.
-    const REFUSED: [&str; 3] = ["42501", "22023", "22023"];
+    const REFUSED: [&str; 3] =
+        [INSUFFICIENT_PRIVILEGE, Code::Configuration.sqlstate(), Code::Configuration.sqlstate()];
     let ways = [
         ("SET {name} = {value}", REFUSED),
         ("SET {name} = ''", REFUSED),
@@ -32,13 +35,13 @@ fn documents_are_not_for_sessions_to_set(site: &Site) {
         ("DO $$BEGIN EXECUTE {set}; END$$", REFUSED),
         ("CREATE FUNCTION {f} SET {name} = {value} {body}; SELECT pg_temp.f()", REFUSED),
         // With the rights of a superuser.
-        ("SELECT tools.run_as_owner({set})", ["22023"; 3]),
+        ("SELECT tools.run_as_owner({set})", [Code::Configuration.sqlstate(); 3]),
         // With those of an ordinary role; only the granted one is no member of it.
-        ("SET ROLE app; SET {name} = {value}", ["42501"; 3]),
+        ("SET ROLE app; SET {name} = {value}", [INSUFFICIENT_PRIVILEGE; 3]),
         // Who does not see the row does not update it.
         (
             "UPDATE pg_settings SET setting = {value} WHERE name = '{name}'",
-            ["00000", "00000", "22023"],
+            [SUCCESS, SUCCESS, Code::Configuration.sqlstate()],
         ),
     ];
     for (place, role) in ROLES.iter().enumerate() {
@@ -50,7 +53,11 @@ fn documents_are_not_for_sessions_to_set(site: &Site) {
                 let code = attempt(&mut client, &statements);
                 assert_eq!(code, expected[place], "{context}");
                 client.batch_execute("RESET ROLE").unwrap();
-                assert_eq!(whose(&mut client, &document.token), "28J03", "{context}");
+                assert_eq!(
+                    whose(&mut client, &document.token),
+                    Code::Signature.sqlstate(),
+                    "{context}"
+                );
                 assert_eq!(whose(&mut client, &alice()), "alice", "{context}");
                 assert_eq!(whose(&mut client, &ida("api")), "ida", "{context}");
             }
@@ -61,12 +68,15 @@ fn documents_are_not_for_sessions_to_set(site: &Site) {
 /// Taking a document back means what an administrator has configured, not nothing.
 fn resets_leave_the_configured_documents(site: &Site) {
     let ways = [
-        ("RESET {name}", ["42501", "00000", "00000"]),
-        ("SET {name} TO DEFAULT", ["42501", "00000", "00000"]),
+        ("RESET {name}", [INSUFFICIENT_PRIVILEGE, SUCCESS, SUCCESS]),
+        ("SET {name} TO DEFAULT", [INSUFFICIENT_PRIVILEGE, SUCCESS, SUCCESS]),
         // Which also shows the value.
-        ("SELECT set_config('{name}', NULL, false)", ["42501", "42501", "00000"]),
-        ("RESET ALL", ["00000"; 3]),
-        ("DISCARD ALL", ["00000"; 3]),
+        (
+            "SELECT set_config('{name}', NULL, false)",
+            [INSUFFICIENT_PRIVILEGE, INSUFFICIENT_PRIVILEGE, SUCCESS],
+        ),
+        ("RESET ALL", [SUCCESS; 3]),
+        ("DISCARD ALL", [SUCCESS; 3]),
     ];
     for (place, role) in ROLES.iter().enumerate() {
         let mut client = site.session(role);
@@ -77,7 +87,7 @@ fn resets_leave_the_configured_documents(site: &Site) {
                 assert_eq!(code, expected[place], "{context}");
                 assert_eq!(whose(&mut client, &alice()), "alice", "{context}");
                 assert_eq!(whose(&mut client, &ida("api")), "ida", "{context}");
-                assert_eq!(whose(&mut client, &mallory()), "28J03", "{context}");
+                assert_eq!(whose(&mut client, &mallory()), Code::Signature.sqlstate(), "{context}");
             }
         }
     }
@@ -126,7 +136,7 @@ fn startup_options_are_for_those_who_may(site: &Site) {
             }
             let client = connection.try_client();
             if site.preload == Preload::Shared {
-                assert_eq!(sqlstate(client), "42501", "{context}");
+                assert_eq!(sqlstate(client), INSUFFICIENT_PRIVILEGE, "{context}");
                 continue;
             }
             let mut client = client.unwrap();
@@ -151,7 +161,7 @@ fn startup_options_are_for_those_who_may(site: &Site) {
     }
     let both = site.role("app").option(JWK, &attacks[0].value);
     match both.option(PROVIDERS, &attacks[1].value).try_client() {
-        Err(error) => assert_eq!(sqlstate::<()>(Err(error)), "42501"),
+        Err(error) => assert_eq!(sqlstate::<()>(Err(error)), INSUFFICIENT_PRIVILEGE),
         Ok(mut client) => {
             for token in [&attacks[0].token, &attacks[1].token, &alice(), &ida("api")] {
                 assert_refused(&whose(&mut client, token), "both");
@@ -167,13 +177,13 @@ fn a_blanked_setting_loses_trust(site: &Site) {
     site.database("federated", &[(JWK, "")]);
     let mut client = site.role("app").database("federated").client();
     assert_eq!(presented(&mut client, &ida("api")), "ida");
-    assert_eq!(presented(&mut client, &ida("other")), "28J07");
+    assert_eq!(presented(&mut client, &ida("other")), Code::Audience.sqlstate());
     for value in ["", "[]", "{", &idp_document(), &lax] {
         let context = format!("{:?}, {value}", site.preload);
         let connection = site.role("app").database("federated");
         let client = connection.option(PROVIDERS, value).try_client();
         if site.preload == Preload::Shared {
-            assert_eq!(sqlstate(client), "42501", "{context}");
+            assert_eq!(sqlstate(client), INSUFFICIENT_PRIVILEGE, "{context}");
             continue;
         }
         let mut client = client.unwrap();
@@ -181,7 +191,7 @@ fn a_blanked_setting_loses_trust(site: &Site) {
             assert_refused(&presented(&mut client, &token), &context);
         }
         let code = attempt(&mut client, "SELECT auth.init()");
-        assert_eq!(code, "22023", "{context}");
+        assert_eq!(code, Code::Configuration.sqlstate(), "{context}");
     }
 }
 
@@ -195,7 +205,7 @@ fn a_blanked_document_leaves_its_issuer_to_no_other(site: &Site) {
     let token = sign(&KEYS.configured, claims);
     site.database("strict", &[(PROVIDERS, &strict.to_string())]);
     let connection = || site.role("app").database("strict");
-    assert_eq!(presented(&mut connection().client(), &token), "28J07");
+    assert_eq!(presented(&mut connection().client(), &token), Code::Audience.sqlstate());
     if let Ok(mut client) = connection().option(PROVIDERS, "").try_client() {
         let context = format!("{:?}", site.preload);
         assert_ne!(presented(&mut client, &token), "sneak", "{context}");
@@ -241,11 +251,19 @@ fn documents_set_before_loading_are_not_believed() {
                     let codes = notices.codes();
                     assert!(!codes.is_empty(), "{context}: no warning");
                     for code in codes {
-                        assert!(code == "42501" || code == "22023", "{context}: {code}");
+                        assert!(
+                            code == INSUFFICIENT_PRIVILEGE
+                                || code == Code::Configuration.sqlstate(),
+                            "{context}: {code}"
+                        );
                     }
                     for end in ["", "ROLLBACK", "RESET ALL"] {
                         client.batch_execute(end).unwrap();
-                        assert_eq!(whose(&mut client, &document.token), "28J03", "{context}");
+                        assert_eq!(
+                            whose(&mut client, &document.token),
+                            Code::Signature.sqlstate(),
+                            "{context}"
+                        );
                         assert_eq!(whose(&mut client, &alice()), "alice", "{context}");
                         assert_eq!(whose(&mut client, &ida("api")), "ida", "{context}");
                     }
@@ -280,40 +298,40 @@ fn documents_are_stored_by_superusers_only(site: &Site) {
             ] {
                 let statement = filled(statement, setting, &document.value);
                 let code = attempt(&mut client, &statement);
-                assert_eq!(code, "42501", "{context}, loaded {loaded}: {statement}");
+                assert_eq!(code, INSUFFICIENT_PRIVILEGE, "{context}, loaded {loaded}: {statement}");
             }
         }
     }
     let whose = |connection: Connection, token: &str| presented(&mut connection.client(), token);
-    assert_eq!(whose(site.role("keeper"), &oscar()), "28J03", "{context}");
+    assert_eq!(whose(site.role("keeper"), &oscar()), Code::Signature.sqlstate(), "{context}");
 
     site.admin(&format!("ALTER ROLE keeper SET {JWK} = {value}"));
     assert_eq!(whose(site.role("keeper"), &oscar()), "oscar", "{context}");
-    assert_eq!(whose(site.role("keeper"), &alice()), "28J03", "{context}");
+    assert_eq!(whose(site.role("keeper"), &alice()), Code::Signature.sqlstate(), "{context}");
     assert_eq!(whose(site.role("app"), &alice()), "alice", "{context}");
 
     // Nor is it the role's to take back.
     let mut client = site.role("keeper").client();
     let reset = format!("ALTER ROLE keeper RESET {JWK}");
-    assert_eq!(attempt(&mut client, &reset), "42501", "{context}");
+    assert_eq!(attempt(&mut client, &reset), INSUFFICIENT_PRIVILEGE, "{context}");
     let code = attempt(&mut client, "ALTER ROLE keeper RESET ALL");
-    assert_eq!(code, "00000", "{context}");
+    assert_eq!(code, SUCCESS, "{context}");
     assert_eq!(whose(site.role("keeper"), &oscar()), "oscar", "{context}");
-    assert_eq!(whose(site.role("keeper"), &alice()), "28J03", "{context}");
+    assert_eq!(whose(site.role("keeper"), &alice()), Code::Signature.sqlstate(), "{context}");
 
     site.admin(&format!("ALTER ROLE keeper RESET {JWK}; ALTER DATABASE kept SET {JWK} = {value}"));
     // Whoever may set a key may store one for itself.
     site.admin(&format!("GRANT SET ON PARAMETER {JWK} TO keeper"));
     let store = format!("ALTER ROLE keeper SET {JWK} = {value}");
     let mut client = site.session("keeper");
-    assert_eq!(attempt(&mut client, &store), "00000", "{context}");
+    assert_eq!(attempt(&mut client, &store), SUCCESS, "{context}");
     assert_eq!(whose(site.role("keeper"), &oscar()), "oscar", "{context}");
-    assert_eq!(attempt(&mut client, &reset), "00000", "{context}");
+    assert_eq!(attempt(&mut client, &reset), SUCCESS, "{context}");
 
     let kept = || site.role("app").database("kept");
     assert_eq!(whose(kept(), &oscar()), "oscar", "{context}");
-    assert_eq!(whose(kept(), &alice()), "28J03", "{context}");
-    assert_eq!(whose(site.role("keeper"), &oscar()), "28J03", "{context}");
+    assert_eq!(whose(kept(), &alice()), Code::Signature.sqlstate(), "{context}");
+    assert_eq!(whose(site.role("keeper"), &oscar()), Code::Signature.sqlstate(), "{context}");
 }
 
 /// Whoever may read all settings sees whom the server trusts; everybody else does not, for the
@@ -341,7 +359,7 @@ fn documents_are_hidden_from_ordinary_roles(site: &Site) {
                     "SELECT current_setting('{name}', true)",
                 ] {
                     let code = attempt(&mut client, &filled(query, setting, ""));
-                    let expected = if sees { "00000" } else { "42501" };
+                    let expected = if sees { SUCCESS } else { INSUFFICIENT_PRIVILEGE };
                     assert_eq!(code, expected, "{context}: {query}");
                 }
                 let all = format!(
@@ -360,7 +378,7 @@ fn documents_are_hidden_from_ordinary_roles(site: &Site) {
                 ] {
                     if role != "postgres" {
                         let code = attempt(&mut client, &filled(copy, setting, ""));
-                        assert_eq!(code, "42501", "{context}: {copy}");
+                        assert_eq!(code, INSUFFICIENT_PRIVILEGE, "{context}: {copy}");
                     }
                 }
             }
@@ -376,8 +394,8 @@ fn init_says_whether_there_are_keys(site: &Site) {
         client.execute("SELECT auth.init()", &[]).unwrap();
         let mut client = site.role(role).database("keyless").client();
         let code = attempt(&mut client, "SELECT auth.init()");
-        assert_eq!(code, "22023", "{context}");
-        assert_eq!(presented(&mut client, &alice()), "28J02", "{context}");
+        assert_eq!(code, Code::Configuration.sqlstate(), "{context}");
+        assert_eq!(presented(&mut client, &alice()), Code::NoKey.sqlstate(), "{context}");
     }
 }
 
@@ -389,13 +407,13 @@ fn two_providers_without_issuer_are_believed_neither(site: &Site) {
     site.database("twins", &[(PROVIDERS, &twin)]);
     let mut client = site.role("app").database("twins").client();
     let code = attempt(&mut client, "SELECT auth.init()");
-    assert_eq!(code, "22023", "{context}");
+    assert_eq!(code, Code::Configuration.sqlstate(), "{context}");
     for token in [alice(), oscar(), ida("api"), mallory()] {
-        assert_eq!(presented(&mut client, &token), "22023", "{context}");
+        assert_eq!(presented(&mut client, &token), Code::Configuration.sqlstate(), "{context}");
     }
     // A token that is there already does not count either.
     let connection = site.role("app").database("twins");
     let mut client = connection.option("pg_session_jwt.jwt", &alice()).client();
     let code = attempt(&mut client, "SELECT auth.user_id()");
-    assert_eq!(code, "22023", "{context}");
+    assert_eq!(code, Code::Configuration.sqlstate(), "{context}");
 }

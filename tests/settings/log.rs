@@ -1,6 +1,6 @@
 //! Errors and the server's log: neither has tokens or keys.
 
-use harness::{sqlstate, test_each_preload};
+use harness::{Code, sqlstate, test_each_preload};
 use serde_json::json;
 
 use super::site::*;
@@ -52,13 +52,13 @@ fn refused_documents_are_not_quoted(site: &Site) {
         assert!(!quoted, "{context} is told {said}");
     };
     let statements = [
-        ("SET {name} = {value}", "22023"),
-        ("SELECT set_config('{name}', {value}, false)", "22023"),
-        ("SELECT tools.run_as_owner({set})", "22023"),
-        ("ALTER ROLE refused SET {name} = {value}", "22023"),
-        ("ALTER DATABASE postgres SET {name} = {value}", "22023"),
-        ("ALTER SYSTEM SET {name} = {value}", "22023"),
-        ("CREATE FUNCTION {f} SET {name} = {value} {body}", "22023"),
+        ("SET {name} = {value}", Code::Configuration.sqlstate()),
+        ("SELECT set_config('{name}', {value}, false)", Code::Configuration.sqlstate()),
+        ("SELECT tools.run_as_owner({set})", Code::Configuration.sqlstate()),
+        ("ALTER ROLE refused SET {name} = {value}", Code::Configuration.sqlstate()),
+        ("ALTER DATABASE postgres SET {name} = {value}", Code::Configuration.sqlstate()),
+        ("ALTER SYSTEM SET {name} = {value}", Code::Configuration.sqlstate()),
+        ("CREATE FUNCTION {f} SET {name} = {value} {body}", Code::Configuration.sqlstate()),
     ];
     site.admin("CREATE ROLE refused LOGIN");
     for (setting, values) in &cases {
@@ -96,7 +96,7 @@ fn refused_documents_are_not_quoted(site: &Site) {
                 let (client, notices) = listening(&site.role("refused"));
                 let mut client = loaded(client.unwrap());
                 let warnings = format!("{:?}", notices.take());
-                assert!(warnings.contains("22023"), "{warnings}");
+                assert!(warnings.contains(Code::Configuration.sqlstate()), "{warnings}");
                 silent(&warnings, value);
                 assert_refused(&whose(&mut client, &mallory()), value);
                 site.admin(&filled("ALTER ROLE refused RESET {name}", setting, ""));
@@ -127,12 +127,12 @@ fn refused_tokens_are_not_logged(site: &Site) {
     };
     let expired = sign(&KEYS.configured, json!({"sub": "old", "exp": 1}));
     let tokens = [
-        (mallory(), "28J03"),
-        (ida("other"), "28J07"),
-        (expired, "28J04"),
+        (mallory(), Code::Signature.sqlstate()),
+        (ida("other"), Code::Audience.sqlstate()),
+        (expired, Code::Expired.sqlstate()),
         (broken, "28J"),
-        (sign(&KEYS.idp, json!({"sub": "kidless"})), "28J02"),
-        (format!("{}.x", alice()), "28J01"),
+        (sign(&KEYS.idp, json!({"sub": "kidless"})), Code::NoKey.sqlstate()),
+        (format!("{}.x", alice()), Code::Malformed.sqlstate()),
     ];
     for (token, expected) in &tokens {
         for way in LITERALS {
@@ -171,7 +171,7 @@ fn tokens_refused_for_other_reasons_are_not_logged(site: &Site) {
         let connection = site.role("hoarder").database("conflicting");
         let mut client = loaded(connection.client());
         let code = attempt(&mut client, &filled(way, "", &token));
-        assert_eq!(code, "22023", "{context}");
+        assert_eq!(code, Code::Configuration.sqlstate(), "{context}");
         assert_without_token(&site.cluster.log(), &token, &context);
     }
 }

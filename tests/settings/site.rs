@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
-use harness::{Cluster, Connection, Fixture, Preload, Shared, now, quote, send, sqlstate, text};
+use harness::{
+    Cluster, Code, Connection, Fixture, Preload, SUCCESS, Shared, now, quote, send, sqlstate, text,
+};
 use mint::{Algorithm, Key};
 use postgres::error::DbError;
 use postgres::{Client, NoTls};
@@ -225,7 +227,7 @@ pub fn presented(client: &mut Client, token: &str) -> String {
     let code = sqlstate(client.execute("SELECT auth.jwt_session_init($1)", &[&token]));
     let user = text(client, "SELECT auth.user_id()");
     match (code.as_str(), user) {
-        ("00000", user) => user.unwrap_or_else(|| "nobody".to_owned()),
+        (SUCCESS, user) => user.unwrap_or_else(|| "nobody".to_owned()),
         (_, None) => code,
         (_, Some(user)) => format!("{code}, but still {user}"),
     }
@@ -233,7 +235,8 @@ pub fn presented(client: &mut Client, token: &str) -> String {
 
 /// The token is not accepted, for its own or for the configuration's sake.
 pub fn assert_refused(code: &str, context: &str) {
-    let refused = code.len() == 5 && (code.starts_with("28J") || code == "22023");
+    let refused =
+        code.len() == 5 && (code.starts_with("28J") || code == Code::Configuration.sqlstate());
     assert!(refused, "{context}: {code}");
 }
 

@@ -1,6 +1,8 @@
 //! The settings that superusers alone may change, and the prefix of them all.
 
-use harness::{Preload, sqlstate, test_each_preload, text, user};
+use harness::{
+    Code, INSUFFICIENT_PRIVILEGE, INVALID_NAME, Preload, sqlstate, test_each_preload, text, user,
+};
 use postgres::Client;
 
 use super::site::*;
@@ -50,18 +52,18 @@ fn ordinary_roles_set_none_of_the_superusers_settings(site: &Site) {
                 let way = way.replace("{role}", role);
                 let context = format!("{:?}, {role}, {setting}: {way}", site.preload);
                 let code = attempt(&mut client, &filled(&way, setting, value));
-                assert_eq!(code, "42501", "{context}");
+                assert_eq!(code, INSUFFICIENT_PRIVILEGE, "{context}");
                 assert_eq!(superuser_settings(&mut client), defaults, "{context}");
             }
         }
         let mut owner = site.session("plain");
         let statement = filled("ALTER DATABASE plain SET {name} = {value}", setting, value);
-        assert_eq!(attempt(&mut owner, &statement), "42501", "{statement}");
+        assert_eq!(attempt(&mut owner, &statement), INSUFFICIENT_PRIVILEGE, "{statement}");
 
         let context = format!("{:?}, {setting}", site.preload);
         let client = site.role("plain").option(setting, value).try_client();
         if site.preload == Preload::Shared {
-            assert_eq!(sqlstate(client), "42501", "{context}");
+            assert_eq!(sqlstate(client), INSUFFICIENT_PRIVILEGE, "{context}");
         } else {
             let mut client = loaded(client.unwrap());
             assert_eq!(superuser_settings(&mut client), defaults, "{context}");
@@ -77,7 +79,10 @@ fn ordinary_roles_set_none_of_the_superusers_settings(site: &Site) {
                     client.batch_execute(&filled(way, setting, value)).unwrap();
                     client.batch_execute(claims).unwrap();
                     client.batch_execute(load).unwrap();
-                    assert!(notices.codes().contains(&"42501".to_owned()), "{context}");
+                    assert!(
+                        notices.codes().contains(&INSUFFICIENT_PRIVILEGE.to_owned()),
+                        "{context}"
+                    );
                     assert_eq!(superuser_settings(&mut client), defaults, "{context}");
                     assert_eq!(user(&mut client), None, "{context}");
                 }
@@ -153,7 +158,7 @@ fn a_cache_of_any_size_serves(site: &Site) {
             assert_eq!(presented(&mut client, &alice), "alice", "{context}");
             assert_eq!(presented(&mut client, &ida), "ida", "{context}");
             assert_eq!(presented(&mut client, &alice), "alice", "{context}");
-            assert_eq!(presented(&mut client, &mallory), "28J03", "{context}");
+            assert_eq!(presented(&mut client, &mallory), Code::Signature.sqlstate(), "{context}");
         }
     }
     // Shrunk while it is full.
@@ -167,7 +172,7 @@ fn a_cache_of_any_size_serves(site: &Site) {
         }
     }
     let negative = "SET pg_session_jwt.token_cache_size = -1";
-    assert_eq!(attempt(&mut client, negative), "22023", "{context}");
+    assert_eq!(attempt(&mut client, negative), Code::Configuration.sqlstate(), "{context}");
 }
 
 /// Nobody makes up a setting under the prefix.
@@ -183,12 +188,12 @@ fn the_prefix_is_reserved(site: &Site) {
             "SET pg_session_jwt.jwk.more = 'x'",
         ] {
             let code = attempt(&mut client, &filled(way, name, "x"));
-            assert_eq!(code, "42602", "{context}, {role}: {way}");
+            assert_eq!(code, INVALID_NAME, "{context}, {role}: {way}");
         }
     }
     let client = site.role("app").option(name, "x").try_client();
     if site.preload == Preload::Shared {
-        assert_eq!(sqlstate(client), "42602", "{context}");
+        assert_eq!(sqlstate(client), INVALID_NAME, "{context}");
         return;
     }
     let mut clients = vec![client.unwrap()];

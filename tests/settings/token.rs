@@ -1,6 +1,9 @@
 //! The setting `jwt`: its value is never shown and never stored, and a reset takes the identity away.
 
-use harness::{Preload, quote, test_each_preload, text, user};
+use harness::{
+    CANT_CHANGE_RUNTIME_PARAM, Code, INSUFFICIENT_PRIVILEGE, Preload, quote, test_each_preload,
+    text, user,
+};
 use postgres::Client;
 use serde_json::json;
 
@@ -77,7 +80,7 @@ fn the_token_is_never_shown(site: &Site) {
                 // What it says does not get stored or presented as a token either.
                 let copy = "CREATE FUNCTION {f} SET pg_session_jwt.jwt FROM CURRENT {body}";
                 let code = attempt(&mut client, &filled(copy, "", ""));
-                assert_eq!(code, "22023", "{context}");
+                assert_eq!(code, Code::Configuration.sqlstate(), "{context}");
             }
         }
     }
@@ -90,7 +93,7 @@ fn the_absence_of_a_token_is_shown(site: &Site) {
     assert_eq!(shown(&mut client), "");
     assert_eq!(presented(&mut client, &alice()), "alice");
     assert_eq!(shown(&mut client), "[redacted]");
-    assert_eq!(presented(&mut client, &mallory()), "28J03");
+    assert_eq!(presented(&mut client, &mallory()), Code::Signature.sqlstate());
     assert_eq!(shown(&mut client), "");
 }
 
@@ -100,14 +103,26 @@ fn tokens_cannot_be_stored(site: &Site) {
     site.admin("CREATE ROLE store LOGIN");
     site.admin("CREATE DATABASE store OWNER store");
     let statements = [
-        ("store", "ALTER ROLE store SET {name} = {value}", "22023"),
-        ("store", "ALTER DATABASE store SET {name} = {value}", "22023"),
-        ("store", "ALTER ROLE store IN DATABASE store SET {name} = {value}", "22023"),
-        ("store", "CREATE FUNCTION {f} SET {name} = {value} {body}", "22023"),
-        ("store", "CREATE FUNCTION {f} SET {name} FROM CURRENT {body}", "22023"),
-        ("store", "ALTER SYSTEM SET {name} = {value}", "42501"),
-        ("postgres", "ALTER ROLE ALL SET {name} = {value}", "22023"),
-        ("postgres", "ALTER SYSTEM SET {name} = {value}", "55P02"),
+        ("store", "ALTER ROLE store SET {name} = {value}", Code::Configuration.sqlstate()),
+        ("store", "ALTER DATABASE store SET {name} = {value}", Code::Configuration.sqlstate()),
+        (
+            "store",
+            "ALTER ROLE store IN DATABASE store SET {name} = {value}",
+            Code::Configuration.sqlstate(),
+        ),
+        (
+            "store",
+            "CREATE FUNCTION {f} SET {name} = {value} {body}",
+            Code::Configuration.sqlstate(),
+        ),
+        (
+            "store",
+            "CREATE FUNCTION {f} SET {name} FROM CURRENT {body}",
+            Code::Configuration.sqlstate(),
+        ),
+        ("store", "ALTER SYSTEM SET {name} = {value}", INSUFFICIENT_PRIVILEGE),
+        ("postgres", "ALTER ROLE ALL SET {name} = {value}", Code::Configuration.sqlstate()),
+        ("postgres", "ALTER SYSTEM SET {name} = {value}", CANT_CHANGE_RUNTIME_PARAM),
     ];
     for (role, statement, expected) in statements {
         let context = format!("{:?}, {role}: {statement}", site.preload);
@@ -126,7 +141,7 @@ fn tokens_cannot_be_stored(site: &Site) {
             if role == "store" && statement.contains("{value}") {
                 let statement = filled(statement, "pg_session_jwt.jwt", &alice());
                 let code = attempt(&mut client, &statement);
-                assert_eq!(code, "42501", "{statement}");
+                assert_eq!(code, INSUFFICIENT_PRIVILEGE, "{statement}");
             }
         }
         let token = quote(&alice());
@@ -174,7 +189,7 @@ fn resets_take_the_identity_away(site: &Site) {
         assert_eq!(presented(&mut client, &ida("api")), "ida", "{context}");
         client.batch_execute(reset).unwrap();
         assert_eq!(user(&mut client).as_deref(), Some("alice"), "{context}");
-        assert_eq!(presented(&mut client, &mallory()), "28J03", "{context}");
+        assert_eq!(presented(&mut client, &mallory()), Code::Signature.sqlstate(), "{context}");
         client.batch_execute(reset).unwrap();
         assert_eq!(user(&mut client), None, "{context}");
     }
@@ -233,7 +248,7 @@ fn a_token_refused_at_its_first_use_leaves_nobody_to_go_back_to() {
         let before = filled("SET pg_session_jwt.jwt = {value}", "", &alice());
         client.batch_execute(&before).unwrap();
         client.batch_execute(&filled(refused, "", &mallory())).unwrap();
-        assert_eq!(attempt(&mut client, "SELECT auth.user_id()"), "28J03");
+        assert_eq!(attempt(&mut client, "SELECT auth.user_id()"), Code::Signature.sqlstate());
         assert_eq!(user(&mut client), None, "{refused}");
     }
     // Where presenting one is what loads the library, those before it go too.
@@ -241,7 +256,7 @@ fn a_token_refused_at_its_first_use_leaves_nobody_to_go_back_to() {
         let connection = site.role("app").option("pg_session_jwt.jwt", &alice());
         let mut client = connection.client();
         client.batch_execute(&filled(token, "", &alice())).unwrap();
-        assert_eq!(presented(&mut client, &mallory()), "28J03");
+        assert_eq!(presented(&mut client, &mallory()), Code::Signature.sqlstate());
         client.batch_execute("RESET ALL").unwrap();
         assert_eq!(user(&mut client), None, "{token}");
     }

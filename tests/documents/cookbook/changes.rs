@@ -1,6 +1,6 @@
 //! Recipes for rows that change in one way only.
 
-use harness::run;
+use harness::{FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, run};
 use serde_json::json;
 
 use super::recipe::*;
@@ -11,24 +11,33 @@ fn write_once() {
     let mut late = recipe.client_for(3, json!({"sub": "alice"}));
     let [mut alice, mut bob] = ["alice", "bob"].map(|name| recipe.user(name));
     let hostile = [
-        ("INSERT INTO entries (actor, action) VALUES ('alice', 'x')", "42501"),
-        ("INSERT INTO entries (at, action) VALUES ('2000-01-01', 'x')", "42501"),
-        ("INSERT INTO entries (id, action) OVERRIDING SYSTEM VALUE VALUES (1, 'x')", "42501"),
-        ("INSERT INTO entries VALUES (DEFAULT, DEFAULT, DEFAULT, 'x')", "42501"),
+        ("INSERT INTO entries (actor, action) VALUES ('alice', 'x')", INSUFFICIENT_PRIVILEGE),
+        ("INSERT INTO entries (at, action) VALUES ('2000-01-01', 'x')", INSUFFICIENT_PRIVILEGE),
+        (
+            "INSERT INTO entries (id, action) OVERRIDING SYSTEM VALUE VALUES (1, 'x')",
+            INSUFFICIENT_PRIVILEGE,
+        ),
+        ("INSERT INTO entries VALUES (DEFAULT, DEFAULT, DEFAULT, 'x')", INSUFFICIENT_PRIVILEGE),
         (
             "INSERT INTO entries (action) VALUES ('x')
              ON CONFLICT (id) DO UPDATE SET action = 'x'",
-            "42501",
+            INSUFFICIENT_PRIVILEGE,
         ),
-        ("UPDATE entries SET action = 'x'", "42501"),
-        ("UPDATE entries SET action = 'x' WHERE actor = auth.user_id() RETURNING *", "42501"),
-        ("DELETE FROM entries", "42501"),
-        ("SELECT FROM entries FOR UPDATE", "42501"),
-        ("SELECT FROM entries FOR KEY SHARE", "42501"),
-        ("BEGIN; LOCK TABLE entries IN SHARE MODE; COMMIT", "42501"),
-        ("SELECT setval('entries_id_seq', 1)", "42501"),
-        ("COPY entries (action) FROM STDIN", "0A000"),
-        ("MERGE INTO entries USING (VALUES (1)) v ON true WHEN MATCHED THEN DELETE", "42501"),
+        ("UPDATE entries SET action = 'x'", INSUFFICIENT_PRIVILEGE),
+        (
+            "UPDATE entries SET action = 'x' WHERE actor = auth.user_id() RETURNING *",
+            INSUFFICIENT_PRIVILEGE,
+        ),
+        ("DELETE FROM entries", INSUFFICIENT_PRIVILEGE),
+        ("SELECT FROM entries FOR UPDATE", INSUFFICIENT_PRIVILEGE),
+        ("SELECT FROM entries FOR KEY SHARE", INSUFFICIENT_PRIVILEGE),
+        ("BEGIN; LOCK TABLE entries IN SHARE MODE; COMMIT", INSUFFICIENT_PRIVILEGE),
+        ("SELECT setval('entries_id_seq', 1)", INSUFFICIENT_PRIVILEGE),
+        ("COPY entries (action) FROM STDIN", FEATURE_NOT_SUPPORTED),
+        (
+            "MERGE INTO entries USING (VALUES (1)) v ON true WHEN MATCHED THEN DELETE",
+            INSUFFICIENT_PRIVILEGE,
+        ),
     ];
     alice.expect(&[
         ("INSERT INTO entries (action) VALUES ('of alice') RETURNING actor", "alice"),
@@ -47,7 +56,7 @@ fn write_once() {
     ]);
     let mut nobody = recipe.nobody("app");
     nobody.expect(&hostile);
-    nobody.expect(&[("INSERT INTO entries (action) VALUES ('x')", "42501")]);
+    nobody.expect(&[("INSERT INTO entries (action) VALUES ('x')", INSUFFICIENT_PRIVILEGE)]);
     recipe.besiege(&mut alice, "entries", "action", &["of alice"]);
     recipe.besiege(&mut bob, "entries", "action", &["late", "of bob"]);
     recipe.besiege(&mut nobody, "entries", "action", &[]);
@@ -70,24 +79,24 @@ fn soft_delete() {
     ]);
     bob.expect(&[
         ("INSERT INTO comments (body) VALUES ('of bob')", "#1"),
-        ("INSERT INTO comments (author, body) VALUES ('alice', 'x')", "42501"),
-        ("INSERT INTO comments (body, deleted_at) VALUES ('x', now())", "42501"),
+        ("INSERT INTO comments (author, body) VALUES ('alice', 'x')", INSUFFICIENT_PRIVILEGE),
+        ("INSERT INTO comments (body, deleted_at) VALUES ('x', now())", INSUFFICIENT_PRIVILEGE),
         ("UPDATE comments SET deleted_at = NULL WHERE author = 'alice' RETURNING body", "#0"),
         ("UPDATE comments SET deleted_at = now() WHERE author = 'alice'", "#0"),
         ("UPDATE live_comments SET deleted_at = now(), body = 'x' WHERE author = 'alice'", "#0"),
-        ("UPDATE comments SET author = 'alice'", "42501"),
-        ("UPDATE comments SET id = pg_temp.n(9)", "42501"),
-        ("UPDATE live_comments SET author = 'alice'", "42501"),
+        ("UPDATE comments SET author = 'alice'", INSUFFICIENT_PRIVILEGE),
+        ("UPDATE comments SET id = pg_temp.n(9)", INSUFFICIENT_PRIVILEGE),
+        ("UPDATE live_comments SET author = 'alice'", INSUFFICIENT_PRIVILEGE),
         ("SELECT body FROM comments WHERE author = 'alice' FOR UPDATE", "#0"),
-        ("DELETE FROM comments", "42501"),
-        ("DELETE FROM live_comments", "42501"),
+        ("DELETE FROM comments", INSUFFICIENT_PRIVILEGE),
+        ("DELETE FROM live_comments", INSUFFICIENT_PRIVILEGE),
         ("SELECT body FROM live_comments", "kept; of bob"),
         ("UPDATE comments SET deleted_at = now() WHERE body = 'of bob' RETURNING body", "of bob"),
         ("UPDATE comments SET deleted_at = NULL WHERE body = 'of bob' RETURNING body", "of bob"),
     ]);
     let mut nobody = recipe.nobody("app");
     nobody.expect(&[
-        ("INSERT INTO comments (body) VALUES ('x')", "42501"),
+        ("INSERT INTO comments (body) VALUES ('x')", INSUFFICIENT_PRIVILEGE),
         ("UPDATE comments SET deleted_at = now()", "#0"),
         ("UPDATE live_comments SET deleted_at = now()", "#0"),
         ("SELECT * FROM live_comments", "#0"),
@@ -109,5 +118,8 @@ fn soft_delete() {
         "ALTER POLICY own ON comments USING (author = auth.user_id() AND deleted_at IS NULL)
          WITH CHECK (author = auth.user_id())",
     );
-    alice.expect(&[("UPDATE comments SET deleted_at = now() WHERE body = 'kept'", "42501")]);
+    alice.expect(&[(
+        "UPDATE comments SET deleted_at = now() WHERE body = 'kept'",
+        INSUFFICIENT_PRIVILEGE,
+    )]);
 }

@@ -1,6 +1,8 @@
 //! Recipes for stored objects.
 
-use harness::run;
+use harness::{
+    CHECK_VIOLATION, FOREIGN_KEY_VIOLATION, GENERATED_ALWAYS, INSUFFICIENT_PRIVILEGE, run,
+};
 use serde_json::json;
 
 use super::recipe::*;
@@ -27,7 +29,7 @@ fn stored_objects() {
     {
         assert_eq!(store(&mut alice, bucket, path), "#1", "{path}");
     }
-    assert_eq!(store(&mut alice, "nowhere", "alice/a"), "23503");
+    assert_eq!(store(&mut alice, "nowhere", "alice/a"), FOREIGN_KEY_VIOLATION);
     assert_eq!(store(&mut alice2, "private", "alice2/a"), "#1");
     // Another's, whatever it looks like.
     let others = [
@@ -44,11 +46,16 @@ fn stored_objects() {
     ];
     for path in others {
         for actor in [&mut alice2, &mut wildcard, &mut percent, &mut slash, &mut nobody] {
-            assert_eq!(store(actor, "private", path), "42501", "{}: {path}", actor.name);
+            assert_eq!(
+                store(actor, "private", path),
+                INSUFFICIENT_PRIVILEGE,
+                "{}: {path}",
+                actor.name
+            );
         }
     }
-    assert_eq!(store(&mut alice, "private", "alice2/x"), "42501");
-    assert_eq!(store(&mut alice, "private", "alice2"), "42501");
+    assert_eq!(store(&mut alice, "private", "alice2/x"), INSUFFICIENT_PRIVILEGE);
+    assert_eq!(store(&mut alice, "private", "alice2"), INSUFFICIENT_PRIVILEGE);
     // One's own, but no path.
     let malformed = [
         "alice",
@@ -69,18 +76,18 @@ fn stored_objects() {
         "alice/\\x7f",
     ];
     for path in malformed {
-        assert_eq!(store(&mut alice, "private", path), "23514", "{path}");
+        assert_eq!(store(&mut alice, "private", path), CHECK_VIOLATION, "{path}");
     }
     let long = format!("alice/{}", "x".repeat(1019));
-    assert_eq!(store(&mut alice, "private", &long), "23514");
+    assert_eq!(store(&mut alice, "private", &long), CHECK_VIOLATION);
     // An empty subject is nobody.
     for path in ["/x", "/alice/x", "//"] {
-        assert_eq!(store(&mut empty, "private", path), "42501", "{path}");
+        assert_eq!(store(&mut empty, "private", path), INSUFFICIENT_PRIVILEGE, "{path}");
     }
     for path in ["../x", "../alice/a", ".."] {
-        assert_eq!(store(&mut dots, "private", path), "23514", "{path}");
+        assert_eq!(store(&mut dots, "private", path), CHECK_VIOLATION, "{path}");
     }
-    assert_eq!(store(&mut percent, "private", "%/x"), "23514");
+    assert_eq!(store(&mut percent, "private", "%/x"), CHECK_VIOLATION);
     for path in ["alice/...", "alice/.x", "alice/x..", "alice/a b/ü"] {
         assert_eq!(store(&mut alice, "private", path), "#1", "{path}");
         alice.expect(&[(&format!("DELETE FROM objects WHERE path = '{path}'"), "#1")]);
@@ -90,10 +97,10 @@ fn stored_objects() {
             (
                 "INSERT INTO objects (bucket, path, owner, content)
                  VALUES ('private', 'alice/x', auth.user_id(), '')",
-                "428C9",
+                GENERATED_ALWAYS,
             ),
-            ("UPDATE objects SET owner = 'alice2' WHERE path = 'alice/p'", "428C9"),
-            ("UPDATE objects SET bucket = 'public'", "42501"),
+            ("UPDATE objects SET owner = 'alice2' WHERE path = 'alice/p'", GENERATED_ALWAYS),
+            ("UPDATE objects SET bucket = 'public'", INSUFFICIENT_PRIVILEGE),
             ("UPDATE objects SET content = 'x' WHERE owner = 'alice' RETURNING *", "#0"),
             ("UPDATE objects SET path = 'alice2/p' WHERE path = 'alice/p'", "#0"),
             ("DELETE FROM objects WHERE bucket = 'public'", "#0"),
@@ -102,21 +109,21 @@ fn stored_objects() {
             (
                 "INSERT INTO objects (bucket, path, content) VALUES ('private', 'alice/a', '')
                  ON CONFLICT (bucket, path) DO UPDATE SET content = 'x'",
-                "42501",
+                INSUFFICIENT_PRIVILEGE,
             ),
             (
                 "INSERT INTO objects (bucket, path, content) VALUES ('private', 'alice/a', '')
                  ON CONFLICT DO NOTHING",
-                "42501",
+                INSUFFICIENT_PRIVILEGE,
             ),
-            ("INSERT INTO buckets VALUES ('mine', true)", "42501"),
-            ("UPDATE buckets SET is_public = true", "42501"),
-            ("DELETE FROM buckets", "42501"),
+            ("INSERT INTO buckets VALUES ('mine', true)", INSUFFICIENT_PRIVILEGE),
+            ("UPDATE buckets SET is_public = true", INSUFFICIENT_PRIVILEGE),
+            ("DELETE FROM buckets", INSUFFICIENT_PRIVILEGE),
         ]);
     }
     alice2.expect(&[
-        ("UPDATE objects SET path = 'alice/x' WHERE path = 'alice2/a'", "42501"),
-        ("UPDATE objects SET path = 'alice2/../alice/x' WHERE path = 'alice2/a'", "23514"),
+        ("UPDATE objects SET path = 'alice/x' WHERE path = 'alice2/a'", INSUFFICIENT_PRIVILEGE),
+        ("UPDATE objects SET path = 'alice2/../alice/x' WHERE path = 'alice2/a'", CHECK_VIOLATION),
         ("UPDATE objects SET path = 'alice2/a' WHERE path = 'alice2/a' RETURNING owner", "alice2"),
     ]);
     let own = ["alice/a", "alice/b/c", "alice/p"];

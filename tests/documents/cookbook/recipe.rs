@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use harness::{Preload, Site, block_of, now, present, run, send, wait_for};
+use harness::{
+    Code, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, Site, block_of, now,
+    present, run, send, wait_for,
+};
 use postgres::{Client, NoTls};
 use serde_json::{Value, json};
 
@@ -129,7 +132,7 @@ impl Recipe {
     pub fn client_for(&self, seconds: i64, mut claims: Value) -> Actor {
         let mut actor = self.connect("app", &claims.to_string());
         claims["exp"] = json!(now() + seconds);
-        assert_eq!(present(&mut actor.client, &self.site.key.sign(&claims)), "00000");
+        assert_eq!(present(&mut actor.client, &self.site.key.sign(&claims)), SUCCESS);
         actor
     }
 
@@ -180,7 +183,12 @@ impl Recipe {
             assert!(stolen.is_empty(), "{}: {statement}: {stolen:?}", actor.name);
         }
         for statement in SEIZURES.map(fill) {
-            assert_eq!(actor.answer(&statement), "42501", "{}: {statement}", actor.name);
+            assert_eq!(
+                actor.answer(&statement),
+                INSUFFICIENT_PRIVILEGE,
+                "{}: {statement}",
+                actor.name
+            );
         }
         let copied = actor.copy(&format!("COPY (SELECT {column} FROM {table}) TO STDOUT"));
         assert_eq!(sorted(copied), seen, "{}: COPY (SELECT)", actor.name);
@@ -189,7 +197,11 @@ impl Recipe {
             assert_eq!(sorted(copied), seen, "{}: COPY", actor.name);
         }
         let copying = actor.answer(&format!("COPY {table} FROM STDIN"));
-        assert!(["0A000", "42501"].contains(&copying.as_str()), "{}: {copying}", actor.name);
+        assert!(
+            [FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE].contains(&copying.as_str()),
+            "{}: {copying}",
+            actor.name
+        );
         let statistics = format!("SELECT count(*) FROM pg_stats WHERE tablename = '{table}'");
         actor.expect(&[(&statistics, "0")]);
     }
@@ -231,9 +243,11 @@ impl Actor {
 
     /// Waits until the token has expired; then each statement is refused because of that.
     pub fn expect_expired(&mut self, statements: &[&str]) {
-        wait_for("the token to expire", || self.answer("SELECT auth.user_id()") == "28J04");
+        wait_for("the token to expire", || {
+            self.answer("SELECT auth.user_id()") == Code::Expired.sqlstate()
+        });
         for sql in statements {
-            assert_eq!(self.answer(sql), "28J04", "{}: {sql}", self.name);
+            assert_eq!(self.answer(sql), Code::Expired.sqlstate(), "{}: {sql}", self.name);
         }
     }
 

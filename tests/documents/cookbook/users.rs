@@ -1,6 +1,8 @@
 //! Recipes for rows of users.
 
-use harness::run;
+use harness::{
+    FOREIGN_KEY_VIOLATION, INSUFFICIENT_PRIVILEGE, NOT_NULL_VIOLATION, UNIQUE_VIOLATION, run,
+};
 use serde_json::json;
 
 use super::recipe::*;
@@ -16,11 +18,14 @@ fn own_rows() {
     ]);
     bob.expect(&[
         ("INSERT INTO notes (id, body) VALUES (pg_temp.n(2), 'of bob')", "#1"),
-        ("INSERT INTO notes (owner, body) VALUES ('alice', 'x')", "42501"),
-        ("INSERT INTO notes (owner, body) VALUES (NULL, 'x')", "42501"),
-        ("INSERT INTO notes (body) VALUES ('x'), (NULL)", "23502"),
-        ("UPDATE notes SET owner = 'alice'", "42501"),
-        ("UPDATE notes SET owner = 'alice' WHERE id = pg_temp.n(2) RETURNING *", "42501"),
+        ("INSERT INTO notes (owner, body) VALUES ('alice', 'x')", INSUFFICIENT_PRIVILEGE),
+        ("INSERT INTO notes (owner, body) VALUES (NULL, 'x')", INSUFFICIENT_PRIVILEGE),
+        ("INSERT INTO notes (body) VALUES ('x'), (NULL)", NOT_NULL_VIOLATION),
+        ("UPDATE notes SET owner = 'alice'", INSUFFICIENT_PRIVILEGE),
+        (
+            "UPDATE notes SET owner = 'alice' WHERE id = pg_temp.n(2) RETURNING *",
+            INSUFFICIENT_PRIVILEGE,
+        ),
         ("UPDATE notes SET body = 'x' WHERE id = pg_temp.n(1) RETURNING body", "#0"),
         ("UPDATE notes SET owner = 'bob' WHERE owner = 'alice'", "#0"),
         ("DELETE FROM notes WHERE owner = 'alice' RETURNING *", "#0"),
@@ -28,20 +33,20 @@ fn own_rows() {
         (
             "INSERT INTO notes (id, body) VALUES (pg_temp.n(1), 'x')
              ON CONFLICT (id) DO UPDATE SET owner = 'bob'",
-            "42501",
+            INSUFFICIENT_PRIVILEGE,
         ),
         // What shows to those who know the key.
-        ("INSERT INTO notes (id, body) VALUES (pg_temp.n(1), 'x')", "23505"),
+        ("INSERT INTO notes (id, body) VALUES (pg_temp.n(1), 'x')", UNIQUE_VIOLATION),
         (
             "INSERT INTO notes AS n (id, body) VALUES (pg_temp.n(1), 'x')
              ON CONFLICT (id) DO UPDATE SET body = 'x' WHERE pg_temp.leaks(n.body)",
-            "42501",
+            INSUFFICIENT_PRIVILEGE,
         ),
         (
             "MERGE INTO notes USING (VALUES (1)) v ON id = pg_temp.n(1)
              WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (owner, body)
              VALUES ('alice', 'x')",
-            "42501",
+            INSUFFICIENT_PRIVILEGE,
         ),
         ("WITH x AS (DELETE FROM notes WHERE owner <> 'bob' RETURNING *) SELECT FROM x", "#0"),
         ("UPDATE notes SET body = 'of bob' RETURNING owner", "bob"),
@@ -49,8 +54,8 @@ fn own_rows() {
     assert!(bob.take_leaked().is_empty());
     let mut nobody = recipe.nobody("app");
     nobody.expect(&[
-        ("INSERT INTO notes (body) VALUES ('x')", "42501"),
-        ("INSERT INTO notes (owner, body) VALUES ('alice', 'x')", "42501"),
+        ("INSERT INTO notes (body) VALUES ('x')", INSUFFICIENT_PRIVILEGE),
+        ("INSERT INTO notes (owner, body) VALUES ('alice', 'x')", INSUFFICIENT_PRIVILEGE),
         ("UPDATE notes SET owner = NULL", "#0"),
         ("DELETE FROM notes", "#0"),
     ]);
@@ -91,33 +96,45 @@ fn shared_rows() {
     ]);
     // Bob may read, carol may write, dave knows the ids.
     let hostile = [
-        ("INSERT INTO documents (owner, body) VALUES ('alice', 'x')", "42501"),
-        ("UPDATE documents SET owner = auth.user_id() WHERE id = pg_temp.n(1)", "42501"),
-        ("UPDATE documents SET id = pg_temp.n(3)", "42501"),
+        ("INSERT INTO documents (owner, body) VALUES ('alice', 'x')", INSUFFICIENT_PRIVILEGE),
+        (
+            "UPDATE documents SET owner = auth.user_id() WHERE id = pg_temp.n(1)",
+            INSUFFICIENT_PRIVILEGE,
+        ),
+        ("UPDATE documents SET id = pg_temp.n(3)", INSUFFICIENT_PRIVILEGE),
         ("DELETE FROM documents RETURNING body", "#0"),
         (
             "INSERT INTO documents (id, body) VALUES (pg_temp.n(2), 'x')
              ON CONFLICT (id) DO UPDATE SET body = 'x'",
-            "42501",
+            INSUFFICIENT_PRIVILEGE,
         ),
-        ("INSERT INTO shares (document_id, user_id) VALUES (pg_temp.n(2), 'dave')", "23503"),
+        (
+            "INSERT INTO shares (document_id, user_id) VALUES (pg_temp.n(2), 'dave')",
+            FOREIGN_KEY_VIOLATION,
+        ),
         // What others share shows by no other error than what nobody shares.
-        ("INSERT INTO shares (document_id, user_id) VALUES (pg_temp.n(1), 'carol')", "23503"),
-        ("INSERT INTO shares (document_id, user_id) VALUES (pg_temp.n(9), 'carol')", "23503"),
+        (
+            "INSERT INTO shares (document_id, user_id) VALUES (pg_temp.n(1), 'carol')",
+            FOREIGN_KEY_VIOLATION,
+        ),
+        (
+            "INSERT INTO shares (document_id, user_id) VALUES (pg_temp.n(9), 'carol')",
+            FOREIGN_KEY_VIOLATION,
+        ),
         (
             "INSERT INTO shares (document_id, owner, user_id)
              VALUES (pg_temp.n(1), 'alice', 'dave')",
-            "42501",
+            INSUFFICIENT_PRIVILEGE,
         ),
         (
             "INSERT INTO shares (document_id, owner, user_id, can_write)
              VALUES (pg_temp.n(1), 'alice', auth.user_id(), true)
              ON CONFLICT (user_id, document_id, owner) DO UPDATE SET can_write = true",
-            "42501",
+            INSUFFICIENT_PRIVILEGE,
         ),
         ("UPDATE shares SET can_write = true", "#0"),
-        ("UPDATE shares SET document_id = pg_temp.n(2)", "42501"),
-        ("UPDATE shares SET owner = auth.user_id()", "42501"),
+        ("UPDATE shares SET document_id = pg_temp.n(2)", INSUFFICIENT_PRIVILEGE),
+        ("UPDATE shares SET owner = auth.user_id()", INSUFFICIENT_PRIVILEGE),
         ("DELETE FROM shares", "#0"),
     ];
     for actor in [&mut bob, &mut carol, &mut dave] {
@@ -135,9 +152,12 @@ fn shared_rows() {
     ]);
     let mut nobody = recipe.nobody("app");
     nobody.expect(&[
-        ("INSERT INTO documents (body) VALUES ('x')", "42501"),
+        ("INSERT INTO documents (body) VALUES ('x')", INSUFFICIENT_PRIVILEGE),
         ("UPDATE documents SET body = 'x'", "#0"),
-        ("INSERT INTO shares (document_id, user_id) VALUES (pg_temp.n(1), 'dave')", "42501"),
+        (
+            "INSERT INTO shares (document_id, user_id) VALUES (pg_temp.n(1), 'dave')",
+            INSUFFICIENT_PRIVILEGE,
+        ),
         ("DELETE FROM shares", "#0"),
     ]);
     recipe.besiege(&mut alice, "documents", "body", &["private", "shared"]);
@@ -182,10 +202,13 @@ fn public_read() {
     let [mut alice, mut bob] = ["alice", "bob"].map(|name| recipe.user(name));
     bob.expect(&[
         ("INSERT INTO articles (title) VALUES ('draft of bob') RETURNING author", "bob"),
-        ("INSERT INTO articles (author, title) VALUES ('alice', 'x')", "42501"),
-        ("INSERT INTO articles (author, published_at, title) VALUES (NULL, now(), 'x')", "42501"),
-        ("UPDATE articles SET author = 'alice' WHERE author = 'bob'", "42501"),
-        ("UPDATE articles SET author = NULL, published_at = now()", "42501"),
+        ("INSERT INTO articles (author, title) VALUES ('alice', 'x')", INSUFFICIENT_PRIVILEGE),
+        (
+            "INSERT INTO articles (author, published_at, title) VALUES (NULL, now(), 'x')",
+            INSUFFICIENT_PRIVILEGE,
+        ),
+        ("UPDATE articles SET author = 'alice' WHERE author = 'bob'", INSUFFICIENT_PRIVILEGE),
+        ("UPDATE articles SET author = NULL, published_at = now()", INSUFFICIENT_PRIVILEGE),
         ("UPDATE articles SET title = 'x' WHERE author IS DISTINCT FROM 'bob'", "#0"),
         ("UPDATE articles SET author = 'bob' WHERE id = pg_temp.n(2)", "#0"),
         ("DELETE FROM articles WHERE id = pg_temp.n(4) RETURNING *", "#0"),
@@ -193,21 +216,21 @@ fn public_read() {
         (
             "INSERT INTO articles (id, title) VALUES (pg_temp.n(4), 'x')
              ON CONFLICT (id) DO UPDATE SET author = 'bob'",
-            "42501",
+            INSUFFICIENT_PRIVILEGE,
         ),
     ]);
     let mut nobody = recipe.nobody("app");
     nobody.expect(&[
-        ("INSERT INTO articles (title) VALUES ('x')", "42501"),
-        ("INSERT INTO articles (published_at, title) VALUES (now(), 'x')", "42501"),
+        ("INSERT INTO articles (title) VALUES ('x')", INSUFFICIENT_PRIVILEGE),
+        ("INSERT INTO articles (published_at, title) VALUES (now(), 'x')", INSUFFICIENT_PRIVILEGE),
         ("UPDATE articles SET author = NULL", "#0"),
         ("DELETE FROM articles", "#0"),
     ]);
     let mut visitor = recipe.nobody("visitor");
     visitor.expect(&[
-        ("INSERT INTO articles (title) VALUES ('x')", "42501"),
-        ("UPDATE articles SET title = 'x'", "42501"),
-        ("DELETE FROM articles", "42501"),
+        ("INSERT INTO articles (title) VALUES ('x')", INSUFFICIENT_PRIVILEGE),
+        ("UPDATE articles SET title = 'x'", INSUFFICIENT_PRIVILEGE),
+        ("DELETE FROM articles", INSUFFICIENT_PRIVILEGE),
     ]);
     let mut without_sub = recipe.client(json!({"email": "alice"}));
     recipe.besiege(&mut alice, "articles", "title", &["of alice", "old", "scheduled"]);

@@ -1,6 +1,6 @@
 //! `request.jwt.claims`, where they are believed.
 
-use harness::{Preload, Wire, test_each_preload};
+use harness::{Code, Preload, SUCCESS, Wire, test_each_preload};
 
 use super::fixture::*;
 
@@ -37,7 +37,7 @@ fn a_refused_token_takes_believed_claims_away() {
     client.run(LOCAL_CLAIMS);
     assert_eq!(notes(&mut client), ["bob", "bob"]);
     client.run("SAVEPOINT a");
-    assert_eq!(client.present(&forged(), true), "28J03");
+    assert_eq!(client.present(&forged(), true), Code::Signature.sqlstate());
     for step in ["ROLLBACK TO a", "COMMIT", "RESET request.jwt.claims"] {
         client.run(step);
         assert_eq!(who(&mut client), NOBODY, "{step}");
@@ -75,14 +75,14 @@ fn claims_are_found_among_many_settings() {
     let mut client = connect(&site);
     let names = "DO $$ BEGIN FOR n IN 1..800 LOOP PERFORM set_config('é.x' || n, '1', false); \
                  END LOOP; END $$";
-    assert_eq!(client.run(names), DONE);
-    assert_eq!(client.run(ALICE), DONE);
+    assert_eq!(client.run(names), SUCCESS);
+    assert_eq!(client.run(ALICE), SUCCESS);
     assert_eq!(who(&mut client), NOBODY);
     client.run("BEGIN");
     client.run(ALICE);
     client.run("SAVEPOINT a");
     assert_eq!(who(&mut client), "alice");
-    assert_eq!(client.present(&forged(), true), "28J03");
+    assert_eq!(client.present(&forged(), true), Code::Signature.sqlstate());
     client.run("ROLLBACK TO a");
     assert_eq!(who(&mut client), NOBODY);
     client.run("COMMIT");
@@ -95,7 +95,7 @@ fn claims_set_under_other_settings_end_with_their_transaction() {
     let mut admin = Wire::connect(&site.cluster.as_role("postgres")).unwrap();
     for setting in [format!("{TRUST} = off"), format!("{SCOPE} = session")] {
         admin.run(&format!("BEGIN; SET LOCAL {setting}"));
-        assert_eq!(admin.run(ALICE), DONE);
+        assert_eq!(admin.run(ALICE), SUCCESS);
         admin.run("COMMIT");
         assert_eq!(who(&mut admin), NOBODY, "{setting}");
     }
@@ -105,12 +105,12 @@ fn claims_set_under_other_settings_end_with_their_transaction() {
 fn claims_from_before_they_are_believed_are_not() {
     let site = start(Preload::Shared, &[(SCOPE, "transaction")]);
     let mut client = connect(&site);
-    assert_eq!(client.run(ALICE), DONE);
+    assert_eq!(client.run(ALICE), SUCCESS);
     site.cluster.append_configuration(&[(TRUST, "on")]);
     site.cluster.reload();
     client.run("BEGIN");
     assert_eq!(who(&mut client), NOBODY);
-    assert_eq!(client.run(BOB), DONE);
+    assert_eq!(client.run(BOB), SUCCESS);
     assert_eq!(who(&mut client), "bob");
     client.run("ROLLBACK");
 }
@@ -120,7 +120,7 @@ fn claims_beneath_a_late_library_do_not_come_back() {
     let site = start(Preload::Neither, &[(TRUST, "on"), (SCOPE, "transaction")]);
     let mut client = connect(&site);
     for statement in [ALICE, "BEGIN", "SAVEPOINT a", BOB] {
-        assert_eq!(client.run(statement), DONE);
+        assert_eq!(client.run(statement), SUCCESS);
     }
     assert_eq!(who(&mut client), "bob");
     client.run("ROLLBACK TO a");
@@ -132,7 +132,7 @@ fn claims_beneath_a_changed_scope_do_not_come_back() {
     let site = start(Preload::Shared, &[(TRUST, "on")]);
     let mut client = connect(&site);
     for statement in [ALICE, "BEGIN", "SAVEPOINT a", BOB] {
-        assert_eq!(client.run(statement), DONE);
+        assert_eq!(client.run(statement), SUCCESS);
     }
     site.cluster.append_configuration(&[(SCOPE, "transaction")]);
     site.cluster.reload();

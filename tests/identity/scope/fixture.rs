@@ -6,8 +6,6 @@ use serde_json::json;
 
 pub const NOBODY: &str = "nobody";
 
-pub const DONE: &str = "00000";
-
 /// A site with rows that have owners.
 pub fn start(preload: Preload, settings: &[(&str, &str)]) -> Site {
     let site = Site::start(preload, &[settings, &[("max_prepared_transactions", "9")]].concat());

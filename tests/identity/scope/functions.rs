@@ -1,6 +1,6 @@
 //! Procedures that commit, functions with SET clauses, and cursors.
 
-use harness::{Preload, now, values, wait_for};
+use harness::{Code, Preload, SUCCESS, UNDEFINED_CURSOR, now, values, wait_for};
 
 use super::fixture::*;
 
@@ -41,11 +41,11 @@ fn procedures_that_commit() {
         (&bob, "true", "{alice,bob,2,bob}"),
         (&bob, "false", "{alice,alice,1,alice}"),
     ] {
-        assert_eq!(client.present(outer, false), DONE);
+        assert_eq!(client.present(outer, false), SUCCESS);
         let called = client.ask("CALL steps($1, $2, '{}')", &[&alice, is_local]).unwrap();
         assert_eq!(values(&called), [seen], "{is_local}");
     }
-    assert_eq!(client.present(&bob, false), DONE);
+    assert_eq!(client.present(&bob, false), SUCCESS);
     let called = client.ask("CALL hopeful($1, '{}')", &[&forged()]).unwrap();
     assert_eq!(values(&called), ["{28J03,nobody,nobody}"]);
     assert_eq!(who(&mut client), NOBODY);
@@ -93,11 +93,11 @@ fn set_clauses_of_functions() {
         ("pathed", &bob, "false", "bob", "bob", "bob"),
         ("swallowed", &bob, "true", "P9999", "alice", "alice"),
         ("swallowed", &bob, "false", "P9999", "alice", "alice"),
-        ("swallowed", &forged, "true", "28J03", NOBODY, NOBODY),
-        ("swallowed", &forged, "false", "28J03", NOBODY, NOBODY),
+        ("swallowed", &forged, "true", Code::Signature.sqlstate(), NOBODY, NOBODY),
+        ("swallowed", &forged, "false", Code::Signature.sqlstate(), NOBODY, NOBODY),
     ] {
         let context = format!("{function}, {is_local}, {seen}");
-        assert_eq!(client.present(&alice, false), DONE);
+        assert_eq!(client.present(&alice, false), SUCCESS);
         client.run("BEGIN");
         let call = format!("SELECT {function}($1, $2)");
         assert_eq!(values(&client.ask(&call, &[token, is_local]).unwrap()), [seen], "{context}");
@@ -114,23 +114,23 @@ fn cursors_held_over_a_commit() {
     let mut client = connect(&site);
     let held = "DECLARE c CURSOR WITH HOLD FOR SELECT owner FROM notes";
     client.run("BEGIN");
-    assert_eq!(client.present(&site.token("alice"), true), DONE);
+    assert_eq!(client.present(&site.token("alice"), true), SUCCESS);
     client.run(held);
     client.run("COMMIT");
     assert_eq!(who(&mut client), NOBODY);
-    assert_eq!(client.present(&site.token("bob"), false), DONE);
+    assert_eq!(client.present(&site.token("bob"), false), SUCCESS);
     let fetched = client.query("FETCH ALL FROM c").unwrap().remove(0);
     assert_eq!(values(&fetched), ["alice"]);
     client.run("DISCARD ALL");
-    assert_eq!(client.run("FETCH ALL FROM c"), "34000");
+    assert_eq!(client.run("FETCH ALL FROM c"), UNDEFINED_CURSOR);
 
     // Its rows are read at the commit at the latest, by who is there then.
     let exp = now() + 2;
     client.run("BEGIN");
-    assert_eq!(client.present(&site.token_until("alice", exp), true), DONE);
-    assert_eq!(client.run(held), DONE);
+    assert_eq!(client.present(&site.token_until("alice", exp), true), SUCCESS);
+    assert_eq!(client.run(held), SUCCESS);
     wait_for("the token to expire", || now() > exp);
-    assert_eq!(client.run("COMMIT"), "28J04");
-    assert_eq!(client.run("FETCH ALL FROM c"), "34000");
+    assert_eq!(client.run("COMMIT"), Code::Expired.sqlstate());
+    assert_eq!(client.run("FETCH ALL FROM c"), UNDEFINED_CURSOR);
     assert_eq!(who(&mut client), NOBODY);
 }

@@ -3,7 +3,10 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use harness::{Preload, Shared, Site, Wire, test_each_preload, text, values, wait_for};
+use harness::{
+    Code, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, Shared, Site, Wire, test_each_preload, text,
+    values, wait_for,
+};
 
 use super::fixture::*;
 
@@ -25,18 +28,18 @@ fn each_way_to_present_is_for_the_transaction(site: &Site) {
         let carrier = carrier.replace("{}", &alice);
         // The first statement of a connection may be what loads the library.
         for mut client in [connect(site), connect(site)] {
-            assert_eq!(client.run(&carrier), DONE, "{carrier}");
+            assert_eq!(client.run(&carrier), SUCCESS, "{carrier}");
             assert_eq!(who(&mut client), NOBODY, "{carrier}");
             for end in ["COMMIT", "ROLLBACK", "PREPARE TRANSACTION 'p'"] {
                 client.run("BEGIN");
-                assert_eq!(client.run(&carrier), DONE, "{carrier}");
+                assert_eq!(client.run(&carrier), SUCCESS, "{carrier}");
                 assert_eq!(who(&mut client), "alice", "{carrier}");
                 client.run("SAVEPOINT a");
-                assert_eq!(client.present(&site.token("bob"), false), DONE);
+                assert_eq!(client.present(&site.token("bob"), false), SUCCESS);
                 assert_eq!(notes(&mut client), ["bob", "bob"], "{carrier}");
                 client.run("ROLLBACK TO a");
                 assert_eq!(notes(&mut client), ["alice"], "{carrier}");
-                assert_eq!(client.run(end), DONE);
+                assert_eq!(client.run(end), SUCCESS);
                 assert_eq!(who(&mut client), NOBODY, "{carrier}; {end}");
                 client.run("ROLLBACK PREPARED 'p'");
                 for reset in ["RESET pg_session_jwt.jwt", "RESET ALL", "DISCARD ALL"] {
@@ -46,9 +49,9 @@ fn each_way_to_present_is_for_the_transaction(site: &Site) {
             }
             // A refused one leaves nobody, as ever.
             client.run("BEGIN");
-            assert_eq!(client.run(&carrier), DONE);
+            assert_eq!(client.run(&carrier), SUCCESS);
             client.run("SAVEPOINT a");
-            assert_eq!(client.present(&forged(), true), "28J03");
+            assert_eq!(client.present(&forged(), true), Code::Signature.sqlstate());
             client.run("ROLLBACK TO a");
             assert_eq!(who(&mut client), NOBODY, "{carrier}");
             client.run("COMMIT");
@@ -56,7 +59,7 @@ fn each_way_to_present_is_for_the_transaction(site: &Site) {
         // A transaction that sets it first and loads the library later.
         let mut client = connect(site);
         client.run("BEGIN");
-        assert_eq!(client.run(&carrier), DONE);
+        assert_eq!(client.run(&carrier), SUCCESS);
         assert_eq!(notes(&mut client), ["alice"], "{carrier}");
         client.run("COMMIT");
         assert!(notes(&mut client).is_empty(), "{carrier}");
@@ -118,7 +121,7 @@ fn identity_scope_in_procedures_workers_and_pipelines() {
 
     let count = "SELECT count(*) FROM notes";
     client.run("BEGIN");
-    assert_eq!(client.present(&site.token("carol"), false), DONE);
+    assert_eq!(client.present(&site.token("carol"), false), SUCCESS);
     let plan = client.ask(&format!("EXPLAIN (COSTS OFF) {count}"), &[]).unwrap();
     assert!(values(&plan).iter().any(|line| line.contains("Parallel Seq Scan")));
     assert_eq!(values(&client.ask(count, &[]).unwrap()), ["20000"]);
@@ -135,7 +138,7 @@ fn identity_scope_in_procedures_workers_and_pipelines() {
 fn sessions_do_not_change_the_scope(site: &Site) {
     let mut client = connect(site);
     who(&mut client);
-    assert_eq!(client.run(&format!("SET {SCOPE} = session")), "42501");
+    assert_eq!(client.run(&format!("SET {SCOPE} = session")), INSUFFICIENT_PRIVILEGE);
     let forgetful = site.app().option(SCOPE, "session");
     let is_preloaded =
         text(&mut site.cluster.admin(), "SHOW shared_preload_libraries").unwrap() != "";
@@ -144,7 +147,7 @@ fn sessions_do_not_change_the_scope(site: &Site) {
         Ok(mut client) => {
             assert!(!is_preloaded, "the option was let through");
             for _ in 0..2 {
-                assert_eq!(client.present(&site.token("alice"), false), DONE);
+                assert_eq!(client.present(&site.token("alice"), false), SUCCESS);
                 assert_eq!(who(&mut client), NOBODY);
                 site.cluster.reload();
             }
@@ -157,7 +160,7 @@ fn sessions_do_not_change_the_scope(site: &Site) {
 fn live_sessions_follow_the_configured_scope() {
     let site = start(Preload::Shared, &[]);
     let mut client = connect(&site);
-    assert_eq!(client.present(&site.token("alice"), false), DONE);
+    assert_eq!(client.present(&site.token("alice"), false), SUCCESS);
     site.cluster.append_configuration(&[(SCOPE, "transaction")]);
     site.cluster.reload();
     wait_for("the live session to notice", || who(&mut client) == NOBODY);
@@ -165,7 +168,7 @@ fn live_sessions_follow_the_configured_scope() {
     site.cluster.reload();
     sleep(Duration::from_millis(100));
     assert_eq!(who(&mut client), NOBODY, "what has ended does not come back");
-    assert_eq!(client.present(&site.token("alice"), false), DONE);
+    assert_eq!(client.present(&site.token("alice"), false), SUCCESS);
     assert_eq!(who(&mut client), "alice");
 }
 
@@ -174,10 +177,10 @@ fn live_sessions_follow_the_configured_scope() {
 fn a_scope_that_changes_within_a_transaction() {
     let site = start(Preload::Shared, &[]);
     let mut admin = Wire::connect(&site.cluster.as_role("postgres")).unwrap();
-    assert_eq!(admin.present(&site.token("alice"), false), DONE);
+    assert_eq!(admin.present(&site.token("alice"), false), SUCCESS);
     admin.run(&format!("BEGIN; SET LOCAL {SCOPE} = transaction"));
     assert_eq!(who(&mut admin), NOBODY);
-    assert_eq!(admin.present(&site.token("bob"), false), DONE);
+    assert_eq!(admin.present(&site.token("bob"), false), SUCCESS);
     admin.run(&format!("SET LOCAL {SCOPE} = session; SET LOCAL {SCOPE} = transaction"));
     assert_eq!(who(&mut admin), "bob");
     admin.run("COMMIT");

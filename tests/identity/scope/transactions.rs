@@ -1,6 +1,6 @@
 //! Transactions, savepoints and pipelines.
 
-use harness::{Preload, Wire, values};
+use harness::{Code, DIVISION_BY_ZERO, NO_ACTIVE_SQL_TRANSACTION, Preload, SUCCESS, Wire, values};
 
 use super::fixture::*;
 
@@ -13,24 +13,24 @@ fn local_identities_end_with_their_transaction() {
     for outer in ["", &alice] {
         let before = if outer.is_empty() { NOBODY } else { "alice" };
         for end in ends {
-            assert_eq!(client.present(outer, false), DONE);
+            assert_eq!(client.present(outer, false), SUCCESS);
             for carrier in [
                 format!("SELECT auth.jwt_session_init('{bob}', true)"),
                 format!("SET LOCAL pg_session_jwt.jwt = '{bob}'"),
                 format!("SELECT set_config('pg_session_jwt.jwt', '{bob}', true)"),
             ] {
                 client.run("BEGIN");
-                assert_eq!(client.run(&carrier), DONE);
+                assert_eq!(client.run(&carrier), SUCCESS);
                 assert_eq!(who(&mut client), "bob");
                 assert_eq!(notes(&mut client), ["bob", "bob"]);
-                assert_eq!(client.run(end), DONE);
+                assert_eq!(client.run(end), SUCCESS);
                 assert_eq!(who(&mut client), before, "{carrier}; {end}");
                 if end.starts_with("PREPARE") {
                     client.run("COMMIT PREPARED 'p'");
                     assert_eq!(who(&mut client), before);
                 }
                 // Without a transaction block, the statement is the transaction.
-                assert_eq!(client.run(&carrier), DONE);
+                assert_eq!(client.run(&carrier), SUCCESS);
                 assert_eq!(who(&mut client), before, "{carrier}");
             }
         }
@@ -49,9 +49,9 @@ fn session_identities_follow_the_transaction_that_presents_them() {
         ("SELECT 1/0; COMMIT", NOBODY),
         ("PREPARE TRANSACTION 'p'; ROLLBACK PREPARED 'p'", "bob"),
     ] {
-        assert_eq!(client.present("", false), DONE);
+        assert_eq!(client.present("", false), SUCCESS);
         client.run("BEGIN");
-        assert_eq!(client.present(&bob, false), DONE);
+        assert_eq!(client.present(&bob, false), SUCCESS);
         for statement in end.split("; ") {
             client.run(statement);
         }
@@ -110,7 +110,7 @@ fn savepoints() {
     for steps in steps {
         let mut client = connect(&site);
         for (statement, expected) in *steps {
-            assert_eq!(client.run(statement), DONE, "{statement}");
+            assert_eq!(client.run(statement), SUCCESS, "{statement}");
             assert_eq!(who(&mut client), *expected, "{statement}");
         }
     }
@@ -129,15 +129,15 @@ fn an_outer_identity_comes_back_unverified() {
     );
     let verified = |client: &mut Wire| client.count_notices("token signature verified");
     verified(&mut client);
-    assert_eq!(client.present(&site.counted(1), false), DONE);
+    assert_eq!(client.present(&site.counted(1), false), SUCCESS);
     assert_eq!(verified(&mut client), 1);
     client.run("BEGIN");
-    assert_eq!(client.present(&site.counted(2), true), DONE);
+    assert_eq!(client.present(&site.counted(2), true), SUCCESS);
     assert_eq!(who(&mut client), "2");
     client.run("SAVEPOINT a");
     // More than are remembered at a time, so that what is forgotten must be what is gone.
     for jti in 3..100 {
-        assert_eq!(client.present(&site.counted(jti), jti % 2 == 0), DONE);
+        assert_eq!(client.present(&site.counted(jti), jti % 2 == 0), SUCCESS);
     }
     assert_eq!(who(&mut client), "99");
     assert_eq!(verified(&mut client), 98);
@@ -148,7 +148,7 @@ fn an_outer_identity_comes_back_unverified() {
     client.run("COMMIT");
     assert_eq!(who(&mut client), "1");
     client.run("BEGIN");
-    assert_eq!(client.present(&site.counted(100), false), DONE);
+    assert_eq!(client.present(&site.counted(100), false), SUCCESS);
     client.run("ROLLBACK");
     assert_eq!(who(&mut client), "1");
     assert_eq!(verified(&mut client), 1, "only the new one");
@@ -160,7 +160,7 @@ fn session_identities_last() {
     let alice = site.token("alice");
     for end in ["RESET pg_session_jwt.jwt", "RESET ALL", "DISCARD ALL"] {
         let mut client = connect(&site);
-        assert_eq!(client.present(&alice, false), DONE);
+        assert_eq!(client.present(&alice, false), SUCCESS);
         for statement in [
             "BEGIN; COMMIT",
             "BEGIN; ROLLBACK",
@@ -176,11 +176,11 @@ fn session_identities_last() {
             assert_eq!(who(&mut client), "alice", "{statement}");
             assert_eq!(notes(&mut client), ["alice"]);
         }
-        assert_eq!(client.run(end), DONE);
+        assert_eq!(client.run(end), SUCCESS);
         assert_eq!(who(&mut client), NOBODY, "{end}");
         assert!(notes(&mut client).is_empty());
         // The connection's end is the identity's.
-        assert_eq!(client.present(&alice, false), DONE);
+        assert_eq!(client.present(&alice, false), SUCCESS);
         drop(client);
         assert_eq!(who(&mut connect(&site)), NOBODY);
     }
@@ -218,7 +218,7 @@ fn set_local_counts_in_a_pipeline() {
     client.statement(&format!("SET LOCAL pg_session_jwt.jwt = '{alice}'"), &[]);
     client.statement("SELECT who()", &[]);
     assert_eq!(values(&client.sync().unwrap().remove(1)), ["alice"]);
-    assert_eq!(client.notices()[0].sqlstate(), "25P01");
+    assert_eq!(client.notices()[0].sqlstate(), NO_ACTIVE_SQL_TRANSACTION);
     assert_eq!(who(&mut client), NOBODY);
 }
 
@@ -249,14 +249,14 @@ fn a_pipeline_that_fails_leaves_nobody() {
     let mut client = connect(&site);
     let (alice, bob) = (site.token("alice"), site.token("bob"));
     for earlier in ["SELECT auth.jwt_session_init($1)", LOCAL] {
-        assert_eq!(client.present(&bob, false), DONE);
+        assert_eq!(client.present(&bob, false), SUCCESS);
         client.statement(earlier, &[&alice]);
         client.statement(LOCAL, &[&forged()]);
         client.statement(OWNERS, &[]);
         let answers = client.sync().unwrap();
         let answers: Vec<_> = answers.iter().map(values).collect();
         assert_eq!(answers.len(), 2);
-        assert_eq!(answers[1], ["28J03"]);
+        assert_eq!(answers[1], [Code::Signature.sqlstate()]);
         assert_eq!(who(&mut client), NOBODY, "{earlier}");
     }
 }
@@ -274,6 +274,6 @@ fn a_message_is_a_transaction() {
     let answers: Vec<_> = answers.iter().map(values).collect();
     assert_eq!([&answers[1], &answers[3]], [&["alice"], &[NOBODY]]);
     let message = format!("SELECT auth.jwt_session_init('{alice}', true); SELECT 1/0");
-    assert_eq!(client.run(&message), "22012");
+    assert_eq!(client.run(&message), DIVISION_BY_ZERO);
     assert_eq!(who(&mut client), NOBODY);
 }

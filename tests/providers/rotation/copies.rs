@@ -1,6 +1,6 @@
 //! Restarts, dumps and standbys.
 
-use harness::{key, present, run, sqlstate, text, user, wait_for};
+use harness::{Code, SUCCESS, key, present, run, sqlstate, text, user, wait_for};
 
 use super::fixture::*;
 
@@ -10,7 +10,7 @@ fn keys_outlast_a_restart_a_dump_and_a_switch() {
     let token = fixture.token(&fixture.key, "alice");
     fixture.cluster.restart_in_mode("fast");
     fixture.idp.stop();
-    assert_eq!(present(&mut fixture.client(), &token), "00000");
+    assert_eq!(present(&mut fixture.client(), &token), SUCCESS);
 
     // Dumped and restored, with all that is known.
     let port = fixture.cluster.port().to_string();
@@ -35,12 +35,12 @@ fn keys_outlast_a_restart_a_dump_and_a_switch() {
     let (restored, errors) = restore("restored", &text_dump);
     assert!(restored, "{errors}");
     let mut client = fixture.cluster.as_role("app").database("restored").client();
-    assert_eq!(present(&mut client, &token), "00000");
+    assert_eq!(present(&mut client, &token), SUCCESS);
     assert_eq!(user(&mut client).as_deref(), Some("alice"));
     // What a restore writes is checked like anything else.
     let spoilt = text_dump.replace(&fixture.idp.jwks_url(), "http://example.com/jwks.json");
     let (restored, errors) = restore("spoilt", &spoilt);
-    assert!(!restored && errors.contains("22023"), "{errors}");
+    assert!(!restored && errors.contains(Code::Configuration.sqlstate()), "{errors}");
     assert_eq!(fixture.idp.requests(), 1);
 }
 
@@ -51,31 +51,31 @@ fn a_standby_has_what_the_primary_fetches() {
     standby.catch_up(&fixture.cluster);
     let second = key("k2");
     let mut reader = standby.as_role("app").client();
-    assert_eq!(present(&mut reader, &fixture.token(&fixture.key, "alice")), "00000");
+    assert_eq!(present(&mut reader, &fixture.token(&fixture.key, "alice")), SUCCESS);
     assert_eq!(user(&mut reader).as_deref(), Some("alice"));
 
     // It fetches nothing itself, neither for an unknown key nor when the time has come.
     fixture.idp.set_keys(&[&second]);
     let mut other = standby.as_role("app").client();
     let error = refusal(&mut other, &fixture.token(&second, "bob"));
-    assert_eq!(error.code().code(), "28J02");
+    assert_eq!(error.code().code(), Code::NoKey.sqlstate());
     assert!(detail(&error).contains("standby"), "{error:?}");
     let refresh = "SELECT auth.refresh_provider('idp')";
-    assert_eq!(sqlstate(standby.admin().execute(refresh, &[])), "28J11");
+    assert_eq!(sqlstate(standby.admin().execute(refresh, &[])), Code::Fetching.sqlstate());
     fixture.update("next_refresh = now()");
     standby.catch_up(&fixture.cluster);
-    assert_eq!(present(&mut other, &fixture.token(&fixture.key, "alice")), "00000");
+    assert_eq!(present(&mut other, &fixture.token(&fixture.key, "alice")), SUCCESS);
     assert_eq!(fixture.idp.requests(), 1);
 
     // What the primary fetches reaches sessions that are under way there.
     fixture.refresh().unwrap();
     standby.catch_up(&fixture.cluster);
-    assert_eq!(sqlstate(reader.query("SELECT auth.user_id()", &[])), "28J02");
-    assert_eq!(present(&mut other, &fixture.token(&second, "bob")), "00000");
+    assert_eq!(sqlstate(reader.query("SELECT auth.user_id()", &[])), Code::NoKey.sqlstate());
+    assert_eq!(present(&mut other, &fixture.token(&second, "bob")), SUCCESS);
     // So does a removal.
     run(&mut fixture.cluster.admin(), "SELECT auth.remove_provider('idp')");
     standby.catch_up(&fixture.cluster);
-    assert_eq!(sqlstate(other.query("SELECT auth.user_id()", &[])), "28J02");
+    assert_eq!(sqlstate(other.query("SELECT auth.user_id()", &[])), Code::NoKey.sqlstate());
 
     // Promoted, it fetches by itself.
     fixture.add();
@@ -87,5 +87,5 @@ fn a_standby_has_what_the_primary_fetches() {
     wait_for("the promotion", || {
         text(&mut other, "SELECT pg_is_in_recovery()::text").as_deref() == Some("false")
     });
-    assert_eq!(present(&mut other, &fixture.token(&third, "carol")), "00000");
+    assert_eq!(present(&mut other, &fixture.token(&third, "carol")), SUCCESS);
 }

@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use harness::{Behaviour, Certificate, Idp, key, present, user};
+use harness::{Behaviour, Certificate, Code, Idp, SUCCESS, key, present, user};
 use serde_json::json;
 
 use super::fixture::*;
@@ -54,14 +54,14 @@ fn failures_cost_nothing_that_was_good() {
     for (count, (name, fail, reason)) in (1..).zip(failing) {
         fail();
         let error = fixture.refresh().unwrap_err();
-        assert_eq!(error.code().code(), "28J11", "{name}");
+        assert_eq!(error.code().code(), Code::Fetching.sqlstate(), "{name}");
         assert!(detail(&error).contains(reason), "{name}: {error:?}");
         // The good keys serve on, and refusals say why there are no newer ones.
-        assert_eq!(present(&mut client, &known), "00000", "{name}");
+        assert_eq!(present(&mut client, &known), SUCCESS, "{name}");
         assert_eq!(user(&mut client).as_deref(), Some("alice"));
         fixture.forget_demand();
         let error = refusal(&mut client, &unknown);
-        assert_eq!(error.code().code(), "28J02", "{name}");
+        assert_eq!(error.code().code(), Code::NoKey.sqlstate(), "{name}");
         assert!(detail(&error).contains(reason), "{name}: {error:?}");
         assert!(detail(&error).contains("kids \"k1\""), "{name}: {error:?}");
         assert_eq!(user(&mut client), None);
@@ -94,11 +94,11 @@ fn keys_that_grow_too_old_vouch_for_nobody() {
     let fixture = Fixture::ready(&[("pg_session_jwt.jwks_timeout", "1s")]);
     let token = fixture.token(&fixture.key, "alice");
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &token), "00000");
+    assert_eq!(present(&mut client, &token), SUCCESS);
 
     // A provider that answers is asked, and nobody notices.
     fixture.update("last_success = now() - interval '25 hours'");
-    assert_eq!(present(&mut fixture.client(), &token), "00000");
+    assert_eq!(present(&mut fixture.client(), &token), SUCCESS);
     assert_eq!(fixture.idp.requests(), 2);
 
     // One that does not is believed for that long and no longer, in sessions under way, too.
@@ -110,15 +110,15 @@ fn keys_that_grow_too_old_vouch_for_nobody() {
         );
         fixture.update(&set);
         let mut client = fixture.client();
-        assert_eq!(present(&mut client, &token), "00000");
+        assert_eq!(present(&mut client, &token), SUCCESS);
         assert_eq!(user(&mut client).as_deref(), Some("alice"));
         sleep(Duration::from_secs(3));
         let error = client.query("SELECT auth.user_id()", &[]).unwrap_err();
         let error = error.as_db_error().unwrap();
-        assert_eq!(error.code().code(), "28J02");
+        assert_eq!(error.code().code(), Code::NoKey.sqlstate());
         assert_eq!(error.message(), "provider's keys are too old");
         assert!(detail(error).contains("refused"), "{error:?}");
-        assert_eq!(present(&mut client, &token), "28J02");
+        assert_eq!(present(&mut client, &token), Code::NoKey.sqlstate());
         assert_eq!(user(&mut client), None);
     }
 }

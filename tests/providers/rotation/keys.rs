@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use harness::{
-    Behaviour, Idp, Preload, key, now, present, run, sqlstate, test_each_preload, text, user,
-    wait_for,
+    Behaviour, Code, Idp, Preload, SUCCESS, key, now, present, run, sqlstate, test_each_preload,
+    text, user, wait_for,
 };
 use mint::{Algorithm, Key};
 use serde_json::json;
@@ -21,7 +21,7 @@ fn keys_are_fetched_once_a_provider_is_added(preload: Preload) {
     fixture.wait_for_keys();
     assert_eq!(fixture.idp.requests(), 1, "{preload:?}");
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), "00000");
+    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), SUCCESS);
     assert_eq!(user(&mut client).as_deref(), Some("alice"));
     assert_eq!(fixture.idp.requests(), 1);
     let keys = fixture.status("keys ->> 0");
@@ -43,7 +43,7 @@ fn an_issuer_alone_is_enough() {
     let add = "SELECT auth.add_provider('idp', issuer => $1)";
     admin.execute(add, &[&fixture.idp.issuer()]).unwrap();
     // The first token does not wait for anybody to look.
-    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), "00000");
+    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), SUCCESS);
     assert_eq!(fixture.status("source").as_deref(), Some("discovery"));
     assert!(fixture.idp.requests_for("/.well-known/openid-configuration") >= 1);
 
@@ -53,7 +53,7 @@ fn an_issuer_alone_is_enough() {
     admin.execute(add, &[&slash]).unwrap();
     let claims = json!({"iss": slash, "sub": "alice", "exp": now() + 600});
     let error = refusal(&mut client, &fixture.key.sign(&claims));
-    assert_eq!(error.code().code(), "28J02");
+    assert_eq!(error.code().code(), Code::NoKey.sqlstate());
     assert!(detail(&error).contains("Discovery failed: the provider's issuer is"), "{error:?}");
     wait_for("the error", || fixture.status("last_error").is_some());
     assert_eq!(user(&mut client), None);
@@ -65,11 +65,11 @@ fn rotations_go_unnoticed() {
     let (first, second, third) = (&fixture.key, key("k2"), key("k3"));
     let mut client = fixture.client();
     let mut before = fixture.client();
-    assert_eq!(present(&mut before, &fixture.token(first, "alice")), "00000");
+    assert_eq!(present(&mut before, &fixture.token(first, "alice")), SUCCESS);
 
     // With overlap.
     fixture.idp.set_keys(&[first, &second]);
-    assert_eq!(present(&mut client, &fixture.token(&second, "bob")), "00000");
+    assert_eq!(present(&mut client, &fixture.token(&second, "bob")), SUCCESS);
     assert_eq!(user(&mut client).as_deref(), Some("bob"));
     assert_eq!(user(&mut before).as_deref(), Some("alice"));
     assert_eq!(fixture.idp.requests(), 2);
@@ -77,10 +77,10 @@ fn rotations_go_unnoticed() {
     // Without: the keys that are gone vouch for nobody any more.
     fixture.forget_demand();
     fixture.idp.set_keys(&[&third]);
-    assert_eq!(present(&mut client, &fixture.token(&third, "carol")), "00000");
+    assert_eq!(present(&mut client, &fixture.token(&third, "carol")), SUCCESS);
     assert_eq!(user(&mut client).as_deref(), Some("carol"));
-    assert_eq!(sqlstate(before.query("SELECT auth.user_id()", &[])), "28J02");
-    assert_eq!(present(&mut client, &fixture.token(first, "alice")), "28J02");
+    assert_eq!(sqlstate(before.query("SELECT auth.user_id()", &[])), Code::NoKey.sqlstate());
+    assert_eq!(present(&mut client, &fixture.token(first, "alice")), Code::NoKey.sqlstate());
     assert_eq!(user(&mut client), None);
     assert_eq!(fixture.idp.requests(), 3);
 
@@ -88,16 +88,19 @@ fn rotations_go_unnoticed() {
     let fourth = key("k4");
     fixture.idp.set_keys(&[&third, &fourth]);
     let error = refusal(&mut client, &fixture.token(&fourth, "dave"));
-    assert_eq!(error.code().code(), "28J02");
+    assert_eq!(error.code().code(), Code::NoKey.sqlstate());
     assert!(detail(&error).contains("Its keys were fetched last"), "{error:?}");
     assert_eq!(fixture.idp.requests(), 3);
     let changes = fixture.refresh().unwrap();
     assert_eq!(changes, r#"{"kept": ["k3"], "added": ["k4"], "changed": [], "removed": []}"#);
-    assert_eq!(present(&mut client, &fixture.token(&fourth, "dave")), "00000");
+    assert_eq!(present(&mut client, &fixture.token(&fourth, "dave")), SUCCESS);
 
     // A forged token brings nobody in, and has nobody asked: its key is known.
     let forged = key("k4");
-    assert_eq!(present(&mut client, &fixture.token(&forged, "mallory")), "28J03");
+    assert_eq!(
+        present(&mut client, &fixture.token(&forged, "mallory")),
+        Code::Signature.sqlstate()
+    );
     assert_eq!(fixture.idp.requests(), 4);
 }
 
@@ -109,15 +112,15 @@ fn keys_without_ids_rotate_too() {
     fixture.add();
     fixture.wait_for_keys();
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &fixture.token(&first, "alice")), "00000");
+    assert_eq!(present(&mut client, &fixture.token(&first, "alice")), SUCCESS);
     fixture.idp.set_keys(&[&second]);
-    assert_eq!(present(&mut client, &fixture.token(&second, "bob")), "00000");
+    assert_eq!(present(&mut client, &fixture.token(&second, "bob")), SUCCESS);
     assert_eq!(fixture.idp.requests(), 2);
     // What no key has signed is refused after one more look.
     fixture.forget_demand();
     let forged = Key::generate(Algorithm::RS256);
-    assert_eq!(present(&mut client, &fixture.token(&forged, "bob")), "28J03");
-    assert_eq!(present(&mut client, &fixture.token(&forged, "bob")), "28J03");
+    assert_eq!(present(&mut client, &fixture.token(&forged, "bob")), Code::Signature.sqlstate());
+    assert_eq!(present(&mut client, &fixture.token(&forged, "bob")), Code::Signature.sqlstate());
     assert_eq!(fixture.idp.requests(), 3);
 }
 
@@ -125,15 +128,18 @@ fn keys_without_ids_rotate_too() {
 fn a_key_that_is_replaced_under_its_id_is_found() {
     let fixture = Fixture::ready(&[]);
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), "00000");
+    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), SUCCESS);
 
     // Of the same type (28J03), and within 30 seconds of the first keys.
     let second = key("k1");
     fixture.idp.set_keys(&[&second]);
-    assert_eq!(present(&mut client, &fixture.token(&second, "bob")), "00000");
+    assert_eq!(present(&mut client, &fixture.token(&second, "bob")), SUCCESS);
     assert_eq!(user(&mut client).as_deref(), Some("bob"));
     assert_eq!(fixture.idp.requests(), 2);
-    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), "28J03");
+    assert_eq!(
+        present(&mut client, &fixture.token(&fixture.key, "alice")),
+        Code::Signature.sqlstate()
+    );
 
     // Of another type (28J10), there and back.
     for algorithm in [Algorithm::RS256, Algorithm::EdDSA, Algorithm::ES256] {
@@ -141,7 +147,7 @@ fn a_key_that_is_replaced_under_its_id_is_found() {
         let other = Key::generate(algorithm).with_kid("k1");
         fixture.idp.set_keys(&[&other]);
         let token = fixture.token(&other, "carol");
-        assert_eq!(present(&mut client, &token), "00000", "{algorithm:?}");
+        assert_eq!(present(&mut client, &token), SUCCESS, "{algorithm:?}");
     }
     assert_eq!(fixture.idp.requests(), 5);
 
@@ -149,7 +155,7 @@ fn a_key_that_is_replaced_under_its_id_is_found() {
     let last = key("k1");
     fixture.idp.set_keys(&[&last]);
     let error = refusal(&mut fixture.client(), &fixture.token(&last, "dave"));
-    assert_eq!(error.code().code(), "28J03");
+    assert_eq!(error.code().code(), Code::Signature.sqlstate());
     for part in [
         "Its keys were fetched last",
         "The next token may have them fetched again in",
@@ -160,8 +166,8 @@ fn a_key_that_is_replaced_under_its_id_is_found() {
     assert_eq!(fixture.idp.requests(), 5);
     let changes = fixture.refresh().unwrap();
     assert_eq!(changes, r#"{"kept": [], "added": [], "changed": ["k1"], "removed": []}"#);
-    assert_eq!(present(&mut fixture.client(), &fixture.token(&last, "dave")), "00000");
-    assert_eq!(sqlstate(client.query("SELECT auth.user_id()", &[])), "28J03");
+    assert_eq!(present(&mut fixture.client(), &fixture.token(&last, "dave")), SUCCESS);
+    assert_eq!(sqlstate(client.query("SELECT auth.user_id()", &[])), Code::Signature.sqlstate());
 
     // The same key, written otherwise, is kept; the others are told apart.
     let (gone, new) = (key("gone"), key("new"));
@@ -200,10 +206,14 @@ fn one_bad_key_does_not_cost_the_good_ones() {
         assert!(passed_over.contains(reason), "{reason}: {passed_over}");
     }
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), "00000");
-    assert_eq!(present(&mut client, &fixture.token(&twin, "alice")), "00000");
+    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), SUCCESS);
+    assert_eq!(present(&mut client, &fixture.token(&twin, "alice")), SUCCESS);
     // Neither the published secret nor the published private key signs for anybody.
-    for (key, code) in [(&secret, "28J02"), (&private, "28J02"), (&other_twin, "28J03")] {
+    for (key, code) in [
+        (&secret, Code::NoKey.sqlstate()),
+        (&private, Code::NoKey.sqlstate()),
+        (&other_twin, Code::Signature.sqlstate()),
+    ] {
         assert_eq!(present(&mut client, &fixture.token(key, "mallory")), code);
         assert_eq!(user(&mut client), None);
     }
@@ -226,7 +236,7 @@ fn names_are_in_the_databases_encoding() {
         let add = "SELECT auth.add_provider('caf\u{e9} \"''x', issuer => $1)";
         admin.execute(add, &[&fixture.idp.issuer()]).unwrap();
         let mut client = connect("app");
-        assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), "00000");
+        assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), SUCCESS);
         assert_eq!(user(&mut client).as_deref(), Some("alice"));
         let refresh = "SELECT auth.refresh_provider(name)::text FROM auth.providers";
         let changes = text(&mut admin, refresh).unwrap();
@@ -244,12 +254,15 @@ fn what_an_address_is_changed_to_is_asked_at_once() {
     std::fs::write(fixture.idp.ca_file(), both.concat()).unwrap();
     let mut client = fixture.client();
     let mut before = fixture.client();
-    assert_eq!(present(&mut before, &fixture.token(&fixture.key, "alice")), "00000");
+    assert_eq!(present(&mut before, &fixture.token(&fixture.key, "alice")), SUCCESS);
     fixture.update(&format!("jwks_url = '{}'", other.jwks_url()));
     // The keys from before count no more, though the new ones have the same id.
-    assert_eq!(present(&mut client, &fixture.token(&second, "bob")), "00000");
-    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), "28J03");
-    assert_eq!(sqlstate(before.query("SELECT auth.user_id()", &[])), "28J03");
+    assert_eq!(present(&mut client, &fixture.token(&second, "bob")), SUCCESS);
+    assert_eq!(
+        present(&mut client, &fixture.token(&fixture.key, "alice")),
+        Code::Signature.sqlstate()
+    );
+    assert_eq!(sqlstate(before.query("SELECT auth.user_id()", &[])), Code::Signature.sqlstate());
     assert_eq!(fixture.idp.requests(), 1);
 
     // Also while the former one is being asked.
@@ -258,5 +271,5 @@ fn what_an_address_is_changed_to_is_asked_at_once() {
     wait_for("the request", || fixture.idp.requests() == 2);
     fixture.update(&format!("jwks_url = '{}'", other.jwks_url()));
     wait_for("the keys", || fixture.status("keys ->> 0").is_some());
-    assert_eq!(present(&mut client, &fixture.token(&second, "bob")), "00000");
+    assert_eq!(present(&mut client, &fixture.token(&second, "bob")), SUCCESS);
 }

@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use harness::{Behaviour, key, now, present, run, user, wait_for};
+use harness::{Behaviour, Code, SUCCESS, key, now, present, run, user, wait_for};
 use mint::{Algorithm, Key};
 use serde_json::json;
 
@@ -17,11 +17,14 @@ fn what_no_published_key_can_have_signed_has_nobody_asked() {
     let secret = Key::generate(Algorithm::HS256).with_kid("k1");
     let not_listed = Key::generate(Algorithm::RS256).with_kid("k1");
     for key in [&secret, &not_listed] {
-        assert_eq!(present(&mut client, &fixture.token(key, "mallory")), "28J10");
+        assert_eq!(
+            present(&mut client, &fixture.token(key, "mallory")),
+            Code::Algorithm.sqlstate()
+        );
     }
     // Nor does a token that is refused for its claims.
     let claims = json!({"iss": fixture.idp.issuer(), "sub": "alice", "exp": now() - 600});
-    assert_eq!(present(&mut client, &fixture.key.sign(&claims)), "28J04");
+    assert_eq!(present(&mut client, &fixture.key.sign(&claims)), Code::Expired.sqlstate());
     assert_eq!(fixture.idp.requests(), 1);
 }
 
@@ -37,20 +40,26 @@ fn the_first_keys_do_not_count_as_a_refresh_on_demand() {
         if round == 2 {
             fixture.wait_for_keys();
         }
-        assert_eq!(present(&mut client, &fixture.token(&first, "alice")), "00000");
+        assert_eq!(present(&mut client, &fixture.token(&first, "alice")), SUCCESS);
         fixture.idp.set_keys(&[&second]);
-        assert_eq!(present(&mut client, &fixture.token(&second, "bob")), "00000", "{round}");
+        assert_eq!(present(&mut client, &fixture.token(&second, "bob")), SUCCESS, "{round}");
         run(&mut fixture.cluster.admin(), "SELECT auth.remove_provider('idp')");
     }
     // But a first fetch that fails does.
     fixture.idp.behave(Behaviour::Status(500));
     fixture.add();
     for _ in 0..5 {
-        assert_eq!(present(&mut client, &fixture.token(&key("k1"), "mallory")), "28J02");
+        assert_eq!(
+            present(&mut client, &fixture.token(&key("k1"), "mallory")),
+            Code::NoKey.sqlstate()
+        );
     }
     let requests = fixture.idp.requests();
     for _ in 0..5 {
-        assert_eq!(present(&mut client, &fixture.token(&key("k1"), "mallory")), "28J02");
+        assert_eq!(
+            present(&mut client, &fixture.token(&key("k1"), "mallory")),
+            Code::NoKey.sqlstate()
+        );
     }
     assert_eq!(fixture.idp.requests(), requests);
 }
@@ -62,7 +71,7 @@ fn refreshes_for_other_reasons_do_not_count_either() {
     fixture.refresh().unwrap();
     let second = key("k1");
     fixture.idp.set_keys(&[&second]);
-    assert_eq!(present(&mut client, &fixture.token(&second, "alice")), "00000");
+    assert_eq!(present(&mut client, &fixture.token(&second, "alice")), SUCCESS);
     assert_eq!(fixture.idp.requests(), 3);
 }
 
@@ -72,21 +81,21 @@ fn what_is_due_is_fetched_while_the_old_keys_serve() {
     let token = fixture.token(&fixture.key, "alice");
     let mut client = fixture.client();
     run(&mut client, "SET client_min_messages = debug1");
-    assert_eq!(present(&mut client, &token), "00000");
+    assert_eq!(present(&mut client, &token), SUCCESS);
     fixture.idp.behave(Behaviour::Slow(Duration::from_millis(700)));
     for requests in 2..4 {
         // A session looks at the row again when it expects that something is due.
         fixture.update("next_refresh = now() + interval '1 second'");
         let mut client = fixture.client();
-        assert_eq!(present(&mut client, &token), "00000");
+        assert_eq!(present(&mut client, &token), SUCCESS);
         sleep(Duration::from_secs(1));
         let began = fixture.status("clock_timestamp()").unwrap();
-        assert_eq!(present(&mut client, &token), "00000");
+        assert_eq!(present(&mut client, &token), SUCCESS);
         assert_eq!(user(&mut client).as_deref(), Some("alice"));
         wait_for("the request", || fixture.idp.requests() == requests);
         // Nobody else has it done a second time.
         let mut other = fixture.client();
-        assert_eq!(present(&mut other, &token), "00000");
+        assert_eq!(present(&mut other, &token), SUCCESS);
         let fetched = format!("(last_success > '{began}')");
         assert_eq!(fixture.status(&fetched).as_deref(), Some("false"), "somebody has waited");
         wait_for("the refresh", || fixture.status(&fetched).as_deref() == Some("true"));
@@ -94,7 +103,7 @@ fn what_is_due_is_fetched_while_the_old_keys_serve() {
     }
     // A clock that was set back does not put it off for ever.
     fixture.update("next_refresh = now() + interval '25 hours'");
-    assert_eq!(present(&mut fixture.client(), &token), "00000");
+    assert_eq!(present(&mut fixture.client(), &token), SUCCESS);
     wait_for("the refresh", || fixture.idp.requests() == 4);
 }
 
@@ -122,13 +131,13 @@ fn caching_is_the_providers_to_say() {
     assert_eq!(fixture.idp.conditional_requests(), 0);
     let mut client = fixture.client();
     let token = fixture.token(&fixture.key, "alice");
-    assert_eq!(present(&mut client, &token), "00000");
+    assert_eq!(present(&mut client, &token), SUCCESS);
     // Only what is due is asked for in that way: whoever wants newer keys gets what is there.
     assert_eq!(refreshed(&tag), 900.0);
     assert_eq!(fixture.idp.conditional_requests(), 0);
     let before = fixture.status("last_success").unwrap();
     fixture.update("next_refresh = now()");
-    assert_eq!(present(&mut fixture.client(), &token), "00000");
+    assert_eq!(present(&mut fixture.client(), &token), SUCCESS);
     wait_for("the refresh", || fixture.status("last_success").unwrap() != before);
     assert_eq!(fixture.idp.conditional_requests(), 1);
     assert_eq!(fixture.seconds("last_success", "next_refresh").round(), 900.0);
@@ -136,10 +145,10 @@ fn caching_is_the_providers_to_say() {
 
     // From another URL, or where there are no keys to keep, all is fetched.
     fixture.update(&format!("jwks_url = '{}?'", fixture.idp.jwks_url()));
-    assert_eq!(present(&mut client, &token), "00000");
+    assert_eq!(present(&mut client, &token), SUCCESS);
     assert_eq!(fixture.idp.conditional_requests(), 1);
     fixture.update("fetched_jwks = NULL");
-    assert_eq!(present(&mut client, &token), "00000");
+    assert_eq!(present(&mut client, &token), SUCCESS);
     assert_eq!(fixture.idp.conditional_requests(), 1);
 }
 
@@ -147,7 +156,7 @@ fn caching_is_the_providers_to_say() {
 fn a_storm_of_unknown_keys_reaches_nobody() {
     let fixture = Fixture::ready(&[]);
     let stranger = Key::generate(Algorithm::ES256);
-    assert_storm(&fixture, "28J02", |thread, n, payload| {
+    assert_storm(&fixture, Code::NoKey.sqlstate(), |thread, n, payload| {
         let header = json!({"alg": "ES256", "kid": format!("{thread}-{n}")});
         stranger.sign_raw(header.to_string().as_bytes(), payload)
     });
@@ -157,7 +166,7 @@ fn a_storm_of_unknown_keys_reaches_nobody() {
 fn a_storm_of_wrong_signatures_reaches_nobody() {
     let fixture = Fixture::ready(&[]);
     let stranger = Key::generate(Algorithm::ES256);
-    assert_storm(&fixture, "28J03", |thread, _, payload| {
+    assert_storm(&fixture, Code::Signature.sqlstate(), |thread, _, payload| {
         let kid = if thread % 2 == 0 { json!({"kid": "k1"}) } else { json!({}) };
         let mut header = json!({"alg": "ES256"});
         header.as_object_mut().unwrap().extend(kid.as_object().unwrap().clone());
@@ -192,5 +201,5 @@ fn assert_storm(
     let requests = fixture.idp.requests();
     println!("10000 tokens in {:?}: {} requests", began.elapsed(), requests - 1);
     assert!((2..=most).contains(&requests), "{requests} requests");
-    assert_eq!(present(&mut fixture.client(), &fixture.token(&fixture.key, "alice")), "00000");
+    assert_eq!(present(&mut fixture.client(), &fixture.token(&fixture.key, "alice")), SUCCESS);
 }

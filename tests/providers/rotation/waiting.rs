@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use harness::{Behaviour, Idp, key, now, present, run, user, wait_for};
+use harness::{
+    Behaviour, Code, Idp, QUERY_CANCELED, SUCCESS, key, now, present, run, user, wait_for,
+};
 use serde_json::json;
 
 use super::fixture::*;
@@ -23,7 +25,7 @@ fn a_token_waits_for_its_own_provider_only() {
     admin.execute(add, &[&slow.jwks_url(), &jwks]).unwrap();
     let second = key("k2");
     fixture.idp.set_keys(&[&second]);
-    assert_eq!(present(&mut fixture.client(), &fixture.token(&second, "bob")), "00000");
+    assert_eq!(present(&mut fixture.client(), &fixture.token(&second, "bob")), SUCCESS);
     // Those others are asked all the same.
     wait_for("the other requests", || slow.requests() == 2);
 }
@@ -36,12 +38,12 @@ fn whoever_does_not_commit_holds_nobody_up_for_long() {
     let mut admin = fixture.cluster.admin();
     run(&mut admin, "BEGIN; UPDATE auth.providers SET leeway = 5");
     let error = refusal(&mut fixture.client(), &fixture.token(&second, "bob"));
-    assert_eq!(error.code().code(), "28J02");
+    assert_eq!(error.code().code(), Code::NoKey.sqlstate());
     assert!(detail(&error).contains("locked by another transaction"), "{error:?}");
     let error = fixture.refresh().unwrap_err();
     assert!(detail(&error).contains("locked by another transaction"), "{error:?}");
     run(&mut admin, "ROLLBACK");
-    assert_eq!(present(&mut fixture.client(), &fixture.token(&second, "bob")), "00000");
+    assert_eq!(present(&mut fixture.client(), &fixture.token(&second, "bob")), SUCCESS);
 
     // Nor can a provider be asked whose row nobody else sees.
     run(&mut admin, "BEGIN");
@@ -65,7 +67,7 @@ fn whoever_comes_meanwhile_waits_for_the_same_fetch() {
             scope.spawn(move || {
                 let mut client = fixture.client();
                 let name = format!("user {n}");
-                assert_eq!(present(&mut client, &fixture.token(second, &name)), "00000");
+                assert_eq!(present(&mut client, &fixture.token(second, &name)), SUCCESS);
                 assert_eq!(user(&mut client).as_deref(), Some(name.as_str()));
             });
         }
@@ -82,9 +84,9 @@ fn waiting_ends_in_time_and_can_be_cancelled() {
     let token = fixture.token(&second, "bob");
     let mut client = fixture.client();
     // With someone there before: what is cancelled has presented nothing that was accepted.
-    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), "00000");
+    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), SUCCESS);
     run(&mut client, "SET statement_timeout = '300ms'");
-    assert_eq!(present(&mut client, &token), "57014");
+    assert_eq!(present(&mut client, &token), QUERY_CANCELED);
     assert_eq!(user(&mut client), None);
 
     // Others wait no longer than they are told, and are told that it is under way.
@@ -92,9 +94,9 @@ fn waiting_ends_in_time_and_can_be_cancelled() {
     run(&mut admin, "SET pg_session_jwt.jwks_timeout = '300ms'");
     fixture.forget_demand();
     let error = refusal(&mut admin, &token);
-    assert_eq!(error.code().code(), "28J02");
+    assert_eq!(error.code().code(), Code::NoKey.sqlstate());
     assert!(detail(&error).contains("being fetched still"), "{error:?}");
 
     // A token whose key is known waits for nothing.
-    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), "00000");
+    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), SUCCESS);
 }

@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use harness::{Behaviour, key, present, run, text, user, wait_for};
+use harness::{Behaviour, Code, SUCCESS, key, present, run, text, user, wait_for};
 
 use super::fixture::*;
 
@@ -30,7 +30,7 @@ fn a_worker_that_is_ended_takes_nothing_along() {
     let started = "SELECT pg_postmaster_start_time()::text";
     let before = text(&mut fixture.cluster.admin(), started);
     let mut bystander = fixture.client();
-    assert_eq!(present(&mut bystander, &fixture.token(&fixture.key, "alice")), "00000");
+    assert_eq!(present(&mut bystander, &fixture.token(&fixture.key, "alice")), SUCCESS);
     for behaviour in [Behaviour::Hang, Behaviour::HangMidBody, Behaviour::Drip, Behaviour::Hang] {
         fixture.idp.behave(behaviour);
         fixture.forget_demand();
@@ -44,7 +44,7 @@ fn a_worker_that_is_ended_takes_nothing_along() {
                 fixture.cluster.admin().execute(kill, &[&pid]).unwrap();
             }
             let error = waiting.join().unwrap();
-            assert_eq!(error.code().code(), "28J02");
+            assert_eq!(error.code().code(), Code::NoKey.sqlstate());
             assert!(detail(&error).contains("or was ended"), "{error:?}");
         });
         wait_for("the worker's end", || fixture.workers().is_empty());
@@ -53,12 +53,12 @@ fn a_worker_that_is_ended_takes_nothing_along() {
     assert_eq!(user(&mut bystander).as_deref(), Some("alice"));
     fixture.idp.behave(Behaviour::Serve);
     fixture.forget_demand();
-    assert_eq!(present(&mut bystander, &token), "00000");
+    assert_eq!(present(&mut bystander, &token), SUCCESS);
 
     // It dies with the server, however that ends.
     fixture.idp.behave(Behaviour::Hang);
     fixture.update("next_refresh = NULL");
-    assert_eq!(present(&mut fixture.client(), &token), "00000");
+    assert_eq!(present(&mut fixture.client(), &token), SUCCESS);
     wait_for("the worker", || !fixture.workers().is_empty());
     let worker = fixture.workers()[0];
     fixture.cluster.kill_postmaster();
@@ -111,7 +111,7 @@ fn the_worker_writes_as_the_tables_owner() {
         Some("(dba,\"pg_catalog, pg_temp\",42501)"),
         "a trigger runs as somebody else than the table's owner"
     );
-    assert_eq!(present(&mut fixture.client(), &fixture.token(&fixture.key, "alice")), "00000");
+    assert_eq!(present(&mut fixture.client(), &fixture.token(&fixture.key, "alice")), SUCCESS);
 }
 
 #[test]
@@ -125,13 +125,13 @@ fn without_a_free_worker_tokens_with_known_keys_go_on() {
     let mut client = fixture.client();
     for _ in 0..2 {
         let error = refusal(&mut client, &fixture.token(&second, "bob"));
-        assert_eq!(error.code().code(), "28J02");
+        assert_eq!(error.code().code(), Code::NoKey.sqlstate());
         assert!(detail(&error).contains("max_worker_processes"), "{error:?}");
         let error = fixture.refresh().unwrap_err();
-        assert_eq!(error.code().code(), "28J11");
+        assert_eq!(error.code().code(), Code::Fetching.sqlstate());
         assert!(detail(&error).contains("max_worker_processes"), "{error:?}");
         fixture.update("next_refresh = now()");
-        assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), "00000");
+        assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), SUCCESS);
         assert_eq!(user(&mut client).as_deref(), Some("alice"));
     }
     run(
@@ -141,7 +141,7 @@ fn without_a_free_worker_tokens_with_known_keys_go_on() {
     wait_for("the log", || fixture.cluster.log().contains("no background worker can be started"));
     fixture.cluster.append_configuration(&[("max_worker_processes", "8")]);
     fixture.cluster.restart();
-    assert_eq!(present(&mut fixture.client(), &fixture.token(&second, "bob")), "00000");
+    assert_eq!(present(&mut fixture.client(), &fixture.token(&second, "bob")), SUCCESS);
 }
 
 #[test]
@@ -171,9 +171,9 @@ fn what_is_dropped_meanwhile_is_let_go() {
     fixture.idp.behave(Behaviour::Serve);
     run(&mut admin, "CREATE EXTENSION pg_session_jwt");
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), "28J02");
+    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), Code::NoKey.sqlstate());
     fixture.add();
-    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), "00000");
+    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), SUCCESS);
     let log = fixture.cluster.log();
     assert!(!log.contains("terminating any other active server processes"), "{log}");
 }

@@ -1,6 +1,6 @@
 //! Statements in which the role of one token could meet the claims of another.
 
-use harness::{Wire, run, sqlstate};
+use harness::{Code, SUCCESS, Wire, run, sqlstate};
 
 use super::fixture::*;
 
@@ -9,8 +9,8 @@ use super::fixture::*;
 fn claims_of_one_token_meet_no_role_of_another() {
     let fixture = Fixture::start();
     let (a, b) = (fixture.token("A"), fixture.token("B"));
-    let rejected = "28J09";
-    let changed = "42501";
+    let rejected = Code::Claim.sqlstate();
+    let changed = Code::Forbidden.sqlstate();
     let attacks: &[(&str, &str)] = &[
         ("SELECT * FROM returning_cursor()", rejected),
         ("SELECT * FROM plain_cursor()", rejected),
@@ -41,7 +41,7 @@ fn claims_of_one_token_meet_no_role_of_another() {
         ("SELECT d.* FROM docs d WHERE body = present_stable('B')", rejected),
         ("SELECT d.* FROM docs d WHERE body = reset_stable()", changed),
         ("SELECT d.* FROM (SELECT present('B') OFFSET 0) x, docs d", rejected),
-        ("SELECT d.* FROM (SELECT present('A') OFFSET 0) x, docs d", "00000"),
+        ("SELECT d.* FROM (SELECT present('A') OFFSET 0) x, docs d", SUCCESS),
         ("WITH x AS MATERIALIZED (SELECT present('B')) SELECT d.* FROM x, docs d", rejected),
         ("WITH x AS (DELETE FROM docs RETURNING *) SELECT x.*, present('B') FROM x", rejected),
         ("WITH x AS (DELETE FROM docs RETURNING *) SELECT present('B')", rejected),
@@ -98,11 +98,11 @@ fn claims_of_one_token_meet_no_role_of_another() {
             for (attack, expected) in attacks {
                 let mut wire = Wire::connect(&connection).unwrap();
                 let begin = |token: &str| format!("BEGIN; SELECT auth.jwt_session_init('{token}')");
-                assert_eq!(attempt(&mut wire, &begin(&a)), "00000");
+                assert_eq!(attempt(&mut wire, &begin(&a)), SUCCESS);
                 assert_eq!(attempt(&mut wire, attack), *expected, "{attack}, {startup:?}");
                 // The transaction is lost, and the next one is like new.
                 attempt(&mut wire, "ROLLBACK");
-                assert_eq!(attempt(&mut wire, &begin(&b)), "00000", "{attack}");
+                assert_eq!(attempt(&mut wire, &begin(&b)), SUCCESS, "{attack}");
                 let rows = wire.ask("SELECT body FROM docs", &[]).unwrap().unwrap();
                 assert_eq!(rows, [[Some("globex own".to_owned())]], "{attack}");
                 attempt(&mut wire, "ROLLBACK");
@@ -113,7 +113,7 @@ fn claims_of_one_token_meet_no_role_of_another() {
         let mut wire = Wire::connect(&login).unwrap();
         for sql in ["SELECT wrapper()", "SELECT wrapper()", "SELECT definer('none'), wrapper()"] {
             attempt(&mut wire, &format!("BEGIN; SELECT auth.jwt_session_init('{a}')"));
-            let expected = if sql.contains("none") { changed } else { "00000" };
+            let expected = if sql.contains("none") { changed } else { SUCCESS };
             assert_eq!(attempt(&mut wire, sql), expected, "{sql}");
             attempt(&mut wire, "ROLLBACK");
         }
@@ -158,7 +158,7 @@ fn portals_are_of_the_role_that_they_were_bound_in() {
                     let presented =
                         sqlstate(transaction.execute("SELECT auth.jwt_session_init($1)", &[&b]));
                     let outcome = match presented.as_str() {
-                        "00000" => sqlstate(transaction.query_portal(&portal, 0).map(|rows| {
+                        SUCCESS => sqlstate(transaction.query_portal(&portal, 0).map(|rows| {
                             assert!(
                                 rows.iter().all(|row| row.get::<_, &str>(0) != SECRET),
                                 "{sql}"
@@ -167,7 +167,8 @@ fn portals_are_of_the_role_that_they_were_bound_in() {
                         _ => presented,
                     };
                     assert!(
-                        ["28J09", "42501"].contains(&outcome.as_str()),
+                        [Code::Claim.sqlstate(), Code::Forbidden.sqlstate()]
+                            .contains(&outcome.as_str()),
                         "{sql}, {mode}, {round}: {outcome}"
                     );
                     drop(portal);

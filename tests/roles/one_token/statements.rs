@@ -1,6 +1,6 @@
 //! Statements and cursors with policies.
 
-use harness::{present, run, sqlstate, text};
+use harness::{Code, DIVISION_BY_ZERO, SUCCESS, present, run, sqlstate, text};
 use postgres::Client;
 
 use super::fixture::*;
@@ -42,7 +42,7 @@ fn a_plan_with_policies_reads_one_token() {
         let begin = |client: &mut Client| {
             run(client, "ROLLBACK");
             run(client, &format!("BEGIN; {plan}"));
-            assert_eq!(present(client, &b), "00000");
+            assert_eq!(present(client, &b), SUCCESS);
         };
         // With B's user, C's organization: a row of neither.
         let query = "SELECT body FROM docs";
@@ -53,19 +53,19 @@ fn a_plan_with_policies_reads_one_token() {
                 "DECLARE c SCROLL CURSOR FOR {query}; FETCH 1 FROM c; MOVE BACKWARD ALL FROM c"
             ),
         );
-        assert_eq!(present(&mut client, &c), "00000");
+        assert_eq!(present(&mut client, &c), SUCCESS);
         let error = client.batch_execute("FETCH ALL FROM c").unwrap_err();
         let message = error.as_db_error().unwrap().message();
         assert_eq!(message, "token has changed within a statement with policies");
         // One that was not read yet belongs to the token that reads it.
         begin(&mut client);
         run(&mut client, &format!("DECLARE c CURSOR FOR {query}"));
-        assert_eq!(present(&mut client, &c), "00000");
+        assert_eq!(present(&mut client, &c), SUCCESS);
         assert_eq!(text(&mut client, "FETCH ALL FROM c").as_deref(), Some("acme two"));
         // The same token, presented again or back in force, is the same one.
-        assert_eq!(present(&mut client, &c), "00000");
+        assert_eq!(present(&mut client, &c), SUCCESS);
         run(&mut client, "FETCH ALL FROM c; SAVEPOINT s");
-        assert_eq!(present(&mut client, &b), "00000");
+        assert_eq!(present(&mut client, &b), SUCCESS);
         run(&mut client, "ROLLBACK TO s; FETCH ALL FROM c");
         // A cursor that was opened in a savepoint goes on after it, and remembers.
         begin(&mut client);
@@ -74,32 +74,32 @@ fn a_plan_with_policies_reads_one_token() {
             &format!("SAVEPOINT s; DECLARE c CURSOR FOR {query}; FETCH 1 FROM c; RELEASE s"),
         );
         run(&mut client, "SAVEPOINT t; SELECT 1; ROLLBACK TO t");
-        assert_eq!(present(&mut client, &c), "00000");
-        assert_eq!(sqlstate(client.batch_execute("FETCH ALL FROM c")), "42501");
+        assert_eq!(present(&mut client, &c), SUCCESS);
+        assert_eq!(sqlstate(client.batch_execute("FETCH ALL FROM c")), Code::Forbidden.sqlstate());
         // A cursor is read to its end at the commit.
         begin(&mut client);
         run(&mut client, &format!("DECLARE c CURSOR WITH HOLD FOR {query}; FETCH 1 FROM c"));
-        assert_eq!(present(&mut client, &c), "00000");
-        assert_eq!(sqlstate(client.batch_execute("COMMIT")), "42501");
+        assert_eq!(present(&mut client, &c), SUCCESS);
+        assert_eq!(sqlstate(client.batch_execute("COMMIT")), Code::Forbidden.sqlstate());
         // One that was read in a savepoint goes on after its end, and remembers what it has read.
         begin(&mut client);
         run(&mut client, &format!("DECLARE c CURSOR FOR {query}; SAVEPOINT s; FETCH 1 FROM c"));
         run(&mut client, "ROLLBACK TO s");
-        assert_eq!(present(&mut client, &c), "00000");
-        assert_eq!(sqlstate(client.batch_execute("FETCH ALL FROM c")), "42501");
+        assert_eq!(present(&mut client, &c), SUCCESS);
+        assert_eq!(sqlstate(client.batch_execute("FETCH ALL FROM c")), Code::Forbidden.sqlstate());
         // Under the token from before it goes on; under any it can be closed, by a COMMIT too.
         begin(&mut client);
         run(&mut client, &format!("DECLARE c CURSOR FOR {query}; FETCH 1 FROM c"));
         for token in [&c, &b] {
-            assert_eq!(present(&mut client, token), "00000");
+            assert_eq!(present(&mut client, token), SUCCESS);
         }
         run(&mut client, "FETCH ALL FROM c");
         for end in ["CLOSE c; COMMIT", "COMMIT"] {
             begin(&mut client);
             run(&mut client, &format!("DECLARE c CURSOR FOR {query}; FETCH 1 FROM c"));
-            assert_eq!(present(&mut client, &c), "00000");
+            assert_eq!(present(&mut client, &c), SUCCESS);
             run(&mut client, end);
-            assert_eq!(present(&mut client, ""), "00000");
+            assert_eq!(present(&mut client, ""), SUCCESS);
         }
         // A cursor that has failed leaves nothing to those after it.
         for _ in 0..20 {
@@ -111,29 +111,29 @@ fn a_plan_with_policies_reads_one_token() {
             run(&mut client, &format!("DECLARE d CURSOR FOR {query}; FETCH 1 FROM d; SAVEPOINT t"));
             let _ = client.batch_execute("FETCH ALL FROM c; SELECT 1 / 0");
             run(&mut client, "ROLLBACK TO t; CLOSE c");
-            assert_eq!(present(&mut client, &c), "00000");
+            assert_eq!(present(&mut client, &c), SUCCESS);
             run(&mut client, &format!("DECLARE e CURSOR FOR {query}; FETCH ALL FROM e"));
         }
         // What is decided when the plan starts: which partitions are read.
         begin(&mut client);
         run(&mut client, "DECLARE c CURSOR FOR SELECT body FROM filed");
-        assert_eq!(present(&mut client, &c), "00000");
-        assert_eq!(sqlstate(client.batch_execute("FETCH ALL FROM c")), "42501");
+        assert_eq!(present(&mut client, &c), SUCCESS);
+        assert_eq!(sqlstate(client.batch_execute("FETCH ALL FROM c")), Code::Forbidden.sqlstate());
         begin(&mut client);
         let within = "SELECT f.body FROM filed f, parted p WHERE p.org = at_third('C')";
-        assert_eq!(sqlstate(client.batch_execute(within)), "28J09");
+        assert_eq!(sqlstate(client.batch_execute(within)), Code::Claim.sqlstate());
         // Views and functions that stand between the session and the rows.
         for guard in ["guarded", "my_docs()"] {
             begin(&mut client);
             let within = format!("SELECT present('C'), * FROM {guard}");
             let outcome = sqlstate(client.batch_execute(&within));
-            assert!(["28J09", "00000"].contains(&&*outcome), "{guard}: {outcome}");
+            assert!([Code::Claim.sqlstate(), SUCCESS].contains(&&*outcome), "{guard}: {outcome}");
             begin(&mut client);
             run(
                 &mut client,
                 &format!("DECLARE c CURSOR FOR SELECT * FROM {guard}; FETCH 1 FROM c"),
             );
-            assert_eq!(present(&mut client, &c), "00000");
+            assert_eq!(present(&mut client, &c), SUCCESS);
             let rest = client.query("FETCH ALL FROM c", &[]);
             // A function that was called has read everything under one token.
             let rows = rest.map_or(Vec::new(), |rows| rows);
@@ -141,21 +141,24 @@ fn a_plan_with_policies_reads_one_token() {
         }
         begin(&mut client);
         let lazily = "SELECT my_docs(), present('C')";
-        assert_eq!(sqlstate(client.batch_execute(lazily)), "42501");
+        assert_eq!(sqlstate(client.batch_execute(lazily)), Code::Forbidden.sqlstate());
         // Within a statement.
         for (query, code) in [
-            ("SELECT body, present('C') FROM docs", "28J09"),
-            ("SELECT body, present('B') FROM docs", "00000"),
+            ("SELECT body, present('C') FROM docs", Code::Claim.sqlstate()),
+            ("SELECT body, present('B') FROM docs", SUCCESS),
             // What is left to the end of the plan, after its last row.
-            ("WITH d AS (UPDATE docs SET body = present('C') RETURNING *) SELECT 1", "28J09"),
-            ("SELECT n, present('C') FROM plain", "00000"),
+            (
+                "WITH d AS (UPDATE docs SET body = present('C') RETURNING *) SELECT 1",
+                Code::Claim.sqlstate(),
+            ),
+            ("SELECT n, present('C') FROM plain", SUCCESS),
             (
                 "SELECT body, set_config('pg_session_jwt.jwt', '', true), auth.user_id() FROM docs",
-                "42501",
+                Code::Forbidden.sqlstate(),
             ),
             (
                 "WITH d AS (UPDATE docs SET body = body RETURNING *) SELECT present('C') FROM plain",
-                "28J09",
+                Code::Claim.sqlstate(),
             ),
         ] {
             begin(&mut client);
@@ -166,10 +169,10 @@ fn a_plan_with_policies_reads_one_token() {
         run(&mut client, "SAVEPOINT s");
         assert_eq!(
             sqlstate(client.batch_execute("SELECT 1 / (count(*) - count(*)) FROM docs")),
-            "22012"
+            DIVISION_BY_ZERO
         );
         run(&mut client, "ROLLBACK TO s");
-        assert_eq!(present(&mut client, &c), "00000");
+        assert_eq!(present(&mut client, &c), SUCCESS);
         assert_eq!(text(&mut client, query).as_deref(), Some("acme two"));
     }
 }

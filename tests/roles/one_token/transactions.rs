@@ -1,6 +1,6 @@
 //! What a transaction may do.
 
-use harness::{Wire, now, present, run, sqlstate, text};
+use harness::{Code, DIVISION_BY_ZERO, SUCCESS, Wire, now, present, run, sqlstate, text};
 use postgres::Client;
 use serde_json::json;
 
@@ -20,7 +20,7 @@ fn a_transaction_has_one_role_by_token() {
     // Neither other tokens, nor the catalogs, nor expressions bind the transaction.
     run(&mut client, "BEGIN");
     for token in [&a, &none, &b, &c, &a] {
-        assert_eq!(present(&mut client, token), "00000");
+        assert_eq!(present(&mut client, token), SUCCESS);
         run(
             &mut client,
             "SELECT * FROM pg_class LIMIT 1; SELECT auth.user_id(), now(); SHOW work_mem",
@@ -34,14 +34,17 @@ fn a_transaction_has_one_role_by_token() {
     }
     // Nor does a statement that fails while it is planned.
     run(&mut client, "SAVEPOINT p");
-    assert_eq!(sqlstate(client.batch_execute("SELECT FROM docs WHERE 1 / 0 = 1")), "22012");
+    assert_eq!(
+        sqlstate(client.batch_execute("SELECT FROM docs WHERE 1 / 0 = 1")),
+        DIVISION_BY_ZERO
+    );
     run(&mut client, "ROLLBACK TO p");
     for token in [&b, &a] {
-        assert_eq!(present(&mut client, token), "00000");
+        assert_eq!(present(&mut client, token), SUCCESS);
     }
     assert_eq!(bodies(&mut client).unwrap(), ["acme one", "acme two"]);
     // The same token, and none in a savepoint that is rolled back.
-    assert_eq!(present(&mut client, &a), "00000");
+    assert_eq!(present(&mut client, &a), SUCCESS);
     run(&mut client, "SAVEPOINT s; SELECT auth.jwt_session_init(NULL)");
     let error = client.batch_execute("SELECT * FROM docs").unwrap_err();
     let report = error.as_db_error().unwrap();
@@ -57,7 +60,7 @@ fn a_transaction_has_one_role_by_token() {
     // A rejected token ends every identity.
     let error = client.execute("SELECT auth.jwt_session_init($1)", &[&b]).unwrap_err();
     let report = error.as_db_error().unwrap();
-    assert_eq!(report.code().code(), "28J09");
+    assert_eq!(report.code().code(), Code::Claim.sqlstate());
     assert_eq!(report.message(), "role differs from that of the transaction");
     assert_eq!(
         report.detail(),
@@ -66,7 +69,7 @@ fn a_transaction_has_one_role_by_token() {
         )
     );
     run(&mut client, "ROLLBACK TO s");
-    assert_eq!(sqlstate(bodies(&mut client)), "42501");
+    assert_eq!(sqlstate(bodies(&mut client)), Code::Forbidden.sqlstate());
     run(&mut client, "ROLLBACK TO s");
     // Functions that need no table go on.
     assert_eq!(text(&mut client, "SELECT auth.user_id()"), None);
@@ -75,13 +78,13 @@ fn a_transaction_has_one_role_by_token() {
     // Other tokens of the same role take turns within a transaction.
     run(&mut client, "BEGIN");
     for (token, seen) in [(&b, "globex own"), (&c, "acme two"), (&b, "globex own")] {
-        assert_eq!(present(&mut client, token), "00000");
+        assert_eq!(present(&mut client, token), SUCCESS);
         assert_eq!(bodies(&mut client).unwrap(), [seen]);
     }
     run(&mut client, "COMMIT");
     // Transactions are free of each other, whether the token is the session's or not.
     for (token, seen) in [(&a, 2), (&b, 1), (&c, 1), (&a, 2)] {
-        assert_eq!(present(&mut client, token), "00000");
+        assert_eq!(present(&mut client, token), SUCCESS);
         assert_eq!(bodies(&mut client).unwrap().len(), seen);
     }
     // A procedure's transactions are transactions.
@@ -91,13 +94,13 @@ fn a_transaction_has_one_role_by_token() {
     run(&mut client, "BEGIN; SELECT present('A'); SELECT * FROM docs; COMMIT");
     run(&mut client, "DO $$ BEGIN PERFORM present('B'); PERFORM FROM docs; END $$");
     // The login role's statements bind as well.
-    assert_eq!(present(&mut client, ""), "00000");
+    assert_eq!(present(&mut client, ""), SUCCESS);
     run(&mut client, "BEGIN; SELECT * FROM plain");
-    assert_eq!(present(&mut client, &a), "28J09");
+    assert_eq!(present(&mut client, &a), Code::Claim.sqlstate());
     run(&mut client, "ROLLBACK; BEGIN; CREATE TEMP TABLE mine ()");
-    assert_eq!(present(&mut client, &a), "28J09");
+    assert_eq!(present(&mut client, &a), Code::Claim.sqlstate());
     run(&mut client, "ROLLBACK; BEGIN; SELECT * FROM plain");
-    assert_eq!(present(&mut client, &none), "00000");
+    assert_eq!(present(&mut client, &none), SUCCESS);
     run(&mut client, "ROLLBACK");
 }
 
@@ -127,8 +130,8 @@ fn a_rejected_startup_token_waits_for_the_next_statement() {
                 assert_eq!(ask(&mut wire, "SELECT body FROM docs"), "");
                 continue;
             }
-            assert_eq!(ask(&mut wire, "SELECT auth.user_id()"), "28J05");
-            assert_eq!(ask(&mut wire, "SELECT after_a_while()"), "28J05");
+            assert_eq!(ask(&mut wire, "SELECT auth.user_id()"), Code::NotYetValid.sqlstate());
+            assert_eq!(ask(&mut wire, "SELECT after_a_while()"), Code::NotYetValid.sqlstate());
             // Then it counts, with its role.
             let expected = if role.is_some() { "globex own" } else { "globex own, globex secret" };
             assert_eq!(ask(&mut wire, "SELECT body FROM docs ORDER BY 1"), expected);
