@@ -1,7 +1,9 @@
 //! What the extension creates, and where.
 
-use harness::{Cluster, DUPLICATE_FUNCTION, INSUFFICIENT_PRIVILEGE, Preload, sqlstate, text};
-use postgres::Client;
+use harness::{
+    Cluster, DUPLICATE_FUNCTION, Fixture, INSUFFICIENT_PRIVILEGE, Preload, Shared, run, sqlstate,
+    text,
+};
 
 #[test]
 fn the_catalog_says_what_functions_are() {
@@ -75,19 +77,33 @@ fn the_catalog_says_what_functions_are() {
     assert_eq!(text(&mut client, usage).as_deref(), Some("true"));
 }
 
-#[test]
-fn create_extension() {
-    let cluster = Cluster::start_bare(Preload::Neither, &[]);
-    let mut admin = cluster.admin();
-    admin.batch_execute("CREATE ROLE owner LOGIN; CREATE ROLE app LOGIN").unwrap();
-    let database = |admin: &mut Client, name: &str, owner: &str| {
-        admin.batch_execute(&format!("CREATE DATABASE {name} OWNER {owner}")).unwrap();
-    };
+/// A cluster without the extension, with the roles `owner` and `app`.
+struct Bare(Cluster);
 
-    // By somebody who only owns the database, with and without a schema auth.
+static CLUSTERS: Shared<Bare> = Shared::new(|preload| {
+    let cluster = Cluster::start_bare(preload, &[]);
+    run(&mut cluster.admin(), "CREATE ROLE owner LOGIN; CREATE ROLE app LOGIN");
+    Bare(cluster)
+});
+
+impl Fixture for Bare {
+    fn cluster(&self) -> &Cluster {
+        &self.0
+    }
+}
+
+fn database(cluster: &Cluster, name: &str, owner: &str) {
+    run(&mut cluster.admin(), &format!("CREATE DATABASE {name} OWNER {owner}"));
+}
+
+/// With and without a schema `auth`.
+#[test]
+fn the_owner_of_a_database_creates_the_extension() {
+    let bare = CLUSTERS.beside_others(Preload::Neither);
+    let cluster = bare.cluster();
     for (name, before) in [("fresh", ""), ("prepared", "CREATE SCHEMA auth; CREATE TABLE auth.x()")]
     {
-        database(&mut admin, name, "owner");
+        database(cluster, name, "owner");
         let mut owner = cluster.as_role("owner").database(name).client();
         owner.batch_execute(before).unwrap();
         owner.batch_execute("CREATE EXTENSION pg_session_jwt").unwrap();
@@ -100,27 +116,37 @@ fn create_extension() {
         );
         owner.batch_execute("DROP EXTENSION pg_session_jwt").unwrap();
     }
+}
 
-    // Not into a schema where somebody else could plant functions of their own.
+/// Others could plant functions there.
+#[test]
+fn the_extension_needs_a_schema_in_which_no_other_role_creates() {
+    let bare = CLUSTERS.beside_others(Preload::Neither);
+    let cluster = bare.cluster();
     for (name, before) in [
         ("owned", "CREATE SCHEMA auth AUTHORIZATION app"),
         ("granted", "CREATE SCHEMA auth; GRANT CREATE ON SCHEMA auth TO app"),
         ("public", "CREATE SCHEMA auth; GRANT CREATE ON SCHEMA auth TO PUBLIC"),
     ] {
-        database(&mut admin, name, "owner");
+        database(cluster, name, "owner");
         let mut superuser = cluster.as_role("postgres").database(name).client();
         superuser.batch_execute(before).unwrap();
         let outcome = superuser.batch_execute("CREATE EXTENSION pg_session_jwt");
         assert_eq!(sqlstate(outcome), INSUFFICIENT_PRIVILEGE, "{name}");
     }
-    database(&mut admin, "harmless", "owner");
+    database(cluster, "harmless", "owner");
     let mut superuser = cluster.as_role("postgres").database("harmless").client();
     let before = "CREATE SCHEMA auth AUTHORIZATION owner; GRANT USAGE ON SCHEMA auth TO app";
     superuser.batch_execute(before).unwrap();
     superuser.batch_execute("CREATE EXTENSION pg_session_jwt").unwrap();
+}
 
-    // Not by somebody who may not create anything there, and never over a function that is there.
-    database(&mut admin, "other", "postgres");
+/// And a role that may not create in the database does not create it.
+#[test]
+fn the_extension_takes_no_function_over() {
+    let bare = CLUSTERS.beside_others(Preload::Neither);
+    let cluster = bare.cluster();
+    database(cluster, "other", "postgres");
     let mut app = cluster.as_role("app").database("other").client();
     assert_eq!(
         sqlstate(app.batch_execute("CREATE EXTENSION pg_session_jwt")),

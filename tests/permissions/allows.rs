@@ -1,7 +1,7 @@
 //! `auth.allows()`: what a token says about a table.
 
-use harness::{Code, Preload, SUCCESS, now, present, run};
-use postgres::Client;
+use harness::{Code, Preload, SUCCESS, Shared, now, present, run};
+use postgres::{Client, Statement};
 use serde_json::{Value, json};
 
 use super::fixture::*;
@@ -121,54 +121,86 @@ fn a_temporary_table_is_none_of_its_namesakes() {
     assert_eq!(allows(&mut client, "data_read", "'public.comments'"), "t");
 }
 
-/// The function that answers is kept by its place in a plan, which outlives names and tokens.
-#[test]
-fn answers_that_are_kept_follow_names_and_tokens() {
+/// A site with functions that ask for a table again and again: a function keeps its call sites, and with them
+/// what an answer depends on, for as long as the session lasts. Tests put the names back that they change.
+static PLACES: Shared<Fixture> = Shared::new(|_| {
     let fixture = Fixture::new();
-    let mut dev = fixture.dev();
-    let mut client = fixture.client();
-    run(&mut client, "SET plan_cache_mode = force_generic_plan");
-    let table = answer(&mut client, "SELECT 'comments'::regclass::oid");
-    let ask = client
-        .prepare(
-            "SELECT auth.allows(a, t) FROM (VALUES ($1::text, $2::oid)) v (a, t), \
-                  generate_series(1, 3)",
-        )
-        .unwrap();
-    // A function keeps its call sites for as long as the session lasts.
+    let mut admin = fixture.admin();
+    let table = oid_of(&mut admin, "comments");
     run(
-        &mut fixture.admin(),
+        &mut admin,
         &format!(
             "CREATE FUNCTION sticky() RETURNS boolean LANGUAGE plpgsql STABLE
-             AS $$ BEGIN RETURN auth.allows('data_read', {table}); END $$;
-         CREATE FUNCTION free(a text, t oid) RETURNS boolean LANGUAGE plpgsql STABLE
-             AS $$ BEGIN RETURN auth.allows(a, t); END $$"
+                 AS $$ BEGIN RETURN auth.allows('data_read', {table}); END $$;
+             CREATE FUNCTION free(a text, t oid) RETURNS boolean LANGUAGE plpgsql STABLE
+                 AS $$ BEGIN RETURN auth.allows(a, t); END $$;
+             SET ROLE dev; CREATE TABLE hidden.kept ()"
         ),
     );
-    let oid: u32 = table.parse().unwrap();
-    let asked = |client: &mut Client, action: &str| {
-        let rows = client.query(&ask, &[&action, &oid]).unwrap();
-        let answers: Vec<bool> = rows.iter().map(|row| row.get(0)).collect();
-        assert!(answers.iter().all(|answer| *answer == answers[0]));
-        let free = answer(client, &format!("SELECT free('{action}', {oid})"));
-        assert_eq!(free == "t", answers[0]);
-        if action == "data_read" {
-            assert_eq!(answer(client, "SELECT sticky()") == "t", answers[0]);
-        }
-        answers[0]
-    };
-    fixture.grant(&mut client, &["comments:data_read"]);
-    assert!(asked(&mut client, "data_read"));
-    assert!(!asked(&mut client, "data_add"));
-    // Another token, and none.
-    fixture.grant(&mut client, &["secrets:data_read"]);
-    assert!(!asked(&mut client, "data_read"));
-    assert_eq!(present(&mut client, ""), SUCCESS);
-    assert!(!asked(&mut client, "data_read"));
-    fixture.grant(&mut client, &["comments:data_read"]);
-    assert!(asked(&mut client, "data_read"));
+    fixture
+});
 
-    // Renamed by another session, each in turn.
+const STICKY: &str = "SELECT sticky()";
+
+fn oid_of(client: &mut Client, table: &str) -> u32 {
+    answer(client, &format!("SELECT '{table}'::regclass::oid")).parse().unwrap()
+}
+
+/// A client that asks for `comments` at places in plans that it keeps.
+struct Asker {
+    client: Client,
+    ask: Statement,
+    oid: u32,
+}
+
+impl Asker {
+    fn new(fixture: &Fixture) -> Self {
+        let mut client = fixture.client();
+        run(&mut client, "SET plan_cache_mode = force_generic_plan");
+        let oid = oid_of(&mut client, "comments");
+        let ask = "SELECT auth.allows(a, t)
+                   FROM (VALUES ($1::text, $2::oid)) v (a, t), generate_series(1, 3)";
+        let ask = client.prepare(ask).unwrap();
+        Self { client, ask, oid }
+    }
+
+    /// Whether the action is allowed, which all places say alike.
+    fn asked(&mut self, action: &str) -> bool {
+        let rows = self.client.query(&self.ask, &[&action, &self.oid]).unwrap();
+        let answers: Vec<bool> = rows.iter().map(|row| row.get(0)).collect();
+        let first = answers[0];
+        assert!(answers.iter().all(|answer| *answer == first), "{action}: {answers:?}");
+        let free = answer(&mut self.client, &format!("SELECT free('{action}', {})", self.oid));
+        assert_eq!(free == "t", first, "{action}: a function's place");
+        if action == "data_read" {
+            let sticky = answer(&mut self.client, STICKY);
+            assert_eq!(sticky == "t", first, "{action}: a place for one action and table");
+        }
+        first
+    }
+}
+
+#[test]
+fn kept_answers_follow_the_token() {
+    let fixture = PLACES.alone(Preload::Shared);
+    let mut asker = Asker::new(&fixture);
+    fixture.grant(&mut asker.client, &["comments:data_read"]);
+    assert!(asker.asked("data_read"));
+    assert!(!asker.asked("data_add"));
+    // Another token, and none.
+    fixture.grant(&mut asker.client, &["secrets:data_read"]);
+    assert!(!asker.asked("data_read"));
+    assert_eq!(present(&mut asker.client, ""), SUCCESS);
+    assert!(!asker.asked("data_read"));
+    fixture.grant(&mut asker.client, &["comments:data_read"]);
+    assert!(asker.asked("data_read"));
+}
+
+#[test]
+fn kept_answers_follow_names_that_another_session_changes() {
+    let fixture = PLACES.alone(Preload::Shared);
+    let (mut asker, mut dev) = (Asker::new(&fixture), fixture.dev());
+    fixture.grant(&mut asker.client, &["comments:data_read"]);
     for (rename, back) in [
         ("ALTER TABLE comments RENAME TO c", "ALTER TABLE c RENAME TO comments"),
         (
@@ -181,39 +213,57 @@ fn answers_that_are_kept_follow_names_and_tokens() {
         ),
     ] {
         run(&mut dev, rename);
-        assert!(!asked(&mut client, "data_read"), "{rename}");
+        assert!(!asker.asked("data_read"), "{rename}");
         run(&mut dev, back);
-        assert!(asked(&mut client, "data_read"), "{back}");
+        assert!(asker.asked("data_read"), "{back}");
     }
-    // A schema that is renamed: no relation changes.
-    fixture.grant(&mut client, &["hidden.kept:data_read", "comments:data_read"]);
-    run(&mut dev, "ALTER TABLE hidden.comments RENAME TO other; CREATE TABLE hidden.kept ()");
-    let kept: u32 = answer(&mut client, "SELECT 'hidden.kept'::regclass::oid").parse().unwrap();
+}
+
+/// No relation changes.
+#[test]
+fn kept_answers_follow_the_name_of_the_schema() {
+    let fixture = PLACES.alone(Preload::Shared);
+    let (mut asker, mut dev) = (Asker::new(&fixture), fixture.dev());
+    fixture.grant(&mut asker.client, &["hidden.kept:data_read", "comments:data_read"]);
+    let kept = oid_of(&mut asker.client, "hidden.kept");
     let kept_allowed = |client: &mut Client| {
         let answers = answer(client, &format!("SELECT free('data_read', {kept})"));
         answers == "t"
     };
-    assert!(kept_allowed(&mut client));
+    assert!(kept_allowed(&mut asker.client));
     run(&mut dev, "ALTER SCHEMA hidden RENAME TO shown");
-    assert!(!kept_allowed(&mut client));
+    assert!(!kept_allowed(&mut asker.client));
     run(&mut dev, "ALTER SCHEMA shown RENAME TO hidden");
-    assert!(kept_allowed(&mut client));
+    assert!(kept_allowed(&mut asker.client));
+}
 
-    // In one's own transaction, and back.
+/// Also back, at a rollback.
+#[test]
+fn kept_answers_follow_names_in_the_own_transaction() {
+    let fixture = PLACES.alone(Preload::Shared);
     let mut own = fixture.dev();
     run(&mut own, "SET plan_cache_mode = force_generic_plan");
     fixture.grant(&mut own, &["comments:data_read"]);
-    let sticky = "SELECT sticky()";
-    assert_eq!(answer(&mut own, sticky), "t");
+    assert_eq!(answer(&mut own, STICKY), "t");
     run(&mut own, "BEGIN; ALTER TABLE comments RENAME TO c");
-    assert_eq!(answer(&mut own, sticky), "f");
+    assert_eq!(answer(&mut own, STICKY), "f");
     run(&mut own, "SAVEPOINT s; ALTER TABLE c RENAME TO comments");
-    assert_eq!(answer(&mut own, sticky), "t");
+    assert_eq!(answer(&mut own, STICKY), "t");
     run(&mut own, "ROLLBACK TO s");
-    assert_eq!(answer(&mut own, sticky), "f");
+    assert_eq!(answer(&mut own, STICKY), "f");
     run(&mut own, "ROLLBACK");
-    assert_eq!(answer(&mut own, sticky), "t");
-    // At one place in a plan, which lasts for a transaction: other names, actions, tables, tokens.
+    assert_eq!(answer(&mut own, STICKY), "t");
+}
+
+/// At one place in a plan, which lasts for a transaction.
+#[test]
+fn kept_answers_follow_names_actions_tables_and_tokens() {
+    let fixture = PLACES.alone(Preload::Shared);
+    let mut own = fixture.dev();
+    run(&mut own, "SET plan_cache_mode = force_generic_plan");
+    fixture.grant(&mut own, &["comments:data_read"]);
+    let oid = oid_of(&mut own, "comments");
+    let kept = oid_of(&mut own, "hidden.kept");
     let free = format!("SELECT free('data_read', {oid})");
     run(&mut own, "BEGIN");
     assert_eq!(answer(&mut own, &free), "t");
@@ -243,16 +293,24 @@ fn answers_that_are_kept_follow_names_and_tokens() {
          v (a, t)"
     );
     assert_eq!(answer(&mut own, &each), "t f t f f t");
-    // It is dropped, and another one takes its name.
+}
+
+/// Another table takes its name.
+#[test]
+fn kept_answers_follow_a_table_that_is_dropped() {
+    let fixture = PLACES.alone(Preload::Shared);
+    let mut own = fixture.dev();
+    run(&mut own, "SET plan_cache_mode = force_generic_plan");
+    fixture.grant(&mut own, &["comments:data_read"]);
     run(&mut own, "BEGIN; DROP TABLE comments; CREATE TABLE comments ()");
-    assert_eq!(answer(&mut own, sticky), "f");
+    assert_eq!(answer(&mut own, STICKY), "f");
     assert_eq!(allows(&mut own, "data_read", "'comments'"), "t");
     run(&mut own, "ROLLBACK");
-    assert_eq!(answer(&mut own, sticky), "t");
+    assert_eq!(answer(&mut own, STICKY), "t");
 }
 
 #[test]
-fn request_claims_and_parallel_workers() {
+fn parallel_workers_have_the_permissions() {
     let fixture = Fixture::new();
     run(
         &mut fixture.admin(),
@@ -276,7 +334,11 @@ fn request_claims_and_parallel_workers() {
     assert_eq!(answer(&mut client, count), "20000");
     fixture.grant(&mut client, &["comments:data_read"]);
     assert_eq!(answer(&mut client, count), "0");
+}
 
+#[test]
+fn believed_request_claims_grant_permissions() {
+    let fixture = Fixture::new();
     let claims = perm(&["comments:data_read"]).to_string();
     let mut client = fixture.client();
     run(&mut client, &format!("SET request.jwt.claims = '{claims}'"));

@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use harness::{
-    Cluster, Code, INSUFFICIENT_PRIVILEGE, Preload, READ_ONLY_SQL_TRANSACTION, SUCCESS,
+    Cluster, Code, INSUFFICIENT_PRIVILEGE, Preload, READ_ONLY_SQL_TRANSACTION, SUCCESS, Shared,
     T_R_SERIALIZATION_FAILURE, now, present, present_locally, run, sqlstate, text, token, user,
     wait_for,
 };
@@ -60,12 +60,20 @@ fn rows(client: &mut Client) -> i64 {
     client.query_one("SELECT count(*) FROM notes", &[]).unwrap().get(0)
 }
 
+/// A primary and a standby, of which tests change nothing.
+static SERVERS: Shared<Fixture> = Shared::new(|_| Fixture::new(&[]));
+
+impl harness::Fixture for Fixture {
+    fn cluster(&self) -> &Cluster {
+        &self.standby
+    }
+}
+
 #[test]
-fn a_standby_verifies_and_only_reads() {
-    let fixture = Fixture::new(&[]);
-    let (alice, bob) = (fixture.token("alice"), fixture.token("bob"));
+fn a_standby_verifies_tokens() {
+    let fixture = SERVERS.beside_others(Preload::Shared);
+    let bob = fixture.token("bob");
     let forged = token(&Key::generate(Algorithm::ES256), "bob");
-    let expired = fixture.key.sign(&json!({"sub": "bob", "exp": now() - 1}));
     let mut client = fixture.client();
     assert_eq!(text(&mut client, "SHOW transaction_read_only").as_deref(), Some("on"));
     run(&mut client, "SELECT auth.init()");
@@ -74,8 +82,13 @@ fn a_standby_verifies_and_only_reads() {
     assert_eq!(sub, "bob");
     assert_eq!(sqlstate(client.query_one(verify, &[&forged])), Code::Signature.sqlstate());
     assert_eq!((user(&mut client), rows(&mut client)), (None, 0));
+}
 
-    // For the session, for the transaction, in savepoints.
+#[test]
+fn identities_of_sessions_transactions_and_savepoints() {
+    let fixture = SERVERS.beside_others(Preload::Shared);
+    let (alice, bob) = (fixture.token("alice"), fixture.token("bob"));
+    let mut client = fixture.client();
     assert_eq!(present(&mut client, &alice), SUCCESS);
     assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("alice"), 1));
     for end in ["COMMIT", "ROLLBACK"] {
@@ -93,8 +106,16 @@ fn a_standby_verifies_and_only_reads() {
         run(&mut client, end);
         assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("alice"), 1), "{end}");
     }
+}
 
-    // What is refused leaves nobody, whatever is rolled back.
+/// A rollback brings nobody back.
+#[test]
+fn a_refused_token_leaves_nobody_on_a_standby() {
+    let fixture = SERVERS.beside_others(Preload::Shared);
+    let (alice, bob) = (fixture.token("alice"), fixture.token("bob"));
+    let forged = token(&Key::generate(Algorithm::ES256), "bob");
+    let expired = fixture.key.sign(&json!({"sub": "bob", "exp": now() - 1}));
+    let mut client = fixture.client();
     for (refused, code) in [
         (forged.as_str(), Code::Signature.sqlstate()),
         (&expired, Code::Expired.sqlstate()),
@@ -116,8 +137,13 @@ fn a_standby_verifies_and_only_reads() {
             assert_eq!((user(&mut client), rows(&mut client)), (None, 0));
         }
     }
+}
 
-    // No identity writes.
+#[test]
+fn no_identity_writes_on_a_standby() {
+    let fixture = SERVERS.beside_others(Preload::Shared);
+    let alice = fixture.token("alice");
+    let mut client = fixture.client();
     assert_eq!(present(&mut client, &alice), SUCCESS);
     for write in [
         "INSERT INTO notes (note) VALUES ('n')",
@@ -128,8 +154,13 @@ fn a_standby_verifies_and_only_reads() {
         assert_eq!(sqlstate(client.batch_execute(write)), READ_ONLY_SQL_TRANSACTION, "{write}");
         assert_eq!(user(&mut client).as_deref(), Some("alice"));
     }
+}
 
-    // From the startup packet.
+#[test]
+fn a_standby_takes_a_token_from_the_startup_packet() {
+    let fixture = SERVERS.beside_others(Preload::Shared);
+    let bob = fixture.token("bob");
+    let forged = token(&Key::generate(Algorithm::ES256), "bob");
     let started =
         |token: &str| fixture.standby.as_role("app").option("pg_session_jwt.jwt", token).client();
     let mut client = started(&bob);
@@ -139,8 +170,11 @@ fn a_standby_verifies_and_only_reads() {
         sqlstate(client.query("SELECT count(*) FROM notes", &[])),
         Code::Signature.sqlstate()
     );
+}
 
-    // In parallel workers.
+#[test]
+fn parallel_workers_of_a_standby_have_the_identity() {
+    let fixture = SERVERS.beside_others(Preload::Shared);
     let mut client = fixture.client();
     run(
         &mut client,
@@ -154,8 +188,12 @@ fn a_standby_verifies_and_only_reads() {
     assert_eq!(rows(&mut client), 20_000);
     assert_eq!(present(&mut client, "x"), Code::Malformed.sqlstate());
     assert_eq!(rows(&mut client), 0);
+}
 
-    // A token expires by the standby's clock.
+#[test]
+fn a_token_expires_by_the_standbys_clock() {
+    let fixture = SERVERS.beside_others(Preload::Shared);
+    let mut client = fixture.client();
     let short = fixture.key.sign(&json!({"sub": "alice", "exp": now() + 3}));
     assert_eq!(present(&mut client, &short), SUCCESS);
     assert_eq!(user(&mut client).as_deref(), Some("alice"));
@@ -208,7 +246,7 @@ fn each_server_has_keys_of_its_own() {
 }
 
 #[test]
-fn identities_outlast_conflicts_and_promotion() {
+fn a_conflict_cancels_a_statement_and_leaves_the_identity() {
     // No conflicts but ours.
     let fixture = Fixture::new(&[("max_standby_streaming_delay", "0"), ("autovacuum", "off")]);
     let (alice, bob) = (fixture.token("alice"), fixture.token("bob"));
@@ -235,7 +273,15 @@ fn identities_outlast_conflicts_and_promotion() {
     let (mut client, code) = waiting.join().unwrap();
     assert_eq!(code, T_R_SERIALIZATION_FAILURE);
     assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("alice"), 1));
+}
 
+/// It goes on to its end as it began; the session's identity then writes what is its own.
+#[test]
+fn a_transaction_outlasts_the_promotion() {
+    let fixture = Fixture::new(&[]);
+    let (alice, bob) = (fixture.token("alice"), fixture.token("bob"));
+    let mut client = fixture.client();
+    assert_eq!(present(&mut client, &alice), SUCCESS);
     let mut within = fixture.client();
     run(&mut within, "BEGIN");
     assert_eq!(present_locally(&mut within, &bob), SUCCESS);

@@ -149,6 +149,12 @@ pub struct Fixture {
     pub key: Key,
 }
 
+impl harness::Fixture for Fixture {
+    fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
 impl Fixture {
     pub fn start() -> Self {
         let key = Key::generate(Algorithm::ES256);

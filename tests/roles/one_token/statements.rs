@@ -1,15 +1,13 @@
 //! Statements and cursors with policies.
 
-use harness::{Code, DIVISION_BY_ZERO, SUCCESS, present, run, sqlstate, text};
+use harness::{Code, DIVISION_BY_ZERO, Preload, SUCCESS, Shared, present, run, sqlstate, text};
 use postgres::Client;
 
 use super::fixture::*;
 
-/// A statement or cursor with policies reads one token to its end, also where both have its role.
-#[test]
-fn a_plan_with_policies_reads_one_token() {
+/// A statement or cursor with policies reads one token to its end, also where both tokens have its role.
+static FIXTURES: Shared<Fixture> = Shared::new(|_| {
     let fixture = Fixture::start();
-    let (b, c) = (fixture.token("B"), fixture.token("C"));
     run(
         &mut fixture.cluster.admin(),
         "CREATE TABLE parted (org text, owner text) PARTITION BY LIST (org);
@@ -37,29 +35,52 @@ fn a_plan_with_policies_reads_one_token() {
          CREATE FUNCTION my_docs() RETURNS SETOF copied LANGUAGE sql SECURITY DEFINER
            AS $$ SELECT * FROM copied WHERE org = auth.claim('org') AND owner = (SELECT auth.user_id()) $$",
     );
+    fixture
+});
+
+const PLANS: [&str; 2] = ["SET LOCAL enable_seqscan = on", "SET LOCAL enable_seqscan = off"];
+
+const QUERY: &str = "SELECT body FROM docs";
+
+/// Begins a transaction with the token, for plans of one kind.
+fn begin_with(client: &mut Client, plan: &str, token: &str) {
+    run(client, "ROLLBACK");
+    run(client, &format!("BEGIN; {plan}"));
+    assert_eq!(present(client, token), SUCCESS, "{plan}");
+}
+
+/// With one token's user and another's organization, there would be a row of neither.
+#[test]
+fn a_cursor_that_was_read_is_of_its_token() {
+    let fixture = FIXTURES.alone(Preload::Shared);
+    let (b, c) = (fixture.token("B"), fixture.token("C"));
     let mut client = fixture.cluster.as_role("app").client();
-    for plan in ["SET LOCAL enable_seqscan = on", "SET LOCAL enable_seqscan = off"] {
-        let begin = |client: &mut Client| {
-            run(client, "ROLLBACK");
-            run(client, &format!("BEGIN; {plan}"));
-            assert_eq!(present(client, &b), SUCCESS);
-        };
-        // With B's user, C's organization: a row of neither.
-        let query = "SELECT body FROM docs";
+    for plan in PLANS {
+        let begin = |client: &mut Client| begin_with(client, plan, &b);
         begin(&mut client);
         run(
             &mut client,
             &format!(
-                "DECLARE c SCROLL CURSOR FOR {query}; FETCH 1 FROM c; MOVE BACKWARD ALL FROM c"
+                "DECLARE c SCROLL CURSOR FOR {QUERY}; FETCH 1 FROM c; MOVE BACKWARD ALL FROM c"
             ),
         );
         assert_eq!(present(&mut client, &c), SUCCESS);
         let error = client.batch_execute("FETCH ALL FROM c").unwrap_err();
         let message = error.as_db_error().unwrap().message();
         assert_eq!(message, "token has changed within a statement with policies");
-        // One that was not read yet belongs to the token that reads it.
+    }
+}
+
+/// The same token, presented again or back in force, is the same one.
+#[test]
+fn a_cursor_that_was_not_read_is_of_the_token_that_reads_it() {
+    let fixture = FIXTURES.alone(Preload::Shared);
+    let (b, c) = (fixture.token("B"), fixture.token("C"));
+    let mut client = fixture.cluster.as_role("app").client();
+    for plan in PLANS {
+        let begin = |client: &mut Client| begin_with(client, plan, &b);
         begin(&mut client);
-        run(&mut client, &format!("DECLARE c CURSOR FOR {query}"));
+        run(&mut client, &format!("DECLARE c CURSOR FOR {QUERY}"));
         assert_eq!(present(&mut client, &c), SUCCESS);
         assert_eq!(text(&mut client, "FETCH ALL FROM c").as_deref(), Some("acme two"));
         // The same token, presented again or back in force, is the same one.
@@ -67,54 +88,93 @@ fn a_plan_with_policies_reads_one_token() {
         run(&mut client, "FETCH ALL FROM c; SAVEPOINT s");
         assert_eq!(present(&mut client, &b), SUCCESS);
         run(&mut client, "ROLLBACK TO s; FETCH ALL FROM c");
-        // A cursor that was opened in a savepoint goes on after it, and remembers.
+    }
+}
+
+/// After the end of a savepoint, in which it was opened or read, and at the commit.
+#[test]
+fn a_cursor_remembers_its_token() {
+    let fixture = FIXTURES.alone(Preload::Shared);
+    let (b, c) = (fixture.token("B"), fixture.token("C"));
+    let mut client = fixture.cluster.as_role("app").client();
+    for plan in PLANS {
+        let begin = |client: &mut Client| begin_with(client, plan, &b);
         begin(&mut client);
         run(
             &mut client,
-            &format!("SAVEPOINT s; DECLARE c CURSOR FOR {query}; FETCH 1 FROM c; RELEASE s"),
+            &format!("SAVEPOINT s; DECLARE c CURSOR FOR {QUERY}; FETCH 1 FROM c; RELEASE s"),
         );
         run(&mut client, "SAVEPOINT t; SELECT 1; ROLLBACK TO t");
         assert_eq!(present(&mut client, &c), SUCCESS);
         assert_eq!(sqlstate(client.batch_execute("FETCH ALL FROM c")), Code::Forbidden.sqlstate());
         // A cursor is read to its end at the commit.
         begin(&mut client);
-        run(&mut client, &format!("DECLARE c CURSOR WITH HOLD FOR {query}; FETCH 1 FROM c"));
+        run(&mut client, &format!("DECLARE c CURSOR WITH HOLD FOR {QUERY}; FETCH 1 FROM c"));
         assert_eq!(present(&mut client, &c), SUCCESS);
         assert_eq!(sqlstate(client.batch_execute("COMMIT")), Code::Forbidden.sqlstate());
         // One that was read in a savepoint goes on after its end, and remembers what it has read.
         begin(&mut client);
-        run(&mut client, &format!("DECLARE c CURSOR FOR {query}; SAVEPOINT s; FETCH 1 FROM c"));
+        run(&mut client, &format!("DECLARE c CURSOR FOR {QUERY}; SAVEPOINT s; FETCH 1 FROM c"));
         run(&mut client, "ROLLBACK TO s");
         assert_eq!(present(&mut client, &c), SUCCESS);
         assert_eq!(sqlstate(client.batch_execute("FETCH ALL FROM c")), Code::Forbidden.sqlstate());
-        // Under the token from before it goes on; under any it can be closed, by a COMMIT too.
+    }
+}
+
+/// By a COMMIT, too.
+#[test]
+fn a_cursor_goes_on_under_its_token_and_closes_under_any() {
+    let fixture = FIXTURES.alone(Preload::Shared);
+    let (b, c) = (fixture.token("B"), fixture.token("C"));
+    let mut client = fixture.cluster.as_role("app").client();
+    for plan in PLANS {
+        let begin = |client: &mut Client| begin_with(client, plan, &b);
         begin(&mut client);
-        run(&mut client, &format!("DECLARE c CURSOR FOR {query}; FETCH 1 FROM c"));
+        run(&mut client, &format!("DECLARE c CURSOR FOR {QUERY}; FETCH 1 FROM c"));
         for token in [&c, &b] {
             assert_eq!(present(&mut client, token), SUCCESS);
         }
         run(&mut client, "FETCH ALL FROM c");
         for end in ["CLOSE c; COMMIT", "COMMIT"] {
             begin(&mut client);
-            run(&mut client, &format!("DECLARE c CURSOR FOR {query}; FETCH 1 FROM c"));
+            run(&mut client, &format!("DECLARE c CURSOR FOR {QUERY}; FETCH 1 FROM c"));
             assert_eq!(present(&mut client, &c), SUCCESS);
             run(&mut client, end);
             assert_eq!(present(&mut client, ""), SUCCESS);
         }
-        // A cursor that has failed leaves nothing to those after it.
+    }
+}
+
+#[test]
+fn a_failed_cursor_leaves_nothing_to_later_ones() {
+    let fixture = FIXTURES.alone(Preload::Shared);
+    let (b, c) = (fixture.token("B"), fixture.token("C"));
+    let mut client = fixture.cluster.as_role("app").client();
+    for plan in PLANS {
+        let begin = |client: &mut Client| begin_with(client, plan, &b);
         for _ in 0..20 {
             begin(&mut client);
             run(
                 &mut client,
-                &format!("SAVEPOINT s; DECLARE c CURSOR FOR {query} WHERE 1 / length(body) = 9"),
+                &format!("SAVEPOINT s; DECLARE c CURSOR FOR {QUERY} WHERE 1 / length(body) = 9"),
             );
-            run(&mut client, &format!("DECLARE d CURSOR FOR {query}; FETCH 1 FROM d; SAVEPOINT t"));
+            run(&mut client, &format!("DECLARE d CURSOR FOR {QUERY}; FETCH 1 FROM d; SAVEPOINT t"));
             let _ = client.batch_execute("FETCH ALL FROM c; SELECT 1 / 0");
             run(&mut client, "ROLLBACK TO t; CLOSE c");
             assert_eq!(present(&mut client, &c), SUCCESS);
-            run(&mut client, &format!("DECLARE e CURSOR FOR {query}; FETCH ALL FROM e"));
+            run(&mut client, &format!("DECLARE e CURSOR FOR {QUERY}; FETCH ALL FROM e"));
         }
-        // What is decided when the plan starts: which partitions are read.
+    }
+}
+
+/// Which partitions are read.
+#[test]
+fn what_is_decided_at_the_start_of_a_plan_is_of_one_token() {
+    let fixture = FIXTURES.alone(Preload::Shared);
+    let (b, c) = (fixture.token("B"), fixture.token("C"));
+    let mut client = fixture.cluster.as_role("app").client();
+    for plan in PLANS {
+        let begin = |client: &mut Client| begin_with(client, plan, &b);
         begin(&mut client);
         run(&mut client, "DECLARE c CURSOR FOR SELECT body FROM filed");
         assert_eq!(present(&mut client, &c), SUCCESS);
@@ -122,7 +182,17 @@ fn a_plan_with_policies_reads_one_token() {
         begin(&mut client);
         let within = "SELECT f.body FROM filed f, parted p WHERE p.org = at_third('C')";
         assert_eq!(sqlstate(client.batch_execute(within)), Code::Claim.sqlstate());
-        // Views and functions that stand between the session and the rows.
+    }
+}
+
+/// They stand between the session and the rows.
+#[test]
+fn views_and_functions_read_one_token() {
+    let fixture = FIXTURES.alone(Preload::Shared);
+    let (b, c) = (fixture.token("B"), fixture.token("C"));
+    let mut client = fixture.cluster.as_role("app").client();
+    for plan in PLANS {
+        let begin = |client: &mut Client| begin_with(client, plan, &b);
         for guard in ["guarded", "my_docs()"] {
             begin(&mut client);
             let within = format!("SELECT present('C'), * FROM {guard}");
@@ -142,7 +212,16 @@ fn a_plan_with_policies_reads_one_token() {
         begin(&mut client);
         let lazily = "SELECT my_docs(), present('C')";
         assert_eq!(sqlstate(client.batch_execute(lazily)), Code::Forbidden.sqlstate());
-        // Within a statement.
+    }
+}
+
+#[test]
+fn a_statement_reads_one_token() {
+    let fixture = FIXTURES.alone(Preload::Shared);
+    let (b, _c) = (fixture.token("B"), fixture.token("C"));
+    let mut client = fixture.cluster.as_role("app").client();
+    for plan in PLANS {
+        let begin = |client: &mut Client| begin_with(client, plan, &b);
         for (query, code) in [
             ("SELECT body, present('C') FROM docs", Code::Claim.sqlstate()),
             ("SELECT body, present('B') FROM docs", SUCCESS),
@@ -164,7 +243,16 @@ fn a_plan_with_policies_reads_one_token() {
             begin(&mut client);
             assert_eq!(sqlstate(client.batch_execute(query)), code, "{query}");
         }
-        // What failed is not running any more.
+    }
+}
+
+#[test]
+fn a_failed_statement_does_not_bind() {
+    let fixture = FIXTURES.alone(Preload::Shared);
+    let (b, c) = (fixture.token("B"), fixture.token("C"));
+    let mut client = fixture.cluster.as_role("app").client();
+    for plan in PLANS {
+        let begin = |client: &mut Client| begin_with(client, plan, &b);
         begin(&mut client);
         run(&mut client, "SAVEPOINT s");
         assert_eq!(
@@ -173,6 +261,6 @@ fn a_plan_with_policies_reads_one_token() {
         );
         run(&mut client, "ROLLBACK TO s");
         assert_eq!(present(&mut client, &c), SUCCESS);
-        assert_eq!(text(&mut client, query).as_deref(), Some("acme two"));
+        assert_eq!(text(&mut client, QUERY).as_deref(), Some("acme two"));
     }
 }

@@ -1,22 +1,29 @@
 //! What a transaction may do.
 
-use harness::{Code, DIVISION_BY_ZERO, SUCCESS, Wire, now, present, run, sqlstate, text};
+use harness::{
+    Code, DIVISION_BY_ZERO, Preload, SUCCESS, Shared, Wire, now, present, run, sqlstate, text,
+};
 use postgres::Client;
 use serde_json::json;
 
 use super::fixture::*;
 
-/// What a transaction may do: any token before it touches tables, and any of its role afterwards.
+/// Clusters of whose tables these tests change nothing.
+static FIXTURES: Shared<Fixture> = Shared::new(|_| Fixture::start());
+
+/// The documents that the session sees.
+fn bodies(client: &mut Client) -> Result<Vec<String>, postgres::Error> {
+    let rows = client.query("SELECT body FROM docs ORDER BY 1", &[])?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// A transaction may have any token before it touches tables, and any of the same role afterwards.
 #[test]
 fn a_transaction_has_one_role_by_token() {
-    let fixture = Fixture::start();
+    let fixture = FIXTURES.beside_others(Preload::Shared);
     let (a, b, c, none) =
         (fixture.token("A"), fixture.token("B"), fixture.token("C"), fixture.token("none"));
     let mut client = fixture.cluster.as_role("app").client();
-    let bodies = |client: &mut Client| {
-        let rows = client.query("SELECT body FROM docs ORDER BY 1", &[])?;
-        Ok::<_, postgres::Error>(rows.iter().map(|row| row.get(0)).collect::<Vec<String>>())
-    };
     // Neither other tokens, nor the catalogs, nor expressions bind the transaction.
     run(&mut client, "BEGIN");
     for token in [&a, &none, &b, &c, &a] {
@@ -74,15 +81,27 @@ fn a_transaction_has_one_role_by_token() {
     // Functions that need no table go on.
     assert_eq!(text(&mut client, "SELECT auth.user_id()"), None);
     run(&mut client, "ROLLBACK");
+}
 
-    // Other tokens of the same role take turns within a transaction.
+#[test]
+fn tokens_of_one_role_take_turns_within_a_transaction() {
+    let fixture = FIXTURES.beside_others(Preload::Shared);
+    let (b, c) = (fixture.token("B"), fixture.token("C"));
+    let mut client = fixture.cluster.as_role("app").client();
     run(&mut client, "BEGIN");
     for (token, seen) in [(&b, "globex own"), (&c, "acme two"), (&b, "globex own")] {
         assert_eq!(present(&mut client, token), SUCCESS);
         assert_eq!(bodies(&mut client).unwrap(), [seen]);
     }
     run(&mut client, "COMMIT");
-    // Transactions are free of each other, whether the token is the session's or not.
+}
+
+/// Whether the token is the session's or not, and those of a procedure, too.
+#[test]
+fn transactions_do_not_bind_each_other() {
+    let fixture = FIXTURES.beside_others(Preload::Shared);
+    let (a, b, c) = (fixture.token("A"), fixture.token("B"), fixture.token("C"));
+    let mut client = fixture.cluster.as_role("app").client();
     for (token, seen) in [(&a, 2), (&b, 1), (&c, 1), (&a, 2)] {
         assert_eq!(present(&mut client, token), SUCCESS);
         assert_eq!(bodies(&mut client).unwrap().len(), seen);
@@ -93,7 +112,13 @@ fn a_transaction_has_one_role_by_token() {
     // A function that presents a token, as middlewares call it.
     run(&mut client, "BEGIN; SELECT present('A'); SELECT * FROM docs; COMMIT");
     run(&mut client, "DO $$ BEGIN PERFORM present('B'); PERFORM FROM docs; END $$");
-    // The login role's statements bind as well.
+}
+
+#[test]
+fn statements_of_the_login_role_bind_the_transaction() {
+    let fixture = FIXTURES.beside_others(Preload::Shared);
+    let (a, none) = (fixture.token("A"), fixture.token("none"));
+    let mut client = fixture.cluster.as_role("app").client();
     assert_eq!(present(&mut client, ""), SUCCESS);
     run(&mut client, "BEGIN; SELECT * FROM plain");
     assert_eq!(present(&mut client, &a), Code::Claim.sqlstate());
