@@ -61,11 +61,19 @@ impl Fixture {
         let rows = self.cluster.admin().query(todos, &[]).unwrap();
         let rows: Vec<(&str, &str, bool)> =
             rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
-        assert_eq!(rows, [(BOB, "call Alice", true), (ALICE, "water the plants", false)]);
+        assert_eq!(
+            rows,
+            [(BOB, "call Alice", true), (ALICE, "water the plants", false)],
+            "the rows"
+        );
 
-        assert_eq!(user(&mut pooler.as_role("app").client()), None);
+        assert_eq!(user(&mut pooler.as_role("app").client()), None, "user(.as_role(app).client)");
         let servers = "SELECT count(*)::text FROM pg_stat_activity WHERE usename = 'app'";
-        assert_eq!(text(&mut self.cluster.admin(), servers).as_deref(), Some("1"));
+        assert_eq!(
+            text(&mut self.cluster.admin(), servers).as_deref(),
+            Some("1"),
+            "text(.cluster.admin, servers)"
+        );
 
         let log = self.cluster.log();
         let lines = |part: &str| log.lines().filter(|line| line.contains(part)).count();
@@ -74,8 +82,8 @@ impl Fixture {
         }
         // As a parameter, and for the transaction.
         let bound = lines("auth.jwt_session_init($1, is_local => true)");
-        assert_ne!(bound, 0);
-        assert_eq!(bound, lines("jwt_session_init"));
+        assert_ne!(bound, 0, "as a parameter, and for the transaction");
+        assert_eq!(bound, lines("jwt_session_init"), "as a parameter, and for the transaction");
     }
 }
 
@@ -122,7 +130,7 @@ fn drizzle() {
         ("SELECT user_id || title FROM posts", format!("{ALICE}On plants")),
         ("SELECT user_id || name FROM profiles", format!("{ALICE}Alice")),
     ] {
-        assert_eq!(text(&mut admin, query), Some(row));
+        assert_eq!(text(&mut admin, query), Some(row), "{query:?}");
     }
 }
 
@@ -159,7 +167,11 @@ fn policies_by_role() {
     let fixture = Fixture::new();
     let mut client = fixture.cluster.as_role("app").client();
     run(&mut client, "BEGIN; SET LOCAL ROLE authenticated");
-    assert_eq!(present_locally(&mut client, &fixture.token(ALICE)), SUCCESS);
+    assert_eq!(
+        present_locally(&mut client, &fixture.token(ALICE)),
+        SUCCESS,
+        "after BEGIN; SET LOCAL ROLE authenticated"
+    );
     run(&mut client, "INSERT INTO todos (task) VALUES ('water the plants')");
     run(&mut client, "INSERT INTO posts (title) VALUES ('On plants'); COMMIT");
 
@@ -171,7 +183,7 @@ fn policies_by_role() {
         ("app", String::new(), "0", INSUFFICIENT_PRIVILEGE),
     ] {
         run(&mut client, &format!("BEGIN; SET LOCAL ROLE {role}"));
-        assert_eq!(present_locally(&mut client, &token), SUCCESS);
+        assert_eq!(present_locally(&mut client, &token), SUCCESS, "{role:?}, {todos:?}");
         let counts = "SELECT (SELECT count(*) FROM posts) || ' ' || (SELECT count(*) FROM todos)";
         assert_eq!(text(&mut client, counts), Some(format!("1 {todos}")), "{role}");
         let insert = "INSERT INTO posts (title) VALUES ('On animals')";
@@ -193,10 +205,10 @@ fn comparisons_and_indexes() {
         let plan = client.query("EXPLAIN SELECT * FROM todos", &[]).unwrap();
         plan.iter().any(|row| row.get::<_, &str>(0).contains("Index Cond"))
     };
-    assert!(!uses_index());
+    assert!(!uses_index(), "where an index can be used, it is, after SET enable_seqscan = off");
     let policy = "ALTER POLICY \"crud-authenticated-policy-select\" ON todos";
     run(&mut admin, &format!("{policy} USING (auth.user_id() = user_id)"));
-    assert!(uses_index());
+    assert!(uses_index(), "where an index can be used, it is, after SET enable_seqscan = off");
 }
 
 /// The code in the documentation is the examples'.
@@ -215,7 +227,7 @@ fn the_documentation_shows_the_examples() {
         ("python", "python/todos.py"),
         ("rust", "rust/main.rs"),
     ];
-    assert_eq!(blocks.len(), sources.len());
+    assert_eq!(blocks.len(), sources.len(), "blocks.len");
     for ((language, code), (expected, file)) in blocks.into_iter().zip(sources) {
         assert_eq!(language, expected, "{code}");
         assert!(read(&format!("examples/{file}")).contains(code), "{file} has not:\n{code}");

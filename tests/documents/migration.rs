@@ -80,22 +80,38 @@ fn neon() {
     let other = token(BOB, json!({"id": GLOBEX, "slug": "globex", "role": "owner"}));
     let names = "SELECT name FROM projects ORDER BY name";
 
-    assert_eq!(present(&mut client, &admin), SUCCESS);
-    assert_eq!(text(&mut client, "SELECT auth.email()").as_deref(), Some("alice@example.com"));
+    assert_eq!(present(&mut client, &admin), SUCCESS, "present(admin)");
+    assert_eq!(
+        text(&mut client, "SELECT auth.email()").as_deref(),
+        Some("alice@example.com"),
+        "text(SELECT auth.email) after admin"
+    );
     let organization = text(&mut client, "SELECT auth.organization() ->> 'slug'");
-    assert_eq!(organization.as_deref(), Some("acme"));
+    assert_eq!(organization.as_deref(), Some("acme"), "organization after admin");
     let id = text(&mut client, "SELECT auth.organization_id()::text");
-    assert_eq!(id.as_deref(), Some(ACME));
+    assert_eq!(id.as_deref(), Some(ACME), "id after admin");
     run(&mut client, "INSERT INTO projects (name) VALUES ('rocket')");
-    assert_eq!(present(&mut client, &member), SUCCESS);
+    assert_eq!(present(&mut client, &member), SUCCESS, "present(member)");
     run(&mut client, "INSERT INTO projects (name) VALUES ('sled')");
-    assert_eq!(column(&mut client, names), ["rocket", "sled"]);
+    assert_eq!(
+        column(&mut client, names),
+        ["rocket", "sled"],
+        "after INSERT INTO projects (name) VALUES ('sled')"
+    );
     assert_eq!(client.execute("DELETE FROM projects", &[]).unwrap(), 0, "a member deletes nothing");
-    assert_eq!(present(&mut client, &other), SUCCESS);
-    assert_eq!(column(&mut client, names), [""; 0]);
-    assert_eq!(client.execute("DELETE FROM projects", &[]).unwrap(), 0);
+    assert_eq!(present(&mut client, &other), SUCCESS, "after DELETE FROM projects");
+    assert_eq!(column(&mut client, names), [""; 0], "after DELETE FROM projects");
+    assert_eq!(
+        client.execute("DELETE FROM projects", &[]).unwrap(),
+        0,
+        "after DELETE FROM projects"
+    );
     let into = format!("INSERT INTO projects VALUES ('{ACME}', 'trap')");
-    assert_eq!(sqlstate(client.batch_execute(&into)), INSUFFICIENT_PRIVILEGE);
+    assert_eq!(
+        sqlstate(client.batch_execute(&into)),
+        INSUFFICIENT_PRIVILEGE,
+        "after DELETE FROM projects"
+    );
     // Organizations that are none, and nobody's.
     for organization in [
         Value::Null,
@@ -124,10 +140,14 @@ fn neon() {
             "{organization}: {refused}"
         );
     }
-    assert_eq!(present(&mut client, ""), SUCCESS);
-    assert_eq!(column(&mut client, names), [""; 0]);
-    assert_eq!(present(&mut client, &admin), SUCCESS);
-    assert_eq!(client.execute("DELETE FROM projects", &[]).unwrap(), 2);
+    assert_eq!(present(&mut client, ""), SUCCESS, "organizations that are none, and nobody's");
+    assert_eq!(column(&mut client, names), [""; 0], "organizations that are none, and nobody's");
+    assert_eq!(present(&mut client, &admin), SUCCESS, "organizations that are none, and nobody's");
+    assert_eq!(
+        client.execute("DELETE FROM projects", &[]).unwrap(),
+        2,
+        "organizations that are none, and nobody's"
+    );
 }
 
 /// Clerk's two shapes of an organization.
@@ -154,12 +174,15 @@ fn clerk() {
             "SELECT (auth.claim_jsonb('org_permissions') ? 'org:dashboard:read')::text",
         ),
     ] {
-        assert_eq!(present(&mut client, &fixture.sign(&claims, more)), SUCCESS);
+        assert_eq!(present(&mut client, &fixture.sign(&claims, more)), SUCCESS, "{role:?}");
         let mut ask = |path: &str| text(&mut client, &format!("SELECT auth.claim('{path}')"));
-        assert_eq!(ask(id).as_deref(), Some("org_1"));
-        assert_eq!(ask(role.0).as_deref(), Some(role.1));
-        assert_eq!(text(&mut client, "SELECT auth.organization_id()::text"), None);
-        assert!(["read,manage", "true"].contains(&text(&mut client, permission).unwrap().as_str()));
+        assert_eq!(ask(id).as_deref(), Some("org_1"), "{role:?}");
+        assert_eq!(ask(role.0).as_deref(), Some(role.1), "{role:?}");
+        assert_eq!(text(&mut client, "SELECT auth.organization_id()::text"), None, "{role:?}");
+        assert!(
+            ["read,manage", "true"].contains(&text(&mut client, permission).unwrap().as_str()),
+            "{role:?}"
+        );
     }
 }
 
@@ -181,14 +204,30 @@ fn supabase() {
         fixture.sign(&claims, json!({"app_metadata": app}))
     };
     let bodies = "SELECT body FROM documents ORDER BY 1";
-    assert_eq!(present(&mut client, &token(ALICE, "acme", "aal1")), SUCCESS);
-    assert_eq!(text(&mut client, "SELECT auth.uid()::text").as_deref(), Some(ALICE));
-    assert_eq!(text(&mut client, "SELECT auth.role()").as_deref(), Some("authenticated"));
+    assert_eq!(
+        present(&mut client, &token(ALICE, "acme", "aal1")),
+        SUCCESS,
+        "present(token(ALICE, acme, aal1))"
+    );
+    assert_eq!(
+        text(&mut client, "SELECT auth.uid()::text").as_deref(),
+        Some(ALICE),
+        "text(SELECT auth.uid::text) after token(ALICE, acme, aal1)"
+    );
+    assert_eq!(
+        text(&mut client, "SELECT auth.role()").as_deref(),
+        Some("authenticated"),
+        "text(SELECT auth.role) after token(ALICE, acme, aal1)"
+    );
     run(&mut client, "INSERT INTO documents (body) VALUES ('plan')");
     let same =
         "SELECT (auth.jwt() -> 'app_metadata' ->> 'tenant' = auth.claim('/app_metadata/tenant')
                         AND (auth.jwt() ->> 'aal') = auth.claim('aal'))::text";
-    assert_eq!(text(&mut client, same).as_deref(), Some("true"));
+    assert_eq!(
+        text(&mut client, same).as_deref(),
+        Some("true"),
+        "after INSERT INTO documents (body) VALUES ('plan')"
+    );
     assert_eq!(client.execute("DELETE FROM documents", &[]).unwrap(), 0, "one factor");
     for (user, tenant, expected) in [
         (ALICE, "acme", &["plan"][..]),
@@ -196,16 +235,24 @@ fn supabase() {
         (BOB, "acme", &[]),
         (BOB, "globex", &[]),
     ] {
-        assert_eq!(present(&mut client, &token(user, tenant, "aal2")), SUCCESS);
+        assert_eq!(
+            present(&mut client, &token(user, tenant, "aal2")),
+            SUCCESS,
+            "{user:?}, {tenant:?}"
+        );
         assert_eq!(column(&mut client, bodies), expected, "{user} {tenant}");
         let steal = format!("INSERT INTO documents VALUES ('acme', '{ALICE}', 'trap')");
         let outcome = sqlstate(client.batch_execute(&format!("BEGIN; {steal}; ROLLBACK")));
         let _ = client.batch_execute("ROLLBACK");
         let own = (user, tenant) == (ALICE, "acme");
-        assert_eq!(outcome, if own { SUCCESS } else { INSUFFICIENT_PRIVILEGE });
+        assert_eq!(
+            outcome,
+            if own { SUCCESS } else { INSUFFICIENT_PRIVILEGE },
+            "{user:?}, {tenant:?}"
+        );
     }
-    assert_eq!(present(&mut client, &token(ALICE, "acme", "aal2")), SUCCESS);
-    assert_eq!(client.execute("DELETE FROM documents", &[]).unwrap(), 1);
+    assert_eq!(present(&mut client, &token(ALICE, "acme", "aal2")), SUCCESS, "after ROLLBACK");
+    assert_eq!(client.execute("DELETE FROM documents", &[]).unwrap(), 1, "after ROLLBACK");
 }
 
 #[test]
@@ -228,13 +275,21 @@ fn postgrest() {
         (json!(["doctor"]), Value::Null, &[], 0),
         (Value::Null, json!({"east": 1}), &["Eve"], 0),
     ] {
-        assert_eq!(present(&mut client, &token(roles.clone(), wards.clone())), SUCCESS);
+        assert_eq!(
+            present(&mut client, &token(roles.clone(), wards.clone())),
+            SUCCESS,
+            "{roles:?}, {wards:?}"
+        );
         assert_eq!(column(&mut client, patients), seen, "{roles} {wards}");
         let update = "UPDATE wards SET patient = patient";
         assert_eq!(client.execute(update, &[]).unwrap(), changed, "{roles} {wards}");
     }
     // Behind PostgREST, which sets the headers of the request.
-    assert_eq!(present(&mut client, ""), SUCCESS);
+    assert_eq!(
+        present(&mut client, ""),
+        SUCCESS,
+        "behind PostgREST, which sets the headers of the request"
+    );
     let doctor = token(json!(["doctor"]), json!(["east"]));
     for (header, code, name) in [
         (format!("Bearer {doctor}"), SUCCESS, Some("alice")),
@@ -251,12 +306,16 @@ fn postgrest() {
             "{outcome}"
         );
         if code == SUCCESS {
-            assert_eq!(harness::user(&mut client).as_deref(), name);
+            assert_eq!(harness::user(&mut client).as_deref(), name, "{name:?}, {header:?}");
         }
         run(&mut client, "ROLLBACK");
-        assert_eq!(harness::user(&mut client), None);
+        assert_eq!(harness::user(&mut client), None, "{name:?}, {header:?}: after ROLLBACK");
     }
-    assert_eq!(present(&mut client, &token(json!([]), json!(["east", "west"]))), SUCCESS);
+    assert_eq!(
+        present(&mut client, &token(json!([]), json!(["east", "west"]))),
+        SUCCESS,
+        "after ROLLBACK"
+    );
     run(
         &mut fixture.cluster.admin(),
         "CREATE INDEX ON wards (ward); DROP POLICY write ON wards;
@@ -264,7 +323,7 @@ fn postgrest() {
              SELECT jsonb_array_elements_text(auth.claim_jsonb('wards')))))",
     );
     run(&mut client, "SET enable_seqscan = off");
-    assert_eq!(column(&mut client, patients), ["Eve", "Will"]);
+    assert_eq!(column(&mut client, patients), ["Eve", "Will"], "after SET enable_seqscan = off");
     let plan = column(&mut client, "EXPLAIN SELECT * FROM wards").join("\n");
     assert!(plan.contains("Index Cond: (ward = ANY"), "{plan}");
 }
@@ -297,57 +356,90 @@ fn hasura() {
             let value = if stringified { json!(object.to_string()) } else { object };
             fixture.sign(&claims, json!({namespace: value}))
         };
-        assert_eq!(present(&mut client, &token("7", "user")), SUCCESS);
-        assert_eq!(text(&mut client, role).as_deref(), Some("user"));
-        assert_eq!(text(&mut client, "SELECT auth.user_id()").as_deref(), Some("7"));
+        assert_eq!(present(&mut client, &token("7", "user")), SUCCESS, "{stringified:?}");
+        assert_eq!(text(&mut client, role).as_deref(), Some("user"), "{stringified:?}");
+        assert_eq!(
+            text(&mut client, "SELECT auth.user_id()").as_deref(),
+            Some("7"),
+            "{stringified:?}"
+        );
         for name in ["x-hasura-user-id", "X-Hasura-User-Id"] {
             let query = format!("SELECT auth.session_variable('{name}')");
-            assert_eq!(text(&mut client, &query).as_deref(), Some("7"));
+            assert_eq!(
+                text(&mut client, &query).as_deref(),
+                Some("7"),
+                "{name:?}, {stringified:?}"
+            );
         }
         let ids = "SELECT (2 = ANY (auth.session_variable('x-hasura-allowed-ids')::int[]))::text";
-        assert_eq!(text(&mut client, ids).as_deref(), Some("true"));
+        assert_eq!(text(&mut client, ids).as_deref(), Some("true"), "{stringified:?}");
         let number = "SELECT auth.session_variable('x-hasura-n')";
-        assert_eq!(text(&mut client, number).as_deref(), Some("12"));
+        assert_eq!(text(&mut client, number).as_deref(), Some("12"), "{stringified:?}");
         for name in ["sub", "x-hasura", "user-id", "", "/x-hasura-user-id"] {
             let query = format!("SELECT auth.session_variable('{name}')");
             assert_eq!(text(&mut client, &query), None, "{name}");
         }
         let mapped = "SELECT x_hasura_org_id() || ' ' || x_hasura_tier()";
-        assert_eq!(text(&mut client, mapped).as_deref(), Some("acme free"));
+        assert_eq!(text(&mut client, mapped).as_deref(), Some("acme free"), "{stringified:?}");
         run(&mut client, &format!("INSERT INTO articles (title) VALUES ('{stringified}')"));
         let forged = "INSERT INTO articles VALUES ('acme', '8', 'x')";
-        assert_eq!(sqlstate(client.batch_execute(forged)), INSUFFICIENT_PRIVILEGE);
-        assert_eq!(sqlstate(client.batch_execute("DELETE FROM articles")), INSUFFICIENT_PRIVILEGE);
+        assert_eq!(
+            sqlstate(client.batch_execute(forged)),
+            INSUFFICIENT_PRIVILEGE,
+            "{stringified:?}"
+        );
+        assert_eq!(
+            sqlstate(client.batch_execute("DELETE FROM articles")),
+            INSUFFICIENT_PRIVILEGE,
+            "{stringified:?}"
+        );
         // Another user of the organization reads, and changes nothing.
-        assert_eq!(present(&mut client, &token("8", "editor")), SUCCESS);
-        assert_eq!(text(&mut client, role).as_deref(), Some("editor"));
+        assert_eq!(present(&mut client, &token("8", "editor")), SUCCESS, "{stringified:?}");
+        assert_eq!(text(&mut client, role).as_deref(), Some("editor"), "{stringified:?}");
         let seen = if stringified { &["false", "true"][..] } else { &["false"] };
-        assert_eq!(column(&mut client, titles), seen);
-        assert_eq!(client.execute("DELETE FROM articles", &[]).unwrap(), 0);
+        assert_eq!(column(&mut client, titles), seen, "{stringified:?}");
+        assert_eq!(client.execute("DELETE FROM articles", &[]).unwrap(), 0, "{stringified:?}");
         // The header X-Hasura-Role.
-        assert_eq!(present(&mut client, &token("7", "user")), SUCCESS);
+        assert_eq!(present(&mut client, &token("7", "user")), SUCCESS, "{stringified:?}");
         run(&mut client, "BEGIN; SELECT take_role('editor')");
-        assert_eq!(text(&mut client, role).as_deref(), Some("editor"));
+        assert_eq!(text(&mut client, role).as_deref(), Some("editor"), "{stringified:?}");
         run(&mut client, "COMMIT");
-        assert_eq!(text(&mut client, role).as_deref(), Some("user"));
+        assert_eq!(text(&mut client, role).as_deref(), Some("user"), "{stringified:?}");
         assert_eq!(
             sqlstate(client.batch_execute("SELECT take_role('stranger')")),
-            INSUFFICIENT_PRIVILEGE
+            INSUFFICIENT_PRIVILEGE,
+            "{stringified:?}: after COMMIT"
         );
         // A role that the token does not list, and one that is not there.
         for bad in ["stranger", "postgres", "none"] {
             assert_eq!(present(&mut client, &token("7", bad)), Code::Claim.sqlstate(), "{bad}");
-            assert_eq!(text(&mut client, role).as_deref(), Some("app"));
-            assert_eq!(column(&mut client, titles), [INSUFFICIENT_PRIVILEGE]);
+            assert_eq!(text(&mut client, role).as_deref(), Some("app"), "{bad:?}, {stringified:?}");
+            assert_eq!(
+                column(&mut client, titles),
+                [INSUFFICIENT_PRIVILEGE],
+                "{bad:?}, {stringified:?}"
+            );
         }
     }
     // Elsewhere, there is the default of what was mapped.
     let elsewhere = json!({"org": {}, "claims.jwt.hasura.io": variables("9", "user")});
     let token = fixture.sign(&json!({"iss": "https://hasura.example"}), elsewhere);
-    assert_eq!(present(&mut client, &token), SUCCESS);
-    assert_eq!(text(&mut client, "SELECT x_hasura_org_id()").as_deref(), Some("public"));
+    assert_eq!(
+        present(&mut client, &token),
+        SUCCESS,
+        "elsewhere, there is the default of what was mapped"
+    );
+    assert_eq!(
+        text(&mut client, "SELECT x_hasura_org_id()").as_deref(),
+        Some("public"),
+        "elsewhere, there is the default of what was mapped"
+    );
     let variable = "SELECT auth.session_variable('X-HASURA-USER-ID')";
-    assert_eq!(text(&mut client, variable).as_deref(), Some("9"));
+    assert_eq!(
+        text(&mut client, variable).as_deref(),
+        Some("9"),
+        "elsewhere, there is the default of what was mapped"
+    );
 }
 
 #[test]
@@ -372,15 +464,27 @@ fn cognito_and_firebase() {
     ] {
         let more = json!({"cognito:groups": groups, "custom:org": organization,
                           "custom:tags": "[\"a\", \"b\"]"});
-        assert_eq!(present(&mut client, &fixture.sign(&claims, more)), SUCCESS);
+        assert_eq!(
+            present(&mut client, &fixture.sign(&claims, more)),
+            SUCCESS,
+            "{groups:?}, {organization:?}"
+        );
         assert_eq!(column(&mut client, names), expected, "{groups} {organization}");
         let tag = "SELECT auth.claim('/custom:tags/1')";
-        assert_eq!(text(&mut client, tag).as_deref(), Some("b"));
+        assert_eq!(text(&mut client, tag).as_deref(), Some("b"), "{groups:?}, {organization:?}");
         let whole = "SELECT (auth.claim('custom:tags')::jsonb ? 'a')::text";
-        assert_eq!(text(&mut client, whole).as_deref(), Some("true"));
+        assert_eq!(
+            text(&mut client, whole).as_deref(),
+            Some("true"),
+            "{groups:?}, {organization:?}"
+        );
         // As a whole it is the string that it is.
         let string = "SELECT (auth.claim_jsonb('custom:tags') ? 'a')::text";
-        assert_eq!(text(&mut client, string).as_deref(), Some("false"));
+        assert_eq!(
+            text(&mut client, string).as_deref(),
+            Some("false"),
+            "{groups:?}, {organization:?}"
+        );
     }
 
     let issuer = "https://securetoken.google.com/my-app";
@@ -392,7 +496,11 @@ fn cognito_and_firebase() {
         "auth_time": 1_700_000_000, "name": "Alice",
         "firebase": {"identities": {"email": ["a@example.com"]}, "sign_in_provider": "password"},
     });
-    assert_eq!(present(&mut client, &fixture.sign(&claims, json!({}))), SUCCESS);
+    assert_eq!(
+        present(&mut client, &fixture.sign(&claims, json!({}))),
+        SUCCESS,
+        "present(fixture.sign(claims, json!({{}})))"
+    );
     for (query, expected) in [
         ("SELECT auth.user_id()", Some("w8Zx")),
         ("SELECT auth.uid()::text", None),
@@ -421,7 +529,8 @@ fn turso() {
     let of_permissions = template("permissions => ARRAY['all:data_read', 'comments:data_add']");
     assert_eq!(
         of_permissions,
-        json!({"perm": [{"t": null, "a": ["data_read"]}, {"t": ["comments"], "a": ["data_add"]}]})
+        json!({"perm": [{"t": null, "a": ["data_read"]}, {"t": ["comments"], "a": ["data_add"]}]}),
+        "after GRANT CREATE ON SCHEMA public TO app"
     );
     let statements = [
         "INSERT INTO comments VALUES ('x')",
@@ -438,7 +547,11 @@ fn turso() {
         (of_permissions.clone(), 1, [true, false, false, false]),
         (template("scope => 'full-access'"), 1, [true; 4]),
     ] {
-        assert_eq!(present(&mut client, &fixture.sign(&claims, claim.clone())), SUCCESS);
+        assert_eq!(
+            present(&mut client, &fixture.sign(&claims, claim.clone())),
+            SUCCESS,
+            "{claim:?}, {allowed:?}"
+        );
         let count: i64 = client.query_one("SELECT count(*) FROM comments", &[]).unwrap().get(0);
         assert_eq!(count, seen, "{claim}");
         for (statement, allowed) in statements.into_iter().zip(allowed) {
@@ -449,9 +562,13 @@ fn turso() {
             run(&mut client, "ROLLBACK");
         }
     }
-    assert_eq!(present(&mut client, ""), SUCCESS);
-    assert_eq!(column(&mut client, "SELECT body FROM comments"), [""; 0]);
-    assert_eq!(sqlstate(client.batch_execute("CREATE TABLE t ()")), INSUFFICIENT_PRIVILEGE);
+    assert_eq!(present(&mut client, ""), SUCCESS, "after ROLLBACK");
+    assert_eq!(column(&mut client, "SELECT body FROM comments"), [""; 0], "after ROLLBACK");
+    assert_eq!(
+        sqlstate(client.batch_execute("CREATE TABLE t ()")),
+        INSUFFICIENT_PRIVILEGE,
+        "after ROLLBACK"
+    );
 }
 
 /// Nothing on the page goes untried.
@@ -460,10 +577,16 @@ fn every_section_is_tested() {
     let tests = include_str!("migration.rs");
     // What the first section says is the subject of a file of its own.
     let elsewhere = ["A schema auth that exists"];
-    assert!(include_str!("../installation/names.rs").contains("fn existing_objects_are_named()"));
+    assert!(
+        include_str!("../installation/names.rs").contains("fn existing_objects_are_named()"),
+        "what the first section says is the subject of a file of its own"
+    );
     let headings: Vec<&str> =
         PAGE.split("\n## ").skip(1).filter_map(|section| section.lines().next()).collect();
-    assert!(!headings.is_empty());
+    assert!(
+        !headings.is_empty(),
+        "what the first section says is the subject of a file of its own"
+    );
     for heading in headings.into_iter().filter(|heading| !elsewhere.contains(heading)) {
         assert!(tests.contains(&format!("Fixture::start(\"{heading}\",")), "{heading}");
     }
@@ -508,17 +631,21 @@ fn readers_without_a_token() {
         "auth.allows('data_delete', 'comments')::text",
     ];
     let ask = |client: &mut Client| readers.map(|reader| text(client, &format!("SELECT {reader}")));
-    assert_eq!(present(&mut client, &key.sign(&claims)), SUCCESS);
+    assert_eq!(present(&mut client, &key.sign(&claims)), SUCCESS, "present(key.sign(claims))");
     let with_token = ask(&mut client);
-    assert_eq!(present(&mut client, ""), SUCCESS);
+    assert_eq!(present(&mut client, ""), SUCCESS, "present");
     let nobody = readers.map(|reader| reader.contains("allows").then(|| "false".to_owned()));
-    assert_eq!(ask(&mut client), nobody);
+    assert_eq!(ask(&mut client), nobody, "ask after no token");
     client
         .execute("SELECT set_config('request.jwt.claims', $1, false)", &[&claims.to_string()])
         .unwrap();
-    assert_eq!(ask(&mut client), with_token);
+    assert_eq!(ask(&mut client), with_token, "ask after no token");
     let nulls = with_token.iter().filter(|value| value.is_none()).count();
     assert_eq!(nulls, 2, "{with_token:?}");
     // They name no role that the session would take.
-    assert_eq!(text(&mut client, "SELECT current_user::text").as_deref(), Some("app"));
+    assert_eq!(
+        text(&mut client, "SELECT current_user::text").as_deref(),
+        Some("app"),
+        "they name no role that the session would take"
+    );
 }

@@ -69,7 +69,10 @@ fn terminate(admin: &mut Client, pid: i32) {
 
 fn send_signal(signal: &str, pid: i32) {
     let status = Command::new("kill").args(["-s", signal, &pid.to_string()]).status();
-    assert!(status.is_ok_and(|status| status.success()));
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "status.is_ok_and(|status| status.success)"
+    );
 }
 
 #[test]
@@ -80,16 +83,16 @@ fn a_server_that_dies_comes_back_with_nobody() {
     let write = "INSERT INTO notes (note) VALUES ('n')";
     for (round, way) in [(1, "kill"), (2, "fast"), (3, "immediate")] {
         let mut victim = cluster.as_role("app").client();
-        assert_eq!(present(&mut victim, &alice), SUCCESS);
-        assert_eq!(victim.execute(write, &[]).unwrap(), 1);
+        assert_eq!(present(&mut victim, &alice), SUCCESS, "{way:?}, {round:?}");
+        assert_eq!(victim.execute(write, &[]).unwrap(), 1, "{way:?}, {round:?}");
         run(&mut victim, &format!("BEGIN; {write}"));
         let mut other = cluster.as_role("app").client();
-        assert_eq!(present(&mut other, &bob), SUCCESS);
+        assert_eq!(present(&mut other, &bob), SUCCESS, "{way:?}, {round:?}");
         let mut idle = pooler.as_role("app").client();
-        assert_eq!(present(&mut idle, &bob), SUCCESS);
+        assert_eq!(present(&mut idle, &bob), SUCCESS, "{way:?}, {round:?}");
         let mut pooled = pooler.as_role("app").client();
         run(&mut pooled, "BEGIN");
-        assert_eq!(present_locally(&mut pooled, &alice), SUCCESS);
+        assert_eq!(present_locally(&mut pooled, &alice), SUCCESS, "{way:?}, {round:?}");
 
         match way {
             // The postmaster ends all others, lest the dead one has spoilt what they share.
@@ -98,8 +101,8 @@ fn a_server_that_dies_comes_back_with_nobody() {
         }
         wait_for("the others to be ended", || other.batch_execute("SELECT").is_err());
         wait_for("the server", || cluster.as_role("app").try_client().is_ok());
-        assert!(victim.batch_execute("SELECT").is_err());
-        assert!(pooled.batch_execute("COMMIT").is_err());
+        assert!(victim.batch_execute("SELECT").is_err(), "{way:?}, {round:?}: after SELECT");
+        assert!(pooled.batch_execute("COMMIT").is_err(), "{way:?}, {round:?}: after SELECT");
 
         for _ in 0..8 {
             let mut client = cluster.as_role("app").client();
@@ -111,7 +114,7 @@ fn a_server_that_dies_comes_back_with_nobody() {
         let mut pooled = pooler.as_role("app").client();
         run(&mut pooled, "BEGIN");
         assert_eq!((user(&mut pooled), rows(&mut pooled)), (None, 0), "{way}");
-        assert_eq!(present_locally(&mut pooled, &alice), SUCCESS);
+        assert_eq!(present_locally(&mut pooled, &alice), SUCCESS, "{way:?}, {round:?}");
         assert_eq!(rows(&mut pooled), round, "{way}");
         run(&mut pooled, "COMMIT");
     }
@@ -128,8 +131,8 @@ fn a_session_that_ends_takes_its_identity_along() {
     let nobody_on_another = |last: i32| {
         let mut client = pooler.as_role("app").client();
         wait_for("another server connection", || client.batch_execute("SELECT").is_ok());
-        assert_ne!(backend_pid(&mut client), last);
-        assert_eq!((user(&mut client), rows(&mut client)), (None, 0));
+        assert_ne!(backend_pid(&mut client), last, "after SELECT");
+        assert_eq!((user(&mut client), rows(&mut client)), (None, 0), "after SELECT");
     };
 
     for pooled in [false, true] {
@@ -138,16 +141,16 @@ fn a_session_that_ends_takes_its_identity_along() {
         // Terminated within a transaction.
         let mut client = connect();
         run(&mut client, "BEGIN");
-        assert_eq!(present_locally(&mut client, &alice), SUCCESS);
+        assert_eq!(present_locally(&mut client, &alice), SUCCESS, "{pooled:?}: after BEGIN");
         run(&mut client, "INSERT INTO notes (note) VALUES ('n')");
         let pid = backend_pid(&mut client);
         terminate(&mut admin, pid);
-        assert!(client.batch_execute("COMMIT").is_err());
+        assert!(client.batch_execute("COMMIT").is_err(), "{pooled:?}");
         nobody_on_another(pid);
 
         // With an identity that was for the session.
         let mut client = connect();
-        assert_eq!(present(&mut client, &alice), SUCCESS);
+        assert_eq!(present(&mut client, &alice), SUCCESS, "{pooled:?}");
         let pid = backend_pid(&mut client);
         terminate(&mut admin, pid);
         nobody_on_another(pid);
@@ -169,22 +172,22 @@ fn a_session_that_ends_takes_its_identity_along() {
         // By timeouts, in a transaction and out of it.
         let mut client = connect();
         run(&mut client, "BEGIN");
-        assert_eq!(present_locally(&mut client, &alice), SUCCESS);
+        assert_eq!(present_locally(&mut client, &alice), SUCCESS, "{pooled:?}: after BEGIN");
         let pid = backend_pid(&mut client);
         run(&mut client, "SET LOCAL idle_in_transaction_session_timeout = '200ms'");
         wait_for_end(&mut admin, pid);
-        assert!(client.batch_execute("COMMIT").is_err());
+        assert!(client.batch_execute("COMMIT").is_err(), "{pooled:?}");
         nobody_on_another(pid);
 
         let mut client = connect();
-        assert_eq!(present(&mut client, &alice), SUCCESS);
+        assert_eq!(present(&mut client, &alice), SUCCESS, "{pooled:?}: after COMMIT");
         let pid = backend_pid(&mut client);
         run(&mut client, "SET idle_session_timeout = '200ms'");
         wait_for_end(&mut admin, pid);
         nobody_on_another(pid);
     }
     let mut client = cluster.as_role("app").client();
-    assert_eq!(present(&mut client, &alice), SUCCESS);
+    assert_eq!(present(&mut client, &alice), SUCCESS, "after SET idle_session_timeout = '200ms'");
     assert_eq!(rows(&mut client), 0, "nothing was committed");
 }
 
@@ -228,7 +231,7 @@ fn a_client_that_dies_leaves_nobody() {
         assert_eq!(backend_pid(&mut client) == pid, same_server, "{signal}: {sql}");
         assert_eq!((user(&mut client), rows(&mut client)), (None, 0), "{signal}: {sql}");
         run(&mut client, "BEGIN");
-        assert_eq!(present_locally(&mut client, &alice), SUCCESS);
+        assert_eq!(present_locally(&mut client, &alice), SUCCESS, "{sql:?}, {signal:?}");
         assert_eq!(rows(&mut client), 0, "{signal}: {sql}");
         run(&mut client, "COMMIT");
     }
@@ -274,7 +277,11 @@ fn statements_that_are_ended_present_nothing() {
             };
             for (outer, is_local) in [(None, true), (Some("alice"), false)] {
                 let what = format!("{code}, {timeout}, {outer:?}, {is_local}");
-                assert_eq!(present(&mut client, outer.map_or("", |_| &alice)), SUCCESS);
+                assert_eq!(
+                    present(&mut client, outer.map_or("", |_| &alice)),
+                    SUCCESS,
+                    "{outer:?}, {is_local:?}"
+                );
                 end(&mut client, is_local);
                 end_timeouts(&mut client);
                 assert_eq!(user(&mut client).as_deref(), outer, "{what}");
@@ -286,7 +293,7 @@ fn statements_that_are_ended_present_nothing() {
                 assert_eq!(user(&mut client).as_deref(), outer, "{what}, ROLLBACK");
 
                 run(&mut client, "BEGIN");
-                assert_eq!(present_locally(&mut client, &bob), SUCCESS);
+                assert_eq!(present_locally(&mut client, &bob), SUCCESS, "{outer:?}, {is_local:?}");
                 run(&mut client, "SAVEPOINT s");
                 end(&mut client, is_local);
                 run(&mut client, "ROLLBACK TO s");
@@ -377,7 +384,7 @@ fn cancels_at_random_moments() {
             run(&mut client, "BEGIN");
             let mut current = session;
             if let (token, SUCCESS, name) = random.choice(&tokens).unwrap() {
-                assert_eq!(present_locally(&mut client, token), SUCCESS);
+                assert_eq!(present_locally(&mut client, token), SUCCESS, "{round:?}: after BEGIN");
                 current = *name;
             }
             run(&mut client, "SAVEPOINT s");
@@ -416,13 +423,14 @@ fn errors_have_no_backtrace() {
     let Site { cluster, key, .. } = start();
     let mut stop = cluster.program("pg_ctl");
     assert!(
-        stop.args(["-w", "-s", "-m", "fast", "stop", "-D", "data"]).status().unwrap().success()
+        stop.args(["-w", "-s", "-m", "fast", "stop", "-D", "data"]).status().unwrap().success(),
+        "stop.args([-w, -s, -m, fast, stop, -D, data]).status.success"
     );
     let mut start = cluster.program("pg_ctl");
     start.args(["-w", "-s", "-l", "log", "-o", &format!("-p {}", cluster.port()), "-D", "data"]);
     start.arg("start").env("RUST_BACKTRACE", "full").env("RUST_LIB_BACKTRACE", "full");
     start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    assert!(start.status().unwrap().success());
+    assert!(start.status().unwrap().success(), "start.status.success");
 
     let mut admin = cluster.admin();
     let mut client = cluster.as_role("app").client();
@@ -464,7 +472,7 @@ fn errors_have_no_backtrace() {
         }
     }
     run(&mut admin, "COMMIT");
-    assert_eq!(present(&mut client, &provided), SUCCESS);
+    assert_eq!(present(&mut client, &provided), SUCCESS, "after COMMIT");
     let log = cluster.log();
     for trace in ["core::panicking", "rust_begin_unwind", "pgrx", "stack backtrace"] {
         assert!(!log.contains(trace), "{trace} in {log}");

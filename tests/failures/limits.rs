@@ -93,7 +93,8 @@ fn what_is_stored_elsewhere_is_not_fetched() {
             run(&mut client, "SELECT auth.user_id()");
             assert_eq!(
                 text(&mut client, "SELECT size FROM long LIMIT 1").as_deref(),
-                Some("64 MB")
+                Some("64 MB"),
+                "{call:?}, {size:?}"
             );
             let pid = backend_pid(&mut client);
             let before = peak_memory(pid);
@@ -200,7 +201,11 @@ fn rows_are_bounded() {
     }
     let add = "SELECT auth.add_provider('q', jwks => ('\"' || v || '\"')::json)
                FROM long WHERE size = '64 MB'";
-    assert_eq!(sqlstate(client.batch_execute(add)), Code::Configuration.sqlstate());
+    assert_eq!(
+        sqlstate(client.batch_execute(add)),
+        Code::Configuration.sqlstate(),
+        "sqlstate(client.batch_execute(add))"
+    );
     // Each is short enough, but not all.
     let lists = "(SELECT array_agg(repeat('r', 1000)) FROM generate_series(1, 60))";
     let lists = format!(
@@ -219,7 +224,7 @@ fn rows_are_bounded() {
     );
     let error = client.batch_execute(&escapes).unwrap_err();
     assert_eq!(error.as_db_error().unwrap().message(), "provider is too long", "{error:?}");
-    assert_eq!(backend_pid(&mut client), pid);
+    assert_eq!(backend_pid(&mut client), pid, "escapes make JSON longer than the values");
     // A row that came while the trigger was off is not read, and can be mended.
     run(
         &mut admin,
@@ -227,9 +232,16 @@ fn rows_are_bounded() {
          UPDATE auth.providers SET role_claim = v FROM long WHERE size = '64 MB';
          ALTER TABLE auth.providers ENABLE ALWAYS TRIGGER check_provider",
     );
-    assert_eq!(text(&mut admin, "SELECT auth.provider_keys('p')::text"), None);
+    assert_eq!(
+        text(&mut admin, "SELECT auth.provider_keys('p')::text"),
+        None,
+        "a row that came while the trigger was off is not read"
+    );
     run(&mut client, "UPDATE auth.providers SET role_claim = 'role'");
-    assert!(text(&mut admin, "SELECT auth.provider_keys('p')::text").is_some());
+    assert!(
+        text(&mut admin, "SELECT auth.provider_keys('p')::text").is_some(),
+        "a row that came while the trigger was off is not read"
+    );
 }
 
 /// `{"keys":[{},{},…]}` took hundreds of times its length.
@@ -246,7 +258,11 @@ fn many_empty_objects_take_little() {
         );
         let pid = backend_pid(&mut client);
         let before = peak_memory(pid);
-        assert_eq!(sqlstate(client.batch_execute(&insert)), Code::Configuration.sqlstate());
+        assert_eq!(
+            sqlstate(client.batch_execute(&insert)),
+            Code::Configuration.sqlstate(),
+            "{size:?}, {limit:?}"
+        );
         let taken = peak_memory(pid) - before;
         assert!(taken < limit, "{size}: {taken} bytes");
     }

@@ -118,16 +118,16 @@ fn copies_are_as_good_as_values() {
             &[],
         )
         .unwrap();
-    assert_eq!(rows.len(), 100 * TOKENS);
+    assert_eq!(rows.len(), 100 * TOKENS, "how many rows there are");
     let mut before = None;
     for row in rows {
         let expected = Some(format!("user {}", row.get::<_, i32>(0)));
-        assert_eq!(row.get::<_, Option<String>>(1), before);
+        assert_eq!(row.get::<_, Option<String>>(1), before, "the value of the row before");
         for column in 3..7 {
             assert_eq!(row.get::<_, Option<String>>(column), expected, "column {column}");
         }
-        assert_eq!(row.get::<_, Option<String>>(7), None);
-        assert_eq!(row.get::<_, Option<String>>(8), before);
+        assert_eq!(row.get::<_, Option<String>>(7), None, "auth.uid() of what is no UUID");
+        assert_eq!(row.get::<_, Option<String>>(8), before, "the value of the row before");
         before = expected;
     }
 }

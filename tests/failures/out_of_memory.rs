@@ -55,7 +55,7 @@ fn memory_that_runs_out_is_called_so() {
                 client.query(&verify, &[&good]).unwrap();
             }
             let pid = backend_pid(&mut client);
-            assert_eq!(sqlstate(client.query(&present, &[&before])), SUCCESS);
+            assert_eq!(sqlstate(client.query(&present, &[&before])), SUCCESS, "{step:?}, {n:?}");
             let mut taken_away = false;
             cluster.limit_memory(pid, Some(step * 24 * 1024));
             for (token, codes) in [
@@ -84,7 +84,7 @@ fn memory_that_runs_out_is_called_so() {
                 assert_ne!(user(&mut client).as_deref(), Some("before"), "{n}, {step}");
             }
             assert_eq!(sqlstate(client.query(&present, &[&good])), SUCCESS, "{n}, {step}");
-            assert_eq!(user(&mut client).as_deref(), Some("alice"));
+            assert_eq!(user(&mut client).as_deref(), Some("alice"), "{step:?}, {n:?}");
         }
     }
     // Nobody else has been ended.
@@ -92,7 +92,7 @@ fn memory_that_runs_out_is_called_so() {
     for outcome in ["00000 of 00000", "53200 of 00000", "28J03 of 28J03", "53200 of 28J03"] {
         assert!(outcomes.contains_key(outcome), "{outcomes:?}");
     }
-    assert!(!cluster.log().contains("was terminated by signal"));
+    assert!(!cluster.log().contains("was terminated by signal"), "nobody else has been ended");
 }
 
 /// What the extension itself asks for: a document takes more than all that Postgres makes of it.
@@ -108,7 +108,8 @@ fn a_lack_of_memory_ends_no_backend() {
         let add = client.prepare(add).unwrap();
         assert_eq!(
             sqlstate(client.query(&add, &[&"{\"keys\":[0]}"])),
-            Code::Configuration.sqlstate()
+            Code::Configuration.sqlstate(),
+            "{step:?}"
         );
         let pid = backend_pid(&mut client);
         cluster.limit_memory(pid, Some(step * 24 * 1024));
@@ -130,5 +131,8 @@ fn a_lack_of_memory_ends_no_backend() {
         );
     }
     assert!(own > 0, "no request of the extension's has failed");
-    assert!(!cluster.log().contains("was terminated by signal"));
+    assert!(
+        !cluster.log().contains("was terminated by signal"),
+        "!cluster.log.contains(was terminated by signal)"
+    );
 }

@@ -17,15 +17,31 @@ fn numbers_keep_every_digit_and_what_jsonb_cannot_hold_is_refused() {
     let payload = format!(
         r#"{{"exp":{exp},"big":{digits},"huge":1e400,"exact":0.10,"most":9e131071,"least":1e-16383}}"#
     );
-    assert_eq!(present(&mut client, &sign_text(&key, &payload)), SUCCESS);
+    assert_eq!(
+        present(&mut client, &sign_text(&key, &payload)),
+        SUCCESS,
+        "present(sign_text(key, payload))"
+    );
     let claim = |client: &mut Client, name: &str| {
         text(client, &format!("SELECT auth.session() ->> '{name}'")).unwrap()
     };
-    assert_eq!(claim(&mut client, "big"), digits);
-    assert_eq!(claim(&mut client, "huge"), format!("1{}", "0".repeat(400)));
-    assert_eq!(claim(&mut client, "exact"), "0.10");
-    assert_eq!(claim(&mut client, "most").len(), 131_072);
-    assert_eq!(claim(&mut client, "least").len(), 2 + 16_383);
+    assert_eq!(claim(&mut client, "big"), digits, "claim(big) after sign_text(key, payload)");
+    assert_eq!(
+        claim(&mut client, "huge"),
+        format!("1{}", "0".repeat(400)),
+        "claim(huge) after sign_text(key, payload)"
+    );
+    assert_eq!(claim(&mut client, "exact"), "0.10", "claim(exact) after sign_text(key, payload)");
+    assert_eq!(
+        claim(&mut client, "most").len(),
+        131_072,
+        "claim(most).len after sign_text(key, payload)"
+    );
+    assert_eq!(
+        claim(&mut client, "least").len(),
+        2 + 16_383,
+        "claim(least).len after sign_text(key, payload)"
+    );
     for (wrong, code) in [
         (r#""x":"a\u0000b""#, Code::Claim.sqlstate()),
         (r#""x":{"a\u0000":1}"#, Code::Claim.sqlstate()),
@@ -57,21 +73,45 @@ fn other_encodings() {
     }
     let token = |sub: &str| key.sign(&json!({"sub": sub, "exp": now() + 60}));
     let mut latin = cluster.as_role("app").database("latin1").client();
-    assert_eq!(present(&mut latin, &token("ren\u{e9}")), SUCCESS);
-    assert_eq!(text(&mut latin, "SELECT auth.user_id()").as_deref(), Some("ren\u{e9}"));
+    assert_eq!(
+        present(&mut latin, &token("ren\u{e9}")),
+        SUCCESS,
+        "after CREATE EXTENSION pg_session_jwt"
+    );
+    assert_eq!(
+        text(&mut latin, "SELECT auth.user_id()").as_deref(),
+        Some("ren\u{e9}"),
+        "after CREATE EXTENSION pg_session_jwt"
+    );
     let length: i32 = latin.query_one("SELECT octet_length(auth.user_id())", &[]).unwrap().get(0);
-    assert_eq!(length, 4);
+    assert_eq!(length, 4, "after CREATE EXTENSION pg_session_jwt");
     let names = key.sign(&json!({"n\u{e9}": "right", "n\u{c3}\u{a9}": "wrong", "exp": now() + 60}));
-    assert_eq!(present(&mut latin, &names), SUCCESS);
-    assert_eq!(text(&mut latin, "SELECT auth.claim('n\u{e9}')").as_deref(), Some("right"));
-    assert_eq!(text(&mut latin, "SELECT auth.claim('n\u{c3}\u{a9}')").as_deref(), Some("wrong"));
+    assert_eq!(present(&mut latin, &names), SUCCESS, "after CREATE EXTENSION pg_session_jwt");
+    assert_eq!(
+        text(&mut latin, "SELECT auth.claim('n\u{e9}')").as_deref(),
+        Some("right"),
+        "after CREATE EXTENSION pg_session_jwt"
+    );
+    assert_eq!(
+        text(&mut latin, "SELECT auth.claim('n\u{c3}\u{a9}')").as_deref(),
+        Some("wrong"),
+        "after CREATE EXTENSION pg_session_jwt"
+    );
     // Latin-1 has no euro sign.
-    assert_eq!(present(&mut latin, &token("\u{20ac}")), Code::Claim.sqlstate());
-    assert_eq!(text(&mut latin, "SELECT auth.user_id()"), None);
-    assert_eq!(present(&mut latin, &token("alice")), SUCCESS);
+    assert_eq!(
+        present(&mut latin, &token("\u{20ac}")),
+        Code::Claim.sqlstate(),
+        "latin-1 has no euro sign"
+    );
+    assert_eq!(text(&mut latin, "SELECT auth.user_id()"), None, "latin-1 has no euro sign");
+    assert_eq!(present(&mut latin, &token("alice")), SUCCESS, "latin-1 has no euro sign");
     let mut ascii = cluster.as_role("app").database("sql_ascii").client();
-    assert_eq!(present(&mut ascii, &token("alice")), SUCCESS);
-    assert_eq!(text(&mut ascii, "SELECT auth.user_id()").as_deref(), Some("alice"));
+    assert_eq!(present(&mut ascii, &token("alice")), SUCCESS, "latin-1 has no euro sign");
+    assert_eq!(
+        text(&mut ascii, "SELECT auth.user_id()").as_deref(),
+        Some("alice"),
+        "latin-1 has no euro sign"
+    );
 }
 
 /// Some conversions map several characters to one. A text that does not convert back to itself is
@@ -134,12 +174,20 @@ fn texts_convert_back_to_themselves() {
             };
             let sub = |text: &str| token(&format!("\"sub\":\"{text}\""));
             assert_eq!(present(&mut client, &sub(other)), SUCCESS, "{encoding} {other}");
-            assert_eq!(text(&mut client, "SELECT auth.user_id()").as_ref(), Some(other));
+            assert_eq!(
+                text(&mut client, "SELECT auth.user_id()").as_ref(),
+                Some(other),
+                "{encoding:?}, {one:?}: after CREATE EXTENSION pg_session_jwt"
+            );
             assert_eq!(present(&mut client, &sub(one)), Code::Claim.sqlstate(), "{encoding} {one}");
-            assert_eq!(text(&mut client, "SELECT auth.user_id()"), None);
+            assert_eq!(text(&mut client, "SELECT auth.user_id()"), None, "{encoding:?}, {one:?}");
             // As an escape, and behind other escapes.
             assert_eq!(present(&mut client, &sub(&code(other))), SUCCESS, "{encoding} {other}");
-            assert_eq!(text(&mut client, "SELECT auth.user_id()").as_ref(), Some(other));
+            assert_eq!(
+                text(&mut client, "SELECT auth.user_id()").as_ref(),
+                Some(other),
+                "{encoding:?}, {one:?}"
+            );
             for claims in [
                 format!("\"sub\":\"{}\"", code(one)),
                 format!("\"sub\":\"a\",\"x\":\"\\\\\\\"{}\"", code(one)),
@@ -167,7 +215,8 @@ fn texts_convert_back_to_themselves() {
         }
         assert_eq!(
             present(&mut client, &token(r#""sub":"\u00e9\ud83d\ude00""#)),
-            Code::Claim.sqlstate()
+            Code::Claim.sqlstate(),
+            "{encoding:?}: after CREATE EXTENSION pg_session_jwt"
         );
     }
     assert!(lossy.contains(&"EUC_JP"), "{lossy:?}");

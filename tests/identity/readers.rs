@@ -38,7 +38,7 @@ fn row_level_security_obeys_two_providers() {
     let bob = globex.sign(&json!({"iss": "https://globex.example", "sub": "bob",
                                   "exp": now() + 60}));
 
-    assert_eq!(rows(&mut client), Vec::<String>::new());
+    assert_eq!(rows(&mut client), Vec::<String>::new(), "the rows");
     for insert in
         ["INSERT INTO todos (task) VALUES ('x')", "INSERT INTO todos VALUES ('alice', 'x')"]
     {
@@ -49,38 +49,65 @@ fn row_level_security_obeys_two_providers() {
         );
     }
     for (token, task) in [(&alice, "a1"), (&alice, "a2"), (&bob, "b1")] {
-        assert_eq!(present(&mut client, token), SUCCESS);
+        assert_eq!(present(&mut client, token), SUCCESS, "{task:?}");
         client.execute("INSERT INTO todos (task) VALUES ($1)", &[&task]).unwrap();
     }
-    assert_eq!(rows(&mut client), ["b1"]);
+    assert_eq!(rows(&mut client), ["b1"], "after INSERT INTO todos (task) VALUES ($1)");
     assert_eq!(
         client.execute("UPDATE todos SET task = 'x' WHERE owner = 'alice'", &[]).unwrap(),
-        0
+        0,
+        "after INSERT INTO todos (task) VALUES ($1)"
     );
-    assert_eq!(client.execute("DELETE FROM todos WHERE owner = 'alice'", &[]).unwrap(), 0);
+    assert_eq!(
+        client.execute("DELETE FROM todos WHERE owner = 'alice'", &[]).unwrap(),
+        0,
+        "client.execute(DELETE FROM todos WHERE owner = 'alice', []) after token"
+    );
     assert_eq!(
         sqlstate(client.execute("INSERT INTO todos VALUES ('alice', 'x')", &[])),
-        INSUFFICIENT_PRIVILEGE
+        INSUFFICIENT_PRIVILEGE,
+        "after DELETE FROM todos WHERE owner = 'alice'"
     );
     assert_eq!(
         sqlstate(client.execute("UPDATE todos SET owner = 'alice'", &[])),
-        INSUFFICIENT_PRIVILEGE
+        INSUFFICIENT_PRIVILEGE,
+        "after INSERT INTO todos VALUES ('alice', 'x')"
     );
-    assert_eq!(present(&mut client, &alice), SUCCESS);
-    assert_eq!(rows(&mut client), ["a1", "a2"]);
+    assert_eq!(present(&mut client, &alice), SUCCESS, "after UPDATE todos SET owner = 'alice'");
+    assert_eq!(rows(&mut client), ["a1", "a2"], "after UPDATE todos SET owner = 'alice'");
 
     // Each provider's key is good for its own issuer only.
     let claims = json!({"iss": "https://acme.example", "aud": "todos", "sub": "alice",
                         "exp": now() + 60});
-    assert_eq!(present(&mut client, &globex.sign(&claims)), Code::NoKey.sqlstate());
-    assert_eq!(rows(&mut client), Vec::<String>::new());
+    assert_eq!(
+        present(&mut client, &globex.sign(&claims)),
+        Code::NoKey.sqlstate(),
+        "each provider's key is good for its own issuer only"
+    );
+    assert_eq!(
+        rows(&mut client),
+        Vec::<String>::new(),
+        "each provider's key is good for its own issuer only"
+    );
     let mut elsewhere = claims.clone();
     elsewhere["aud"] = "billing".into();
-    assert_eq!(present(&mut client, &acme.sign(&elsewhere)), Code::Audience.sqlstate());
+    assert_eq!(
+        present(&mut client, &acme.sign(&elsewhere)),
+        Code::Audience.sqlstate(),
+        "each provider's key is good for its own issuer only"
+    );
     elsewhere["iss"] = "https://acme.example/".into();
-    assert_eq!(present(&mut client, &acme.sign(&elsewhere)), Code::NoKey.sqlstate());
+    assert_eq!(
+        present(&mut client, &acme.sign(&elsewhere)),
+        Code::NoKey.sqlstate(),
+        "each provider's key is good for its own issuer only"
+    );
     elsewhere.as_object_mut().unwrap().remove("iss");
-    assert_eq!(present(&mut client, &acme.sign(&elsewhere)), Code::Issuer.sqlstate());
+    assert_eq!(
+        present(&mut client, &acme.sign(&elsewhere)),
+        Code::Issuer.sqlstate(),
+        "each provider's key is good for its own issuer only"
+    );
 }
 
 #[test]
@@ -112,7 +139,7 @@ fn readers_return_the_claims() {
         "list": ["x", {"y~/z": [1, 2]}], "https://example.org/org": {"id": 7},
         "unicode": "\u{e9}\u{1f600}",
     });
-    assert_eq!(present(&mut client, &key.sign(&claims)), SUCCESS);
+    assert_eq!(present(&mut client, &key.sign(&claims)), SUCCESS, "present(key.sign(claims))");
     for (expression, expected) in [
         ("auth.user_id()", Some(uuid)),
         ("auth.uid()", Some(uuid)),
@@ -151,7 +178,8 @@ fn readers_return_the_claims() {
     }
     assert_eq!(
         sqlstate(client.query("SELECT auth.claim('/a~')", &[])),
-        Code::Configuration.sqlstate()
+        Code::Configuration.sqlstate(),
+        "sqlstate(client.query(SELECT auth.claim('/a~'), [])) after key.sign(claims)"
     );
 
     // A user id that is no UUID is no error.
@@ -165,16 +193,20 @@ fn readers_return_the_claims() {
         (json!(""), None),
     ] {
         let token = key.sign(&json!({"sub": sub, "exp": now() + 60}));
-        assert_eq!(present(&mut client, &token), SUCCESS);
+        assert_eq!(present(&mut client, &token), SUCCESS, "{sub:?}, {uid:?}");
         // An empty string is nobody's id.
         let user_id = sub.as_str().filter(|sub| !sub.is_empty());
-        assert_eq!(read(&mut client, "auth.user_id()").as_deref(), user_id);
+        assert_eq!(read(&mut client, "auth.user_id()").as_deref(), user_id, "{sub:?}, {uid:?}");
         assert_eq!(read(&mut client, "auth.uid()").as_deref(), uid, "{sub}");
     }
     let token = key.sign(&json!({"exp": now() + 60}));
-    assert_eq!(present(&mut client, &token), SUCCESS);
-    assert_eq!(read(&mut client, "auth.user_id()"), None);
-    assert_eq!(read(&mut client, "auth.session() IS NOT NULL").as_deref(), Some("true"));
+    assert_eq!(present(&mut client, &token), SUCCESS, "a user id that is no UUID is no error");
+    assert_eq!(read(&mut client, "auth.user_id()"), None, "a user id that is no UUID is no error");
+    assert_eq!(
+        read(&mut client, "auth.session() IS NOT NULL").as_deref(),
+        Some("true"),
+        "a user id that is no UUID is no error"
+    );
 }
 
 #[test]
@@ -193,8 +225,12 @@ fn null_and_the_empty_text_clear() {
         "RESET ALL",
         "DISCARD ALL",
     ] {
-        assert_eq!(present(&mut client, &token), SUCCESS);
-        assert_eq!(text(&mut client, "SELECT auth.user_id()").as_deref(), Some("alice"));
+        assert_eq!(present(&mut client, &token), SUCCESS, "{clear:?}");
+        assert_eq!(
+            text(&mut client, "SELECT auth.user_id()").as_deref(),
+            Some("alice"),
+            "{clear:?}"
+        );
         client.batch_execute(clear).unwrap();
         assert_eq!(text(&mut client, "SELECT auth.user_id()"), None, "{clear}");
     }
@@ -206,23 +242,44 @@ fn jwt_verify_installs_nothing() {
     let cluster = cluster_with(&key);
     let mut client = cluster.as_role("app").client();
     let token = |sub: &str, exp: i64| key.sign(&json!({"sub": sub, "exp": exp}));
-    assert_eq!(present(&mut client, &token("alice", now() + 60)), SUCCESS);
+    assert_eq!(
+        present(&mut client, &token("alice", now() + 60)),
+        SUCCESS,
+        "present(token(alice, now + 60))"
+    );
     let row = client.query_one(
         "SELECT auth.jwt_verify($1) ->> 'sub', auth.user_id()",
         &[&token("bob", now() + 60)],
     );
     let row = row.unwrap();
-    assert_eq!((row.get(0), row.get(1)), (Some("bob"), Some("alice")));
+    assert_eq!(
+        (row.get(0), row.get(1)),
+        (Some("bob"), Some("alice")),
+        "(row.get(0), row.get(1)) after token(alice, now + 60)"
+    );
     let verify = "SELECT auth.jwt_verify($1)::text";
     assert_eq!(
         sqlstate(client.query(verify, &[&token("bob", now() - 600)])),
-        Code::Expired.sqlstate()
+        Code::Expired.sqlstate(),
+        "sqlstate(client.query(verify, [token(bob, now - 600)])) after token(alice, now + 60)"
     );
-    assert_eq!(sqlstate(client.query(verify, &[&"x"])), Code::Malformed.sqlstate());
-    assert_eq!(sqlstate(client.query(verify, &[&""])), Code::Malformed.sqlstate());
+    assert_eq!(
+        sqlstate(client.query(verify, &[&"x"])),
+        Code::Malformed.sqlstate(),
+        "sqlstate(client.query(verify, [x])) after token(alice, now + 60)"
+    );
+    assert_eq!(
+        sqlstate(client.query(verify, &[&""])),
+        Code::Malformed.sqlstate(),
+        "sqlstate(client.query(verify, [])) after token(alice, now + 60)"
+    );
     let nothing: Option<String> = client.query_one(verify, &[&None::<&str>]).unwrap().get(0);
-    assert_eq!(nothing, None);
-    assert_eq!(text(&mut client, "SELECT auth.user_id()").as_deref(), Some("alice"));
+    assert_eq!(nothing, None, "nothing after token(alice, now + 60)");
+    assert_eq!(
+        text(&mut client, "SELECT auth.user_id()").as_deref(),
+        Some("alice"),
+        "text(SELECT auth.user_id) after token(alice, now + 60)"
+    );
 }
 
 #[test]
@@ -240,7 +297,7 @@ fn every_algorithm_verifies() {
         let name = algorithm.name();
         let token = key.sign(&json!({"iss": name, "sub": name, "exp": now() + 60}));
         assert_eq!(present(&mut client, &token), SUCCESS, "{name}");
-        assert_eq!(text(&mut client, "SELECT auth.user_id()"), Some(name.clone()));
+        assert_eq!(text(&mut client, "SELECT auth.user_id()"), Some(name.clone()), "{algorithm:?}");
         let (rest, _) = token.rsplit_once('.').unwrap();
         let other = key.sign(&json!({"iss": name, "sub": "other", "exp": now() + 60}));
         let (_, signature) = other.rsplit_once('.').unwrap();
@@ -249,6 +306,6 @@ fn every_algorithm_verifies() {
             Code::Signature.sqlstate(),
             "{name}"
         );
-        assert_eq!(text(&mut client, "SELECT auth.user_id()"), None);
+        assert_eq!(text(&mut client, "SELECT auth.user_id()"), None, "{algorithm:?}");
     }
 }

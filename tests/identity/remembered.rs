@@ -84,19 +84,19 @@ fn large_tokens_leave_room_for_few() {
         site.key.sign(&json!({"sub": sub, "x": "x".repeat(11_000), "exp": now() + 600}))
     };
     for token in &small {
-        assert_eq!(client.present(token, false), SUCCESS);
+        assert_eq!(client.present(token, false), SUCCESS, "client.present(token, false)");
     }
-    assert_eq!(client.count_notices(VERIFIED), 4);
+    assert_eq!(client.count_notices(VERIFIED), 4, "client.count_notices(VERIFIED) after token");
     let first = large(0);
-    assert_eq!(client.present(&first, false), SUCCESS);
-    assert_eq!(client.present(&first, false), SUCCESS);
-    assert_eq!(client.present(&small[3], false), SUCCESS);
+    assert_eq!(client.present(&first, false), SUCCESS, "client.present(first, false)");
+    assert_eq!(client.present(&first, false), SUCCESS, "client.present(first, false)");
+    assert_eq!(client.present(&small[3], false), SUCCESS, "client.present(small[3], false)");
     assert_eq!(client.count_notices(VERIFIED), 1, "all are remembered");
-    assert_eq!(client.present(&large(1), false), SUCCESS);
-    assert_eq!(client.present(&large(2), false), SUCCESS);
+    assert_eq!(client.present(&large(1), false), SUCCESS, "client.present(large(1), false)");
+    assert_eq!(client.present(&large(2), false), SUCCESS, "client.present(large(2), false)");
     client.count_notices(VERIFIED);
-    assert_eq!(client.present(&small[3], false), SUCCESS);
-    assert_eq!(client.present(&first, false), SUCCESS);
+    assert_eq!(client.present(&small[3], false), SUCCESS, "client.present(small[3], false)");
+    assert_eq!(client.present(&first, false), SUCCESS, "client.present(first, false)");
     assert_eq!(client.count_notices(VERIFIED), 2, "they were driven out");
 }
 
@@ -115,13 +115,17 @@ fn what_is_remembered_is_judged_again() {
     let token = |exp| key.sign(&json!({"sub": "alice", "aud": "here", "exp": exp}));
     let (short, long) = (token(now() + 2), token(now() + 600));
     for token in [&short, &long, &short, &long] {
-        assert_eq!(client.present(token, false), SUCCESS);
+        assert_eq!(client.present(token, false), SUCCESS, "client.present(token, false)");
     }
-    assert_eq!(client.count_notices(VERIFIED), 2);
+    assert_eq!(client.count_notices(VERIFIED), 2, "client.count_notices(VERIFIED) after token");
     sleep(Duration::from_millis(2_100));
-    assert_eq!(client.present(&short, false), Code::Expired.sqlstate());
-    assert_eq!(client.present(&long, false), SUCCESS);
-    assert_eq!(client.count_notices(VERIFIED), 0);
+    assert_eq!(
+        client.present(&short, false),
+        Code::Expired.sqlstate(),
+        "client.present(short, false)"
+    );
+    assert_eq!(client.present(&long, false), SUCCESS, "client.present(long, false)");
+    assert_eq!(client.count_notices(VERIFIED), 0, "client.count_notices(VERIFIED) after long");
 
     for (configured, outcome) in [
         (provider(&key, "there"), Code::Audience.sqlstate()),
@@ -133,7 +137,7 @@ fn what_is_remembered_is_judged_again() {
         // The session reads the configuration between two statements.
         wait_for("the session to notice", || client.present(&long, false) == outcome);
     }
-    assert_eq!(client.count_notices(VERIFIED), 1);
+    assert_eq!(client.count_notices(VERIFIED), 1, "client.count_notices(VERIFIED) after long");
 
     // Fewer are remembered from the moment at which the setting says so.
     let mut superuser = Wire::connect(&cluster.as_role("postgres")).unwrap();
@@ -141,8 +145,8 @@ fn what_is_remembered_is_judged_again() {
     for (size, verified) in [(128, 1), (0, 2), (1, 1)] {
         superuser.query(&format!("SET pg_session_jwt.token_cache_size = {size}")).unwrap();
         superuser.notices();
-        assert_eq!(superuser.present(&long, false), SUCCESS);
-        assert_eq!(superuser.present(&long, false), SUCCESS);
+        assert_eq!(superuser.present(&long, false), SUCCESS, "{size:?}, {verified:?}");
+        assert_eq!(superuser.present(&long, false), SUCCESS, "{size:?}, {verified:?}");
         assert_eq!(superuser.count_notices(VERIFIED), verified, "{size}");
     }
 }
@@ -167,11 +171,13 @@ fn what_is_configured_is_read_where_it_counts() {
     let mut sessions = ["tenant", "postgres"].map(connect_to);
     assert_eq!(
         outcomes(&mut connect_to("tenant")),
-        [Code::Signature.sqlstate(), SUCCESS, Code::Signature.sqlstate()]
+        [Code::Signature.sqlstate(), SUCCESS, Code::Signature.sqlstate()],
+        "after CREATE EXTENSION pg_session_jwt"
     );
     assert_eq!(
         outcomes(&mut connect_to("postgres")),
-        [SUCCESS, Code::Signature.sqlstate(), Code::Signature.sqlstate()]
+        [SUCCESS, Code::Signature.sqlstate(), Code::Signature.sqlstate()],
+        "after CREATE EXTENSION pg_session_jwt"
     );
 
     cluster.append_configuration(&[(JWK, &later)]);
@@ -183,11 +189,11 @@ fn what_is_configured_is_read_where_it_counts() {
     for (client, expected) in sessions.iter_mut().zip(expected) {
         // The signal has been sent; the session heeds it between two statements.
         sleep(Duration::from_millis(200));
-        assert_eq!(client.answer("SELECT 1", &[]), "1");
-        assert_eq!(outcomes(client), expected);
+        assert_eq!(client.answer("SELECT 1", &[]), "1", "the signal has been sent");
+        assert_eq!(outcomes(client), expected, "the signal has been sent");
     }
     for (database, expected) in ["tenant", "postgres"].into_iter().zip(expected) {
-        assert_eq!(outcomes(&mut connect_to(database)), expected);
+        assert_eq!(outcomes(&mut connect_to(database)), expected, "{database:?}");
     }
 }
 
@@ -206,7 +212,11 @@ fn claims_at_paths_that_change() {
     }
     claims["n".repeat(64)] = "at 64".into();
     claims["n".repeat(65)] = "at 65".into();
-    assert_eq!(client.present(&site.key.sign(&claims), false), SUCCESS);
+    assert_eq!(
+        client.present(&site.key.sign(&claims), false),
+        SUCCESS,
+        "more, and longer, than is remembered"
+    );
     let setup = "CREATE TEMP TABLE paths AS
                      SELECT n, 'claim' || lpad((n % 300)::text, 3, '0') AS path
                      FROM generate_series(0, 1999) n;
@@ -219,7 +229,7 @@ fn claims_at_paths_that_change() {
                      WHEN n = 2000 THEN 'at 64' WHEN n = 2001 THEN 'at 65'
                      WHEN n = 2005 THEN repeat('y', 5000) WHEN n IN (2006, 2008) THEN 'alice' END";
     for _ in 0..3 {
-        assert_eq!(client.answer(wrong, &[]), "0");
+        assert_eq!(client.answer(wrong, &[]), "0", "more, and longer, than is remembered");
     }
     // There was no room for these, so they are found anew for each row.
     for path in ["long", "claim299"] {
@@ -234,12 +244,24 @@ fn claims_at_paths_that_change() {
     let same = "SELECT count(*) FROM (VALUES ('sub'), ('sub'), ('sub')) v (path)
                 WHERE auth.claim(path) = 'alice' AND auth.claim('sub') = 'alice'
                     AND auth.claim('/sub') = 'alice' AND auth.claim($1) = 'alice'";
-    assert_eq!(client.answer(same, &["sub"]), "3");
+    assert_eq!(
+        client.answer(same, &["sub"]),
+        "3",
+        "one and the same path, in each form in which a text can come"
+    );
     // Longer than any name in a token.
     let longer = "SELECT auth.claim(repeat('/', 32769))";
-    assert_eq!(client.answer(longer, &[]), Code::Configuration.sqlstate());
+    assert_eq!(
+        client.answer(longer, &[]),
+        Code::Configuration.sqlstate(),
+        "longer than any name in a token"
+    );
     let malformed = "SELECT auth.claim(path) FROM (VALUES ('/sub'), ('/su~'), ('/sub')) v (path)";
-    assert_eq!(client.answer(malformed, &[]), Code::Configuration.sqlstate());
+    assert_eq!(
+        client.answer(malformed, &[]),
+        Code::Configuration.sqlstate(),
+        "longer than any name in a token"
+    );
     // A place that lasts longer than a statement.
     client
         .query(
@@ -248,12 +270,12 @@ fn claims_at_paths_that_change() {
         )
         .unwrap();
     for sub in ["alice", "robin", "carol"] {
-        assert_eq!(client.present(&site.token(sub), false), SUCCESS);
+        assert_eq!(client.present(&site.token(sub), false), SUCCESS, "{sub:?}");
         for path in ["sub", "exp", "sub"] {
             let found = client.answer("SELECT pg_temp.ask($1) = auth.session() ->> $1", &[path]);
             assert_eq!(found, "t", "{sub}, {path}");
         }
-        assert_eq!(client.answer("SELECT pg_temp.ask('sub')", &[]), sub);
+        assert_eq!(client.answer("SELECT pg_temp.ask('sub')", &[]), sub, "{sub:?}");
     }
     let within = format!(
         "DO $$ BEGIN
@@ -264,7 +286,10 @@ fn claims_at_paths_that_change() {
          END $$",
         site.token("robin")
     );
-    assert!(client.query(&within).unwrap().into_iter().all(|answer| answer.is_ok()));
+    assert!(
+        client.query(&within).unwrap().into_iter().all(|answer| answer.is_ok()),
+        "a place that lasts longer than a statement"
+    );
 }
 
 /// What was found at a place does not outlive the token's time.
@@ -272,15 +297,27 @@ fn claims_at_paths_that_change() {
 fn claims_expire() {
     let site = Site::start(Preload::Shared, &[]);
     let mut client = connect(&site.cluster);
-    assert_eq!(client.present(&site.token_until("alice", now() + 2), false), SUCCESS);
+    assert_eq!(
+        client.present(&site.token_until("alice", now() + 2), false),
+        SUCCESS,
+        "client.present(site.token_until(alice, now + 2), false)"
+    );
     let ask_later = "SELECT pg_temp.ask('sub')";
     let create = "CREATE FUNCTION pg_temp.ask(path text) RETURNS text LANGUAGE plpgsql
                       AS $$ BEGIN RETURN auth.claim(path); END $$";
     client.query(create).unwrap();
     client.query("BEGIN").unwrap();
-    assert_eq!(client.answer(ask_later, &[]), "alice");
+    assert_eq!(
+        client.answer(ask_later, &[]),
+        "alice",
+        "client.answer(ask_later, []) after site.token_until(alice, now + 2)"
+    );
     sleep(Duration::from_millis(2_100));
-    assert_eq!(client.answer(ask_later, &[]), Code::Expired.sqlstate());
+    assert_eq!(
+        client.answer(ask_later, &[]),
+        Code::Expired.sqlstate(),
+        "client.answer(ask_later, []) after site.token_until(alice, now + 2)"
+    );
 }
 
 // request.jwt.claims
@@ -297,20 +334,20 @@ const SET: &str =
 fn request_claims_are_read_once() {
     let cluster = trusting();
     let mut client = connect(&cluster);
-    assert_eq!(client.user(), "nobody");
+    assert_eq!(client.user(), "nobody", "the user");
     client.answer(SET, &["alice", "false"]);
     let rows = "SELECT count(*) FROM generate_series(1, 1000) n
                 WHERE auth.user_id() || n = 'alice' || n AND auth.claim('sub') || n = 'alice' || n";
     for _ in 0..3 {
-        assert_eq!(client.answer(rows, &[]), "1000");
+        assert_eq!(client.answer(rows, &[]), "1000", "client.answer(rows, [])");
     }
-    assert_eq!(client.count_notices(READ), 1);
+    assert_eq!(client.count_notices(READ), 1, "client.count_notices(READ)");
     client.answer(SET, &["alice", "false"]);
-    assert_eq!(client.user(), "alice");
+    assert_eq!(client.user(), "alice", "the user");
     assert_eq!(client.count_notices(READ), 0, "the same value");
     client.answer(SET, &["robin", "false"]);
-    assert_eq!(client.user(), "robin");
-    assert_eq!(client.count_notices(READ), 1);
+    assert_eq!(client.user(), "robin", "the user");
+    assert_eq!(client.count_notices(READ), 1, "client.count_notices(READ)");
 }
 
 /// Each way in which a setting changes is noticed at once, within a statement too.
@@ -322,7 +359,11 @@ fn request_claims_change() {
     let first = "SELECT auth.user_id(), auth.claim('sub'),
                         length(set_config('request.jwt.claims', '{\"sub\":\"alice\"}', false)),
                         auth.user_id(), auth.claim('sub')";
-    assert_eq!(client.answer(first, &[]), "nobody nobody 15 alice alice");
+    assert_eq!(
+        client.answer(first, &[]),
+        "nobody nobody 15 alice alice",
+        "the first value of all, in the middle of a statement"
+    );
     for (statement, expected) in [
         ("BEGIN", "alice"),
         ("SET LOCAL request.jwt.claims = '{\"sub\":\"robin\"}'", "robin"),
@@ -352,9 +393,9 @@ fn request_claims_change() {
     let exp = now() - 58;
     let claims = format!("SET request.jwt.claims = '{{\"sub\":\"alice\",\"exp\":{exp}}}'");
     client.query(&claims).unwrap();
-    assert_eq!(client.user(), "alice");
+    assert_eq!(client.user(), "alice", "their leeway is a minute");
     sleep(Duration::from_millis(2_100));
-    assert_eq!(client.user(), Code::Expired.sqlstate());
+    assert_eq!(client.user(), Code::Expired.sqlstate(), "their leeway is a minute");
 }
 
 /// A library that defines the setting replaces what Postgres had, and what it had counts no more: in
@@ -372,7 +413,7 @@ fn request_claims_that_a_library_defines() {
         .arg(&library)
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/identity/defines.c"))
         .status();
-    assert!(compiled.unwrap().success());
+    assert!(compiled.unwrap().success(), "compiled.success");
     let load = format!(
         "CREATE FUNCTION assigned() RETURNS int LANGUAGE c AS '{}', 'assigned'",
         library.display()
@@ -380,23 +421,23 @@ fn request_claims_that_a_library_defines() {
     cluster.admin().batch_execute(&load).unwrap();
     let mut client = connect(&cluster);
     client.answer(SET, &["alice", "false"]);
-    assert_eq!(client.user(), "alice");
+    assert_eq!(client.user(), "alice", "the user");
     client.query("BEGIN").unwrap();
     // The default, and the values that are taken over.
     let assigned = "SELECT assigned()";
     let before: u32 = client.answer(assigned, &[]).parse().unwrap();
-    assert_eq!(client.user(), "alice");
+    assert_eq!(client.user(), "alice", "the default, and the values that are taken over");
     for name in ["robin", "carol"] {
         client.answer(SET, &[name, "true"]);
-        assert_eq!(client.user(), name);
+        assert_eq!(client.user(), name, "{name:?}");
         let twice = "SELECT auth.user_id(), left(set_config('request.jwt.claims', '', true), 0),
                             auth.user_id()";
-        assert_eq!(client.answer(twice, &[]), format!("{name}  nobody"));
+        assert_eq!(client.answer(twice, &[]), format!("{name}  nobody"), "{name:?}");
     }
     let after: u32 = client.answer(assigned, &[]).parse().unwrap();
     assert_eq!(after - before, 4, "the library's own hook is called");
     client.query("ROLLBACK").unwrap();
-    assert_eq!(client.user(), "alice");
+    assert_eq!(client.user(), "alice", "the default, and the values that are taken over");
 
     let set = |name: &str, is_local: bool| {
         format!("set_config('request.jwt.claims', '{{\"sub\":\"{name}\"}}', {is_local})")
@@ -408,14 +449,22 @@ fn request_claims_that_a_library_defines() {
         set("robin", false)
     );
     let mut answers = connect(&cluster).query(&one_message).unwrap();
-    assert_eq!(answers.pop().unwrap().unwrap()[0][0].as_deref(), Some("robinrobin"));
+    assert_eq!(
+        answers.pop().unwrap().unwrap()[0][0].as_deref(),
+        Some("robinrobin"),
+        "answers.pop[0][0]"
+    );
 
     let one_statement = format!(
         "SELECT left({}, 0), auth.user_id(), assigned() * 0, left({}, 0), auth.user_id()",
         set("alice", false),
         set("robin", true)
     );
-    assert_eq!(connect(&cluster).answer(&one_statement, &[]), " alice 0  robin");
+    assert_eq!(
+        connect(&cluster).answer(&one_statement, &[]),
+        " alice 0  robin",
+        "connect(cluster).answer(one_statement, [])"
+    );
 
     let procedure = format!(
         "DO $$
@@ -434,6 +483,6 @@ fn request_claims_that_a_library_defines() {
         set("robin", false)
     );
     let raised = connect(&cluster).query(&procedure).unwrap().pop().unwrap().unwrap_err();
-    assert_eq!(raised.get(b'M'), Some("they were alice, robin, <NULL>"));
+    assert_eq!(raised.get(b'M'), Some("they were alice, robin, <NULL>"), "raised.get(b'M')");
     std::fs::remove_file(library).unwrap();
 }

@@ -68,7 +68,11 @@ fn a_local_token_outside_of_a_block_is_warned_of_where_nothing_uses_it() {
             client.query(&statement.replace("{}", &token)).unwrap();
             let (codes, hint) = warnings(&mut client);
             assert_eq!(codes, expected, "{statement}");
-            assert_eq!(hint.contains("BEGIN") && hint.contains("is_local"), !codes.is_empty());
+            assert_eq!(
+                hint.contains("BEGIN") && hint.contains("is_local"),
+                !codes.is_empty(),
+                "{statement:?}, {statements:?}"
+            );
             // Once: the next statement has nothing to do with it.
             client.query("SELECT 1").unwrap();
             assert_eq!(warnings(&mut client).0.len(), 0, "{statement}");
@@ -77,7 +81,7 @@ fn a_local_token_outside_of_a_block_is_warned_of_where_nothing_uses_it() {
     // As Postgres itself warns.
     let mut client = Wire::connect(&site.app()).unwrap();
     client.query(&format!("SET LOCAL pg_session_jwt.jwt = '{token}'")).unwrap();
-    assert_eq!(warnings(&mut client).0, [NO_ACTIVE_SQL_TRANSACTION]);
+    assert_eq!(warnings(&mut client).0, [NO_ACTIVE_SQL_TRANSACTION], "as Postgres itself warns");
     // It is a warning, not an error; and errors that are none of ours do not bring it back.
     let init = "SELECT auth.jwt_session_init($1, true)";
     for bad in ["", "no token"] {
@@ -92,8 +96,8 @@ fn pipelines_are_not_warned_of() {
     let token = site.token("alice");
     let init = "SELECT auth.jwt_session_init($1, true)";
     let mut client = Wire::connect(&site.app()).unwrap();
-    assert!(client.ask(init, &[&token]).unwrap().is_ok());
-    assert_eq!(warnings(&mut client).0, [NO_ACTIVE_SQL_TRANSACTION]);
+    assert!(client.ask(init, &[&token]).unwrap().is_ok(), "client.ask(init, [token]).is_ok");
+    assert_eq!(warnings(&mut client).0, [NO_ACTIVE_SQL_TRANSACTION], "the warnings");
     // Sync alone, then one with more before it.
     for next in ["SELECT auth.user_id()", "TABLE todos", "SELECT 1", "SHOW search_path", "BEGIN"] {
         client.statement(init, &[&token]);
@@ -107,11 +111,11 @@ fn pipelines_are_not_warned_of() {
     client.statement("SELECT 1", &[]);
     client.statement(init, &[&token]);
     let _ = client.sync().unwrap();
-    assert_eq!(warnings(&mut client).0, [NO_ACTIVE_SQL_TRANSACTION]);
+    assert_eq!(warnings(&mut client).0, [NO_ACTIVE_SQL_TRANSACTION], "the last one of a pipeline");
     client.statement(init, &[&token]);
     client.statement("SELECT nonsense", &[]);
     let _ = client.sync().unwrap();
-    assert_eq!(warnings(&mut client).0.len(), 0);
+    assert_eq!(warnings(&mut client).0.len(), 0, "the last one of a pipeline");
     // Prepared under a name, and in a block.
     client.prepare("init", init);
     client.execute("init", &[&token]);
@@ -122,7 +126,7 @@ fn pipelines_are_not_warned_of() {
     client.execute("init", &[&token]);
     let _ = client.sync().unwrap();
     client.query("COMMIT").unwrap();
-    assert_eq!(warnings(&mut client).0.len(), 0);
+    assert_eq!(warnings(&mut client).0.len(), 0, "prepared under a name, and in a block");
 }
 
 #[test]
@@ -131,14 +135,18 @@ fn so_is_each_token_where_identities_end_with_their_transaction() {
     let token = site.token("alice");
     let mut client = Wire::connect(&site.app()).unwrap();
     let init = "SELECT auth.jwt_session_init($1)";
-    assert!(client.ask(init, &[&token]).unwrap().is_ok());
+    assert!(client.ask(init, &[&token]).unwrap().is_ok(), "client.ask(init, [token]).is_ok");
     let (codes, hint) = warnings(&mut client);
-    assert_eq!(codes, [NO_ACTIVE_SQL_TRANSACTION]);
+    assert_eq!(codes, [NO_ACTIVE_SQL_TRANSACTION], "the warnings of the token");
     assert!(hint.contains("identity_scope"), "{hint}");
     client.query(&format!("SET pg_session_jwt.jwt = '{token}'")).unwrap();
-    assert_eq!(warnings(&mut client).0, [NO_ACTIVE_SQL_TRANSACTION]);
+    assert_eq!(warnings(&mut client).0, [NO_ACTIVE_SQL_TRANSACTION], "the warnings");
     client.statement(init, &[&token]);
     client.statement("SELECT auth.user_id()", &[]);
-    assert_eq!(client.sync().unwrap()[1].as_ref().unwrap()[0][0].as_deref(), Some("alice"));
-    assert_eq!(warnings(&mut client).0.len(), 0);
+    assert_eq!(
+        client.sync().unwrap()[1].as_ref().unwrap()[0][0].as_deref(),
+        Some("alice"),
+        "client.sync[1][0][0]"
+    );
+    assert_eq!(warnings(&mut client).0.len(), 0, "warnings.0.len");
 }

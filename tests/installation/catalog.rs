@@ -44,7 +44,7 @@ fn the_catalog_says_what_functions_are() {
     expected.extend(readers.iter().chain(&for_administrators));
     expected.extend(for_triggers.iter().chain(&with_settings));
     expected.sort();
-    assert_eq!(names, expected);
+    assert_eq!(names, expected, "whoever calls them runs with the search path that they name");
     for row in &functions {
         let name: &str = row.get(0);
         assert!(!row.get::<_, bool>(3), "{name} is not leakproof");
@@ -74,7 +74,11 @@ fn the_catalog_says_what_functions_are() {
         }
     }
     let usage = "SELECT has_schema_privilege('auth', 'USAGE')::text";
-    assert_eq!(text(&mut client, usage).as_deref(), Some("true"));
+    assert_eq!(
+        text(&mut client, usage).as_deref(),
+        Some("true"),
+        "whoever calls them runs with the search path that they name"
+    );
 }
 
 /// A cluster without the extension, with the roles `owner` and `app`.
@@ -108,11 +112,12 @@ fn the_owner_of_a_database_creates_the_extension() {
         owner.batch_execute(before).unwrap();
         owner.batch_execute("CREATE EXTENSION pg_session_jwt").unwrap();
         let mut app = cluster.as_role("app").database(name).client();
-        assert_eq!(text(&mut app, "SELECT auth.user_id()"), None);
+        assert_eq!(text(&mut app, "SELECT auth.user_id()"), None, "{name:?}, {before:?}");
         // What runs in everybody's session belongs to the superuser, not to the owner.
         assert_eq!(
             sqlstate(owner.batch_execute("ALTER FUNCTION auth.user_id() OWNER TO owner")),
-            INSUFFICIENT_PRIVILEGE
+            INSUFFICIENT_PRIVILEGE,
+            "{name:?}, {before:?}"
         );
         owner.batch_execute("DROP EXTENSION pg_session_jwt").unwrap();
     }
@@ -150,7 +155,8 @@ fn the_extension_takes_no_function_over() {
     let mut app = cluster.as_role("app").database("other").client();
     assert_eq!(
         sqlstate(app.batch_execute("CREATE EXTENSION pg_session_jwt")),
-        INSUFFICIENT_PRIVILEGE
+        INSUFFICIENT_PRIVILEGE,
+        "sqlstate(app.batch_execute(CREATE EXTENSION pg_session_jwt))"
     );
     let mut owner = cluster.as_role("postgres").database("other").client();
     let planted = "CREATE SCHEMA auth;
@@ -158,7 +164,8 @@ fn the_extension_takes_no_function_over() {
     owner.batch_execute(planted).unwrap();
     assert_eq!(
         sqlstate(owner.batch_execute("CREATE EXTENSION pg_session_jwt")),
-        DUPLICATE_FUNCTION
+        DUPLICATE_FUNCTION,
+        "after CREATE EXTENSION pg_session_jwt"
     );
 }
 
@@ -189,5 +196,5 @@ fn the_reference_lists_the_settings() {
         })
         .collect();
     documented.sort();
-    assert_eq!(documented, settings);
+    assert_eq!(documented, settings, "the one that is never shown");
 }

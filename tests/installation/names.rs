@@ -70,15 +70,24 @@ fn existing_objects_are_named() {
     let foreign = "CREATE ROLE stranger; CREATE SCHEMA auth AUTHORIZATION stranger;
                    SET ROLE stranger; CREATE FUNCTION auth.uid() RETURNS int LANGUAGE sql AS 'SELECT 1';
                    RESET ROLE";
-    assert_eq!(refusal(&cluster, foreign).code().code(), DUPLICATE_FUNCTION);
+    assert_eq!(
+        refusal(&cluster, foreign).code().code(),
+        DUPLICATE_FUNCTION,
+        "the names are what matters, whoever owns them"
+    );
     // The way out that the page describes, and none that it does not.
     let mut client = cluster.as_role("postgres").database("existing").client();
     assert_eq!(
         sqlstate(client.batch_execute(&format!("{CREATE} SCHEMA public"))),
-        FEATURE_NOT_SUPPORTED
+        FEATURE_NOT_SUPPORTED,
+        "the way out that the page describes, and none that it does not"
     );
     run(&mut client, "ALTER FUNCTION auth.uid() RENAME TO old_uid");
-    assert_eq!(sqlstate(client.batch_execute(CREATE)), INSUFFICIENT_PRIVILEGE);
+    assert_eq!(
+        sqlstate(client.batch_execute(CREATE)),
+        INSUFFICIENT_PRIVILEGE,
+        "after ALTER FUNCTION auth.uid() RENAME TO old_uid"
+    );
     run(&mut client, "ALTER SCHEMA auth RENAME TO old_auth");
     run(&mut client, CREATE);
     // Other objects may stay.
@@ -180,7 +189,11 @@ fn a_dump_is_silent_and_complete() {
     let mut app = cluster.as_role("app").client();
     run(&mut admin, "GRANT CREATE ON SCHEMA public TO app");
     let use_type = "CREATE TABLE taken (p auth.providers)";
-    assert_eq!(sqlstate(app.batch_execute(use_type)), INSUFFICIENT_PRIVILEGE);
+    assert_eq!(
+        sqlstate(app.batch_execute(use_type)),
+        INSUFFICIENT_PRIVILEGE,
+        "after GRANT CREATE ON SCHEMA public TO app"
+    );
     run(&mut admin, "REVOKE CREATE ON SCHEMA public FROM app");
 
     let before = contents(&mut admin);
@@ -199,13 +212,17 @@ fn a_dump_is_silent_and_complete() {
     assert!(output.status.success() && errors.is_empty(), "{errors}");
     let mut restored = cluster.as_role("postgres").database("restored").client();
     for (before, after) in before.iter().zip(contents(&mut restored)) {
-        assert_eq!(*before, after);
+        assert_eq!(*before, after, "{before:?}, {after:?}: after CREATE DATABASE restored");
     }
     let mut client = cluster.as_role("app").database("restored").client();
     let claims = json!({"iss": "p", "sub": "bob", "exp": harness::now() + 600});
-    assert_eq!(present(&mut client, &key.sign(&claims)), SUCCESS);
-    assert_eq!(user(&mut client).as_deref(), Some("bob"));
-    assert_eq!(text(&mut client, "SELECT string_agg(task, ',') FROM todos").as_deref(), Some("b"));
+    assert_eq!(present(&mut client, &key.sign(&claims)), SUCCESS, "after CREATE DATABASE restored");
+    assert_eq!(user(&mut client).as_deref(), Some("bob"), "after CREATE DATABASE restored");
+    assert_eq!(
+        text(&mut client, "SELECT string_agg(task, ',') FROM todos").as_deref(),
+        Some("b"),
+        "after CREATE DATABASE restored"
+    );
 
     // A database that does not belong to a superuser, by its owner.
     run(&mut admin, "CREATE ROLE landlord LOGIN");

@@ -10,8 +10,12 @@ use super::fixture::*;
 fn claims_decide() {
     let fixture = SITES.beside_others(Preload::Shared);
     let mut client = fixture.client();
-    assert_eq!(allows(&mut client, "data_read", "'comments'"), "f");
-    assert_eq!(allows(&mut client, "data_read", "NULL"), "f");
+    assert_eq!(
+        allows(&mut client, "data_read", "'comments'"),
+        "f",
+        "allows(data_read, 'comments')"
+    );
+    assert_eq!(allows(&mut client, "data_read", "NULL"), "f", "allows(data_read, NULL)");
     let comments = |claims: &Value| {
         let mut client = fixture.client();
         fixture.be(&mut client, claims);
@@ -52,14 +56,38 @@ fn other_actions_and_relations_are_not_allowed() {
     let fixture = SITES.beside_others(Preload::Shared);
     let mut client = fixture.client();
     fixture.grant(&mut client, &["comments:data_read"]);
-    assert_eq!(allows(&mut client, "data_write", "'comments'"), Code::Configuration.sqlstate());
-    assert_eq!(allows(&mut client, "DATA_READ", "'comments'"), Code::Configuration.sqlstate());
-    assert_eq!(answer(&mut client, "SELECT auth.allows(NULL, 'comments')"), "-");
+    assert_eq!(
+        allows(&mut client, "data_write", "'comments'"),
+        Code::Configuration.sqlstate(),
+        "allows(data_write, 'comments')"
+    );
+    assert_eq!(
+        allows(&mut client, "DATA_READ", "'comments'"),
+        Code::Configuration.sqlstate(),
+        "allows(DATA_READ, 'comments')"
+    );
+    assert_eq!(
+        answer(&mut client, "SELECT auth.allows(NULL, 'comments')"),
+        "-",
+        "answer(SELECT auth.allows(NULL, 'comments'))"
+    );
     // A relation that is not there, whatever is granted.
     fixture.be(&mut client, &json!({"a": "rw"}));
-    assert_eq!(allows(&mut client, "data_read", "'comments'"), "t");
-    assert_eq!(allows(&mut client, "data_read", "4000000000::oid::regclass"), "f");
-    assert_eq!(allows(&mut client, "data_read", "0::oid::regclass"), "f");
+    assert_eq!(
+        allows(&mut client, "data_read", "'comments'"),
+        "t",
+        "a relation that is not there, whatever is granted"
+    );
+    assert_eq!(
+        allows(&mut client, "data_read", "4000000000::oid::regclass"),
+        "f",
+        "a relation that is not there, whatever is granted"
+    );
+    assert_eq!(
+        allows(&mut client, "data_read", "0::oid::regclass"),
+        "f",
+        "a relation that is not there, whatever is granted"
+    );
 }
 
 #[test]
@@ -67,10 +95,18 @@ fn an_expired_token_is_an_error() {
     let fixture = SITES.beside_others(Preload::Shared);
     let mut client = fixture.client();
     let expired = fixture.key.sign(&json!({"sub": "alice", "exp": now() + 1, "a": "rw"}));
-    assert_eq!(present(&mut client, &expired), SUCCESS);
+    assert_eq!(present(&mut client, &expired), SUCCESS, "present(expired)");
     std::thread::sleep(std::time::Duration::from_millis(2100));
-    assert_eq!(allows(&mut client, "data_read", "'comments'"), Code::Expired.sqlstate());
-    assert_eq!(allows(&mut client, "data_read", "NULL"), Code::Expired.sqlstate());
+    assert_eq!(
+        allows(&mut client, "data_read", "'comments'"),
+        Code::Expired.sqlstate(),
+        "allows(data_read, 'comments') after expired"
+    );
+    assert_eq!(
+        allows(&mut client, "data_read", "NULL"),
+        Code::Expired.sqlstate(),
+        "allows(data_read, NULL) after expired"
+    );
 }
 
 #[test]
@@ -117,8 +153,16 @@ fn a_temporary_table_is_none_of_its_namesakes() {
     let mut client = fixture.client();
     fixture.grant(&mut client, &["comments:data_read"]);
     run(&mut client, "CREATE TEMP TABLE comments (id int)");
-    assert_eq!(allows(&mut client, "data_read", "'comments'"), "f");
-    assert_eq!(allows(&mut client, "data_read", "'public.comments'"), "t");
+    assert_eq!(
+        allows(&mut client, "data_read", "'comments'"),
+        "f",
+        "after CREATE TEMP TABLE comments (id int)"
+    );
+    assert_eq!(
+        allows(&mut client, "data_read", "'public.comments'"),
+        "t",
+        "after CREATE TEMP TABLE comments (id int)"
+    );
 }
 
 /// A site with functions that ask for a table again and again: a function keeps its call sites, and with them
@@ -185,15 +229,15 @@ fn kept_answers_follow_the_token() {
     let fixture = PLACES.alone(Preload::Shared);
     let mut asker = Asker::new(&fixture);
     fixture.grant(&mut asker.client, &["comments:data_read"]);
-    assert!(asker.asked("data_read"));
-    assert!(!asker.asked("data_add"));
+    assert!(asker.asked("data_read"), "asker.asked(data_read)");
+    assert!(!asker.asked("data_add"), "!asker.asked(data_add)");
     // Another token, and none.
     fixture.grant(&mut asker.client, &["secrets:data_read"]);
-    assert!(!asker.asked("data_read"));
-    assert_eq!(present(&mut asker.client, ""), SUCCESS);
-    assert!(!asker.asked("data_read"));
+    assert!(!asker.asked("data_read"), "another token, and none");
+    assert_eq!(present(&mut asker.client, ""), SUCCESS, "another token, and none");
+    assert!(!asker.asked("data_read"), "another token, and none");
     fixture.grant(&mut asker.client, &["comments:data_read"]);
-    assert!(asker.asked("data_read"));
+    assert!(asker.asked("data_read"), "another token, and none");
 }
 
 #[test]
@@ -230,11 +274,11 @@ fn kept_answers_follow_the_name_of_the_schema() {
         let answers = answer(client, &format!("SELECT free('data_read', {kept})"));
         answers == "t"
     };
-    assert!(kept_allowed(&mut asker.client));
+    assert!(kept_allowed(&mut asker.client), "a schema of another name");
     run(&mut dev, "ALTER SCHEMA hidden RENAME TO shown");
-    assert!(!kept_allowed(&mut asker.client));
+    assert!(!kept_allowed(&mut asker.client), "after ALTER SCHEMA hidden RENAME TO shown");
     run(&mut dev, "ALTER SCHEMA shown RENAME TO hidden");
-    assert!(kept_allowed(&mut asker.client));
+    assert!(kept_allowed(&mut asker.client), "after ALTER SCHEMA shown RENAME TO hidden");
 }
 
 /// Also back, at a rollback.
@@ -244,15 +288,15 @@ fn kept_answers_follow_names_in_the_own_transaction() {
     let mut own = fixture.dev();
     run(&mut own, "SET plan_cache_mode = force_generic_plan");
     fixture.grant(&mut own, &["comments:data_read"]);
-    assert_eq!(answer(&mut own, STICKY), "t");
+    assert_eq!(answer(&mut own, STICKY), "t", "after SET plan_cache_mode = force_generic_plan");
     run(&mut own, "BEGIN; ALTER TABLE comments RENAME TO c");
-    assert_eq!(answer(&mut own, STICKY), "f");
+    assert_eq!(answer(&mut own, STICKY), "f", "after BEGIN; ALTER TABLE comments RENAME TO c");
     run(&mut own, "SAVEPOINT s; ALTER TABLE c RENAME TO comments");
-    assert_eq!(answer(&mut own, STICKY), "t");
+    assert_eq!(answer(&mut own, STICKY), "t", "answer(STICKY)");
     run(&mut own, "ROLLBACK TO s");
-    assert_eq!(answer(&mut own, STICKY), "f");
+    assert_eq!(answer(&mut own, STICKY), "f", "after ROLLBACK TO s");
     run(&mut own, "ROLLBACK");
-    assert_eq!(answer(&mut own, STICKY), "t");
+    assert_eq!(answer(&mut own, STICKY), "t", "after ROLLBACK");
 }
 
 /// At one place in a plan, which lasts for a transaction.
@@ -266,25 +310,29 @@ fn kept_answers_follow_names_actions_tables_and_tokens() {
     let kept = oid_of(&mut own, "hidden.kept");
     let free = format!("SELECT free('data_read', {oid})");
     run(&mut own, "BEGIN");
-    assert_eq!(answer(&mut own, &free), "t");
+    assert_eq!(answer(&mut own, &free), "t", "after BEGIN");
     run(&mut own, "ALTER TABLE comments RENAME TO c");
-    assert_eq!(answer(&mut own, &free), "f");
+    assert_eq!(answer(&mut own, &free), "f", "after ALTER TABLE comments RENAME TO c");
     run(&mut own, "ALTER TABLE c RENAME TO comments");
-    assert_eq!(answer(&mut own, &free), "t");
+    assert_eq!(answer(&mut own, &free), "t", "after ALTER TABLE c RENAME TO comments");
     let kept_free = format!("SELECT free('data_read', {kept})");
     fixture.grant(&mut own, &["hidden.kept:data_read"]);
     // Something else finds out who it is before.
-    assert_eq!(answer(&mut own, "SELECT auth.user_id()"), "alice");
-    assert_eq!(answer(&mut own, &free), "f");
-    assert_eq!(answer(&mut own, &kept_free), "t");
+    assert_eq!(
+        answer(&mut own, "SELECT auth.user_id()"),
+        "alice",
+        "something else finds out who it is before"
+    );
+    assert_eq!(answer(&mut own, &free), "f", "something else finds out who it is before");
+    assert_eq!(answer(&mut own, &kept_free), "t", "something else finds out who it is before");
     // A cursor's plan goes on whatever happens.
     let cursor = format!(
         "DECLARE c CURSOR FOR SELECT auth.allows('data_read', {kept}) FROM generate_series(1, 2)"
     );
     run(&mut own, &cursor);
-    assert_eq!(answer(&mut own, "FETCH c"), "t");
+    assert_eq!(answer(&mut own, "FETCH c"), "t", "a cursor's plan goes on whatever happens");
     run(&mut own, "ALTER SCHEMA hidden RENAME TO shown");
-    assert_eq!(answer(&mut own, "FETCH c"), "f");
+    assert_eq!(answer(&mut own, "FETCH c"), "f", "a cursor's plan goes on whatever happens");
     run(&mut own, "ROLLBACK");
     fixture.grant(&mut own, &["comments:data_read"]);
     let each = format!(
@@ -292,7 +340,7 @@ fn kept_answers_follow_names_actions_tables_and_tokens() {
          ('data_read', {oid}), ('data_read', {kept}), ('data_read', NULL), ('data_read', {oid}))
          v (a, t)"
     );
-    assert_eq!(answer(&mut own, &each), "t f t f f t");
+    assert_eq!(answer(&mut own, &each), "t f t f f t", "a cursor's plan goes on whatever happens");
 }
 
 /// Another table takes its name.
@@ -303,10 +351,10 @@ fn kept_answers_follow_a_table_that_is_dropped() {
     run(&mut own, "SET plan_cache_mode = force_generic_plan");
     fixture.grant(&mut own, &["comments:data_read"]);
     run(&mut own, "BEGIN; DROP TABLE comments; CREATE TABLE comments ()");
-    assert_eq!(answer(&mut own, STICKY), "f");
-    assert_eq!(allows(&mut own, "data_read", "'comments'"), "t");
+    assert_eq!(answer(&mut own, STICKY), "f", "answer(STICKY)");
+    assert_eq!(allows(&mut own, "data_read", "'comments'"), "t", "allows(data_read, 'comments')");
     run(&mut own, "ROLLBACK");
-    assert_eq!(answer(&mut own, STICKY), "t");
+    assert_eq!(answer(&mut own, STICKY), "t", "after ROLLBACK");
 }
 
 #[test]
@@ -329,11 +377,11 @@ fn parallel_workers_have_the_permissions() {
     let plan = answer(&mut client, &format!("EXPLAIN (ANALYZE, COSTS OFF) {count}"));
     assert!(plan.contains("Workers Launched: 2"), "{plan}");
     assert!(plan.contains("auth.allows('data_read'::text, 'many'::regclass)"), "{plan}");
-    assert_eq!(answer(&mut client, count), "0");
+    assert_eq!(answer(&mut client, count), "0", "answer(count)");
     fixture.grant(&mut client, &["many:data_read"]);
-    assert_eq!(answer(&mut client, count), "20000");
+    assert_eq!(answer(&mut client, count), "20000", "answer(count)");
     fixture.grant(&mut client, &["comments:data_read"]);
-    assert_eq!(answer(&mut client, count), "0");
+    assert_eq!(answer(&mut client, count), "0", "answer(count)");
 }
 
 #[test]
@@ -342,13 +390,29 @@ fn believed_request_claims_grant_permissions() {
     let claims = perm(&["comments:data_read"]).to_string();
     let mut client = fixture.client();
     run(&mut client, &format!("SET request.jwt.claims = '{claims}'"));
-    assert_eq!(allows(&mut client, "data_read", "'comments'"), "f");
+    assert_eq!(
+        allows(&mut client, "data_read", "'comments'"),
+        "f",
+        "allows(data_read, 'comments')"
+    );
     run(&mut fixture.admin(), "ALTER ROLE app SET pg_session_jwt.trust_request_claims = on");
     let mut client = fixture.client();
-    assert_eq!(allows(&mut client, "data_read", "'comments'"), "f");
+    assert_eq!(
+        allows(&mut client, "data_read", "'comments'"),
+        "f",
+        "allows(data_read, 'comments')"
+    );
     run(&mut client, &format!("SET request.jwt.claims = '{claims}'"));
-    assert_eq!(allows(&mut client, "data_read", "'comments'"), "t");
-    assert_eq!(allows(&mut client, "data_read", "'secrets'"), "f");
+    assert_eq!(
+        allows(&mut client, "data_read", "'comments'"),
+        "t",
+        "allows(data_read, 'comments')"
+    );
+    assert_eq!(allows(&mut client, "data_read", "'secrets'"), "f", "allows(data_read, 'secrets')");
     run(&mut client, "SET request.jwt.claims = ''");
-    assert_eq!(allows(&mut client, "data_read", "'comments'"), "f");
+    assert_eq!(
+        allows(&mut client, "data_read", "'comments'"),
+        "f",
+        "after SET request.jwt.claims = ''"
+    );
 }

@@ -78,7 +78,11 @@ impl Fixture {
             panic!("claims are an object: {claims}");
         };
         all_members.extend(members.clone());
-        assert_eq!(present(client, &self.key.sign(&all)), SUCCESS);
+        assert_eq!(
+            present(client, &self.key.sign(&all)),
+            SUCCESS,
+            "present(client, self.key.sign(all))"
+        );
     }
 
     /// Gives the session a token that grants these permissions, as `table:action,action` has them.

@@ -10,36 +10,62 @@ use super::fixture::*;
 fn only_superusers_protect_the_schema() {
     let fixture = Fixture::new();
     let (mut admin, mut dev) = (fixture.admin(), fixture.dev());
-    assert_eq!(attempt(&mut dev, "SELECT auth.protect_schema()"), Code::Forbidden.sqlstate());
-    assert_eq!(attempt(&mut dev, "CREATE TABLE x ()"), SUCCESS);
+    assert_eq!(
+        attempt(&mut dev, "SELECT auth.protect_schema()"),
+        Code::Forbidden.sqlstate(),
+        "attempt(SELECT auth.protect_schema)"
+    );
+    assert_eq!(attempt(&mut dev, "CREATE TABLE x ()"), SUCCESS, "attempt(CREATE TABLE x )");
     run(&mut admin, "SELECT auth.protect_schema()");
-    assert_eq!(attempt(&mut dev, "SELECT auth.unprotect_schema()"), Code::Forbidden.sqlstate());
-    assert_eq!(attempt(&mut dev, "CREATE TABLE x ()"), Code::Forbidden.sqlstate());
+    assert_eq!(
+        attempt(&mut dev, "SELECT auth.unprotect_schema()"),
+        Code::Forbidden.sqlstate(),
+        "after SELECT auth.protect_schema()"
+    );
+    assert_eq!(
+        attempt(&mut dev, "CREATE TABLE x ()"),
+        Code::Forbidden.sqlstate(),
+        "after SELECT auth.protect_schema()"
+    );
     // Superusers need no token, wherever they act as themselves.
     assert_eq!(
         attempt(&mut admin, "CREATE TABLE x (); DROP TABLE x; ALTER TABLE comments RENAME TO c"),
-        SUCCESS
+        SUCCESS,
+        "superusers need no token, wherever they act as themselves"
     );
-    assert_eq!(attempt(&mut admin, "SET ROLE dev; CREATE TABLE x ()"), Code::Forbidden.sqlstate());
+    assert_eq!(
+        attempt(&mut admin, "SET ROLE dev; CREATE TABLE x ()"),
+        Code::Forbidden.sqlstate(),
+        "superusers need no token, wherever they act as themselves"
+    );
     // Nor does a setting that turns ordinary triggers off help.
     run(&mut admin, "GRANT SET ON PARAMETER session_replication_role TO dev");
     assert_eq!(
         attempt(&mut dev, "SET session_replication_role = replica; CREATE TABLE x ()"),
-        Code::Forbidden.sqlstate()
+        Code::Forbidden.sqlstate(),
+        "nor does a setting that turns ordinary triggers off help"
     );
     // What is temporary is the session's own.
     let temporary = "CREATE TEMP TABLE x (id serial PRIMARY KEY); CREATE INDEX ON x (id);
         ALTER TABLE x ADD c int; COMMENT ON COLUMN x.c IS 'c'; CREATE VIEW pg_temp.v AS TABLE x;
         CREATE RULE r AS ON UPDATE TO x DO INSTEAD NOTHING; DROP RULE r ON x;
         DROP TABLE x CASCADE; CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'";
-    assert_eq!(attempt(&mut dev, temporary), SUCCESS);
+    assert_eq!(attempt(&mut dev, temporary), SUCCESS, "what is temporary is the session's own");
     // A token that has expired is told so.
     let expired = fixture.key.sign(&json!({"sub": "alice", "exp": now() + 1, "a": "rw"}));
-    assert_eq!(present(&mut dev, &expired), SUCCESS);
+    assert_eq!(present(&mut dev, &expired), SUCCESS, "a token that has expired is told so");
     std::thread::sleep(std::time::Duration::from_millis(2100));
-    assert_eq!(attempt(&mut dev, "CREATE TABLE x ()"), Code::Expired.sqlstate());
+    assert_eq!(
+        attempt(&mut dev, "CREATE TABLE x ()"),
+        Code::Expired.sqlstate(),
+        "a token that has expired is told so"
+    );
     run(&mut admin, "SELECT auth.unprotect_schema()");
-    assert_eq!(attempt(&mut dev, "CREATE TABLE x ()"), SUCCESS);
+    assert_eq!(
+        attempt(&mut dev, "CREATE TABLE x ()"),
+        SUCCESS,
+        "a token that has expired is told so"
+    );
 }
 
 #[test]
@@ -52,7 +78,7 @@ fn data_definition_asks_the_token() {
     }
     run(&mut admin, "SELECT auth.protect_schema()");
     for (sql, needed) in COMMANDS {
-        assert_eq!(present(&mut dev, ""), SUCCESS);
+        assert_eq!(present(&mut dev, ""), SUCCESS, "{sql:?}, {needed:?}");
         assert_eq!(attempt(&mut dev, sql), Code::Forbidden.sqlstate(), "{sql}");
         fixture.grant(&mut dev, needed);
         assert_eq!(attempt(&mut dev, sql), SUCCESS, "{sql} with {needed:?}");
@@ -152,7 +178,11 @@ fn commands_that_commit_on_their_way_are_judged_before() {
         assert_eq!(sqlstate(dev.batch_execute(sql)), SUCCESS, "{sql} with {needed}");
     }
     // Temporary tables, statistics and superusers are exempt; so are all without protection.
-    assert_eq!(present(&mut dev, ""), SUCCESS);
+    assert_eq!(
+        present(&mut dev, ""),
+        SUCCESS,
+        "temporary tables, statistics and superusers are exempt"
+    );
     run(&mut dev, "CREATE TEMP TABLE t (id int PRIMARY KEY)");
     for harmless in [
         "REINDEX TABLE t",
@@ -171,7 +201,11 @@ fn commands_that_commit_on_their_way_are_judged_before() {
     }
     run(&mut admin, "REINDEX TABLE CONCURRENTLY comments; ");
     // A table that is not there may be one in a moment.
-    assert_eq!(sqlstate(dev.batch_execute("TRUNCATE absent")), Code::Forbidden.sqlstate());
+    assert_eq!(
+        sqlstate(dev.batch_execute("TRUNCATE absent")),
+        Code::Forbidden.sqlstate(),
+        "a table that is not there may be one in a moment"
+    );
     run(&mut admin, "SELECT auth.unprotect_schema()");
     run(&mut dev, "REINDEX TABLE CONCURRENTLY comments");
     run(&mut dev, "TRUNCATE comments");
@@ -205,7 +239,11 @@ fn adding_to_a_table_does_not_open_it() {
     fixture.grant(&mut dev, &["late:schema_add"]);
     let trigger = "CREATE TRIGGER t BEFORE UPDATE ON late FOR EACH ROW
                    EXECUTE FUNCTION suppress_redundant_updates_trigger()";
-    assert_eq!(sqlstate(dev.batch_execute(trigger)), Code::Forbidden.sqlstate());
+    assert_eq!(
+        sqlstate(dev.batch_execute(trigger)),
+        Code::Forbidden.sqlstate(),
+        "sqlstate(dev.batch_execute(trigger))"
+    );
     run(&mut dev, "ROLLBACK");
 }
 

@@ -57,18 +57,18 @@ fn from_row_to_row() {
                 &[],
             )
             .unwrap();
-        assert_eq!(rows.len(), ROWS);
+        assert_eq!(rows.len(), ROWS, "{size:?}");
         for (place, row) in rows.iter().enumerate() {
             let (before, now) = (place.checked_sub(1).map(name), name(place));
             for column in 0..3 {
-                assert_eq!(row.get::<_, Option<String>>(column), before);
+                assert_eq!(row.get::<_, Option<String>>(column), before, "{size:?}, {column:?}");
             }
             for column in 4..8 {
-                assert_eq!(row.get::<_, String>(column), now);
+                assert_eq!(row.get::<_, String>(column), now, "{size:?}, {column:?}");
             }
-            assert_eq!(row.get::<_, String>(8), format!("{now}|{now}|{now}"));
+            assert_eq!(row.get::<_, String>(8), format!("{now}|{now}|{now}"), "{size:?}");
         }
-        assert_eq!(user(&mut client), Some(name(ROWS - 1)));
+        assert_eq!(user(&mut client), Some(name(ROWS - 1)), "{size:?}");
     }
 }
 
@@ -84,7 +84,11 @@ fn in_arguments_and_aggregates() {
     for (place, row) in client.query(kept, &[]).unwrap().iter().enumerate() {
         let before = place.checked_sub(1).map_or_else(|| "nobody".to_owned(), name);
         let now = name(place);
-        assert_eq!(row.get::<_, String>(0), format!("{before}|{now}|{now}"));
+        assert_eq!(
+            row.get::<_, String>(0),
+            format!("{before}|{now}|{now}"),
+            "arguments are evaluated from left to right"
+        );
     }
     let many =
         "SELECT join_all(auth.user_id(), present(a), auth.user_id(), present(b), auth.user_id(),
@@ -93,7 +97,11 @@ fn in_arguments_and_aggregates() {
     for (place, row) in client.query(many, &[]).unwrap().iter().enumerate() {
         let (a, b) = (name(place), name(place + 1));
         let before = if place == 0 { name(last) } else { name(place - 1) };
-        assert_eq!(row.get::<_, String>(0), format!("{before}||{a}||{b}||{a}"));
+        assert_eq!(
+            row.get::<_, String>(0),
+            format!("{before}||{a}||{b}||{a}"),
+            "arguments are evaluated from left to right"
+        );
     }
 
     let mut expected: Vec<String> = (0..ROWS).map(name).collect();
@@ -115,7 +123,7 @@ fn in_arguments_and_aggregates() {
         "SELECT max(auth.session()::text), min(auth.email()), count(DISTINCT auth.user_id())
                   FROM (SELECT present(token) FROM tokens OFFSET 0) t";
     let row = client.query_one(widest, &[]).unwrap();
-    assert_eq!(row.get::<_, i64>(2), ROWS as i64);
+    assert_eq!(row.get::<_, i64>(2), ROWS as i64, "how many users there were");
 }
 
 /// In one function, which keeps values in its variables, and where tokens are refused and taken
@@ -162,8 +170,8 @@ fn in_a_function() {
     for (is_local, after) in [("false", Some(name(ROWS - 1))), ("true", None)] {
         run(&mut client, "RESET pg_session_jwt.jwt");
         let walk = format!("SELECT walk({is_local}, 10)");
-        assert_eq!(text(&mut client, &walk), Some(expected.clone()));
-        assert_eq!(user(&mut client), after);
+        assert_eq!(text(&mut client, &walk), Some(expected.clone()), "{is_local:?}, {after:?}");
+        assert_eq!(user(&mut client), after, "{is_local:?}, {after:?}");
     }
 }
 
@@ -191,9 +199,13 @@ fn over_a_commit_within_a_procedure() {
     let tokens: Vec<String> = (0..50).map(|n| token(&site, &format!("user{n}"))).collect();
     for _ in 0..20 {
         let init = "SELECT auth.jwt_session_init($1)";
-        assert_eq!(sqlstate(client.execute(init, &[&token(&site, "alice")])), SUCCESS);
+        assert_eq!(
+            sqlstate(client.execute(init, &[&token(&site, "alice")])),
+            SUCCESS,
+            "sqlstate(client.execute(init, [token(site, alice)]))"
+        );
         client.execute("CALL change(auth.user_id(), auth.session(), $1)", &[&tokens]).unwrap();
-        assert_eq!(user(&mut client).as_deref(), Some("user49"));
+        assert_eq!(user(&mut client).as_deref(), Some("user49"), "the user");
     }
 }
 
@@ -212,7 +224,7 @@ fn believed_claims() {
     for (place, row) in client.query(&query, &[]).unwrap().iter().enumerate() {
         let (before, now) = (format!("user {place}"), format!("user {}", place + 1));
         let before = if place == 0 { "nobody" } else { &before };
-        assert_eq!(row.get::<_, String>(0), format!("{before}||{now}|{now}"));
+        assert_eq!(row.get::<_, String>(0), format!("{before}||{now}|{now}"), "row {place}");
     }
-    assert_eq!(user(&mut client), None);
+    assert_eq!(user(&mut client), None, "the user");
 }

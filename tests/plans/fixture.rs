@@ -52,13 +52,13 @@ impl Fixture {
     /// Gives the session an identity, or none.
     pub fn be(&self, client: &mut Client, who: Option<&str>) {
         let token = who.map(|who| self.token(who)).unwrap_or_default();
-        assert_eq!(present(client, &token), SUCCESS);
+        assert_eq!(present(client, &token), SUCCESS, "present(client, token)");
     }
 
     /// Gives the transaction an identity, or none.
     pub fn be_locally(&self, client: &mut Client, who: Option<&str>) {
         let token = who.map(|who| self.token(who)).unwrap_or_default();
-        assert_eq!(present_locally(client, &token), SUCCESS);
+        assert_eq!(present_locally(client, &token), SUCCESS, "present_locally(client, token)");
     }
 
     /// What a statement answers to Alice, to Bob and to nobody, each in a transaction of its own

@@ -59,9 +59,9 @@ fn prepared_statements_answer_for_each_execution() {
 
         // A role has policies of its own, and the plan is made anew for it.
         run(&mut client, "SET ROLE editor");
-        assert_eq!(execute(&mut client, &statement, 0), "1, 2, 3, 4");
+        assert_eq!(execute(&mut client, &statement, 0), "1, 2, 3, 4", "{mode:?}, {generic:?}");
         run(&mut client, "RESET ROLE");
-        assert_eq!(execute(&mut client, &statement, 0), "4");
+        assert_eq!(execute(&mut client, &statement, 0), "4", "{mode:?}, {generic:?}");
 
         // Statements that write.
         let insert = "INSERT INTO notes (n) VALUES ($1) RETURNING n";
@@ -77,9 +77,13 @@ fn prepared_statements_answer_for_each_execution() {
                 assert_eq!(execute(&mut client, &update, 0), own, "{who}, {mode}");
                 run(&mut client, "SAVEPOINT s");
                 fixture.be_locally(&mut client, None);
-                assert_eq!(execute(&mut client, &update, 0), "");
-                assert_eq!(execute(&mut client, &delete, 0), "");
-                assert_eq!(execute(&mut client, &insert, 8), INSUFFICIENT_PRIVILEGE);
+                assert_eq!(execute(&mut client, &update, 0), "", "{mode:?}, {who:?}");
+                assert_eq!(execute(&mut client, &delete, 0), "", "{mode:?}, {who:?}");
+                assert_eq!(
+                    execute(&mut client, &insert, 8),
+                    INSUFFICIENT_PRIVILEGE,
+                    "{mode:?}, {who:?}: after SAVEPOINT s"
+                );
                 run(&mut client, "ROLLBACK TO s");
                 assert_eq!(execute(&mut client, &delete, 0), own, "{who}, {mode}");
                 assert_eq!(execute(&mut client, &delete, 0), "", "{who}, {mode}");

@@ -127,9 +127,9 @@ fn held_cursors_are_of_the_identity_at_the_commit() {
     fixture.be_locally(&mut client, Some("alice"));
     run(&mut client, "COMMIT");
     fixture.be(&mut client, Some("bob"));
-    assert_eq!(answer(&mut client, "FETCH ALL FROM c"), "1, 2, 5");
+    assert_eq!(answer(&mut client, "FETCH ALL FROM c"), "1, 2, 5", "after COMMIT");
     run(&mut client, "DISCARD ALL");
-    assert_eq!(answer(&mut client, "FETCH ALL FROM c"), UNDEFINED_CURSOR);
+    assert_eq!(answer(&mut client, "FETCH ALL FROM c"), UNDEFINED_CURSOR, "after DISCARD ALL");
 }
 
 /// A portal of the protocol is read like a cursor.
@@ -145,10 +145,14 @@ fn portals_answer_for_one_token() {
         let rows = transaction.query_portal(&portal, count).unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     };
-    assert_eq!(fetch(&mut transaction, 1), [1]);
-    assert_eq!(fetch(&mut transaction, 1), [2]);
+    assert_eq!(fetch(&mut transaction, 1), [1], "fetch(1)");
+    assert_eq!(fetch(&mut transaction, 1), [2], "fetch(1)");
     transaction.execute(init, &[&fixture.token("bob")]).unwrap();
-    assert_eq!(sqlstate(transaction.query_portal(&portal, 1)), INSUFFICIENT_PRIVILEGE);
+    assert_eq!(
+        sqlstate(transaction.query_portal(&portal, 1)),
+        INSUFFICIENT_PRIVILEGE,
+        "sqlstate(transaction.query_portal(portal, 1))"
+    );
 }
 
 #[test]
@@ -262,9 +266,17 @@ fn relations_and_functions_answer_for_the_identity() {
     assert!(plan.contains("Filter: (owner = auth.user_id())"), "{plan}");
     for _ in 0..4 {
         let by_plan = "SELECT id FROM my_rows_by_plan(0)";
-        assert_eq!(fixture.answers(&mut client, by_plan), ["1, 2, 5", "3, 4", ""]);
+        assert_eq!(
+            fixture.answers(&mut client, by_plan),
+            ["1, 2, 5", "3, 4", ""],
+            "fixture.answers(by_plan)"
+        );
         let counting = "SELECT as_keeper_counting()";
-        assert_eq!(fixture.answers(&mut client, counting), ["4", "3", "1"]);
+        assert_eq!(
+            fixture.answers(&mut client, counting),
+            ["4", "3", "1"],
+            "fixture.answers(counting)"
+        );
     }
 
     // A materialized view holds what whoever refreshed it could see, and shows it to all.
@@ -283,7 +295,12 @@ fn relations_and_functions_answer_for_the_identity() {
     run(&mut client, &format!("SET my.token = '{}'; SET ROLE keeper", fixture.token("bob")));
     assert_eq!(
         answer(&mut client, "REFRESH MATERIALIZED VIEW presented"),
-        Code::Configuration.sqlstate()
+        Code::Configuration.sqlstate(),
+        "there, readers answer, but no token can be presented"
     );
-    assert_eq!(answer(&mut client, "SELECT auth.user_id()"), "alice");
+    assert_eq!(
+        answer(&mut client, "SELECT auth.user_id()"),
+        "alice",
+        "there, readers answer, but no token can be presented"
+    );
 }

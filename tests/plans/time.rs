@@ -40,7 +40,11 @@ static SITES: Shared<Fixture> = Shared::new(|_| {
 /// Presents a token that lasts for three seconds; returns when it expires.
 fn present_briefly(fixture: &Fixture, client: &mut Client) -> i64 {
     let exp = now() + 3;
-    assert_eq!(present(client, &fixture.token_until(ALICE, exp)), SUCCESS);
+    assert_eq!(
+        present(client, &fixture.token_until(ALICE, exp)),
+        SUCCESS,
+        "present(client, fixture.token_until(ALICE, exp))"
+    );
     exp
 }
 
@@ -57,14 +61,18 @@ fn rows_that_come_late_are_of_the_statements_start() {
         for (name, mode) in [("serial", SERIAL), ("gather", GATHER), ("forced", FORCED[0])] {
             run(&mut client, mode);
             run(&mut client, &format!("PREPARE {name}_{place} AS {reading}"));
-            assert_ne!(answer(&mut client, &format!("EXECUTE {name}_{place}")), "");
+            assert_ne!(
+                answer(&mut client, &format!("EXECUTE {name}_{place}")),
+                "",
+                "{name:?}, {mode:?}"
+            );
         }
     }
     run(&mut client, GATHER);
     let exp = present_briefly(&fixture, &mut client);
     let slow = "SELECT count(*) FROM big WHERE n > 4 OR pg_sleep(1) IS NOT NULL";
-    assert_eq!(answer(&mut client, slow), "300");
-    assert!(now() >= exp);
+    assert_eq!(answer(&mut client, slow), "300", "plans that are there already");
+    assert!(now() >= exp, "plans that are there already");
     for (place, (reader, _)) in READERS.iter().enumerate() {
         for (name, in_worker) in [("serial", false), ("gather", true), ("forced", true)] {
             let error = client.simple_query(&format!("EXECUTE {name}_{place}")).unwrap_err();
@@ -73,8 +81,16 @@ fn rows_that_come_late_are_of_the_statements_start() {
         }
     }
     // Where a plan is there and no row is, nobody asks who it is.
-    assert_eq!(answer(&mut client, "EXECUTE empty"), "");
-    assert_eq!(answer(&mut client, "TABLE empty"), Code::Expired.sqlstate());
+    assert_eq!(
+        answer(&mut client, "EXECUTE empty"),
+        "",
+        "where a plan is there and no row is, nobody asks who it is"
+    );
+    assert_eq!(
+        answer(&mut client, "TABLE empty"),
+        Code::Expired.sqlstate(),
+        "where a plan is there and no row is, nobody asks who it is"
+    );
 }
 
 /// A function that starts workers after the expiry goes on.
@@ -83,9 +99,13 @@ fn workers_that_start_late_are_of_the_statements_start() {
     let fixture = SITES.beside_others(Preload::Shared);
     let mut client = fixture.client();
     let exp = present_briefly(&fixture, &mut client);
-    assert_eq!(answer(&mut client, "SELECT late()"), "300");
-    assert!(now() >= exp);
-    assert_eq!(answer(&mut client, "SELECT count(*) FROM big"), Code::Expired.sqlstate());
+    assert_eq!(answer(&mut client, "SELECT late()"), "300", "answer(SELECT late)");
+    assert!(now() >= exp, "now >= exp");
+    assert_eq!(
+        answer(&mut client, "SELECT count(*) FROM big"),
+        Code::Expired.sqlstate(),
+        "answer(SELECT count(*) FROM big)"
+    );
 }
 
 /// Each FETCH is a statement, and so is the COMMIT that fires a deferred trigger.
@@ -96,13 +116,17 @@ fn statements_that_come_late_are_refused() {
     let exp = present_briefly(&fixture, &mut client);
     let begin = "BEGIN; INSERT INTO notes VALUES (1); DECLARE c CURSOR FOR SELECT n FROM big";
     run(&mut client, begin);
-    assert_eq!(answer(&mut client, "FETCH 1 FROM c"), "1");
+    assert_eq!(answer(&mut client, "FETCH 1 FROM c"), "1", "answer(FETCH 1 FROM c)");
     run(&mut client, "SAVEPOINT s");
     while now() < exp {
         sleep(Duration::from_millis(100));
     }
-    assert_eq!(answer(&mut client, "FETCH 1 FROM c"), Code::Expired.sqlstate());
+    assert_eq!(
+        answer(&mut client, "FETCH 1 FROM c"),
+        Code::Expired.sqlstate(),
+        "after SAVEPOINT s"
+    );
     run(&mut client, "ROLLBACK TO s");
-    assert_eq!(answer(&mut client, "COMMIT"), Code::Expired.sqlstate());
-    assert_eq!(answer(&mut client, "SELECT count(*) FROM notes"), "0");
+    assert_eq!(answer(&mut client, "COMMIT"), Code::Expired.sqlstate(), "after ROLLBACK TO s");
+    assert_eq!(answer(&mut client, "SELECT count(*) FROM notes"), "0", "after ROLLBACK TO s");
 }

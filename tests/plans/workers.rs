@@ -76,7 +76,7 @@ fn readers_return_in_workers_what_they_return_in_the_leader() {
     run(&mut client, "ROLLBACK TO s");
     readers_return(&mut client, Some(&alice));
     run(&mut client, "ROLLBACK TO s; SAVEPOINT t");
-    assert_eq!(present(&mut client, "rubbish"), Code::Malformed.sqlstate());
+    assert_eq!(present(&mut client, "rubbish"), Code::Malformed.sqlstate(), "nobody");
     run(&mut client, "ROLLBACK TO t");
     readers_return(&mut client, None);
     run(&mut client, "COMMIT");
@@ -229,27 +229,30 @@ fn workers_admit_what_their_leader_would() {
         client
     };
     let mut client = fixture.client();
-    assert!(explain(&mut client, count).contains("Parallel Seq Scan"));
+    assert!(
+        explain(&mut client, count).contains("Parallel Seq Scan"),
+        "explain(count).contains(Parallel Seq Scan)"
+    );
 
     // A worker never presents: a jti that was used up is no obstacle.
-    assert_eq!(present(&mut client, &fixture.counted(3)), SUCCESS);
-    assert_eq!(answer(&mut client, count), "0");
+    assert_eq!(present(&mut client, &fixture.counted(3)), SUCCESS, "a worker never presents");
+    assert_eq!(answer(&mut client, count), "0", "a worker never presents");
     run(&mut client, FORCED[0]);
-    assert_eq!(answer(&mut client, "SELECT auth.user_id()"), "3");
+    assert_eq!(answer(&mut client, "SELECT auth.user_id()"), "3", "a worker never presents");
     run(&mut client, GATHER);
 
     // A refused token is gone for workers too, which only get the setting's text.
     fixture.be(&mut client, Some("alice"));
     run(&mut client, "BEGIN");
-    assert_eq!(answer(&mut client, count), "300");
+    assert_eq!(answer(&mut client, count), "300", "a refused token is gone for workers too");
     run(&mut client, "SAVEPOINT s");
-    assert_eq!(present(&mut client, "rubbish"), Code::Malformed.sqlstate());
+    assert_eq!(present(&mut client, "rubbish"), Code::Malformed.sqlstate(), "after SAVEPOINT s");
     run(&mut client, "ROLLBACK TO s");
-    assert_eq!(answer(&mut client, count), "0");
+    assert_eq!(answer(&mut client, count), "0", "a refused token is gone for workers too");
     run(&mut client, "ROLLBACK");
-    assert_eq!(answer(&mut client, count), "0");
+    assert_eq!(answer(&mut client, count), "0", "a refused token is gone for workers too");
     run(&mut client, "RESET ALL");
-    assert_eq!(answer(&mut client, count), "0");
+    assert_eq!(answer(&mut client, count), "0", "a refused token is gone for workers too");
 
     // The leader has looked at the token of the startup packet: here the planner does not ask for
     // the value, and a worker runs the whole plan.
@@ -259,14 +262,18 @@ fn workers_admit_what_their_leader_would() {
         (fixture.counted(1), "1"),
         (fixture.token("alice"), "alice"),
     ] {
-        assert_eq!(answer(&mut forced(&token), "SELECT auth.user_id()"), expected);
+        assert_eq!(
+            answer(&mut forced(&token), "SELECT auth.user_id()"),
+            expected,
+            "the leader has looked at the token of the startup packet"
+        );
     }
 
     // The statement stays out of the log when the error comes from a worker.
     let mut client = forced(&fixture.token_until("alice", 1));
     let error = client.query("SELECT auth.user_id(), 'marked'", &[]).unwrap_err();
     assert!(is_from_worker(&error), "{error:?}");
-    assert_eq!(sqlstate::<()>(Err(error)), Code::Expired.sqlstate());
+    assert_eq!(sqlstate::<()>(Err(error)), Code::Expired.sqlstate(), "sqlstate(Err(error))");
     let log = fixture.cluster.log();
     assert!(!log.contains("marked"), "{log}");
 }
@@ -285,14 +292,14 @@ fn workers_look_where_their_leader_has_not() {
         })
     };
     let early = json!({"sub": "alice", "exp": now() + 7200, "nbf": now() + 3600});
-    assert_eq!(ask(&site.token("alice")), Ok("alice".to_owned()));
+    assert_eq!(ask(&site.token("alice")), Ok("alice".to_owned()), "ask(site.token(alice))");
     for (token, code) in [
         (site.key.sign(&early), Code::NotYetValid.sqlstate()),
         (site.token_until("alice", now() - 1), Code::Expired.sqlstate()),
         // What has been used up, only the leader knows.
         (site.counted(1), Code::Replayed.sqlstate()),
     ] {
-        assert_eq!(ask(&token), Err(code.to_owned()));
+        assert_eq!(ask(&token), Err(code.to_owned()), "ask(token)");
     }
-    assert!(!site.cluster.log().contains("marked"));
+    assert!(!site.cluster.log().contains("marked"), "!site.cluster.log.contains(marked)");
 }

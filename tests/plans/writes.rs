@@ -160,7 +160,8 @@ fn statements_write_what_the_policy_lets_them() {
     ] {
         assert_eq!(
             answer(&mut client, &format!("CREATE TEMP TABLE t {definition}")),
-            INVALID_OBJECT_DEFINITION
+            INVALID_OBJECT_DEFINITION,
+            "{definition:?}"
         );
     }
     run(&mut client, "CREATE TEMP TABLE t (owner text)");
@@ -217,10 +218,26 @@ fn foreign_keys_look_past_policies() {
     let mut admin = fixture.cluster.admin();
     let entries = "SELECT id, owner, account FROM entries ORDER BY id";
     fixture.be(&mut client, Some("alice"));
-    assert_eq!(answer(&mut client, "UPDATE accounts SET id = 8"), "1 touched");
-    assert_eq!(answer(&mut admin, entries), "1 alice 8, 2 bob 8, 3 bob 2");
-    assert_eq!(answer(&mut client, "DELETE FROM accounts"), "1 touched");
-    assert_eq!(answer(&mut admin, entries), "3 bob 2");
+    assert_eq!(
+        answer(&mut client, "UPDATE accounts SET id = 8"),
+        "1 touched",
+        "Bob's entry goes with Alice's account, or follows it"
+    );
+    assert_eq!(
+        answer(&mut admin, entries),
+        "1 alice 8, 2 bob 8, 3 bob 2",
+        "Bob's entry goes with Alice's account, or follows it"
+    );
+    assert_eq!(
+        answer(&mut client, "DELETE FROM accounts"),
+        "1 touched",
+        "Bob's entry goes with Alice's account, or follows it"
+    );
+    assert_eq!(
+        answer(&mut admin, entries),
+        "3 bob 2",
+        "Bob's entry goes with Alice's account, or follows it"
+    );
 }
 
 #[test]
@@ -250,17 +267,25 @@ fn triggers_answer_for_whoever_fires_them() {
     let log = "DELETE FROM log RETURNING event, who, role";
     // The trigger comes before the policy: nobody writes for another, or as nobody.
     let insert = "INSERT INTO notes VALUES (1, 'carol') RETURNING owner";
-    assert_eq!(fixture.answers(&mut client, insert), ["alice", "bob", INSUFFICIENT_PRIVILEGE]);
+    assert_eq!(
+        fixture.answers(&mut client, insert),
+        ["alice", "bob", INSUFFICIENT_PRIVILEGE],
+        "the trigger comes before the policy"
+    );
 
     // Deferred triggers are COMMIT's, and so is the identity, which is still there.
     fixture.be(&mut client, Some("carol"));
     run(&mut client, "BEGIN");
     fixture.be_locally(&mut client, Some("alice"));
     run(&mut client, "INSERT INTO notes VALUES (1)");
-    assert_eq!(answer(&mut client, log), "after 1 alice postgres");
+    assert_eq!(
+        answer(&mut client, log),
+        "after 1 alice postgres",
+        "deferred triggers are COMMIT's"
+    );
     run(&mut client, "COMMIT");
-    assert_eq!(answer(&mut client, log), "deferred 1 alice postgres");
-    assert_eq!(answer(&mut client, "SELECT auth.user_id()"), "carol");
+    assert_eq!(answer(&mut client, log), "deferred 1 alice postgres", "after COMMIT");
+    assert_eq!(answer(&mut client, "SELECT auth.user_id()"), "carol", "after COMMIT");
 
     // It need not be the one that wrote.
     run(&mut client, "BEGIN");
@@ -270,13 +295,13 @@ fn triggers_answer_for_whoever_fires_them() {
     run(&mut client, "INSERT INTO notes VALUES (3); SET CONSTRAINTS late IMMEDIATE");
     let expected = "after 2 alice postgres, after 3 bob postgres, deferred 2 bob postgres, \
                     deferred 3 bob postgres";
-    assert_eq!(answer(&mut client, log), expected);
+    assert_eq!(answer(&mut client, log), expected, "it need not be the one that wrote");
     run(&mut client, "SET CONSTRAINTS late DEFERRED; INSERT INTO notes VALUES (4)");
     run(&mut client, "RELEASE s; UPDATE notes SET n = 5 WHERE n = 4");
     fixture.be_locally(&mut client, None);
     run(&mut client, "COMMIT");
     let expected = "after 4 bob postgres, after 5 bob postgres, deferred 4 - postgres";
-    assert_eq!(answer(&mut client, log), expected);
+    assert_eq!(answer(&mut client, log), expected, "it need not be the one that wrote");
 
     // One whose identity was rolled back reads what was there before.
     run(&mut client, "BEGIN");
@@ -286,5 +311,9 @@ fn triggers_answer_for_whoever_fires_them() {
     run(&mut client, "INSERT INTO notes VALUES (7); ROLLBACK TO s; DELETE FROM notes; COMMIT");
     let expected = "after 6 alice postgres, after 1 alice postgres, after 2 alice postgres, \
                     after 6 alice postgres, deferred 6 alice postgres";
-    assert_eq!(answer(&mut client, log), expected);
+    assert_eq!(
+        answer(&mut client, log),
+        expected,
+        "one whose identity was rolled back reads what was there before"
+    );
 }

@@ -21,17 +21,33 @@ fn transaction_pooling() {
             let answers = client.sync().unwrap();
             assert_eq!(values(&answers[1]), ["nobody"], "round {round}");
             assert_eq!(values(&answers[3]), [name, name], "round {round}");
-            assert_eq!(client.user(), "nobody");
+            assert_eq!(client.user(), "nobody", "{name:?}, {round:?}");
         }
     }
 
     // What a client presents for the session stays with the connection, which the next client
     // gets. If that presents a token that is refused, it is nobody.
     first.answer(SESSION, &[&site.token("user 1")]);
-    assert_eq!(second.user(), "user 1");
-    assert_eq!(second.answer(LOCAL, &["rubbish"]), Code::Malformed.sqlstate());
-    assert_eq!(second.user(), "nobody");
-    assert_eq!(first.user(), "nobody");
+    assert_eq!(
+        second.user(),
+        "user 1",
+        "what a client presents for the session stays with the connection"
+    );
+    assert_eq!(
+        second.answer(LOCAL, &["rubbish"]),
+        Code::Malformed.sqlstate(),
+        "what a client presents for the session stays with the connection"
+    );
+    assert_eq!(
+        second.user(),
+        "nobody",
+        "what a client presents for the session stays with the connection"
+    );
+    assert_eq!(
+        first.user(),
+        "nobody",
+        "what a client presents for the session stays with the connection"
+    );
 }
 
 /// The same mistake where no identity outlives its transaction.
@@ -45,12 +61,12 @@ fn transaction_pooling_with_identity_scope() {
         SESSION.replace("$1", &format!("'{token}'")),
         format!("SET pg_session_jwt.jwt = '{token}'"),
     ] {
-        assert!(first.query(&careless).unwrap().iter().all(Result::is_ok));
-        assert_eq!(second.user(), "nobody");
+        assert!(first.query(&careless).unwrap().iter().all(Result::is_ok), "{careless:?}");
+        assert_eq!(second.user(), "nobody", "{careless:?}");
         // In a transaction it does what was meant.
         let answers = first.query(&format!("BEGIN; {careless}; SELECT owner FROM notes; COMMIT"));
-        assert_eq!(values(&answers.unwrap()[2]), ["user 1", "user 1"]);
-        assert_eq!(second.user(), "nobody");
+        assert_eq!(values(&answers.unwrap()[2]), ["user 1", "user 1"], "{careless:?}");
+        assert_eq!(second.user(), "nobody", "{careless:?}");
     }
 }
 
@@ -65,7 +81,7 @@ fn session_pooling() {
         assert_eq!(client.user(), "nobody", "client {number}");
         let name = format!("user {number}");
         client.answer(SESSION, &[&site.token(&name)]);
-        assert_eq!(client.user(), name);
+        assert_eq!(client.user(), name, "{number:?}");
         let server = client.answer(SERVER, &[]);
         assert!(last.is_none_or(|last| last == server), "one connection for all");
         last = Some(server);
@@ -76,7 +92,7 @@ fn session_pooling() {
     let settings = [("default_pool_size", "1"), ("server_reset_query", "")];
     let pooler = site.cluster.pooler("session", &settings);
     connect(&pooler).answer(SESSION, &[&site.token("user 1")]);
-    assert_eq!(connect(&pooler).user(), "user 1");
+    assert_eq!(connect(&pooler).user(), "user 1", "without it, the next client is the last one");
 }
 
 /// A transaction block is refused; what is sent before one `Sync` is one transaction nevertheless.
@@ -88,15 +104,15 @@ fn statement_pooling() {
     assert!(client.query("BEGIN").is_err(), "PgBouncer closes the connection");
     let mut client = connect(&pooler);
     // For the transaction: over when the statement is.
-    assert_eq!(client.answer(LOCAL, &[&site.token("user 1")]), "");
-    assert_eq!(client.user(), "nobody");
+    assert_eq!(client.answer(LOCAL, &[&site.token("user 1")]), "", "for the transaction");
+    assert_eq!(client.user(), "nobody", "for the transaction");
     // For the session: anybody's.
-    assert_eq!(client.answer(SESSION, &[&site.token("user 1")]), "");
-    assert_eq!(connect(&pooler).user(), "user 1");
-    assert_eq!(client.answer(SESSION, &[""]), "");
+    assert_eq!(client.answer(SESSION, &[&site.token("user 1")]), "", "for the session");
+    assert_eq!(connect(&pooler).user(), "user 1", "for the session");
+    assert_eq!(client.answer(SESSION, &[""]), "", "for the session");
     // Both in one pipeline.
     client.statement(LOCAL, &[&site.token("user 1")]);
     client.statement("SELECT owner FROM notes", &[]);
-    assert_eq!(values(&client.sync().unwrap()[1]), ["user 1", "user 1"]);
-    assert_eq!(client.user(), "nobody");
+    assert_eq!(values(&client.sync().unwrap()[1]), ["user 1", "user 1"], "both in one pipeline");
+    assert_eq!(client.user(), "nobody", "both in one pipeline");
 }

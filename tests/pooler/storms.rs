@@ -118,8 +118,8 @@ impl Guest<'_> {
         answers.iter().for_each(|answer| self.check(answer));
         if answers.iter().all(Result::is_ok) {
             let first = usize::from(block);
-            assert_eq!(values(&answers[first + 1]), [&name]);
-            assert_eq!(values(&answers[first + 3]), [&name, &name]);
+            assert_eq!(values(&answers[first + 1]), [&name], "values(answers[first + 1])");
+            assert_eq!(values(&answers[first + 3]), [&name, &name], "values(answers[first + 3])");
         }
         self.settle()
     }
@@ -151,7 +151,7 @@ impl Guest<'_> {
         let answer = self.client.ask("SELECT owner FROM notes", &[])?;
         self.check(&answer);
         if answer.is_ok() && self.client.status() == 'T' {
-            assert_eq!(values(&answer), [&name, &name]);
+            assert_eq!(values(&answer), [&name, &name], "in session pooling");
         }
         self.client.query("COMMIT")?;
         Ok(())

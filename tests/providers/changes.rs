@@ -15,16 +15,16 @@ fn changes_are_transactional() {
     // What is not committed is nobody else's business.
     run(&mut admin, "BEGIN");
     add(&mut admin, "p", &first);
-    assert_eq!(present(&mut admin, &alice), SUCCESS);
-    assert_eq!(present(&mut app, &alice), Code::NoKey.sqlstate());
+    assert_eq!(present(&mut admin, &alice), SUCCESS, "after BEGIN");
+    assert_eq!(present(&mut app, &alice), Code::NoKey.sqlstate(), "after BEGIN");
     run(&mut admin, "ROLLBACK");
-    assert_eq!(user(&mut admin), None);
-    assert_eq!(present(&mut admin, &alice), Code::NoKey.sqlstate());
+    assert_eq!(user(&mut admin), None, "what is not committed is nobody else's business");
+    assert_eq!(present(&mut admin, &alice), Code::NoKey.sqlstate(), "after ROLLBACK");
     run(&mut admin, "BEGIN");
     add(&mut admin, "p", &first);
-    assert_eq!(present(&mut app, &alice), Code::NoKey.sqlstate());
+    assert_eq!(present(&mut app, &alice), Code::NoKey.sqlstate(), "after BEGIN");
     run(&mut admin, "COMMIT");
-    assert_eq!(present(&mut app, &alice), SUCCESS);
+    assert_eq!(present(&mut app, &alice), SUCCESS, "after COMMIT");
 
     // A removal that is rolled back removes nothing, for others at no time.
     for (begin, end) in [
@@ -32,38 +32,38 @@ fn changes_are_transactional() {
         ("BEGIN; SAVEPOINT s", "ROLLBACK TO s; COMMIT"),
         ("BEGIN ISOLATION LEVEL SERIALIZABLE", "ROLLBACK"),
     ] {
-        assert_eq!(present(&mut admin, &alice), SUCCESS);
+        assert_eq!(present(&mut admin, &alice), SUCCESS, "{end:?}, {begin:?}");
         run(&mut admin, begin);
         run(&mut admin, "SELECT auth.remove_provider('p')");
         run(&mut admin, "SAVEPOINT read");
-        assert_eq!(code_of_user(&mut admin), Code::NoKey.sqlstate());
+        assert_eq!(code_of_user(&mut admin), Code::NoKey.sqlstate(), "{end:?}, {begin:?}");
         run(&mut admin, "ROLLBACK TO read");
-        assert_eq!(user(&mut app).as_deref(), Some("alice"));
-        assert_eq!(present(&mut client(&cluster), &alice), SUCCESS);
+        assert_eq!(user(&mut app).as_deref(), Some("alice"), "{end:?}, {begin:?}");
+        assert_eq!(present(&mut client(&cluster), &alice), SUCCESS, "{end:?}, {begin:?}");
         run(&mut admin, end);
         assert_eq!(user(&mut admin).as_deref(), Some("alice"), "{end}");
-        assert_eq!(user(&mut app).as_deref(), Some("alice"));
+        assert_eq!(user(&mut app).as_deref(), Some("alice"), "{end:?}, {begin:?}");
     }
 
     // One that is committed reaches a transaction whose snapshot is older.
     run(&mut app, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM pg_class");
-    assert_eq!(user(&mut app).as_deref(), Some("alice"));
+    assert_eq!(user(&mut app).as_deref(), Some("alice"), "the user");
     run(&mut admin, "BEGIN; SELECT auth.remove_provider('p')");
     add(&mut admin, "q", &second);
     run(&mut admin, "COMMIT");
-    assert_eq!(code_of_user(&mut app), Code::NoKey.sqlstate());
+    assert_eq!(code_of_user(&mut app), Code::NoKey.sqlstate(), "after COMMIT");
     run(&mut app, "ROLLBACK");
-    assert_eq!(present(&mut app, &bob), SUCCESS);
+    assert_eq!(present(&mut app, &bob), SUCCESS, "after ROLLBACK");
 
     // Two phases: it counts from the second on.
     cluster.append_configuration(&[("max_prepared_transactions", "5")]);
     cluster.restart_in_mode("fast");
     let (mut admin, mut app) = (cluster.admin(), client(&cluster));
-    assert_eq!(present(&mut app, &bob), SUCCESS);
+    assert_eq!(present(&mut app, &bob), SUCCESS, "two phases");
     run(&mut admin, "BEGIN; SELECT auth.remove_provider('q'); PREPARE TRANSACTION 'x'");
-    assert_eq!(user(&mut app).as_deref(), Some("bob"));
+    assert_eq!(user(&mut app).as_deref(), Some("bob"), "two phases");
     run(&mut admin, "COMMIT PREPARED 'x'");
-    assert_eq!(code_of_user(&mut app), Code::NoKey.sqlstate());
+    assert_eq!(code_of_user(&mut app), Code::NoKey.sqlstate(), "two phases");
 }
 
 #[test]
@@ -106,15 +106,15 @@ fn changes_count_everywhere_at_once() {
         // Ready, within a transaction, with a prepared statement, in a cursor's transaction.
         let mut sessions: Vec<Client> = (0..4).map(|_| client(&cluster)).collect();
         for session in &mut sessions {
-            assert_eq!(present(session, &alice), SUCCESS);
-            assert_eq!(user(session).as_deref(), Some("alice"));
+            assert_eq!(present(session, &alice), SUCCESS, "{change:?}: ready");
+            assert_eq!(user(session).as_deref(), Some("alice"), "{change:?}: ready");
         }
         let mut fresh = client(&cluster);
         let [idle, within, prepared, block] = &mut sessions[..] else { unreachable!() };
         let rows = "SELECT count(*) FROM notes";
-        assert_eq!(idle.query_one(rows, &[]).unwrap().get::<_, i64>(0), 1);
+        assert_eq!(idle.query_one(rows, &[]).unwrap().get::<_, i64>(0), 1, "{change:?}: ready");
         run(within, "BEGIN");
-        assert_eq!(user(within).as_deref(), Some("alice"));
+        assert_eq!(user(within).as_deref(), Some("alice"), "{change:?}: ready, after BEGIN");
         let statement = prepared.prepare("SELECT auth.user_id()").unwrap();
         run(prepared, "BEGIN");
         prepared.query(&statement, &[]).unwrap();
@@ -138,8 +138,8 @@ fn changes_count_everywhere_at_once() {
         check(sqlstate(block.batch_execute(expression)));
         check(present(&mut fresh, &alice));
         if code == "other" {
-            assert_ne!(user(idle).as_deref(), Some("alice"));
-            assert_eq!(idle.query_one(rows, &[]).unwrap().get::<_, i64>(0), 0);
+            assert_ne!(user(idle).as_deref(), Some("alice"), "{change:?}: after BEGIN");
+            assert_eq!(idle.query_one(rows, &[]).unwrap().get::<_, i64>(0), 0, "{change:?}");
         }
     }
 }

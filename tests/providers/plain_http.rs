@@ -65,10 +65,14 @@ fn http_is_refused_without_the_setting() {
             "{issuer}"
         );
     }
-    assert_eq!(idp.requests(), 0);
+    assert_eq!(idp.requests(), 0, "idp.requests");
     // Keys of one's own are not fetched.
     let add = "SELECT auth.add_provider('own', issuer => 'http://keycloak', secret => $1)";
-    assert_eq!(sqlstate(dba.execute(add, &[&"0123456789abcdef0123456789abcdef"])), SUCCESS);
+    assert_eq!(
+        sqlstate(dba.execute(add, &[&"0123456789abcdef0123456789abcdef"])),
+        SUCCESS,
+        "keys of one's own are not fetched"
+    );
 }
 
 fn a_listed_host_is_asked(preload: Preload) {
@@ -80,7 +84,7 @@ fn a_listed_host_is_asked(preload: Preload) {
         dba.execute(ADD, &[&idp.issuer(), &jwks_url]).unwrap();
         let mut client = cluster.as_role("app").client();
         assert_eq!(present(&mut client, &token(&idp, &key)), SUCCESS, "{preload:?}");
-        assert_eq!(user(&mut client).as_deref(), Some("alice"));
+        assert_eq!(user(&mut client).as_deref(), Some("alice"), "{jwks_url:?}");
         run(&mut dba, "SELECT auth.remove_provider('idp')");
     }
     for url in ["http://keycloak:8081/", "http://127.0.0.1/", "http://localhost.x.org/"] {
@@ -106,25 +110,38 @@ fn a_host_that_is_listed_no_more_is_not_asked() {
     let requests = idp.requests();
     let refresh = "SELECT auth.refresh_provider('idp')";
     let error = db_error(cluster.as_role("dba").client().execute(refresh, &[]));
-    assert_eq!(error.code().code(), Code::Fetching.sqlstate());
+    assert_eq!(error.code().code(), Code::Fetching.sqlstate(), "error.code.code");
     assert!(error.detail().is_some_and(|detail| detail.contains(HOSTS)), "{error:?}");
     // The keys serve on until they are too old, and no unknown key has the host asked.
     let mut client = cluster.as_role("app").client();
-    assert_eq!(present(&mut client, &token(&idp, &key)), SUCCESS);
+    assert_eq!(
+        present(&mut client, &token(&idp, &key)),
+        SUCCESS,
+        "the keys serve on until they are too old"
+    );
     let stranger = Key::generate(Algorithm::ES256).with_kid("k2");
-    assert_eq!(present(&mut client, &token(&idp, &stranger)), Code::NoKey.sqlstate());
+    assert_eq!(
+        present(&mut client, &token(&idp, &stranger)),
+        Code::NoKey.sqlstate(),
+        "the keys serve on until they are too old"
+    );
     // A row is judged when it is written.
     let mut dba = cluster.as_role("dba").client();
     assert_eq!(
         sqlstate(dba.execute("UPDATE auth.providers SET leeway = 5", &[])),
-        Code::Configuration.sqlstate()
+        Code::Configuration.sqlstate(),
+        "a row is judged when it is written"
     );
-    assert_eq!(idp.requests(), requests);
+    assert_eq!(idp.requests(), requests, "a row is judged when it is written");
 
     cluster.append_configuration(&[(HOSTS, "localhost")]);
     cluster.reload();
-    assert_eq!(sqlstate(cluster.as_role("dba").client().execute(refresh, &[])), SUCCESS);
-    assert_eq!(idp.requests(), requests + 1);
+    assert_eq!(
+        sqlstate(cluster.as_role("dba").client().execute(refresh, &[])),
+        SUCCESS,
+        "after UPDATE auth.providers SET leeway = 5"
+    );
+    assert_eq!(idp.requests(), requests + 1, "after UPDATE auth.providers SET leeway = 5");
 }
 
 fn no_session_widens_the_list(preload: Preload) {
@@ -153,10 +170,11 @@ fn no_session_widens_the_list(preload: Preload) {
         }
         assert_eq!(
             sqlstate(client.execute(ADD, &[&idp.issuer(), &idp.jwks_url()])),
-            Code::Configuration.sqlstate()
+            Code::Configuration.sqlstate(),
+            "{role:?}"
         );
     }
-    assert_eq!(idp.requests(), 0);
+    assert_eq!(idp.requests(), 0, "idp.requests");
 }
 
 #[test]

@@ -53,7 +53,11 @@ fn ordinary_roles_neither_read_nor_write_the_table() {
     ] {
         assert_eq!(sqlstate(app.batch_execute(sql)), INSUFFICIENT_PRIVILEGE, "{sql}");
     }
-    assert_eq!(sqlstate(app.execute(ADD, &[&"q", &"q", &jwk])), INSUFFICIENT_PRIVILEGE);
+    assert_eq!(
+        sqlstate(app.execute(ADD, &[&"q", &"q", &jwk])),
+        INSUFFICIENT_PRIVILEGE,
+        "sqlstate(app.execute(ADD, [q, q, jwk]))"
+    );
 }
 
 /// In another schema, before the table in a search path, or in a database without the extension.
@@ -74,8 +78,16 @@ fn look_alikes_of_the_table_do_not_count() {
              AS 'SELECT null::timestamptz'",
     );
     app.execute("INSERT INTO fake.providers VALUES ('m', 'm', $1::text::json)", &[&jwk]).unwrap();
-    assert_eq!(present(&mut app, &token_of(mallory, "m", "root")), Code::NoKey.sqlstate());
-    assert_eq!(present(&mut app, &token_of(first, "p", "alice")), SUCCESS);
+    assert_eq!(
+        present(&mut app, &token_of(mallory, "m", "root")),
+        Code::NoKey.sqlstate(),
+        "present(token_of(mallory, m, root))"
+    );
+    assert_eq!(
+        present(&mut app, &token_of(first, "p", "alice")),
+        SUCCESS,
+        "present(token_of(first, p, alice))"
+    );
 
     // A table of that name in a database without the extension is a table like any other.
     run(&mut admin, "CREATE DATABASE bare");
@@ -89,7 +101,8 @@ fn look_alikes_of_the_table_do_not_count() {
     let set = "SELECT set_config('pg_session_jwt.jwt', $1, false)";
     assert_eq!(
         sqlstate(bare.execute(set, &[&token_of(mallory, "m", "root")])),
-        Code::NoKey.sqlstate()
+        Code::NoKey.sqlstate(),
+        "sqlstate(bare.execute(set, [token_of(mallory, m, root)]))"
     );
 }
 
@@ -101,10 +114,15 @@ fn a_table_that_is_not_the_extensions_does_not_count() {
     run(&mut admin, "ALTER EXTENSION pg_session_jwt DROP TABLE auth.providers");
     assert_eq!(
         present(&mut client(cluster), &token_of(first, "p", "alice")),
-        Code::NoKey.sqlstate()
+        Code::NoKey.sqlstate(),
+        "present(token_of(first, p, alice))"
     );
     run(&mut admin, "ALTER EXTENSION pg_session_jwt ADD TABLE auth.providers");
-    assert_eq!(present(&mut client(cluster), &token_of(first, "p", "alice")), SUCCESS);
+    assert_eq!(
+        present(&mut client(cluster), &token_of(first, "p", "alice")),
+        SUCCESS,
+        "present(token_of(first, p, alice))"
+    );
 }
 
 /// Its values would be taken for what they are not. More columns do not matter.
@@ -124,7 +142,7 @@ fn an_altered_table_is_refused() {
         "ALTER TABLE auth.providers ENABLE TRIGGER check_provider",
         "ALTER TRIGGER check_provider ON auth.providers RENAME TO x",
     ] {
-        assert_eq!(present(&mut app, &token_of(first, "p", "alice")), SUCCESS);
+        assert_eq!(present(&mut app, &token_of(first, "p", "alice")), SUCCESS, "{alter:?}");
         let view = "DROP VIEW IF EXISTS auth.provider_status";
         run(
             &mut admin,
@@ -139,11 +157,15 @@ fn an_altered_table_is_refused() {
         );
         run(&mut admin, "ROLLBACK");
         assert_eq!(present(&mut admin, &token_of(first, "p", "alice")), SUCCESS, "{alter}");
-        assert_eq!(user(&mut app).as_deref(), Some("alice"));
+        assert_eq!(user(&mut app).as_deref(), Some("alice"), "{alter:?}: after ROLLBACK");
     }
     // More columns do not matter, of whatever type.
     run(&mut admin, "ALTER TABLE auth.providers ADD note tag DEFAULT 'x'");
-    assert_eq!(present(&mut client(cluster), &token_of(first, "p", "alice")), SUCCESS);
+    assert_eq!(
+        present(&mut client(cluster), &token_of(first, "p", "alice")),
+        SUCCESS,
+        "more columns do not matter, of whatever type"
+    );
     run(&mut admin, "ALTER TABLE auth.providers DROP note");
 }
 
@@ -162,9 +184,17 @@ fn granted_privileges_count_and_monitors_see_no_secrets() {
     );
     let mut dba = cluster.as_role("dba").client();
     add(&mut dba, "q", mallory);
-    assert_eq!(present(&mut app, &token_of(mallory, "q", "bob")), SUCCESS);
+    assert_eq!(
+        present(&mut app, &token_of(mallory, "q", "bob")),
+        SUCCESS,
+        "present(token_of(mallory, q, bob))"
+    );
     run(&mut dba, "SELECT auth.remove_provider('q')");
-    assert_eq!(code_of_user(&mut app), Code::NoKey.sqlstate());
+    assert_eq!(
+        code_of_user(&mut app),
+        Code::NoKey.sqlstate(),
+        "after SELECT auth.remove_provider('q')"
+    );
     let mut watcher = cluster.as_role("watcher").client();
     let status = "SELECT string_agg(s::text, ' ' ORDER BY name) FROM auth.provider_status s";
     let status = text(&mut watcher, status).unwrap();
@@ -172,7 +202,8 @@ fn granted_privileges_count_and_monitors_see_no_secrets() {
     assert!(!status.contains(secret), "{status}");
     assert_eq!(
         sqlstate(watcher.execute("SELECT secret FROM auth.providers", &[])),
-        INSUFFICIENT_PRIVILEGE
+        INSUFFICIENT_PRIVILEGE,
+        "after SELECT auth.remove_provider('q')"
     );
     run(&mut admin, "SELECT auth.remove_provider('s')");
 }
@@ -188,7 +219,11 @@ fn an_owner_of_the_database_is_no_superuser() {
     run(&mut admin, "CREATE DATABASE let OWNER landlord");
     let mut landlord = cluster.as_role("landlord").database("let").client();
     run(&mut landlord, "CREATE EXTENSION pg_session_jwt");
-    assert_eq!(sqlstate(landlord.execute(ADD, &[&"m", &"m", &jwk])), INSUFFICIENT_PRIVILEGE);
+    assert_eq!(
+        sqlstate(landlord.execute(ADD, &[&"m", &"m", &jwk])),
+        INSUFFICIENT_PRIVILEGE,
+        "after CREATE EXTENSION pg_session_jwt"
+    );
     for sql in [
         "ALTER TABLE auth.providers RENAME TO old",
         "ALTER TABLE auth.providers DISABLE TRIGGER ALL",
@@ -198,10 +233,15 @@ fn an_owner_of_the_database_is_no_superuser() {
     }
     assert_eq!(
         sqlstate(landlord.batch_execute("DROP TABLE auth.providers")),
-        DEPENDENT_OBJECTS_STILL_EXIST
+        DEPENDENT_OBJECTS_STILL_EXIST,
+        "after CREATE EXTENSION pg_session_jwt"
     );
     let index = "DROP INDEX auth.providers_issuer_key";
-    assert_eq!(sqlstate(landlord.batch_execute(index)), DEPENDENT_OBJECTS_STILL_EXIST);
+    assert_eq!(
+        sqlstate(landlord.batch_execute(index)),
+        DEPENDENT_OBJECTS_STILL_EXIST,
+        "after DROP TABLE auth.providers"
+    );
     // But may dump the database.
     let port = cluster.port().to_string();
     let mut dump = cluster.program("pg_dump");
@@ -216,7 +256,11 @@ fn an_owner_of_the_database_is_no_superuser() {
     landlord
         .execute("INSERT INTO own.providers VALUES ('m', 'm', $1::text::json)", &[&jwk])
         .unwrap();
-    assert_eq!(present(&mut landlord, &token_of(mallory, "m", "root")), Code::NoKey.sqlstate());
+    assert_eq!(
+        present(&mut landlord, &token_of(mallory, "m", "root")),
+        Code::NoKey.sqlstate(),
+        "but may dump the database"
+    );
 }
 
 #[test]
@@ -333,7 +377,7 @@ fn secrets_stay_out_of_what_postgres_writes() {
     }
     let mut copy = admin.copy_in("COPY auth.providers (name, secret, leeway) FROM STDIN").unwrap();
     std::io::Write::write_all(&mut copy, format!("c\t{secret}\tx\n").as_bytes()).unwrap();
-    assert_eq!(sqlstate(copy.finish()), INVALID_TEXT_REPRESENTATION);
+    assert_eq!(sqlstate(copy.finish()), INVALID_TEXT_REPRESENTATION, "sqlstate(copy.finish)");
     // As a parameter, which log_statement shows, too.
     let mut wire = Wire::connect(&cluster.as_role("postgres")).unwrap();
     let add = "SELECT auth.add_provider('d', issuer => 'd', secret => $1)";
@@ -344,7 +388,8 @@ fn secrets_stay_out_of_what_postgres_writes() {
     let activity = text(&mut other, shown).unwrap();
     assert_eq!(
         present(&mut admin, &key.sign(&json!({"iss": "a", "sub": "alice", "exp": now() + 60}))),
-        SUCCESS
+        SUCCESS,
+        "as a parameter, which log_statement shows, too"
     );
     for place in [cluster.log(), activity] {
         assert!(!place.contains("Swordfish") && !place.contains("U3dvcmR"), "{place}");

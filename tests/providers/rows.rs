@@ -108,7 +108,11 @@ fn rows_are_held_to_the_rules_of_the_settings() {
         let said = setting.to_lowercase().contains(&message.to_lowercase());
         assert!(said, "{what}: {setting} / {message}");
     }
-    assert_eq!(text(&mut admin, "SELECT count(*)::text FROM auth.providers").as_deref(), Some("0"));
+    assert_eq!(
+        text(&mut admin, "SELECT count(*)::text FROM auth.providers").as_deref(),
+        Some("0"),
+        "after SELECT auth.remove_provider('p')"
+    );
 }
 
 /// In the type in which a caller has them, and whatever they are instead.
@@ -151,18 +155,27 @@ fn keys_are_given_in_any_type() {
             let set = format!("ALTER DATABASE postgres SET pg_session_jwt.{name} = '{value}'");
             assert_eq!(
                 sqlstate(admin.batch_execute(&format!("LOAD 'pg_session_jwt'; {set}"))),
-                Code::Configuration.sqlstate()
+                Code::Configuration.sqlstate(),
+                "{name:?}, {jwks:?}"
             );
         }
     }
     // What is not JSON does not come to a column of that type.
     let insert = "INSERT INTO auth.providers (name, jwks) VALUES ('p', '-----BEGIN')";
-    assert_eq!(sqlstate(dba.batch_execute(insert)), INVALID_TEXT_REPRESENTATION);
+    assert_eq!(
+        sqlstate(dba.batch_execute(insert)),
+        INVALID_TEXT_REPRESENTATION,
+        "what is not JSON does not come to a column of that type"
+    );
     let pem = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n\
                -----END PUBLIC KEY-----";
     dba.execute("SELECT auth.add_provider('p', issuer => 'p', public_key => $1)", &[&pem]).unwrap();
     let status = "SELECT source || ' ' || state FROM auth.provider_status";
-    assert_eq!(text(&mut admin, status).as_deref(), Some("public_key own keys"));
+    assert_eq!(
+        text(&mut admin, status).as_deref(),
+        Some("public_key own keys"),
+        "what is not JSON does not come to a column of that type"
+    );
 }
 
 /// A secret verifies before the public keys are fetched, and asks for none.
@@ -176,25 +189,54 @@ fn a_secret_stands_beside_keys_that_are_fetched() {
     admin.execute(add, &[&secret]).unwrap();
     let legacy = Key::from_secret(Algorithm::HS256, secret.as_bytes()).with_kid("unknown");
     let mut app = client(&cluster);
-    assert_eq!(present(&mut app, &token_of(&legacy, "p", "alice")), SUCCESS);
-    assert_eq!(user(&mut app).as_deref(), Some("alice"));
+    assert_eq!(
+        present(&mut app, &token_of(&legacy, "p", "alice")),
+        SUCCESS,
+        "present(token_of(legacy, p, alice))"
+    );
+    assert_eq!(
+        user(&mut app).as_deref(),
+        Some("alice"),
+        "the user after token_of(legacy, p, alice)"
+    );
     let forged = Key::generate(Algorithm::HS256).with_kid("unknown");
     assert_eq!(
         present(&mut client(&cluster), &token_of(&forged, "p", "root")),
-        Code::Signature.sqlstate()
+        Code::Signature.sqlstate(),
+        "present(token_of(forged, p, root))"
     );
     let demands = "SELECT count(last_demand)::text FROM auth.providers";
-    assert_eq!(text(&mut admin, demands).as_deref(), Some("0"));
+    assert_eq!(
+        text(&mut admin, demands).as_deref(),
+        Some("0"),
+        "text(demands) after token_of(legacy, p, alice)"
+    );
     // Keys that are too old are no matter of the secret.
     let keys = json!({"keys": [key("k").public_jwk()]}).to_string();
     let set = "UPDATE auth.providers SET fetched_jwks = $1::text::json, fetched_from = jwks_url,
                    last_success = now() - interval '2 days', next_refresh = now() + interval '1 hour'";
     admin.execute(set, &[&keys]).unwrap();
-    assert_eq!(present(&mut app, &token_of(&legacy, "p", "alice")), SUCCESS);
-    assert_eq!(user(&mut app).as_deref(), Some("alice"));
+    assert_eq!(
+        present(&mut app, &token_of(&legacy, "p", "alice")),
+        SUCCESS,
+        "keys that are too old are no matter of the secret"
+    );
+    assert_eq!(
+        user(&mut app).as_deref(),
+        Some("alice"),
+        "keys that are too old are no matter of the secret"
+    );
     let state = "SELECT source || ' ' || state FROM auth.provider_status";
-    assert_eq!(text(&mut admin, state).as_deref(), Some("jwks_url too old"));
-    assert_eq!(text(&mut admin, demands).as_deref(), Some("0"));
+    assert_eq!(
+        text(&mut admin, state).as_deref(),
+        Some("jwks_url too old"),
+        "keys that are too old are no matter of the secret"
+    );
+    assert_eq!(
+        text(&mut admin, demands).as_deref(),
+        Some("0"),
+        "keys that are too old are no matter of the secret"
+    );
 }
 
 /// What a row asks of claims and of a token's age is asked when the token is presented, and again when
@@ -233,23 +275,35 @@ fn required_values_and_ages() {
     }
     let refused = app.execute("SELECT auth.jwt_session_init($1)", &[&token(json!({"azp": "x"}))]);
     let detail = "The claim \"azp\" is \"x\"; expected is \"web\", \"app\".";
-    assert_eq!(db_error(refused).detail(), Some(detail));
+    assert_eq!(db_error(refused).detail(), Some(detail), "after SELECT auth.jwt_session_init($1)");
 
     // A session's token is held to the row as it is now.
-    assert_eq!(present(&mut app, &token(json!({}))), SUCCESS);
+    assert_eq!(
+        present(&mut app, &token(json!({}))),
+        SUCCESS,
+        "a session's token is held to the row as it is now"
+    );
     run(&mut admin, "UPDATE auth.providers SET require = '{\"azp\": \"web\"}'");
-    assert_eq!(code_of_user(&mut app), Code::Claim.sqlstate());
+    assert_eq!(
+        code_of_user(&mut app),
+        Code::Claim.sqlstate(),
+        "a session's token is held to the row as it is now"
+    );
     run(&mut admin, "UPDATE auth.providers SET require = NULL");
-    assert_eq!(user(&mut app).as_deref(), Some("alice"));
+    assert_eq!(
+        user(&mut app).as_deref(),
+        Some("alice"),
+        "after UPDATE auth.providers SET require = NULL"
+    );
     run(&mut admin, "UPDATE auth.providers SET require = '{\"azp\": \"app\"}'");
 
     // Age is one more expiry, for the tokens that the session remembers, too.
     let old = token(json!({"iat": now() - 297}));
-    assert_eq!(present(&mut app, &old), SUCCESS);
-    assert_eq!(user(&mut app).as_deref(), Some("alice"));
+    assert_eq!(present(&mut app, &old), SUCCESS, "age is one more expiry");
+    assert_eq!(user(&mut app).as_deref(), Some("alice"), "age is one more expiry");
     wait_for("the token to be too old", || code_of_user(&mut app) == Code::Expired.sqlstate());
-    assert_eq!(present(&mut app, &old), Code::Expired.sqlstate());
-    assert_eq!(user(&mut app), None);
+    assert_eq!(present(&mut app, &old), Code::Expired.sqlstate(), "age is one more expiry");
+    assert_eq!(user(&mut app), None, "age is one more expiry");
 }
 
 #[test]
@@ -260,7 +314,7 @@ fn rows_are_checked_whatever_writes_them() {
     add(&mut admin, "p", &first);
     let alice = token_of(&first, "p", "alice");
     let mut session = client(&cluster);
-    assert_eq!(present(&mut session, &alice), SUCCESS);
+    assert_eq!(present(&mut session, &alice), SUCCESS, "present(alice)");
 
     let bad = |client: &mut Client, sql: &str| sqlstate(client.batch_execute(sql));
     for sql in [
@@ -286,31 +340,37 @@ fn rows_are_checked_whatever_writes_them() {
     // As does COPY.
     let mut copy = admin.copy_in("COPY auth.providers (name, issuer, leeway) FROM STDIN").unwrap();
     std::io::Write::write_all(&mut copy, b"q\thttps://example.com\t9999\n").unwrap();
-    assert_eq!(sqlstate(copy.finish()), Code::Configuration.sqlstate());
+    assert_eq!(sqlstate(copy.finish()), Code::Configuration.sqlstate(), "as does COPY");
     // Names and issuers are there once.
     let jwks = first.public_jwk().to_string();
     for (name, issuer) in [("p", Some("q")), ("q", Some("p"))] {
-        assert_eq!(sqlstate(admin.execute(ADD, &[&name, &issuer, &jwks])), UNIQUE_VIOLATION);
+        assert_eq!(
+            sqlstate(admin.execute(ADD, &[&name, &issuer, &jwks])),
+            UNIQUE_VIOLATION,
+            "{name:?}, {issuer:?}"
+        );
     }
     admin.execute(ADD, &[&"without", &None::<&str>, &jwks]).unwrap();
     assert_eq!(
         sqlstate(admin.execute(ADD, &[&"without too", &None::<&str>, &jwks])),
-        UNIQUE_VIOLATION
+        UNIQUE_VIOLATION,
+        "names and issuers are there once"
     );
     for name in ["remove", "refresh"] {
         let missing = format!("SELECT auth.{name}_provider('missing')");
-        assert_eq!(sqlstate(admin.execute(&missing, &[])), Code::NoProvider.sqlstate());
+        assert_eq!(sqlstate(admin.execute(&missing, &[])), Code::NoProvider.sqlstate(), "{name:?}");
     }
     assert_eq!(
         sqlstate(admin.execute("SELECT auth.refresh_provider('p')", &[])),
-        Code::Fetching.sqlstate()
+        Code::Fetching.sqlstate(),
+        "names and issuers are there once"
     );
 
     // Where all have one operator's keys, an audience is asked for.
     for issuer in ["https://accounts.google.com", "https://securetoken.google.com/x"] {
         let add = "SELECT auth.add_provider('g', issuer => $1)";
         let error = db_error(admin.execute(add, &[&issuer]));
-        assert_eq!(error.code().code(), Code::Configuration.sqlstate());
+        assert_eq!(error.code().code(), Code::Configuration.sqlstate(), "{issuer:?}");
         assert!(error.hint().unwrap().contains("anybody else's application"), "{error:?}");
     }
     run(
@@ -319,7 +379,11 @@ fn rows_are_checked_whatever_writes_them() {
              audience => ARRAY['me']); ROLLBACK",
     );
     // Nothing that was refused has cost anything.
-    assert_eq!(user(&mut session).as_deref(), Some("alice"));
+    assert_eq!(
+        user(&mut session).as_deref(),
+        Some("alice"),
+        "nothing that was refused has cost anything"
+    );
 
     // The trigger is for this table alone.
     run(&mut admin, "CREATE TABLE other (LIKE auth.providers)");
@@ -329,13 +393,22 @@ fn rows_are_checked_whatever_writes_them() {
     );
     assert_eq!(
         bad(&mut admin, "INSERT INTO other SELECT * FROM auth.providers"),
-        Code::Configuration.sqlstate()
+        Code::Configuration.sqlstate(),
+        "the trigger is for this table alone"
     );
     run(&mut admin, "CREATE TABLE small (x int)");
     run(
         &mut admin,
         "CREATE TRIGGER t BEFORE INSERT ON small FOR EACH ROW EXECUTE FUNCTION auth.check_provider()",
     );
-    assert_eq!(bad(&mut admin, "INSERT INTO small VALUES (1)"), Code::Configuration.sqlstate());
-    assert_eq!(bad(&mut admin, "SELECT auth.check_provider()"), Code::Configuration.sqlstate());
+    assert_eq!(
+        bad(&mut admin, "INSERT INTO small VALUES (1)"),
+        Code::Configuration.sqlstate(),
+        "the trigger is for this table alone"
+    );
+    assert_eq!(
+        bad(&mut admin, "SELECT auth.check_provider()"),
+        Code::Configuration.sqlstate(),
+        "the trigger is for this table alone"
+    );
 }

@@ -75,13 +75,21 @@ fn a_standby_verifies_tokens() {
     let bob = fixture.token("bob");
     let forged = token(&Key::generate(Algorithm::ES256), "bob");
     let mut client = fixture.client();
-    assert_eq!(text(&mut client, "SHOW transaction_read_only").as_deref(), Some("on"));
+    assert_eq!(
+        text(&mut client, "SHOW transaction_read_only").as_deref(),
+        Some("on"),
+        "text(SHOW transaction_read_only)"
+    );
     run(&mut client, "SELECT auth.init()");
     let verify = "SELECT auth.jwt_verify($1) ->> 'sub'";
     let sub: String = client.query_one(verify, &[&bob]).unwrap().get(0);
-    assert_eq!(sub, "bob");
-    assert_eq!(sqlstate(client.query_one(verify, &[&forged])), Code::Signature.sqlstate());
-    assert_eq!((user(&mut client), rows(&mut client)), (None, 0));
+    assert_eq!(sub, "bob", "after SELECT auth.init()");
+    assert_eq!(
+        sqlstate(client.query_one(verify, &[&forged])),
+        Code::Signature.sqlstate(),
+        "after SELECT auth.init()"
+    );
+    assert_eq!((user(&mut client), rows(&mut client)), (None, 0), "after SELECT auth.init()");
 }
 
 #[test]
@@ -89,20 +97,28 @@ fn identities_of_sessions_transactions_and_savepoints() {
     let fixture = SERVERS.beside_others(Preload::Shared);
     let (alice, bob) = (fixture.token("alice"), fixture.token("bob"));
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &alice), SUCCESS);
-    assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("alice"), 1));
+    assert_eq!(present(&mut client, &alice), SUCCESS, "present(alice)");
+    assert_eq!(
+        (user(&mut client).as_deref(), rows(&mut client)),
+        (Some("alice"), 1),
+        "user and rows after alice"
+    );
     for end in ["COMMIT", "ROLLBACK"] {
         run(&mut client, "BEGIN READ ONLY");
-        assert_eq!(present_locally(&mut client, &bob), SUCCESS);
-        assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("bob"), 2));
+        assert_eq!(present_locally(&mut client, &bob), SUCCESS, "{end:?}: after BEGIN READ ONLY");
+        assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("bob"), 2), "{end:?}");
         run(&mut client, &format!("SAVEPOINT s; SET LOCAL pg_session_jwt.jwt = '{alice}'"));
-        assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("alice"), 1));
+        assert_eq!(
+            (user(&mut client).as_deref(), rows(&mut client)),
+            (Some("alice"), 1),
+            "{end:?}"
+        );
         run(&mut client, "ROLLBACK TO s");
-        assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("bob"), 2));
+        assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("bob"), 2), "{end:?}");
         run(&mut client, &format!("SET LOCAL pg_session_jwt.jwt = '{alice}'; RELEASE s"));
-        assert_eq!(rows(&mut client), 1);
-        assert_eq!(present_locally(&mut client, ""), SUCCESS);
-        assert_eq!((user(&mut client), rows(&mut client)), (None, 0));
+        assert_eq!(rows(&mut client), 1, "{end:?}: after ROLLBACK TO s");
+        assert_eq!(present_locally(&mut client, ""), SUCCESS, "{end:?}: after ROLLBACK TO s");
+        assert_eq!((user(&mut client), rows(&mut client)), (None, 0), "{end:?}");
         run(&mut client, end);
         assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("alice"), 1), "{end}");
     }
@@ -122,19 +138,19 @@ fn a_refused_token_leaves_nobody_on_a_standby() {
         ("x", Code::Malformed.sqlstate()),
     ] {
         for way in [present, present_locally] {
-            assert_eq!(present(&mut client, &alice), SUCCESS);
-            assert_eq!(way(&mut client, refused), code);
-            assert_eq!((user(&mut client), rows(&mut client)), (None, 0));
+            assert_eq!(present(&mut client, &alice), SUCCESS, "{way:?}, {refused:?}");
+            assert_eq!(way(&mut client, refused), code, "{way:?}, {refused:?}");
+            assert_eq!((user(&mut client), rows(&mut client)), (None, 0), "{way:?}, {refused:?}");
 
-            assert_eq!(present(&mut client, &alice), SUCCESS);
+            assert_eq!(present(&mut client, &alice), SUCCESS, "{way:?}, {refused:?}");
             run(&mut client, "BEGIN");
-            assert_eq!(present_locally(&mut client, &bob), SUCCESS);
+            assert_eq!(present_locally(&mut client, &bob), SUCCESS, "{way:?}, {refused:?}");
             run(&mut client, "SAVEPOINT s");
-            assert_eq!(way(&mut client, refused), code);
+            assert_eq!(way(&mut client, refused), code, "{way:?}, {refused:?}: after SAVEPOINT s");
             run(&mut client, "ROLLBACK TO s");
-            assert_eq!((user(&mut client), rows(&mut client)), (None, 0));
+            assert_eq!((user(&mut client), rows(&mut client)), (None, 0), "{way:?}, {refused:?}");
             run(&mut client, "ROLLBACK");
-            assert_eq!((user(&mut client), rows(&mut client)), (None, 0));
+            assert_eq!((user(&mut client), rows(&mut client)), (None, 0), "{way:?}, {refused:?}");
         }
     }
 }
@@ -144,7 +160,7 @@ fn no_identity_writes_on_a_standby() {
     let fixture = SERVERS.beside_others(Preload::Shared);
     let alice = fixture.token("alice");
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &alice), SUCCESS);
+    assert_eq!(present(&mut client, &alice), SUCCESS, "present(alice)");
     for write in [
         "INSERT INTO notes (note) VALUES ('n')",
         "UPDATE notes SET note = 'n'",
@@ -152,7 +168,7 @@ fn no_identity_writes_on_a_standby() {
         "SELECT FROM notes FOR UPDATE",
     ] {
         assert_eq!(sqlstate(client.batch_execute(write)), READ_ONLY_SQL_TRANSACTION, "{write}");
-        assert_eq!(user(&mut client).as_deref(), Some("alice"));
+        assert_eq!(user(&mut client).as_deref(), Some("alice"), "{write:?}");
     }
 }
 
@@ -164,11 +180,16 @@ fn a_standby_takes_a_token_from_the_startup_packet() {
     let started =
         |token: &str| fixture.standby.as_role("app").option("pg_session_jwt.jwt", token).client();
     let mut client = started(&bob);
-    assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("bob"), 2));
+    assert_eq!(
+        (user(&mut client).as_deref(), rows(&mut client)),
+        (Some("bob"), 2),
+        "user and rows"
+    );
     let mut client = started(&forged);
     assert_eq!(
         sqlstate(client.query("SELECT count(*) FROM notes", &[])),
-        Code::Signature.sqlstate()
+        Code::Signature.sqlstate(),
+        "sqlstate(client.query(SELECT count(*) FROM notes, []))"
     );
 }
 
@@ -183,11 +204,11 @@ fn parallel_workers_of_a_standby_have_the_identity() {
     );
     let plan = client.query("EXPLAIN (COSTS OFF) SELECT count(*) FROM notes", &[]).unwrap();
     assert!(plan.iter().any(|row| row.get::<_, &str>(0).contains("Parallel Seq Scan")), "{plan:?}");
-    assert_eq!(rows(&mut client), 0);
-    assert_eq!(present(&mut client, &fixture.token("zoe")), SUCCESS);
-    assert_eq!(rows(&mut client), 20_000);
-    assert_eq!(present(&mut client, "x"), Code::Malformed.sqlstate());
-    assert_eq!(rows(&mut client), 0);
+    assert_eq!(rows(&mut client), 0, "the rows");
+    assert_eq!(present(&mut client, &fixture.token("zoe")), SUCCESS, "present(fixture.token(zoe))");
+    assert_eq!(rows(&mut client), 20_000, "the rows after fixture.token(zoe)");
+    assert_eq!(present(&mut client, "x"), Code::Malformed.sqlstate(), "present(x)");
+    assert_eq!(rows(&mut client), 0, "the rows after x");
 }
 
 #[test]
@@ -195,10 +216,14 @@ fn a_token_expires_by_the_standbys_clock() {
     let fixture = SERVERS.beside_others(Preload::Shared);
     let mut client = fixture.client();
     let short = fixture.key.sign(&json!({"sub": "alice", "exp": now() + 3}));
-    assert_eq!(present(&mut client, &short), SUCCESS);
-    assert_eq!(user(&mut client).as_deref(), Some("alice"));
+    assert_eq!(present(&mut client, &short), SUCCESS, "present(short)");
+    assert_eq!(user(&mut client).as_deref(), Some("alice"), "the user after short");
     sleep(Duration::from_secs(3));
-    assert_eq!(sqlstate(client.query("SELECT count(*) FROM notes", &[])), Code::Expired.sqlstate());
+    assert_eq!(
+        sqlstate(client.query("SELECT count(*) FROM notes", &[])),
+        Code::Expired.sqlstate(),
+        "sqlstate(client.query(SELECT count(*) FROM notes, [])) after short"
+    );
 }
 
 #[test]
@@ -208,20 +233,36 @@ fn each_server_has_keys_of_its_own() {
     let third = Key::generate(Algorithm::ES256);
     let setting = "pg_session_jwt.providers";
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &token(first, "alice")), SUCCESS);
+    assert_eq!(
+        present(&mut client, &token(first, "alice")),
+        SUCCESS,
+        "present(token(first, alice))"
+    );
 
     // The primary's new key is not the standby's, neither by file nor by `ALTER SYSTEM`.
     fixture.primary.append_configuration(&[(setting, &providers(&[&second]))]);
     fixture.primary.reload();
     let mut writer = fixture.primary.as_role("app").client();
-    assert_eq!(present(&mut writer, &token(first, "alice")), Code::Signature.sqlstate());
+    assert_eq!(
+        present(&mut writer, &token(first, "alice")),
+        Code::Signature.sqlstate(),
+        "the primary's new key is not the standby's"
+    );
     let alter = format!("ALTER SYSTEM SET {setting} = '{}'", providers(&[&second]));
     run(&mut fixture.primary.admin(), &alter);
     fixture.primary.reload();
     fixture.standby.catch_up(&fixture.primary);
     fixture.standby.reload();
-    assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("alice"), 1));
-    assert_eq!(present(&mut fixture.client(), &token(&second, "bob")), Code::Signature.sqlstate());
+    assert_eq!(
+        (user(&mut client).as_deref(), rows(&mut client)),
+        (Some("alice"), 1),
+        "the primary's new key is not the standby's"
+    );
+    assert_eq!(
+        present(&mut fixture.client(), &token(&second, "bob")),
+        Code::Signature.sqlstate(),
+        "the primary's new key is not the standby's"
+    );
 
     // The standby's own new key reaches the session that is under way.
     fixture.standby.append_configuration(&[(setting, &providers(&[&third]))]);
@@ -229,19 +270,40 @@ fn each_server_has_keys_of_its_own() {
     wait_for("the live session to notice", || client.query("SELECT auth.user_id()", &[]).is_err());
     assert_eq!(
         sqlstate(client.query("SELECT count(*) FROM notes", &[])),
-        Code::Signature.sqlstate()
+        Code::Signature.sqlstate(),
+        "the standby's own new key reaches the session that is under way"
     );
-    assert_eq!(present(&mut client, &token(first, "alice")), Code::Signature.sqlstate());
-    assert_eq!(present(&mut client, &token(&third, "bob")), SUCCESS);
-    assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("bob"), 2));
+    assert_eq!(
+        present(&mut client, &token(first, "alice")),
+        Code::Signature.sqlstate(),
+        "the standby's own new key reaches the session that is under way"
+    );
+    assert_eq!(
+        present(&mut client, &token(&third, "bob")),
+        SUCCESS,
+        "the standby's own new key reaches the session that is under way"
+    );
+    assert_eq!(
+        (user(&mut client).as_deref(), rows(&mut client)),
+        (Some("bob"), 2),
+        "the standby's own new key reaches the session that is under way"
+    );
 
     // What is stored for the database stands in a catalog, which the standby shares.
     let alter = format!("ALTER DATABASE postgres SET {setting} = '{}'", providers(&[&second]));
     run(&mut fixture.primary.admin(), &alter);
     fixture.standby.catch_up(&fixture.primary);
     let mut later = fixture.client();
-    assert_eq!(present(&mut later, &token(&third, "bob")), Code::Signature.sqlstate());
-    assert_eq!(present(&mut later, &token(&second, "bob")), SUCCESS);
+    assert_eq!(
+        present(&mut later, &token(&third, "bob")),
+        Code::Signature.sqlstate(),
+        "what is stored for the database stands in a catalog"
+    );
+    assert_eq!(
+        present(&mut later, &token(&second, "bob")),
+        SUCCESS,
+        "what is stored for the database stands in a catalog"
+    );
     assert_eq!(user(&mut client).as_deref(), Some("bob"), "sessions under way keep what they had");
 }
 
@@ -254,7 +316,7 @@ fn a_conflict_cancels_a_statement_and_leaves_the_identity() {
     // What the primary does takes precedence over the standby's statements: the one that is
     // cancelled has presented nothing.
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &alice), SUCCESS);
+    assert_eq!(present(&mut client, &alice), SUCCESS, "present(alice)");
     let pid = text(&mut client, "SELECT pg_backend_pid()::text").unwrap();
     let waiting = std::thread::spawn({
         let bob = bob.clone();
@@ -271,8 +333,12 @@ fn a_conflict_cancels_a_statement_and_leaves_the_identity() {
     wait_for("the statement to sleep", || text(&mut admin, &asleep).as_deref() == Some("PgSleep"));
     run(&mut fixture.primary.admin(), "BEGIN; LOCK TABLE notes; COMMIT");
     let (mut client, code) = waiting.join().unwrap();
-    assert_eq!(code, T_R_SERIALIZATION_FAILURE);
-    assert_eq!((user(&mut client).as_deref(), rows(&mut client)), (Some("alice"), 1));
+    assert_eq!(code, T_R_SERIALIZATION_FAILURE, "after ROLLBACK");
+    assert_eq!(
+        (user(&mut client).as_deref(), rows(&mut client)),
+        (Some("alice"), 1),
+        "after ROLLBACK"
+    );
 }
 
 /// It goes on to its end as it began; the session's identity then writes what is its own.
@@ -281,32 +347,52 @@ fn a_transaction_outlasts_the_promotion() {
     let fixture = Fixture::new(&[]);
     let (alice, bob) = (fixture.token("alice"), fixture.token("bob"));
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &alice), SUCCESS);
+    assert_eq!(present(&mut client, &alice), SUCCESS, "present(alice)");
     let mut within = fixture.client();
     run(&mut within, "BEGIN");
-    assert_eq!(present_locally(&mut within, &bob), SUCCESS);
+    assert_eq!(present_locally(&mut within, &bob), SUCCESS, "after BEGIN");
     fixture.standby.promote();
 
     // A transaction that began in recovery goes on to its end as it began.
-    assert_eq!((user(&mut within).as_deref(), rows(&mut within)), (Some("bob"), 2));
+    assert_eq!(
+        (user(&mut within).as_deref(), rows(&mut within)),
+        (Some("bob"), 2),
+        "user and rows"
+    );
     let write = "INSERT INTO notes (note) VALUES ('n')";
     run(&mut within, "SAVEPOINT s");
-    assert_eq!(sqlstate(within.batch_execute(write)), READ_ONLY_SQL_TRANSACTION);
+    assert_eq!(
+        sqlstate(within.batch_execute(write)),
+        READ_ONLY_SQL_TRANSACTION,
+        "after SAVEPOINT s"
+    );
     run(&mut within, "ROLLBACK TO s");
-    assert_eq!(user(&mut within).as_deref(), Some("bob"));
+    assert_eq!(user(&mut within).as_deref(), Some("bob"), "after ROLLBACK TO s");
     run(&mut within, "COMMIT");
-    assert_eq!(user(&mut within), None);
-    assert_eq!(sqlstate(within.batch_execute(write)), INSUFFICIENT_PRIVILEGE);
+    assert_eq!(user(&mut within), None, "after COMMIT");
+    assert_eq!(sqlstate(within.batch_execute(write)), INSUFFICIENT_PRIVILEGE, "after COMMIT");
 
     // The session's identity is still there, and writes what is its own.
-    assert_eq!(user(&mut client).as_deref(), Some("alice"));
-    assert_eq!(client.execute(write, &[]).unwrap(), 1);
-    assert_eq!(rows(&mut client), 2);
-    assert_eq!(client.execute("UPDATE notes SET note = 'm'", &[]).unwrap(), 2);
+    assert_eq!(
+        user(&mut client).as_deref(),
+        Some("alice"),
+        "the session's identity is still there"
+    );
+    assert_eq!(client.execute(write, &[]).unwrap(), 1, "the session's identity is still there");
+    assert_eq!(rows(&mut client), 2, "the session's identity is still there");
+    assert_eq!(
+        client.execute("UPDATE notes SET note = 'm'", &[]).unwrap(),
+        2,
+        "the session's identity is still there"
+    );
     for write in ["INSERT INTO notes VALUES ('bob', 'n')", "UPDATE notes SET owner = 'bob'"] {
         assert_eq!(sqlstate(client.batch_execute(write)), INSUFFICIENT_PRIVILEGE, "{write}");
     }
-    assert_eq!(client.execute("DELETE FROM notes", &[]).unwrap(), 2);
-    assert_eq!(present(&mut client, &bob), SUCCESS);
-    assert_eq!(rows(&mut client), 2);
+    assert_eq!(
+        client.execute("DELETE FROM notes", &[]).unwrap(),
+        2,
+        "after UPDATE notes SET note = 'm'"
+    );
+    assert_eq!(present(&mut client, &bob), SUCCESS, "the session's identity is still there");
+    assert_eq!(rows(&mut client), 2, "the session's identity is still there");
 }

@@ -46,37 +46,70 @@ fn the_example_of_anonymous_users_and_services() {
         let count = |client: &mut Client| text(client, "SELECT count(*)::text FROM posts");
         let whoami = |client: &mut Client| text(client, "SELECT current_user::text").unwrap();
 
-        assert_eq!(whoami(&mut client), "anon");
-        assert_eq!(count(&mut client).as_deref(), Some("0"));
+        assert_eq!(whoami(&mut client), "anon", "{issuer:?}, {algorithm:?}");
+        assert_eq!(count(&mut client).as_deref(), Some("0"), "{issuer:?}, {algorithm:?}");
         let insert = "INSERT INTO posts (title) VALUES ('draft'); \
                       INSERT INTO posts (title, published) VALUES ('news', true)";
-        assert_eq!(sqlstate(client.batch_execute(insert)), INSUFFICIENT_PRIVILEGE);
+        assert_eq!(
+            sqlstate(client.batch_execute(insert)),
+            INSUFFICIENT_PRIVILEGE,
+            "{issuer:?}, {algorithm:?}"
+        );
         let alice = key.sign(&user_token(ALICE, &role_of_user));
-        assert_eq!(present(&mut client, &alice), SUCCESS);
-        assert_eq!(whoami(&mut client), "authenticated");
+        assert_eq!(present(&mut client, &alice), SUCCESS, "{issuer:?}, {algorithm:?}");
+        assert_eq!(whoami(&mut client), "authenticated", "{issuer:?}, {algorithm:?}");
         run(&mut client, insert);
-        assert_eq!(count(&mut client).as_deref(), Some("2"));
+        assert_eq!(count(&mut client).as_deref(), Some("2"), "{issuer:?}, {algorithm:?}");
         let steal = format!("UPDATE posts SET author = '{BOB}'");
-        assert_eq!(sqlstate(client.batch_execute(&steal)), INSUFFICIENT_PRIVILEGE);
+        assert_eq!(
+            sqlstate(client.batch_execute(&steal)),
+            INSUFFICIENT_PRIVILEGE,
+            "{issuer:?}, {algorithm:?}"
+        );
 
         let bob = key.sign(&user_token(BOB, &role_of_user));
-        assert_eq!(present(&mut client, &bob), SUCCESS);
-        assert_eq!(count(&mut client).as_deref(), Some("1"));
-        assert_eq!(client.execute("UPDATE posts SET title = 'x'", &[]).unwrap(), 0);
-        assert_eq!(client.execute("DELETE FROM posts", &[]).unwrap(), 0);
+        assert_eq!(present(&mut client, &bob), SUCCESS, "{issuer:?}, {algorithm:?}");
+        assert_eq!(count(&mut client).as_deref(), Some("1"), "{issuer:?}, {algorithm:?}");
+        assert_eq!(
+            client.execute("UPDATE posts SET title = 'x'", &[]).unwrap(),
+            0,
+            "{issuer:?}, {algorithm:?}"
+        );
+        assert_eq!(
+            client.execute("DELETE FROM posts", &[]).unwrap(),
+            0,
+            "{issuer:?}, {algorithm:?}"
+        );
         let as_alice = format!("INSERT INTO posts (author, title) VALUES ('{ALICE}', 'x')");
-        assert_eq!(sqlstate(client.batch_execute(&as_alice)), INSUFFICIENT_PRIVILEGE);
+        assert_eq!(
+            sqlstate(client.batch_execute(&as_alice)),
+            INSUFFICIENT_PRIVILEGE,
+            "{issuer:?}, {algorithm:?}"
+        );
 
         // Services, and keys of clients without a user.
-        assert_eq!(present(&mut client, &service("service_role")), SUCCESS);
+        assert_eq!(
+            present(&mut client, &service("service_role")),
+            SUCCESS,
+            "{issuer:?}, {algorithm:?}"
+        );
         assert_eq!(
             (whoami(&mut client), count(&mut client)),
-            ("service_role".into(), Some("2".into()))
+            ("service_role".into(), Some("2".into())),
+            "{issuer:?}, {algorithm:?}"
         );
-        assert_eq!(present(&mut client, &service("anon")), SUCCESS);
-        assert_eq!((whoami(&mut client), count(&mut client)), ("anon".into(), Some("1".into())));
-        assert_eq!(present(&mut client, ""), SUCCESS);
-        assert_eq!((whoami(&mut client), count(&mut client)), ("anon".into(), Some("1".into())));
+        assert_eq!(present(&mut client, &service("anon")), SUCCESS, "{issuer:?}, {algorithm:?}");
+        assert_eq!(
+            (whoami(&mut client), count(&mut client)),
+            ("anon".into(), Some("1".into())),
+            "{issuer:?}, {algorithm:?}"
+        );
+        assert_eq!(present(&mut client, ""), SUCCESS, "{issuer:?}, {algorithm:?}");
+        assert_eq!(
+            (whoami(&mut client), count(&mut client)),
+            ("anon".into(), Some("1".into())),
+            "{issuer:?}, {algorithm:?}"
+        );
 
         // Nobody makes more of a token than it is.
         let forged = user_token(ALICE, &json!({"role": "service_role"}));
@@ -91,11 +124,15 @@ fn the_example_of_anonymous_users_and_services() {
             (service("authenticator"), &[Code::Claim.sqlstate()]),
             (service("postgres"), &[Code::Claim.sqlstate()]),
         ] {
-            assert_eq!(present(&mut client, &alice), SUCCESS);
+            assert_eq!(present(&mut client, &alice), SUCCESS, "{issuer:?}, {algorithm:?}");
             let code = present(&mut client, &token);
             assert!(codes.contains(&code.as_str()), "{code}");
-            assert_eq!((whoami(&mut client), user(&mut client)), ("anon".into(), None));
-            assert_eq!(count(&mut client).as_deref(), Some("1"));
+            assert_eq!(
+                (whoami(&mut client), user(&mut client)),
+                ("anon".into(), None),
+                "{issuer:?}, {algorithm:?}"
+            );
+            assert_eq!(count(&mut client).as_deref(), Some("1"), "{issuer:?}, {algorithm:?}");
         }
     }
 }

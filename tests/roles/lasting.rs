@@ -20,14 +20,26 @@ fn the_role_comes_with_the_token() {
     let (editor, reader) = (fixture.token("editor"), fixture.token("reader"));
     let nobody = fixture.sign(json!({}));
     let mut client = fixture.client();
-    assert_eq!(notes(&mut client), Err(INSUFFICIENT_PRIVILEGE.to_owned()));
-    assert_eq!(present(&mut client, &editor), SUCCESS);
-    assert_eq!((role(&mut client), notes(&mut client)), ("editor".to_owned(), Ok(2)));
-    assert_eq!(present(&mut client, &reader), SUCCESS);
-    assert_eq!((role(&mut client), notes(&mut client)), ("reader".to_owned(), Ok(1)));
-    assert_eq!(present(&mut client, &nobody), SUCCESS);
-    assert_eq!(role(&mut client), "app");
-    assert_eq!(user(&mut client).as_deref(), Some("alice"));
+    assert_eq!(
+        notes(&mut client),
+        Err(INSUFFICIENT_PRIVILEGE.to_owned()),
+        "the notes that are seen"
+    );
+    assert_eq!(present(&mut client, &editor), SUCCESS, "present(editor)");
+    assert_eq!(
+        (role(&mut client), notes(&mut client)),
+        ("editor".to_owned(), Ok(2)),
+        "role and notes after editor"
+    );
+    assert_eq!(present(&mut client, &reader), SUCCESS, "present(reader)");
+    assert_eq!(
+        (role(&mut client), notes(&mut client)),
+        ("reader".to_owned(), Ok(1)),
+        "role and notes after reader"
+    );
+    assert_eq!(present(&mut client, &nobody), SUCCESS, "present(nobody)");
+    assert_eq!(role(&mut client), "app", "the role after nobody");
+    assert_eq!(user(&mut client).as_deref(), Some("alice"), "the user after nobody");
 }
 
 #[test]
@@ -43,8 +55,8 @@ fn the_role_goes_with_the_token() {
         "RESET ALL",
         "DISCARD ALL",
     ] {
-        assert_eq!(present(&mut client, &editor), SUCCESS);
-        assert_eq!(role(&mut client), "editor");
+        assert_eq!(present(&mut client, &editor), SUCCESS, "{way:?}");
+        assert_eq!(role(&mut client), "editor", "{way:?}");
         run(&mut client, way);
         assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{way}");
         assert_eq!(notes(&mut client), Err(INSUFFICIENT_PRIVILEGE.to_owned()), "{way}");
@@ -61,7 +73,7 @@ fn the_role_of_a_transaction_ends_with_it() {
     for before in [None, Some(&reader)] {
         let outside = before.map_or("app", |_| "reader");
         if let Some(token) = before {
-            assert_eq!(present(&mut client, token), SUCCESS);
+            assert_eq!(present(&mut client, token), SUCCESS, "{before:?}");
         }
         let ways = [
             format!("SELECT auth.jwt_session_init('{editor}', true)"),
@@ -80,12 +92,12 @@ fn the_role_of_a_transaction_ends_with_it() {
                 run(&mut client, way);
                 assert_eq!(role(&mut client), "editor", "{way}");
                 run(&mut client, "SAVEPOINT s");
-                assert_eq!(present(&mut client, &nobody), SUCCESS);
-                assert_eq!(role(&mut client), "app");
+                assert_eq!(present(&mut client, &nobody), SUCCESS, "{way:?}, {end:?}");
+                assert_eq!(role(&mut client), "app", "{way:?}, {end:?}: after SAVEPOINT s");
                 run(&mut client, "SAVEPOINT t");
-                assert_eq!(present(&mut client, &reader), SUCCESS);
+                assert_eq!(present(&mut client, &reader), SUCCESS, "{way:?}, {end:?}");
                 run(&mut client, "RELEASE t");
-                assert_eq!(role(&mut client), "reader");
+                assert_eq!(role(&mut client), "reader", "{way:?}, {end:?}: after RELEASE t");
                 run(&mut client, "ROLLBACK TO s");
                 assert_eq!(role(&mut client), "editor", "{way}, ROLLBACK TO");
                 run(&mut client, end);
@@ -95,9 +107,9 @@ fn the_role_of_a_transaction_ends_with_it() {
         // An error ends it as well.
         run(&mut client, "BEGIN");
         run(&mut client, &ways[0]);
-        assert_eq!(sqlstate(client.batch_execute("SELECT 1/0")), DIVISION_BY_ZERO);
+        assert_eq!(sqlstate(client.batch_execute("SELECT 1/0")), DIVISION_BY_ZERO, "{before:?}");
         run(&mut client, "ROLLBACK");
-        assert_eq!(role(&mut client), outside);
+        assert_eq!(role(&mut client), outside, "{before:?}: after ROLLBACK");
     }
 }
 
@@ -112,7 +124,7 @@ fn a_cleared_role_comes_back_with_the_token() {
         ("SELECT auth.jwt_session_init(NULL, true)", "COMMIT"),
         ("DISCARD PLANS; RESET pg_session_jwt.jwt", "ROLLBACK"),
     ] {
-        assert_eq!(present(&mut client, &editor), SUCCESS);
+        assert_eq!(present(&mut client, &editor), SUCCESS, "{way:?}, {end:?}");
         run(&mut client, &format!("BEGIN; {way}"));
         assert_eq!(role(&mut client), "app", "{way}");
         run(&mut client, end);
@@ -140,21 +152,53 @@ fn security_definer_functions_change_no_role() {
     let (editor, nobody) = (fixture.token("editor"), fixture.sign(json!({})));
     let call = |function: &str, token: &str| format!("SELECT {function}('{token}')");
 
-    assert_eq!(sqlstate(client.batch_execute(&call("present", &editor))), Code::Claim.sqlstate());
-    assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None));
+    assert_eq!(
+        sqlstate(client.batch_execute(&call("present", &editor))),
+        Code::Claim.sqlstate(),
+        "sqlstate(client.batch_execute(call(present, editor)))"
+    );
+    assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "role and user");
     // A token without a role is as good as anywhere, and takes the one before with it.
     for (token, expected) in [(nobody.as_str(), Some("alice".to_owned())), ("", None)] {
-        assert_eq!(present(&mut client, &editor), SUCCESS);
-        assert_eq!(text(&mut client, &call("present", token)).as_deref(), Some("postgres"));
-        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), expected.clone()));
+        assert_eq!(
+            present(&mut client, &editor),
+            SUCCESS,
+            "a token without a role is as good as anywhere"
+        );
+        assert_eq!(
+            text(&mut client, &call("present", token)).as_deref(),
+            Some("postgres"),
+            "a token without a role is as good as anywhere"
+        );
+        assert_eq!(
+            (role(&mut client), user(&mut client)),
+            ("app".to_owned(), expected.clone()),
+            "a token without a role is as good as anywhere"
+        );
         // In a transaction, from the next statement on.
-        assert_eq!(present(&mut client, &editor), SUCCESS);
+        assert_eq!(
+            present(&mut client, &editor),
+            SUCCESS,
+            "in a transaction, from the next statement on"
+        );
         run(&mut client, "BEGIN");
-        assert_eq!(text(&mut client, &call("present", token)).as_deref(), Some("postgres"));
-        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), expected));
-        assert_eq!(notes(&mut client), Err(INSUFFICIENT_PRIVILEGE.to_owned()));
+        assert_eq!(
+            text(&mut client, &call("present", token)).as_deref(),
+            Some("postgres"),
+            "after BEGIN"
+        );
+        assert_eq!(
+            (role(&mut client), user(&mut client)),
+            ("app".to_owned(), expected),
+            "after BEGIN"
+        );
+        assert_eq!(notes(&mut client), Err(INSUFFICIENT_PRIVILEGE.to_owned()), "after BEGIN");
         run(&mut client, "ROLLBACK");
-        assert_eq!((role(&mut client), notes(&mut client)), ("editor".to_owned(), Ok(2)));
+        assert_eq!(
+            (role(&mut client), notes(&mut client)),
+            ("editor".to_owned(), Ok(2)),
+            "after ROLLBACK"
+        );
     }
     // Statements that were analysed before ask nobody again.
     let whoami = client.prepare("SELECT current_user::text").unwrap();
@@ -162,27 +206,33 @@ fn security_definer_functions_change_no_role() {
     let attempt = client.prepare("SELECT try($1)").unwrap();
     for token in ["", &editor] {
         for statement in [&whoami, &count] {
-            assert_eq!(present(&mut client, &editor), SUCCESS);
-            assert_eq!(client.query_one(&count, &[]).unwrap().get::<_, i64>(0), 2);
+            assert_eq!(present(&mut client, &editor), SUCCESS, "{statement:?}");
+            assert_eq!(client.query_one(&count, &[]).unwrap().get::<_, i64>(0), 2, "{statement:?}");
             run(&mut client, "BEGIN");
             client.query_one(&attempt, &[&token]).unwrap();
             match client.query_one(statement, &[]) {
-                Ok(row) => assert_eq!(row.get::<_, &str>(0), "app"),
-                Err(error) => assert_eq!(sqlstate::<()>(Err(error)), INSUFFICIENT_PRIVILEGE),
+                Ok(row) => assert_eq!(row.get::<_, &str>(0), "app", "{statement:?}: after BEGIN"),
+                Err(error) => {
+                    assert_eq!(sqlstate::<()>(Err(error)), INSUFFICIENT_PRIVILEGE, "{statement:?}")
+                }
             }
             run(&mut client, "ROLLBACK");
         }
     }
     // A refusal that is swallowed there takes the role, too.
     for around in ["", "BEGIN; SAVEPOINT s"] {
-        assert_eq!(present(&mut client, &editor), SUCCESS);
+        assert_eq!(present(&mut client, &editor), SUCCESS, "{around:?}");
         run(&mut client, around);
-        assert_eq!(text(&mut client, &call("try", &editor)).as_deref(), Some("postgres"));
-        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None));
+        assert_eq!(
+            text(&mut client, &call("try", &editor)).as_deref(),
+            Some("postgres"),
+            "{around:?}"
+        );
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{around:?}");
         run(&mut client, if around.is_empty() { "" } else { "ROLLBACK TO s" });
-        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None));
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{around:?}");
         run(&mut client, "COMMIT");
-        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None));
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{around:?}");
     }
 }
 
@@ -193,47 +243,55 @@ fn the_later_of_token_and_set_role_counts() {
     let (editor, reader) = (fixture.token("editor"), fixture.token("reader"));
     let mut client = fixture.client();
     run(&mut client, "SET ROLE reader");
-    assert_eq!(present(&mut client, &editor), SUCCESS);
-    assert_eq!(role(&mut client), "editor");
+    assert_eq!(present(&mut client, &editor), SUCCESS, "after SET ROLE reader");
+    assert_eq!(role(&mut client), "editor", "after SET ROLE reader");
     // Without the token, what was there before.
-    assert_eq!(present(&mut client, ""), SUCCESS);
-    assert_eq!(role(&mut client), "reader");
+    assert_eq!(present(&mut client, ""), SUCCESS, "without the token, what was there before");
+    assert_eq!(role(&mut client), "reader", "without the token, what was there before");
     run(&mut client, "RESET ROLE");
-    assert_eq!(role(&mut client), "app");
+    assert_eq!(role(&mut client), "app", "without the token, what was there before");
 
-    assert_eq!(present(&mut client, &editor), SUCCESS);
+    assert_eq!(present(&mut client, &editor), SUCCESS, "after RESET ROLE");
     run(&mut client, "SET ROLE reader");
-    assert_eq!(role(&mut client), "reader");
+    assert_eq!(role(&mut client), "reader", "after SET ROLE reader");
     run(&mut client, "RESET ROLE");
-    assert_eq!(role(&mut client), "editor");
+    assert_eq!(role(&mut client), "editor", "after RESET ROLE");
     run(&mut client, "SET ROLE NONE");
-    assert_eq!(role(&mut client), "app");
-    assert_eq!(user(&mut client).as_deref(), Some("alice"));
-    assert_eq!(present(&mut client, &reader), SUCCESS);
-    assert_eq!(role(&mut client), "reader");
+    assert_eq!(role(&mut client), "app", "after SET ROLE NONE");
+    assert_eq!(user(&mut client).as_deref(), Some("alice"), "after SET ROLE NONE");
+    assert_eq!(present(&mut client, &reader), SUCCESS, "after SET ROLE NONE");
+    assert_eq!(role(&mut client), "reader", "after SET ROLE NONE");
     run(&mut client, "BEGIN; SET LOCAL ROLE editor");
-    assert_eq!(role(&mut client), "editor");
+    assert_eq!(role(&mut client), "editor", "after BEGIN; SET LOCAL ROLE editor");
     run(&mut client, "COMMIT");
-    assert_eq!(role(&mut client), "reader");
+    assert_eq!(role(&mut client), "reader", "after COMMIT");
     run(&mut client, "BEGIN; SET ROLE NONE; SAVEPOINT s; SET ROLE editor; ROLLBACK TO s");
-    assert_eq!(role(&mut client), "app");
+    assert_eq!(role(&mut client), "app", "the role after reader");
     run(&mut client, "ROLLBACK");
-    assert_eq!(role(&mut client), "reader");
-    assert_eq!(sqlstate(client.batch_execute("SET ROLE stranger")), INSUFFICIENT_PRIVILEGE);
+    assert_eq!(role(&mut client), "reader", "after ROLLBACK");
+    assert_eq!(
+        sqlstate(client.batch_execute("SET ROLE stranger")),
+        INSUFFICIENT_PRIVILEGE,
+        "after ROLLBACK"
+    );
     run(
         &mut client,
         "CREATE FUNCTION pg_temp.whose() RETURNS text LANGUAGE sql SET role = editor
            AS 'SELECT current_user::text'",
     );
-    assert_eq!(text(&mut client, "SELECT pg_temp.whose()").as_deref(), Some("editor"));
-    assert_eq!(role(&mut client), "reader");
+    assert_eq!(
+        text(&mut client, "SELECT pg_temp.whose()").as_deref(),
+        Some("editor"),
+        "text(SELECT pg_temp.whose) after reader"
+    );
+    assert_eq!(role(&mut client), "reader", "the role after reader");
     // Many values of the setting do no harm.
     for _ in 0..200 {
         run(&mut client, "BEGIN; SET LOCAL ROLE editor; SAVEPOINT s; SET LOCAL ROLE NONE; COMMIT");
     }
-    assert_eq!(role(&mut client), "reader");
+    assert_eq!(role(&mut client), "reader", "many values of the setting do no harm");
     run(&mut client, "DISCARD ALL");
-    assert_eq!(role(&mut client), "app");
+    assert_eq!(role(&mut client), "app", "many values of the setting do no harm");
 }
 
 /// SET SESSION AUTHORIZATION takes the role away, and its reset brings it back.
@@ -242,28 +300,32 @@ fn the_role_is_of_the_session_user() {
     let fixture = FIXTURES.beside_others(Preload::Shared);
     let editor = fixture.token("editor");
     let mut admin = fixture.cluster.admin();
-    assert_eq!(present(&mut admin, &fixture.token("stranger")), SUCCESS);
+    assert_eq!(
+        present(&mut admin, &fixture.token("stranger")),
+        SUCCESS,
+        "present(fixture.token(stranger))"
+    );
     run(&mut admin, "SET SESSION AUTHORIZATION app");
-    assert_eq!(role(&mut admin), "app");
+    assert_eq!(role(&mut admin), "app", "after SET SESSION AUTHORIZATION app");
     run(&mut admin, "RESET ROLE");
-    assert_eq!(role(&mut admin), "app");
-    assert_eq!(user(&mut admin).as_deref(), Some("alice"));
+    assert_eq!(role(&mut admin), "app", "after RESET ROLE");
+    assert_eq!(user(&mut admin).as_deref(), Some("alice"), "after RESET ROLE");
     run(&mut admin, "RESET SESSION AUTHORIZATION");
-    assert_eq!(role(&mut admin), "stranger");
+    assert_eq!(role(&mut admin), "stranger", "after RESET SESSION AUTHORIZATION");
     run(&mut admin, "BEGIN; SET LOCAL SESSION AUTHORIZATION app; ROLLBACK");
-    assert_eq!(role(&mut admin), "stranger");
+    assert_eq!(role(&mut admin), "stranger", "the role after fixture.token(stranger)");
     run(&mut admin, "SET ROLE reader");
     run(&mut admin, "BEGIN; SET SESSION AUTHORIZATION app; ROLLBACK");
-    assert_eq!(role(&mut admin), "reader");
+    assert_eq!(role(&mut admin), "reader", "the role after fixture.token(stranger)");
     run(&mut admin, "RESET ROLE");
-    assert_eq!(role(&mut admin), "stranger");
-    assert_eq!(present(&mut admin, ""), SUCCESS);
-    assert_eq!(role(&mut admin), "postgres");
+    assert_eq!(role(&mut admin), "stranger", "after RESET ROLE");
+    assert_eq!(present(&mut admin, ""), SUCCESS, "after RESET ROLE");
+    assert_eq!(role(&mut admin), "postgres", "after RESET ROLE");
     run(&mut admin, "SET ROLE reader; SET SESSION AUTHORIZATION app");
-    assert_eq!(present(&mut admin, &editor), SUCCESS);
-    assert_eq!(role(&mut admin), "editor");
-    assert_eq!(present(&mut admin, ""), SUCCESS);
-    assert_eq!(role(&mut admin), "app");
+    assert_eq!(present(&mut admin, &editor), SUCCESS, "present(editor)");
+    assert_eq!(role(&mut admin), "editor", "the role after editor");
+    assert_eq!(present(&mut admin, ""), SUCCESS, "present");
+    assert_eq!(role(&mut admin), "app", "the role after no token");
 }
 
 /// A statement does not go on in the role of a token that has expired, or that nobody vouches for.
@@ -274,17 +336,29 @@ fn the_role_ends_with_its_token() {
     let statement = client.prepare("SELECT count(*) FROM notes").unwrap();
     let exp = now() + 2;
     let brief = fixture.sign(json!({"role": "editor", "exp": exp}));
-    assert_eq!(present(&mut client, &brief), SUCCESS);
-    assert_eq!(client.query_one(&statement, &[]).unwrap().get::<_, i64>(0), 2);
+    assert_eq!(present(&mut client, &brief), SUCCESS, "present(brief)");
+    assert_eq!(
+        client.query_one(&statement, &[]).unwrap().get::<_, i64>(0),
+        2,
+        "client.query_one(statement, []).get::<_ after brief"
+    );
     run(&mut client, "BEGIN; DECLARE c CURSOR FOR SELECT * FROM notes; FETCH 1 FROM c");
     let deadline = Instant::now() + Duration::from_secs(10);
     while now() < exp && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert_eq!(sqlstate(client.batch_execute("FETCH 1 FROM c")), Code::Expired.sqlstate());
+    assert_eq!(
+        sqlstate(client.batch_execute("FETCH 1 FROM c")),
+        Code::Expired.sqlstate(),
+        "sqlstate(client.batch_execute(FETCH 1 FROM c)) after brief"
+    );
     run(&mut client, "ROLLBACK");
-    assert_eq!(notes(&mut client), Err(Code::Expired.sqlstate().to_owned()));
-    assert_eq!(sqlstate(client.query_one(&statement, &[])), Code::Expired.sqlstate());
+    assert_eq!(notes(&mut client), Err(Code::Expired.sqlstate().to_owned()), "after ROLLBACK");
+    assert_eq!(
+        sqlstate(client.query_one(&statement, &[])),
+        Code::Expired.sqlstate(),
+        "after ROLLBACK"
+    );
     for statement in [
         "COPY notes TO STDOUT",
         "TRUNCATE notes",
@@ -310,7 +384,7 @@ fn statements_without_tables_outlive_the_token() {
     let fixture = FIXTURES.beside_others(Preload::Shared);
     let mut client = fixture.client();
     let expired = fixture.token_for("editor", 1);
-    assert_eq!(present(&mut client, &expired), SUCCESS);
+    assert_eq!(present(&mut client, &expired), SUCCESS, "present(expired)");
     wait_for("the token to expire", || {
         notes(&mut client) == Err(Code::Expired.sqlstate().to_owned())
     });
@@ -325,13 +399,29 @@ fn statements_without_tables_outlive_the_token() {
     ] {
         run(&mut client, way);
     }
-    assert_eq!(role(&mut client), "app");
+    assert_eq!(role(&mut client), "app", "the role after expired");
     let next = "SELECT nextval('numbers')";
-    assert_eq!(sqlstate(client.batch_execute(next)), INSUFFICIENT_PRIVILEGE);
-    assert_eq!(present(&mut client, &fixture.token("editor")), SUCCESS);
+    assert_eq!(
+        sqlstate(client.batch_execute(next)),
+        INSUFFICIENT_PRIVILEGE,
+        "sqlstate(client.batch_execute(next)) after expired"
+    );
+    assert_eq!(
+        present(&mut client, &fixture.token("editor")),
+        SUCCESS,
+        "present(fixture.token(editor))"
+    );
     run(&mut client, next);
-    assert_eq!(present(&mut client, &fixture.token("reader")), SUCCESS);
-    assert_eq!((role(&mut client), notes(&mut client)), ("reader".to_owned(), Ok(1)));
+    assert_eq!(
+        present(&mut client, &fixture.token("reader")),
+        SUCCESS,
+        "present(fixture.token(reader))"
+    );
+    assert_eq!(
+        (role(&mut client), notes(&mut client)),
+        ("reader".to_owned(), Ok(1)),
+        "role and notes after fixture.token(reader)"
+    );
 }
 
 /// Without its key, or with other rules, a token's role is not in force.
@@ -362,13 +452,13 @@ fn a_changed_provider_ends_the_role() {
     ] {
         run(&mut admin, "DELETE FROM auth.providers");
         run(&mut admin, &add);
-        assert_eq!(present(&mut client, &token), SUCCESS);
-        assert_eq!(notes(&mut client), Ok(2));
+        assert_eq!(present(&mut client, &token), SUCCESS, "{change:?}");
+        assert_eq!(notes(&mut client), Ok(2), "{change:?}: after DELETE FROM auth.providers");
         run(&mut admin, &change);
         let found = notes(&mut client).map_or_else(|code| code, |_| SUCCESS.to_owned());
         assert_eq!(found, code, "{change}");
-        assert_eq!(present(&mut client, ""), SUCCESS);
-        assert_eq!(role(&mut client), "app");
+        assert_eq!(present(&mut client, ""), SUCCESS, "{change:?}");
+        assert_eq!(role(&mut client), "app", "{change:?}: after DELETE FROM auth.providers");
     }
 }
 
@@ -386,21 +476,29 @@ fn the_role_ends_with_its_transaction() {
                 _ => format!("{way}('{editor}')"),
             };
             run(&mut client, &set);
-            assert_eq!((role(&mut client), notes(&mut client)), ("editor".to_owned(), Ok(2)));
+            assert_eq!(
+                (role(&mut client), notes(&mut client)),
+                ("editor".to_owned(), Ok(2)),
+                "{way:?}, {end:?}"
+            );
             run(&mut client, end);
             assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{end}");
         }
     }
-    assert_eq!(present(&mut client, &editor), SUCCESS);
-    assert_eq!(role(&mut client), "app");
+    assert_eq!(present(&mut client, &editor), SUCCESS, "present(editor)");
+    assert_eq!(role(&mut client), "app", "the role after editor");
     // Also for statements that were analysed before.
     let whoami = client.prepare("SELECT current_user::text").unwrap();
     let count = client.prepare("SELECT count(*) FROM notes").unwrap();
     run(&mut client, &format!("BEGIN; SELECT auth.jwt_session_init('{editor}')"));
-    assert_eq!(client.query_one(&count, &[]).unwrap().get::<_, i64>(0), 2);
+    assert_eq!(
+        client.query_one(&count, &[]).unwrap().get::<_, i64>(0),
+        2,
+        "also for statements that were analysed before"
+    );
     run(&mut client, "COMMIT");
-    assert_eq!(client.query_one(&whoami, &[]).unwrap().get::<_, &str>(0), "app");
-    assert_eq!(sqlstate(client.query_one(&count, &[])), INSUFFICIENT_PRIVILEGE);
+    assert_eq!(client.query_one(&whoami, &[]).unwrap().get::<_, &str>(0), "app", "after COMMIT");
+    assert_eq!(sqlstate(client.query_one(&count, &[])), INSUFFICIENT_PRIVILEGE, "after COMMIT");
 }
 
 /// The next client of a pooled connection has neither role nor identity of the one before.
@@ -409,20 +507,28 @@ fn nothing_is_left_on_a_pooled_connection() {
     let fixture = FIXTURES.beside_others(Preload::Shared);
     let pooler = fixture.cluster.pooler("transaction", &[("default_pool_size", "1")]);
     let (mut first, mut second) = (pooler.as_role("app").client(), pooler.as_role("app").client());
-    assert_eq!(backend_pid(&mut first), backend_pid(&mut second));
+    assert_eq!(backend_pid(&mut first), backend_pid(&mut second), "backend_pid");
     let editor = fixture.token("editor");
     for end in ["COMMIT", "ROLLBACK"] {
         run(&mut first, &format!("BEGIN; SELECT auth.jwt_session_init('{editor}', true)"));
-        assert_eq!((role(&mut first), notes(&mut first)), ("editor".to_owned(), Ok(2)));
+        assert_eq!((role(&mut first), notes(&mut first)), ("editor".to_owned(), Ok(2)), "{end:?}");
         run(&mut first, end);
-        assert_eq!((role(&mut second), user(&mut second)), ("app".to_owned(), None));
+        assert_eq!((role(&mut second), user(&mut second)), ("app".to_owned(), None), "{end:?}");
     }
     // What a client has left behind, a refused token takes away.
     run(&mut first, &format!("SELECT auth.jwt_session_init('{editor}')"));
     let bad = fixture.token("stranger");
     let refused = second.batch_execute(&format!("SELECT auth.jwt_session_init('{bad}', true)"));
-    assert_eq!(sqlstate(refused), Code::Claim.sqlstate());
+    assert_eq!(
+        sqlstate(refused),
+        Code::Claim.sqlstate(),
+        "what a client has left behind, a refused token takes away"
+    );
     for client in [&mut first, &mut second] {
-        assert_eq!((role(client), user(client)), ("app".to_owned(), None));
+        assert_eq!(
+            (role(client), user(client)),
+            ("app".to_owned(), None),
+            "what a client has left behind, a refused token takes away"
+        );
     }
 }

@@ -65,7 +65,7 @@ fn locked_sessions_change_their_role_by_token_alone() {
     for login in LOGINS {
         let mut client = fixture.cluster.as_role(login).client();
         for token in ["", &editor] {
-            assert_eq!(present(&mut client, token), SUCCESS);
+            assert_eq!(present(&mut client, token), SUCCESS, "{login:?}");
             let expected = if token.is_empty() { login } else { "editor" };
             for statement in refused {
                 let outcome = sqlstate(client.batch_execute(statement));
@@ -76,7 +76,11 @@ fn locked_sessions_change_their_role_by_token_alone() {
                 run(&mut client, statement);
                 assert_eq!(role(&mut client), expected, "{login}: {statement}");
             }
-            assert_eq!(user(&mut client).as_deref(), (!token.is_empty()).then_some("alice"));
+            assert_eq!(
+                user(&mut client).as_deref(),
+                (!token.is_empty()).then_some("alice"),
+                "{login:?}"
+            );
         }
     }
 }
@@ -88,12 +92,16 @@ fn the_role_of_a_locked_session_goes_with_its_token() {
     let editor = fixture.token("editor");
     for login in LOGINS {
         let mut client = fixture.cluster.as_role(login).client();
-        assert_eq!(present(&mut client, &fixture.token("reader")), SUCCESS);
-        assert_eq!(role(&mut client), "reader");
+        assert_eq!(present(&mut client, &fixture.token("reader")), SUCCESS, "{login:?}");
+        assert_eq!(role(&mut client), "reader", "{login:?}");
         for statement in ["RESET ALL", "DISCARD ALL", "RESET pg_session_jwt.jwt"] {
-            assert_eq!(present(&mut client, &editor), SUCCESS);
+            assert_eq!(present(&mut client, &editor), SUCCESS, "{statement:?}, {login:?}");
             run(&mut client, statement);
-            assert_eq!((role(&mut client), user(&mut client)), (login.to_owned(), None));
+            assert_eq!(
+                (role(&mut client), user(&mut client)),
+                (login.to_owned(), None),
+                "{statement:?}, {login:?}"
+            );
         }
     }
 }
@@ -125,7 +133,7 @@ fn locked_sessions_do_not_start_in_another_role() {
             assert_eq!(role(&mut client), login, "{way}");
             run(&mut client, "DISCARD ALL");
             assert_eq!(role(&mut client), login, "{way}");
-            assert_eq!(present(&mut client, &editor), SUCCESS);
+            assert_eq!(present(&mut client, &editor), SUCCESS, "{way:?}, {login:?}");
             assert_eq!(role(&mut client), "editor", "{way}");
             run(&mut admin, &way.replace("SET role = 'reader'", "RESET role"));
         }
@@ -200,8 +208,12 @@ fn other_sessions_change_their_role() {
     let fixture = FIXTURES.alone(Preload::Shared);
     let mut client = fixture.client();
     run(&mut client, "SET ROLE reader");
-    assert_eq!(role(&mut client), "reader");
-    assert_eq!(text(&mut client, "SELECT as_reader()").as_deref(), Some("reader"));
+    assert_eq!(role(&mut client), "reader", "after SET ROLE reader");
+    assert_eq!(
+        text(&mut client, "SELECT as_reader()").as_deref(),
+        Some("reader"),
+        "after SET ROLE reader"
+    );
 }
 
 /// A list that is wrong leaves the earlier one in force.
@@ -210,7 +222,7 @@ fn a_lock_that_comes_later_binds_live_sessions() {
     let fixture = start(Preload::Shared);
     let editor = fixture.token("editor");
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &editor), SUCCESS);
+    assert_eq!(present(&mut client, &editor), SUCCESS, "present(editor)");
     fixture.cluster.append_configuration(&[("pg_session_jwt.locked_roles", "app")]);
     fixture.cluster.reload();
     harness::wait_for("the lock", || {
@@ -226,7 +238,11 @@ fn a_lock_that_comes_later_binds_live_sessions() {
     fixture.cluster.append_configuration(&[("pg_session_jwt.locked_roles", "app, , x")]);
     fixture.cluster.reload();
     harness::wait_for("the log", || fixture.cluster.log().contains("It is not a list of names"));
-    assert_eq!(sqlstate(client.batch_execute("SET ROLE reader")), Code::Forbidden.sqlstate());
+    assert_eq!(
+        sqlstate(client.batch_execute("SET ROLE reader")),
+        Code::Forbidden.sqlstate(),
+        "a list that is none leaves the one before in force"
+    );
 }
 
 #[test]
@@ -280,8 +296,16 @@ fn locked_sessions_change_no_roles_and_memberships() {
     }
     // Nor in the role of a token; but a superuser's function may.
     run(&mut admin, "GRANT given TO editor WITH ADMIN OPTION; GRANT editor TO locked");
-    assert_eq!(present(&mut client, &fixture.token("editor")), SUCCESS);
-    assert_eq!(sqlstate(client.batch_execute("GRANT given TO other")), Code::Forbidden.sqlstate());
+    assert_eq!(
+        present(&mut client, &fixture.token("editor")),
+        SUCCESS,
+        "nor in the role of a token"
+    );
+    assert_eq!(
+        sqlstate(client.batch_execute("GRANT given TO other")),
+        Code::Forbidden.sqlstate(),
+        "nor in the role of a token"
+    );
     run(&mut client, "SELECT grant_given()");
     run(
         &mut client,
@@ -307,7 +331,7 @@ fn locks_that_would_not_hold_let_nobody_in() {
                 Code::Configuration.sqlstate(),
                 "{preload:?}"
             );
-            assert_eq!(role(&mut client), login);
+            assert_eq!(role(&mut client), login, "{login:?}, {preload:?}");
             for call in ["SELECT auth.user_id()", "SELECT auth.init()", "SELECT auth.claim('sub')"]
             {
                 let outcome = sqlstate(client.batch_execute(call));

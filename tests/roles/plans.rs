@@ -33,18 +33,26 @@ fn plans_are_of_the_role() {
         client.prepare("SELECT whose(), pid(), count(*) FROM notes GROUP BY 1, 2").unwrap();
     for _ in 0..2 {
         for (name, expected) in [("editor", 20_002), ("reader", 20_001)] {
-            assert_eq!(present(&mut client, &fixture.token(name)), SUCCESS);
+            assert_eq!(present(&mut client, &fixture.token(name)), SUCCESS, "{name:?}");
             let rows = client.query(&statement, &[]).unwrap();
             let counted: i64 = rows.iter().map(|row| row.get::<_, i64>(2)).sum();
             assert_eq!(counted, expected, "{name}");
             assert!(rows.iter().any(|row| row.get::<_, i32>(1) != leader), "no worker");
             for row in rows {
-                assert_eq!(row.get::<_, &str>(0), format!("{name} alice"));
+                assert_eq!(row.get::<_, &str>(0), format!("{name} alice"), "{name:?}");
             }
-            assert_eq!(role(&mut client), name);
+            assert_eq!(role(&mut client), name, "{name:?}");
         }
-        assert_eq!(present(&mut client, ""), SUCCESS);
-        assert_eq!(sqlstate(client.query(&statement, &[])), INSUFFICIENT_PRIVILEGE);
+        assert_eq!(
+            present(&mut client, ""),
+            SUCCESS,
+            "after SET plan_cache_mode = force_generic_plan"
+        );
+        assert_eq!(
+            sqlstate(client.query(&statement, &[])),
+            INSUFFICIENT_PRIVILEGE,
+            "after SET plan_cache_mode = force_generic_plan"
+        );
     }
     // One pipeline is one transaction: it has one role, which ends with it.
     let mut wire = Wire::connect(&fixture.app()).unwrap();
@@ -57,9 +65,13 @@ fn plans_are_of_the_role() {
         wire.statement("SELECT current_user || ' ' || count(*) FROM notes", &[]);
         wire.statement(present, &[&fixture.token(other)]);
         let answers = wire.sync().unwrap();
-        assert_eq!(values(&answers[1]).as_deref(), Some(expected));
-        assert_eq!(answers[2].as_ref().unwrap_err().sqlstate(), Code::Claim.sqlstate());
+        assert_eq!(values(&answers[1]).as_deref(), Some(expected), "{name:?}, {other:?}");
+        assert_eq!(
+            answers[2].as_ref().unwrap_err().sqlstate(),
+            Code::Claim.sqlstate(),
+            "{name:?}, {other:?}"
+        );
         let answer = wire.ask("SELECT current_user", &[]).unwrap();
-        assert_eq!(values(&answer).as_deref(), Some("app"));
+        assert_eq!(values(&answer).as_deref(), Some("app"), "{name:?}, {other:?}");
     }
 }

@@ -46,7 +46,11 @@ fn one_of_several_roles_is_taken() {
             Code::Claim.sqlstate(),
             "{issuer} {roles}"
         );
-        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None));
+        assert_eq!(
+            (role(&mut client), user(&mut client)),
+            ("app".to_owned(), None),
+            "{issuer:?}, {roles:?}"
+        );
     }
 }
 
@@ -81,13 +85,13 @@ fn the_role_is_one_that_the_session_may_take() {
     ] {
         let token = fixture.sign(claims.clone());
         // What was there before is gone: identity and role.
-        assert_eq!(present(&mut client, &good), SUCCESS);
-        assert_eq!(role(&mut client), "editor");
+        assert_eq!(present(&mut client, &good), SUCCESS, "{claims:?}");
+        assert_eq!(role(&mut client), "editor", "{claims:?}: what was there before is gone");
         assert_eq!(present(&mut client, &token), code, "{claims}");
         assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{claims}");
 
         // In a savepoint, over those of the session, the transaction and the savepoint.
-        assert_eq!(present(&mut client, &good), SUCCESS);
+        assert_eq!(present(&mut client, &good), SUCCESS, "{claims:?}: in a savepoint");
         run(&mut client, "BEGIN");
         run(&mut client, &format!("SELECT auth.jwt_session_init('{good}', true); SAVEPOINT s"));
         run(&mut client, &format!("SELECT auth.jwt_session_init('{good}', true)"));
@@ -98,7 +102,7 @@ fn the_role_is_one_that_the_session_may_take() {
         assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{claims}");
 
         // Where PL/pgSQL swallows the error.
-        assert_eq!(present(&mut client, &good), SUCCESS);
+        assert_eq!(present(&mut client, &good), SUCCESS, "{claims:?}");
         run(
             &mut client,
             &format!(
@@ -128,15 +132,36 @@ fn the_role_is_one_that_the_session_may_take() {
     }
     // A superuser's session may take any role, but none that is one.
     let mut admin = fixture.cluster.admin();
-    assert_eq!(present(&mut admin, &fixture.token("stranger")), SUCCESS);
-    assert_eq!(role(&mut admin), "stranger");
-    assert_eq!(text(&mut admin, "SHOW is_superuser").as_deref(), Some("off"));
+    assert_eq!(
+        present(&mut admin, &fixture.token("stranger")),
+        SUCCESS,
+        "a superuser's session may take any role, but none that is one"
+    );
+    assert_eq!(
+        role(&mut admin),
+        "stranger",
+        "a superuser's session may take any role, but none that is one"
+    );
+    assert_eq!(
+        text(&mut admin, "SHOW is_superuser").as_deref(),
+        Some("off"),
+        "a superuser's session may take any role, but none that is one"
+    );
     assert_eq!(
         sqlstate(admin.batch_execute("SELECT pg_read_file('PG_VERSION')")),
-        INSUFFICIENT_PRIVILEGE
+        INSUFFICIENT_PRIVILEGE,
+        "a superuser's session may take any role, but none that is one"
     );
-    assert_eq!(present(&mut admin, &fixture.token("boss")), Code::Claim.sqlstate());
-    assert_eq!(text(&mut admin, "SHOW is_superuser").as_deref(), Some("on"));
+    assert_eq!(
+        present(&mut admin, &fixture.token("boss")),
+        Code::Claim.sqlstate(),
+        "after SELECT pg_read_file('PG_VERSION')"
+    );
+    assert_eq!(
+        text(&mut admin, "SHOW is_superuser").as_deref(),
+        Some("on"),
+        "after SELECT pg_read_file('PG_VERSION')"
+    );
 }
 
 /// Roles and memberships that change while a session has the role.
@@ -154,34 +179,54 @@ fn the_role_is_still_one_that_the_session_may_take() {
     ] {
         // Whether or not anybody has asked who is there.
         for asked in [false, true] {
-            assert_eq!(present(&mut client, &editor), SUCCESS);
+            assert_eq!(present(&mut client, &editor), SUCCESS, "{change:?}, {asked:?}");
             if asked {
-                assert_eq!(user(&mut client).as_deref(), Some("alice"));
+                assert_eq!(user(&mut client).as_deref(), Some("alice"), "{change:?}, {asked:?}");
             }
-            assert_eq!(role(&mut client), "editor");
+            assert_eq!(role(&mut client), "editor", "{change:?}, {asked:?}");
             run(&mut admin, change);
             assert_eq!(sqlstate(client.query_one(&file, &[])), INSUFFICIENT_PRIVILEGE, "{change}");
             assert_eq!(sqlstate(client.query_one(&count, &[])), Code::Claim.sqlstate(), "{change}");
             assert_eq!(role(&mut client), "app", "{change}");
             assert_eq!(notes(&mut client), Err(Code::Claim.sqlstate().to_owned()), "{change}");
-            assert_eq!(present(&mut client, &editor), Code::Claim.sqlstate());
+            assert_eq!(
+                present(&mut client, &editor),
+                Code::Claim.sqlstate(),
+                "{change:?}, {asked:?}"
+            );
             run(&mut admin, back);
-            assert_eq!(present(&mut client, &editor), SUCCESS);
-            assert_eq!((role(&mut client), notes(&mut client)), ("editor".to_owned(), Ok(2)));
+            assert_eq!(present(&mut client, &editor), SUCCESS, "{change:?}, {asked:?}");
+            assert_eq!(
+                (role(&mut client), notes(&mut client)),
+                ("editor".to_owned(), Ok(2)),
+                "{change:?}, {asked:?}"
+            );
         }
     }
     // What has nothing to do with it does not matter, not even in a transaction that has failed.
     run(&mut client, "BEGIN");
-    assert_eq!(sqlstate(client.batch_execute("SELECT 1/0")), DIVISION_BY_ZERO);
+    assert_eq!(sqlstate(client.batch_execute("SELECT 1/0")), DIVISION_BY_ZERO, "after BEGIN");
     run(&mut admin, "CREATE ROLE another");
     run(&mut client, "ROLLBACK");
-    assert_eq!((notes(&mut client), role(&mut client)), (Ok(2), "editor".to_owned()));
+    assert_eq!(
+        (notes(&mut client), role(&mut client)),
+        (Ok(2), "editor".to_owned()),
+        "after ROLLBACK"
+    );
     run(&mut admin, "CREATE ROLE brief; GRANT brief TO app; GRANT SELECT ON notes TO brief");
-    assert_eq!(present(&mut client, &fixture.token("brief")), SUCCESS);
-    assert_eq!(notes(&mut client), Ok(0));
+    assert_eq!(
+        present(&mut client, &fixture.token("brief")),
+        SUCCESS,
+        "what has nothing to do with it does not matter"
+    );
+    assert_eq!(notes(&mut client), Ok(0), "what has nothing to do with it does not matter");
     run(&mut admin, "REVOKE SELECT ON notes FROM brief; DROP ROLE brief");
-    assert_eq!(notes(&mut client), Err(Code::Claim.sqlstate().to_owned()));
-    assert_eq!(role(&mut client), "app");
+    assert_eq!(
+        notes(&mut client),
+        Err(Code::Claim.sqlstate().to_owned()),
+        "what has nothing to do with it does not matter"
+    );
+    assert_eq!(role(&mut client), "app", "what has nothing to do with it does not matter");
 }
 
 /// A token that was there before the first statement names the role of that statement.
@@ -191,21 +236,39 @@ fn the_role_of_the_startup_packet(preload: Preload) {
     let mut client = connect(&fixture.token("editor"));
     if preload == Preload::Neither {
         // The library comes with the first call.
-        assert_eq!(notes(&mut client), Err(INSUFFICIENT_PRIVILEGE.to_owned()));
-        assert_eq!(user(&mut client).as_deref(), Some("alice"));
+        assert_eq!(
+            notes(&mut client),
+            Err(INSUFFICIENT_PRIVILEGE.to_owned()),
+            "the library comes with the first call"
+        );
+        assert_eq!(
+            user(&mut client).as_deref(),
+            Some("alice"),
+            "the library comes with the first call"
+        );
     }
-    assert_eq!((notes(&mut client), role(&mut client)), (Ok(2), "editor".to_owned()));
+    assert_eq!(
+        (notes(&mut client), role(&mut client)),
+        (Ok(2), "editor".to_owned()),
+        "(notes, role)"
+    );
     run(&mut client, "DISCARD ALL");
-    assert_eq!((notes(&mut client), role(&mut client)), (Ok(2), "editor".to_owned()));
+    assert_eq!(
+        (notes(&mut client), role(&mut client)),
+        (Ok(2), "editor".to_owned()),
+        "after DISCARD ALL"
+    );
     let mut client = connect(&fixture.token("stranger"));
     for _ in 0..2 {
         assert_eq!(
             sqlstate(client.query_one("SELECT auth.user_id()", &[])),
-            Code::Claim.sqlstate()
+            Code::Claim.sqlstate(),
+            "after DISCARD ALL"
         );
         assert_eq!(
             (notes(&mut client), role(&mut client)),
-            (Err(INSUFFICIENT_PRIVILEGE.into()), "app".into())
+            (Err(INSUFFICIENT_PRIVILEGE.into()), "app".into()),
+            "after DISCARD ALL"
         );
     }
 }
@@ -239,14 +302,34 @@ fn a_late_library_meets_plans_of_the_login_role() {
     let own = Ok(vec!["alice".to_owned()]);
     let within = format!("SELECT owner FROM (SELECT present('{token}') OFFSET 0) x, orgs");
     let mut client = fixture.client();
-    assert_eq!(owners(&mut client, &within), Err(Code::Claim.sqlstate().to_owned()));
+    assert_eq!(
+        owners(&mut client, &within),
+        Err(Code::Claim.sqlstate().to_owned()),
+        "owners(within)"
+    );
     // From the next transaction on it is as with any other.
-    assert_eq!(present(&mut client, &token), SUCCESS);
-    assert_eq!(owners(&mut client, "SELECT owner FROM orgs"), own);
+    assert_eq!(
+        present(&mut client, &token),
+        SUCCESS,
+        "from the next transaction on it is as with any other"
+    );
+    assert_eq!(
+        owners(&mut client, "SELECT owner FROM orgs"),
+        own,
+        "from the next transaction on it is as with any other"
+    );
     let mut client = fixture.client();
     run(&mut client, "BEGIN; DECLARE c CURSOR FOR SELECT owner FROM orgs");
-    assert_eq!(present(&mut client, &token), SUCCESS);
-    assert_eq!(owners(&mut client, "FETCH ALL FROM c"), Err(INSUFFICIENT_PRIVILEGE.to_owned()));
+    assert_eq!(
+        present(&mut client, &token),
+        SUCCESS,
+        "from the next transaction on it is as with any other"
+    );
+    assert_eq!(
+        owners(&mut client, "FETCH ALL FROM c"),
+        Err(INSUFFICIENT_PRIVILEGE.to_owned()),
+        "from the next transaction on it is as with any other"
+    );
     run(&mut client, "ROLLBACK");
     // A token that was there before.
     for (way, first) in [
@@ -264,6 +347,6 @@ fn a_late_library_meets_plans_of_the_login_role() {
     for call in ["SELECT auth.jwt_session_init($1)", "SELECT auth.jwt_session_init($1, false)"] {
         let mut client = fixture.client();
         client.execute(call, &[&token]).unwrap();
-        assert_eq!(owners(&mut client, "SELECT owner FROM orgs"), own);
+        assert_eq!(owners(&mut client, "SELECT owner FROM orgs"), own, "{call:?}");
     }
 }

@@ -113,8 +113,8 @@ fn what_a_database_had_is_not_replaced_by_what_the_server_has() {
         site.database("tenant", &[(JWK, &other), (TRUST, "off")]);
         let connection = || site.role("app").database("tenant");
         let mut client = connection().client();
-        assert_eq!(presented(&mut client, &oscar()), "oscar");
-        assert_eq!(presented(&mut client, &alice()), Code::Signature.sqlstate());
+        assert_eq!(presented(&mut client, &oscar()), "oscar", "{preload:?}");
+        assert_eq!(presented(&mut client, &alice()), Code::Signature.sqlstate(), "{preload:?}");
         let blank = |(name, value)| loaded(connection().option(name, value).client());
         let mut keyless = [(JWK, ""), (JWK, other.as_str())].map(blank);
         let mut distrusting = [(TRUST, "on"), (TRUST, "off")].map(blank);
@@ -171,15 +171,15 @@ fn a_mended_configuration_is_blamed_no_longer() {
     let detail = |client: &mut Client| {
         let error = client.batch_execute("SELECT auth.init()").unwrap_err();
         let error = error.as_db_error().unwrap();
-        assert_eq!(error.code().code(), Code::Configuration.sqlstate());
+        assert_eq!(error.code().code(), Code::Configuration.sqlstate(), "after SELECT auth.init()");
         error.detail().map(str::to_owned)
     };
-    assert!(detail(&mut before).is_some());
+    assert!(detail(&mut before).is_some(), "after SELECT auth.init()");
     site.cluster.append_configuration(&[(JWK, "")]);
     site.cluster.reload();
-    assert_eq!(detail(&mut before), None);
-    assert_eq!(detail(&mut site.session("app")), None);
-    assert_eq!(whose(&mut before, &alice()), Code::NoKey.sqlstate());
+    assert_eq!(detail(&mut before), None, "after SELECT auth.init()");
+    assert_eq!(detail(&mut site.session("app")), None, "after SELECT auth.init()");
+    assert_eq!(whose(&mut before, &alice()), Code::NoKey.sqlstate(), "after SELECT auth.init()");
 }
 
 /// What is stored for a role or a database, all can read: whoever stores a secret there is told.

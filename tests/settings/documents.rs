@@ -161,7 +161,9 @@ fn startup_options_are_for_those_who_may(site: &Site) {
     }
     let both = site.role("app").option(JWK, &attacks[0].value);
     match both.option(PROVIDERS, &attacks[1].value).try_client() {
-        Err(error) => assert_eq!(sqlstate::<()>(Err(error)), INSUFFICIENT_PRIVILEGE),
+        Err(error) => {
+            assert_eq!(sqlstate::<()>(Err(error)), INSUFFICIENT_PRIVILEGE, "after RESET ALL")
+        }
         Ok(mut client) => {
             for token in [&attacks[0].token, &attacks[1].token, &alice(), &ida("api")] {
                 assert_refused(&whose(&mut client, token), "both");
@@ -176,8 +178,12 @@ fn a_blanked_setting_loses_trust(site: &Site) {
     let lax = json!({"issuer": "https://idp", "jwks": KEYS.idp.public_jwk()}).to_string();
     site.database("federated", &[(JWK, "")]);
     let mut client = site.role("app").database("federated").client();
-    assert_eq!(presented(&mut client, &ida("api")), "ida");
-    assert_eq!(presented(&mut client, &ida("other")), Code::Audience.sqlstate());
+    assert_eq!(presented(&mut client, &ida("api")), "ida", "presented(ida(api))");
+    assert_eq!(
+        presented(&mut client, &ida("other")),
+        Code::Audience.sqlstate(),
+        "presented(ida(other))"
+    );
     for value in ["", "[]", "{", &idp_document(), &lax] {
         let context = format!("{:?}, {value}", site.preload);
         let connection = site.role("app").database("federated");
@@ -205,7 +211,11 @@ fn a_blanked_document_leaves_its_issuer_to_no_other(site: &Site) {
     let token = sign(&KEYS.configured, claims);
     site.database("strict", &[(PROVIDERS, &strict.to_string())]);
     let connection = || site.role("app").database("strict");
-    assert_eq!(presented(&mut connection().client(), &token), Code::Audience.sqlstate());
+    assert_eq!(
+        presented(&mut connection().client(), &token),
+        Code::Audience.sqlstate(),
+        "presented(token)"
+    );
     if let Ok(mut client) = connection().option(PROVIDERS, "").try_client() {
         let context = format!("{:?}", site.preload);
         assert_ne!(presented(&mut client, &token), "sneak", "{context}");

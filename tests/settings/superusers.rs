@@ -97,8 +97,16 @@ fn ordinary_roles_set_none_of_the_superusers_settings(site: &Site) {
         }
     }
     let wanted = SUPERUSER_SETTINGS.map(|(_, value)| value);
-    assert_eq!(superuser_settings(&mut superuser), wanted);
-    assert_eq!(superuser_settings(&mut site.session("plain")), wanted);
+    assert_eq!(
+        superuser_settings(&mut superuser),
+        wanted,
+        "a superuser may, for a role, a database, a session"
+    );
+    assert_eq!(
+        superuser_settings(&mut site.session("plain")),
+        wanted,
+        "a superuser may, for a role, a database, a session"
+    );
 }
 
 /// Claims that a client sets for itself are nobody's, and it is told once.
@@ -115,7 +123,11 @@ fn request_claims_are_not_believed_by_default(site: &Site) {
             client.batch_execute(claims).unwrap();
             for _ in 0..3 {
                 assert_eq!(user(&mut client), None, "{context}");
-                assert_eq!(text(&mut client, "SELECT auth.session()::text"), None);
+                assert_eq!(
+                    text(&mut client, "SELECT auth.session()::text"),
+                    None,
+                    "{claims:?}, {role:?}"
+                );
             }
             let warnings = notices.take();
             assert_eq!(warnings.len(), 1, "{context}: {warnings:?}");

@@ -90,11 +90,15 @@ fn the_token_is_never_shown(site: &Site) {
 fn the_absence_of_a_token_is_shown(site: &Site) {
     let mut client = site.session("app");
     let shown = |client: &mut Client| text(client, "SHOW pg_session_jwt.jwt").unwrap();
-    assert_eq!(shown(&mut client), "");
-    assert_eq!(presented(&mut client, &alice()), "alice");
-    assert_eq!(shown(&mut client), "[redacted]");
-    assert_eq!(presented(&mut client, &mallory()), Code::Signature.sqlstate());
-    assert_eq!(shown(&mut client), "");
+    assert_eq!(shown(&mut client), "", "shown");
+    assert_eq!(presented(&mut client, &alice()), "alice", "presented(alice)");
+    assert_eq!(shown(&mut client), "[redacted]", "shown");
+    assert_eq!(
+        presented(&mut client, &mallory()),
+        Code::Signature.sqlstate(),
+        "presented(mallory)"
+    );
+    assert_eq!(shown(&mut client), "", "shown");
 }
 
 /// A token that is at rest somewhere is nobody's: it is refused where it is stored, and where that
@@ -147,8 +151,12 @@ fn tokens_cannot_be_stored(site: &Site) {
         let token = quote(&alice());
         site.admin(&format!("ALTER ROLE store SET pg_session_jwt.jwt = {token}"));
     }
-    assert_eq!(user(&mut site.role("store").client()), None);
-    assert_eq!(user(&mut site.role("store").database("store").client()), None);
+    assert_eq!(user(&mut site.role("store").client()), None, "before the library is there");
+    assert_eq!(
+        user(&mut site.role("store").database("store").client()),
+        None,
+        "before the library is there"
+    );
 }
 
 /// Giving the token up takes the identity away; one from the startup packet is what a reset goes
@@ -248,7 +256,11 @@ fn a_token_refused_at_its_first_use_leaves_nobody_to_go_back_to() {
         let before = filled("SET pg_session_jwt.jwt = {value}", "", &alice());
         client.batch_execute(&before).unwrap();
         client.batch_execute(&filled(refused, "", &mallory())).unwrap();
-        assert_eq!(attempt(&mut client, "SELECT auth.user_id()"), Code::Signature.sqlstate());
+        assert_eq!(
+            attempt(&mut client, "SELECT auth.user_id()"),
+            Code::Signature.sqlstate(),
+            "{refused:?}"
+        );
         assert_eq!(user(&mut client), None, "{refused}");
     }
     // Where presenting one is what loads the library, those before it go too.
@@ -256,7 +268,11 @@ fn a_token_refused_at_its_first_use_leaves_nobody_to_go_back_to() {
         let connection = site.role("app").option("pg_session_jwt.jwt", &alice());
         let mut client = connection.client();
         client.batch_execute(&filled(token, "", &alice())).unwrap();
-        assert_eq!(presented(&mut client, &mallory()), Code::Signature.sqlstate());
+        assert_eq!(
+            presented(&mut client, &mallory()),
+            Code::Signature.sqlstate(),
+            "where presenting one is what loads the library"
+        );
         client.batch_execute("RESET ALL").unwrap();
         assert_eq!(user(&mut client), None, "{token}");
     }

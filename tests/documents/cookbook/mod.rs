@@ -23,7 +23,7 @@ fn every_recipe_is_tested() {
     );
     let headings: Vec<&str> =
         COOKBOOK.split("\n## ").skip(1).filter_map(|section| section.lines().next()).collect();
-    assert!(!headings.is_empty());
+    assert!(!headings.is_empty(), "!headings.is_empty");
     for heading in headings {
         assert!(tests.contains(&format!("Recipe::follow(\"{heading}\")")), "{heading}");
     }

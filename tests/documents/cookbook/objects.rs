@@ -29,8 +29,12 @@ fn stored_objects() {
     {
         assert_eq!(store(&mut alice, bucket, path), "#1", "{path}");
     }
-    assert_eq!(store(&mut alice, "nowhere", "alice/a"), FOREIGN_KEY_VIOLATION);
-    assert_eq!(store(&mut alice2, "private", "alice2/a"), "#1");
+    assert_eq!(
+        store(&mut alice, "nowhere", "alice/a"),
+        FOREIGN_KEY_VIOLATION,
+        "store(nowhere, alice/a)"
+    );
+    assert_eq!(store(&mut alice2, "private", "alice2/a"), "#1", "store(private, alice2/a)");
     // Another's, whatever it looks like.
     let others = [
         "alice/x",
@@ -54,8 +58,16 @@ fn stored_objects() {
             );
         }
     }
-    assert_eq!(store(&mut alice, "private", "alice2/x"), INSUFFICIENT_PRIVILEGE);
-    assert_eq!(store(&mut alice, "private", "alice2"), INSUFFICIENT_PRIVILEGE);
+    assert_eq!(
+        store(&mut alice, "private", "alice2/x"),
+        INSUFFICIENT_PRIVILEGE,
+        "another's, whatever it looks like"
+    );
+    assert_eq!(
+        store(&mut alice, "private", "alice2"),
+        INSUFFICIENT_PRIVILEGE,
+        "another's, whatever it looks like"
+    );
     // One's own, but no path.
     let malformed = [
         "alice",
@@ -79,7 +91,7 @@ fn stored_objects() {
         assert_eq!(store(&mut alice, "private", path), CHECK_VIOLATION, "{path}");
     }
     let long = format!("alice/{}", "x".repeat(1019));
-    assert_eq!(store(&mut alice, "private", &long), CHECK_VIOLATION);
+    assert_eq!(store(&mut alice, "private", &long), CHECK_VIOLATION, "one's own, but no path");
     // An empty subject is nobody.
     for path in ["/x", "/alice/x", "//"] {
         assert_eq!(store(&mut empty, "private", path), INSUFFICIENT_PRIVILEGE, "{path}");
@@ -87,7 +99,11 @@ fn stored_objects() {
     for path in ["../x", "../alice/a", ".."] {
         assert_eq!(store(&mut dots, "private", path), CHECK_VIOLATION, "{path}");
     }
-    assert_eq!(store(&mut percent, "private", "%/x"), CHECK_VIOLATION);
+    assert_eq!(
+        store(&mut percent, "private", "%/x"),
+        CHECK_VIOLATION,
+        "an empty subject is nobody"
+    );
     for path in ["alice/...", "alice/.x", "alice/x..", "alice/a b/ü"] {
         assert_eq!(store(&mut alice, "private", path), "#1", "{path}");
         alice.expect(&[(&format!("DELETE FROM objects WHERE path = '{path}'"), "#1")]);

@@ -132,7 +132,11 @@ impl Recipe {
     pub fn client_for(&self, seconds: i64, mut claims: Value) -> Actor {
         let mut actor = self.connect("app", &claims.to_string());
         claims["exp"] = json!(now() + seconds);
-        assert_eq!(present(&mut actor.client, &self.site.key.sign(&claims)), SUCCESS);
+        assert_eq!(
+            present(&mut actor.client, &self.site.key.sign(&claims)),
+            SUCCESS,
+            "present(self.site.key.sign(claims))"
+        );
         actor
     }
 

@@ -51,7 +51,7 @@ fn own_rows() {
         ("WITH x AS (DELETE FROM notes WHERE owner <> 'bob' RETURNING *) SELECT FROM x", "#0"),
         ("UPDATE notes SET body = 'of bob' RETURNING owner", "bob"),
     ]);
-    assert!(bob.take_leaked().is_empty());
+    assert!(bob.take_leaked().is_empty(), "bob.take_leaked.is_empty");
     let mut nobody = recipe.nobody("app");
     nobody.expect(&[
         ("INSERT INTO notes (body) VALUES ('x')", INSUFFICIENT_PRIVILEGE),

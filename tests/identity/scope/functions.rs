@@ -41,14 +41,14 @@ fn procedures_that_commit() {
         (&bob, "true", "{alice,bob,2,bob}"),
         (&bob, "false", "{alice,alice,1,alice}"),
     ] {
-        assert_eq!(client.present(outer, false), SUCCESS);
+        assert_eq!(client.present(outer, false), SUCCESS, "{outer:?}, {is_local:?}");
         let called = client.ask("CALL steps($1, $2, '{}')", &[&alice, is_local]).unwrap();
         assert_eq!(values(&called), [seen], "{is_local}");
     }
-    assert_eq!(client.present(&bob, false), SUCCESS);
+    assert_eq!(client.present(&bob, false), SUCCESS, "client.present(bob, false)");
     let called = client.ask("CALL hopeful($1, '{}')", &[&forged()]).unwrap();
-    assert_eq!(values(&called), ["{28J03,nobody,nobody}"]);
-    assert_eq!(who(&mut client), NOBODY);
+    assert_eq!(values(&called), ["{28J03,nobody,nobody}"], "values(called) after bob");
+    assert_eq!(who(&mut client), NOBODY, "the user after bob");
 }
 
 /// A function's `SET` clause lasts as long as its call. What it does itself with the setting obeys
@@ -97,7 +97,7 @@ fn set_clauses_of_functions() {
         ("swallowed", &forged, "false", Code::Signature.sqlstate(), NOBODY, NOBODY),
     ] {
         let context = format!("{function}, {is_local}, {seen}");
-        assert_eq!(client.present(&alice, false), SUCCESS);
+        assert_eq!(client.present(&alice, false), SUCCESS, "{function:?}, {is_local:?}");
         client.run("BEGIN");
         let call = format!("SELECT {function}($1, $2)");
         assert_eq!(values(&client.ask(&call, &[token, is_local]).unwrap()), [seen], "{context}");
@@ -114,23 +114,23 @@ fn cursors_held_over_a_commit() {
     let mut client = connect(&site);
     let held = "DECLARE c CURSOR WITH HOLD FOR SELECT owner FROM notes";
     client.run("BEGIN");
-    assert_eq!(client.present(&site.token("alice"), true), SUCCESS);
+    assert_eq!(client.present(&site.token("alice"), true), SUCCESS, "after BEGIN");
     client.run(held);
     client.run("COMMIT");
-    assert_eq!(who(&mut client), NOBODY);
-    assert_eq!(client.present(&site.token("bob"), false), SUCCESS);
+    assert_eq!(who(&mut client), NOBODY, "after COMMIT");
+    assert_eq!(client.present(&site.token("bob"), false), SUCCESS, "after COMMIT");
     let fetched = client.query("FETCH ALL FROM c").unwrap().remove(0);
-    assert_eq!(values(&fetched), ["alice"]);
+    assert_eq!(values(&fetched), ["alice"], "after COMMIT");
     client.run("DISCARD ALL");
-    assert_eq!(client.run("FETCH ALL FROM c"), UNDEFINED_CURSOR);
+    assert_eq!(client.run("FETCH ALL FROM c"), UNDEFINED_CURSOR, "after DISCARD ALL");
 
     // Its rows are read at the commit at the latest, by who is there then.
     let exp = now() + 2;
     client.run("BEGIN");
-    assert_eq!(client.present(&site.token_until("alice", exp), true), SUCCESS);
-    assert_eq!(client.run(held), SUCCESS);
+    assert_eq!(client.present(&site.token_until("alice", exp), true), SUCCESS, "after BEGIN");
+    assert_eq!(client.run(held), SUCCESS, "its rows are read at the commit at the latest");
     wait_for("the token to expire", || now() > exp);
-    assert_eq!(client.run("COMMIT"), Code::Expired.sqlstate());
-    assert_eq!(client.run("FETCH ALL FROM c"), UNDEFINED_CURSOR);
-    assert_eq!(who(&mut client), NOBODY);
+    assert_eq!(client.run("COMMIT"), Code::Expired.sqlstate(), "after BEGIN");
+    assert_eq!(client.run("FETCH ALL FROM c"), UNDEFINED_CURSOR, "after COMMIT");
+    assert_eq!(who(&mut client), NOBODY, "its rows are read at the commit at the latest");
 }

@@ -35,11 +35,15 @@ fn each_way_to_present_is_for_the_transaction(site: &Site) {
                 assert_eq!(client.run(&carrier), SUCCESS, "{carrier}");
                 assert_eq!(who(&mut client), "alice", "{carrier}");
                 client.run("SAVEPOINT a");
-                assert_eq!(client.present(&site.token("bob"), false), SUCCESS);
+                assert_eq!(
+                    client.present(&site.token("bob"), false),
+                    SUCCESS,
+                    "{end:?}, {carrier:?}"
+                );
                 assert_eq!(notes(&mut client), ["bob", "bob"], "{carrier}");
                 client.run("ROLLBACK TO a");
                 assert_eq!(notes(&mut client), ["alice"], "{carrier}");
-                assert_eq!(client.run(end), SUCCESS);
+                assert_eq!(client.run(end), SUCCESS, "{end:?}, {carrier:?}: after ROLLBACK TO a");
                 assert_eq!(who(&mut client), NOBODY, "{carrier}; {end}");
                 client.run("ROLLBACK PREPARED 'p'");
                 for reset in ["RESET pg_session_jwt.jwt", "RESET ALL", "DISCARD ALL"] {
@@ -49,9 +53,9 @@ fn each_way_to_present_is_for_the_transaction(site: &Site) {
             }
             // A refused one leaves nobody, as ever.
             client.run("BEGIN");
-            assert_eq!(client.run(&carrier), SUCCESS);
+            assert_eq!(client.run(&carrier), SUCCESS, "{carrier:?}: after BEGIN");
             client.run("SAVEPOINT a");
-            assert_eq!(client.present(&forged(), true), Code::Signature.sqlstate());
+            assert_eq!(client.present(&forged(), true), Code::Signature.sqlstate(), "{carrier:?}");
             client.run("ROLLBACK TO a");
             assert_eq!(who(&mut client), NOBODY, "{carrier}");
             client.run("COMMIT");
@@ -59,7 +63,7 @@ fn each_way_to_present_is_for_the_transaction(site: &Site) {
         // A transaction that sets it first and loads the library later.
         let mut client = connect(site);
         client.run("BEGIN");
-        assert_eq!(client.run(&carrier), SUCCESS);
+        assert_eq!(client.run(&carrier), SUCCESS, "{carrier:?}: after BEGIN");
         assert_eq!(notes(&mut client), ["alice"], "{carrier}");
         client.run("COMMIT");
         assert!(notes(&mut client).is_empty(), "{carrier}");
@@ -72,22 +76,22 @@ fn earlier_values_are_not_of_the_transaction(site: &Site) {
     let mut client = connect(site);
     client.run(&format!("SET pg_session_jwt.jwt = '{alice}'"));
     client.run(&format!("BEGIN; SET LOCAL pg_session_jwt.jwt = '{}'", site.token("bob")));
-    assert_eq!(who(&mut client), "bob");
+    assert_eq!(who(&mut client), "bob", "the user");
     client.run("COMMIT");
-    assert_eq!(who(&mut client), NOBODY);
+    assert_eq!(who(&mut client), NOBODY, "after COMMIT");
 }
 
 /// The startup packet is in no transaction; a client that relies on it is warned, once.
 fn a_startup_token_is_of_no_transaction(site: &Site) {
     let alice = site.token("alice");
     let mut client = Wire::connect(&site.app().option("pg_session_jwt.jwt", &alice)).unwrap();
-    assert_eq!(who(&mut client), NOBODY);
+    assert_eq!(who(&mut client), NOBODY, "the user");
     let told = client.notices();
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].get(b'M').unwrap().contains("startup packet"), "{told:?}");
     client.run("DISCARD ALL");
-    assert_eq!(who(&mut client), NOBODY);
-    assert_eq!(client.notices().len(), 0);
+    assert_eq!(who(&mut client), NOBODY, "after DISCARD ALL");
+    assert_eq!(client.notices().len(), 0, "after DISCARD ALL");
 }
 
 #[test]
@@ -117,28 +121,32 @@ fn identity_scope_in_procedures_workers_and_pipelines() {
         .unwrap();
     let mut client = connect(&site);
     let called = client.ask("CALL steps($1, '{}')", &[&site.token("alice")]).unwrap();
-    assert_eq!(values(&called), ["{alice,nobody}"]);
+    assert_eq!(values(&called), ["{alice,nobody}"], "values(called)");
 
     let count = "SELECT count(*) FROM notes";
     client.run("BEGIN");
-    assert_eq!(client.present(&site.token("carol"), false), SUCCESS);
+    assert_eq!(client.present(&site.token("carol"), false), SUCCESS, "after BEGIN");
     let plan = client.ask(&format!("EXPLAIN (COSTS OFF) {count}"), &[]).unwrap();
-    assert!(values(&plan).iter().any(|line| line.contains("Parallel Seq Scan")));
-    assert_eq!(values(&client.ask(count, &[]).unwrap()), ["20000"]);
+    assert!(values(&plan).iter().any(|line| line.contains("Parallel Seq Scan")), "after BEGIN");
+    assert_eq!(values(&client.ask(count, &[]).unwrap()), ["20000"], "after BEGIN");
     client.run("COMMIT");
-    assert_eq!(values(&client.ask(count, &[]).unwrap()), ["0"]);
+    assert_eq!(values(&client.ask(count, &[]).unwrap()), ["0"], "after COMMIT");
 
     client.statement("SELECT auth.jwt_session_init($1)", &[&site.token("alice")]);
     client.statement("SELECT who()", &[]);
-    assert_eq!(values(&client.sync().unwrap().remove(1)), ["alice"]);
-    assert_eq!(who(&mut client), NOBODY);
+    assert_eq!(values(&client.sync().unwrap().remove(1)), ["alice"], "after COMMIT");
+    assert_eq!(who(&mut client), NOBODY, "after COMMIT");
 }
 
 /// A client that names the scope at its start loses what is configured, and gains nothing.
 fn sessions_do_not_change_the_scope(site: &Site) {
     let mut client = connect(site);
     who(&mut client);
-    assert_eq!(client.run(&format!("SET {SCOPE} = session")), INSUFFICIENT_PRIVILEGE);
+    assert_eq!(
+        client.run(&format!("SET {SCOPE} = session")),
+        INSUFFICIENT_PRIVILEGE,
+        "client.run(format!(SET {{SCOPE}} = session))"
+    );
     let forgetful = site.app().option(SCOPE, "session");
     let is_preloaded =
         text(&mut site.cluster.admin(), "SHOW shared_preload_libraries").unwrap() != "";
@@ -147,8 +155,12 @@ fn sessions_do_not_change_the_scope(site: &Site) {
         Ok(mut client) => {
             assert!(!is_preloaded, "the option was let through");
             for _ in 0..2 {
-                assert_eq!(client.present(&site.token("alice"), false), SUCCESS);
-                assert_eq!(who(&mut client), NOBODY);
+                assert_eq!(
+                    client.present(&site.token("alice"), false),
+                    SUCCESS,
+                    "client.present(site.token(alice), false)"
+                );
+                assert_eq!(who(&mut client), NOBODY, "the user after site.token(alice)");
                 site.cluster.reload();
             }
         }
@@ -160,7 +172,11 @@ fn sessions_do_not_change_the_scope(site: &Site) {
 fn live_sessions_follow_the_configured_scope() {
     let site = start(Preload::Shared, &[]);
     let mut client = connect(&site);
-    assert_eq!(client.present(&site.token("alice"), false), SUCCESS);
+    assert_eq!(
+        client.present(&site.token("alice"), false),
+        SUCCESS,
+        "client.present(site.token(alice), false)"
+    );
     site.cluster.append_configuration(&[(SCOPE, "transaction")]);
     site.cluster.reload();
     wait_for("the live session to notice", || who(&mut client) == NOBODY);
@@ -168,8 +184,12 @@ fn live_sessions_follow_the_configured_scope() {
     site.cluster.reload();
     sleep(Duration::from_millis(100));
     assert_eq!(who(&mut client), NOBODY, "what has ended does not come back");
-    assert_eq!(client.present(&site.token("alice"), false), SUCCESS);
-    assert_eq!(who(&mut client), "alice");
+    assert_eq!(
+        client.present(&site.token("alice"), false),
+        SUCCESS,
+        "client.present(site.token(alice), false)"
+    );
+    assert_eq!(who(&mut client), "alice", "the user after site.token(alice)");
 }
 
 /// What was presented in a transaction stays to its end.
@@ -177,12 +197,20 @@ fn live_sessions_follow_the_configured_scope() {
 fn a_scope_that_changes_within_a_transaction() {
     let site = start(Preload::Shared, &[]);
     let mut admin = Wire::connect(&site.cluster.as_role("postgres")).unwrap();
-    assert_eq!(admin.present(&site.token("alice"), false), SUCCESS);
+    assert_eq!(
+        admin.present(&site.token("alice"), false),
+        SUCCESS,
+        "admin.present(site.token(alice), false)"
+    );
     admin.run(&format!("BEGIN; SET LOCAL {SCOPE} = transaction"));
-    assert_eq!(who(&mut admin), NOBODY);
-    assert_eq!(admin.present(&site.token("bob"), false), SUCCESS);
+    assert_eq!(who(&mut admin), NOBODY, "the user after site.token(alice)");
+    assert_eq!(
+        admin.present(&site.token("bob"), false),
+        SUCCESS,
+        "admin.present(site.token(bob), false)"
+    );
     admin.run(&format!("SET LOCAL {SCOPE} = session; SET LOCAL {SCOPE} = transaction"));
-    assert_eq!(who(&mut admin), "bob");
+    assert_eq!(who(&mut admin), "bob", "the user after site.token(bob)");
     admin.run("COMMIT");
-    assert_eq!(who(&mut admin), NOBODY);
+    assert_eq!(who(&mut admin), NOBODY, "after COMMIT");
 }

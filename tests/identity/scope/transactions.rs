@@ -13,24 +13,24 @@ fn local_identities_end_with_their_transaction() {
     for outer in ["", &alice] {
         let before = if outer.is_empty() { NOBODY } else { "alice" };
         for end in ends {
-            assert_eq!(client.present(outer, false), SUCCESS);
+            assert_eq!(client.present(outer, false), SUCCESS, "{end:?}, {outer:?}");
             for carrier in [
                 format!("SELECT auth.jwt_session_init('{bob}', true)"),
                 format!("SET LOCAL pg_session_jwt.jwt = '{bob}'"),
                 format!("SELECT set_config('pg_session_jwt.jwt', '{bob}', true)"),
             ] {
                 client.run("BEGIN");
-                assert_eq!(client.run(&carrier), SUCCESS);
-                assert_eq!(who(&mut client), "bob");
-                assert_eq!(notes(&mut client), ["bob", "bob"]);
-                assert_eq!(client.run(end), SUCCESS);
+                assert_eq!(client.run(&carrier), SUCCESS, "{end:?}, {carrier:?}: after BEGIN");
+                assert_eq!(who(&mut client), "bob", "{end:?}, {carrier:?}: after BEGIN");
+                assert_eq!(notes(&mut client), ["bob", "bob"], "{end:?}, {carrier:?}: after BEGIN");
+                assert_eq!(client.run(end), SUCCESS, "{end:?}, {carrier:?}: after BEGIN");
                 assert_eq!(who(&mut client), before, "{carrier}; {end}");
                 if end.starts_with("PREPARE") {
                     client.run("COMMIT PREPARED 'p'");
-                    assert_eq!(who(&mut client), before);
+                    assert_eq!(who(&mut client), before, "{end:?}, {carrier:?}");
                 }
                 // Without a transaction block, the statement is the transaction.
-                assert_eq!(client.run(&carrier), SUCCESS);
+                assert_eq!(client.run(&carrier), SUCCESS, "{end:?}, {carrier:?}");
                 assert_eq!(who(&mut client), before, "{carrier}");
             }
         }
@@ -49,9 +49,9 @@ fn session_identities_follow_the_transaction_that_presents_them() {
         ("SELECT 1/0; COMMIT", NOBODY),
         ("PREPARE TRANSACTION 'p'; ROLLBACK PREPARED 'p'", "bob"),
     ] {
-        assert_eq!(client.present("", false), SUCCESS);
+        assert_eq!(client.present("", false), SUCCESS, "{end:?}, {after:?}");
         client.run("BEGIN");
-        assert_eq!(client.present(&bob, false), SUCCESS);
+        assert_eq!(client.present(&bob, false), SUCCESS, "{end:?}, {after:?}: after BEGIN");
         for statement in end.split("; ") {
             client.run(statement);
         }
@@ -129,28 +129,32 @@ fn an_outer_identity_comes_back_unverified() {
     );
     let verified = |client: &mut Wire| client.count_notices("token signature verified");
     verified(&mut client);
-    assert_eq!(client.present(&site.counted(1), false), SUCCESS);
-    assert_eq!(verified(&mut client), 1);
+    assert_eq!(
+        client.present(&site.counted(1), false),
+        SUCCESS,
+        "client.present(site.counted(1), false)"
+    );
+    assert_eq!(verified(&mut client), 1, "verified after site.counted(1)");
     client.run("BEGIN");
-    assert_eq!(client.present(&site.counted(2), true), SUCCESS);
-    assert_eq!(who(&mut client), "2");
+    assert_eq!(client.present(&site.counted(2), true), SUCCESS, "after BEGIN");
+    assert_eq!(who(&mut client), "2", "after BEGIN");
     client.run("SAVEPOINT a");
     // More than are remembered at a time, so that what is forgotten must be what is gone.
     for jti in 3..100 {
-        assert_eq!(client.present(&site.counted(jti), jti % 2 == 0), SUCCESS);
+        assert_eq!(client.present(&site.counted(jti), jti % 2 == 0), SUCCESS, "{jti:?}");
     }
-    assert_eq!(who(&mut client), "99");
-    assert_eq!(verified(&mut client), 98);
+    assert_eq!(who(&mut client), "99", "more than are remembered at a time");
+    assert_eq!(verified(&mut client), 98, "more than are remembered at a time");
     client.run("ROLLBACK TO a");
-    assert_eq!(who(&mut client), "2");
+    assert_eq!(who(&mut client), "2", "more than are remembered at a time, after ROLLBACK TO a");
     let cleared = client.ask("SELECT pg_temp.as_nobody() || ' ' || who()", &[]).unwrap();
-    assert_eq!(values(&cleared), ["nobody 2"]);
+    assert_eq!(values(&cleared), ["nobody 2"], "more than are remembered at a time");
     client.run("COMMIT");
-    assert_eq!(who(&mut client), "1");
+    assert_eq!(who(&mut client), "1", "more than are remembered at a time, after COMMIT");
     client.run("BEGIN");
-    assert_eq!(client.present(&site.counted(100), false), SUCCESS);
+    assert_eq!(client.present(&site.counted(100), false), SUCCESS, "after BEGIN");
     client.run("ROLLBACK");
-    assert_eq!(who(&mut client), "1");
+    assert_eq!(who(&mut client), "1", "more than are remembered at a time, after ROLLBACK");
     assert_eq!(verified(&mut client), 1, "only the new one");
 }
 
@@ -160,7 +164,7 @@ fn session_identities_last() {
     let alice = site.token("alice");
     for end in ["RESET pg_session_jwt.jwt", "RESET ALL", "DISCARD ALL"] {
         let mut client = connect(&site);
-        assert_eq!(client.present(&alice, false), SUCCESS);
+        assert_eq!(client.present(&alice, false), SUCCESS, "{end:?}");
         for statement in [
             "BEGIN; COMMIT",
             "BEGIN; ROLLBACK",
@@ -174,15 +178,15 @@ fn session_identities_last() {
         ] {
             client.run(statement);
             assert_eq!(who(&mut client), "alice", "{statement}");
-            assert_eq!(notes(&mut client), ["alice"]);
+            assert_eq!(notes(&mut client), ["alice"], "{statement:?}, {end:?}");
         }
-        assert_eq!(client.run(end), SUCCESS);
+        assert_eq!(client.run(end), SUCCESS, "{end:?}");
         assert_eq!(who(&mut client), NOBODY, "{end}");
-        assert!(notes(&mut client).is_empty());
+        assert!(notes(&mut client).is_empty(), "{end:?}");
         // The connection's end is the identity's.
-        assert_eq!(client.present(&alice, false), SUCCESS);
+        assert_eq!(client.present(&alice, false), SUCCESS, "{end:?}");
         drop(client);
-        assert_eq!(who(&mut connect(&site)), NOBODY);
+        assert_eq!(who(&mut connect(&site)), NOBODY, "{end:?}");
     }
 }
 
@@ -204,9 +208,9 @@ fn a_pipeline_is_a_transaction() {
     client.statement(OWNERS, &[]);
     let answers = client.sync().unwrap();
     let answers: Vec<_> = answers.iter().map(values).collect();
-    assert_eq!(answers[1..3], [["alice"], ["alice"]]);
-    assert_eq!(answers[4], ["bob", "bob"]);
-    assert_eq!(who(&mut client), NOBODY);
+    assert_eq!(answers[1..3], [["alice"], ["alice"]], "answers[1..3]");
+    assert_eq!(answers[4], ["bob", "bob"], "answers[4]");
+    assert_eq!(who(&mut client), NOBODY, "the user");
 }
 
 /// The first `SET LOCAL` of a pipeline warns that it is in no transaction block, and counts nevertheless.
@@ -217,9 +221,17 @@ fn set_local_counts_in_a_pipeline() {
     let alice = site.token("alice");
     client.statement(&format!("SET LOCAL pg_session_jwt.jwt = '{alice}'"), &[]);
     client.statement("SELECT who()", &[]);
-    assert_eq!(values(&client.sync().unwrap().remove(1)), ["alice"]);
-    assert_eq!(client.notices()[0].sqlstate(), NO_ACTIVE_SQL_TRANSACTION);
-    assert_eq!(who(&mut client), NOBODY);
+    assert_eq!(
+        values(&client.sync().unwrap().remove(1)),
+        ["alice"],
+        "values(client.sync.remove(1))"
+    );
+    assert_eq!(
+        client.notices()[0].sqlstate(),
+        NO_ACTIVE_SQL_TRANSACTION,
+        "client.notices[0].sqlstate"
+    );
+    assert_eq!(who(&mut client), NOBODY, "the user");
 }
 
 #[test]
@@ -238,8 +250,8 @@ fn a_block_ends_within_a_pipeline() {
     }
     let answers = client.sync().unwrap();
     let answers: Vec<_> = answers.iter().map(values).collect();
-    assert_eq!(answers[2], ["alice"]);
-    assert_eq!(answers[4], [NOBODY]);
+    assert_eq!(answers[2], ["alice"], "answers[2]");
+    assert_eq!(answers[4], [NOBODY], "answers[4]");
 }
 
 /// The rest of the pipeline is skipped, and every earlier identity is gone.
@@ -249,14 +261,14 @@ fn a_pipeline_that_fails_leaves_nobody() {
     let mut client = connect(&site);
     let (alice, bob) = (site.token("alice"), site.token("bob"));
     for earlier in ["SELECT auth.jwt_session_init($1)", LOCAL] {
-        assert_eq!(client.present(&bob, false), SUCCESS);
+        assert_eq!(client.present(&bob, false), SUCCESS, "{earlier:?}");
         client.statement(earlier, &[&alice]);
         client.statement(LOCAL, &[&forged()]);
         client.statement(OWNERS, &[]);
         let answers = client.sync().unwrap();
         let answers: Vec<_> = answers.iter().map(values).collect();
-        assert_eq!(answers.len(), 2);
-        assert_eq!(answers[1], [Code::Signature.sqlstate()]);
+        assert_eq!(answers.len(), 2, "{earlier:?}");
+        assert_eq!(answers[1], [Code::Signature.sqlstate()], "{earlier:?}");
         assert_eq!(who(&mut client), NOBODY, "{earlier}");
     }
 }
@@ -272,8 +284,8 @@ fn a_message_is_a_transaction() {
     );
     let answers = client.query(&message).unwrap();
     let answers: Vec<_> = answers.iter().map(values).collect();
-    assert_eq!([&answers[1], &answers[3]], [&["alice"], &[NOBODY]]);
+    assert_eq!([&answers[1], &answers[3]], [&["alice"], &[NOBODY]], "[answers[1], answers[3]]");
     let message = format!("SELECT auth.jwt_session_init('{alice}', true); SELECT 1/0");
-    assert_eq!(client.run(&message), DIVISION_BY_ZERO);
-    assert_eq!(who(&mut client), NOBODY);
+    assert_eq!(client.run(&message), DIVISION_BY_ZERO, "client.run(message)");
+    assert_eq!(who(&mut client), NOBODY, "the user");
 }

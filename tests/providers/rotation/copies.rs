@@ -10,7 +10,7 @@ fn keys_outlast_a_restart_a_dump_and_a_switch() {
     let token = fixture.token(&fixture.key, "alice");
     fixture.cluster.restart_in_mode("fast");
     fixture.idp.stop();
-    assert_eq!(present(&mut fixture.client(), &token), SUCCESS);
+    assert_eq!(present(&mut fixture.client(), &token), SUCCESS, "present(token)");
 
     // Dumped and restored, with all that is known.
     let port = fixture.cluster.port().to_string();
@@ -35,13 +35,21 @@ fn keys_outlast_a_restart_a_dump_and_a_switch() {
     let (restored, errors) = restore("restored", &text_dump);
     assert!(restored, "{errors}");
     let mut client = fixture.cluster.as_role("app").database("restored").client();
-    assert_eq!(present(&mut client, &token), SUCCESS);
-    assert_eq!(user(&mut client).as_deref(), Some("alice"));
+    assert_eq!(
+        present(&mut client, &token),
+        SUCCESS,
+        "dumped and restored, with all that is known"
+    );
+    assert_eq!(
+        user(&mut client).as_deref(),
+        Some("alice"),
+        "dumped and restored, with all that is known"
+    );
     // What a restore writes is checked like anything else.
     let spoilt = text_dump.replace(&fixture.idp.jwks_url(), "http://example.com/jwks.json");
     let (restored, errors) = restore("spoilt", &spoilt);
     assert!(!restored && errors.contains(Code::Configuration.sqlstate()), "{errors}");
-    assert_eq!(fixture.idp.requests(), 1);
+    assert_eq!(fixture.idp.requests(), 1, "what a restore writes is checked like anything else");
 }
 
 #[test]
@@ -51,31 +59,59 @@ fn a_standby_has_what_the_primary_fetches() {
     standby.catch_up(&fixture.cluster);
     let second = key("k2");
     let mut reader = standby.as_role("app").client();
-    assert_eq!(present(&mut reader, &fixture.token(&fixture.key, "alice")), SUCCESS);
-    assert_eq!(user(&mut reader).as_deref(), Some("alice"));
+    assert_eq!(
+        present(&mut reader, &fixture.token(&fixture.key, "alice")),
+        SUCCESS,
+        "present(fixture.token(fixture.key, alice))"
+    );
+    assert_eq!(
+        user(&mut reader).as_deref(),
+        Some("alice"),
+        "the user after fixture.token(fixture.key, alice)"
+    );
 
     // It fetches nothing itself, neither for an unknown key nor when the time has come.
     fixture.idp.set_keys(&[&second]);
     let mut other = standby.as_role("app").client();
     let error = refusal(&mut other, &fixture.token(&second, "bob"));
-    assert_eq!(error.code().code(), Code::NoKey.sqlstate());
+    assert_eq!(error.code().code(), Code::NoKey.sqlstate(), "it fetches nothing itself");
     assert!(detail(&error).contains("standby"), "{error:?}");
     let refresh = "SELECT auth.refresh_provider('idp')";
-    assert_eq!(sqlstate(standby.admin().execute(refresh, &[])), Code::Fetching.sqlstate());
+    assert_eq!(
+        sqlstate(standby.admin().execute(refresh, &[])),
+        Code::Fetching.sqlstate(),
+        "it fetches nothing itself"
+    );
     fixture.update("next_refresh = now()");
     standby.catch_up(&fixture.cluster);
-    assert_eq!(present(&mut other, &fixture.token(&fixture.key, "alice")), SUCCESS);
-    assert_eq!(fixture.idp.requests(), 1);
+    assert_eq!(
+        present(&mut other, &fixture.token(&fixture.key, "alice")),
+        SUCCESS,
+        "it fetches nothing itself"
+    );
+    assert_eq!(fixture.idp.requests(), 1, "it fetches nothing itself");
 
     // What the primary fetches reaches sessions that are under way there.
     fixture.refresh().unwrap();
     standby.catch_up(&fixture.cluster);
-    assert_eq!(sqlstate(reader.query("SELECT auth.user_id()", &[])), Code::NoKey.sqlstate());
-    assert_eq!(present(&mut other, &fixture.token(&second, "bob")), SUCCESS);
+    assert_eq!(
+        sqlstate(reader.query("SELECT auth.user_id()", &[])),
+        Code::NoKey.sqlstate(),
+        "sqlstate(reader.query(SELECT auth.user_id, []))"
+    );
+    assert_eq!(
+        present(&mut other, &fixture.token(&second, "bob")),
+        SUCCESS,
+        "present(fixture.token(second, bob))"
+    );
     // So does a removal.
     run(&mut fixture.cluster.admin(), "SELECT auth.remove_provider('idp')");
     standby.catch_up(&fixture.cluster);
-    assert_eq!(sqlstate(other.query("SELECT auth.user_id()", &[])), Code::NoKey.sqlstate());
+    assert_eq!(
+        sqlstate(other.query("SELECT auth.user_id()", &[])),
+        Code::NoKey.sqlstate(),
+        "so does a removal"
+    );
 
     // Promoted, it fetches by itself.
     fixture.add();
@@ -87,5 +123,9 @@ fn a_standby_has_what_the_primary_fetches() {
     wait_for("the promotion", || {
         text(&mut other, "SELECT pg_is_in_recovery()::text").as_deref() == Some("false")
     });
-    assert_eq!(present(&mut other, &fixture.token(&third, "carol")), SUCCESS);
+    assert_eq!(
+        present(&mut other, &fixture.token(&third, "carol")),
+        SUCCESS,
+        "promoted, it fetches by itself"
+    );
 }

@@ -58,13 +58,13 @@ fn failures_cost_nothing_that_was_good() {
         assert!(detail(&error).contains(reason), "{name}: {error:?}");
         // The good keys serve on, and refusals say why there are no newer ones.
         assert_eq!(present(&mut client, &known), SUCCESS, "{name}");
-        assert_eq!(user(&mut client).as_deref(), Some("alice"));
+        assert_eq!(user(&mut client).as_deref(), Some("alice"), "{name:?}, {reason:?}");
         fixture.forget_demand();
         let error = refusal(&mut client, &unknown);
         assert_eq!(error.code().code(), Code::NoKey.sqlstate(), "{name}");
         assert!(detail(&error).contains(reason), "{name}: {error:?}");
         assert!(detail(&error).contains("kids \"k1\""), "{name}: {error:?}");
-        assert_eq!(user(&mut client), None);
+        assert_eq!(user(&mut client), None, "{name:?}, {reason:?}: the good keys serve on");
         assert_eq!(fixture.status("failures"), Some((2 * count).to_string()), "{name}");
         assert!(fixture.status("last_error").unwrap().contains(reason), "{name}");
         // The first again within a minute or so, later ones at most one and a half hours.
@@ -79,10 +79,14 @@ fn failures_cost_nothing_that_was_good() {
             idp.restart();
         }
     }
-    assert_eq!(elsewhere.requests(), 0);
+    assert_eq!(elsewhere.requests(), 0, "elsewhere.requests after known");
     fixture.refresh().unwrap();
-    assert_eq!(fixture.status("failures").as_deref(), Some("0"));
-    assert_eq!(fixture.status("last_error"), None);
+    assert_eq!(
+        fixture.status("failures").as_deref(),
+        Some("0"),
+        "fixture.status(failures) after known"
+    );
+    assert_eq!(fixture.status("last_error"), None, "fixture.status(last_error) after known");
     let log = fixture.cluster.log();
     assert!(log.contains("the keys of provider \"idp\" could not be fetched"), "{log}");
     // No process has crashed.
@@ -94,12 +98,16 @@ fn keys_that_grow_too_old_vouch_for_nobody() {
     let fixture = Fixture::ready(&[("pg_session_jwt.jwks_timeout", "1s")]);
     let token = fixture.token(&fixture.key, "alice");
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &token), SUCCESS);
+    assert_eq!(present(&mut client, &token), SUCCESS, "present(token)");
 
     // A provider that answers is asked, and nobody notices.
     fixture.update("last_success = now() - interval '25 hours'");
-    assert_eq!(present(&mut fixture.client(), &token), SUCCESS);
-    assert_eq!(fixture.idp.requests(), 2);
+    assert_eq!(
+        present(&mut fixture.client(), &token),
+        SUCCESS,
+        "a provider that answers is asked, and nobody notices"
+    );
+    assert_eq!(fixture.idp.requests(), 2, "a provider that answers is asked, and nobody notices");
 
     // One that does not is believed for that long and no longer, in sessions under way, too.
     fixture.idp.stop();
@@ -110,15 +118,15 @@ fn keys_that_grow_too_old_vouch_for_nobody() {
         );
         fixture.update(&set);
         let mut client = fixture.client();
-        assert_eq!(present(&mut client, &token), SUCCESS);
-        assert_eq!(user(&mut client).as_deref(), Some("alice"));
+        assert_eq!(present(&mut client, &token), SUCCESS, "{keep_keys:?}, {age:?}");
+        assert_eq!(user(&mut client).as_deref(), Some("alice"), "{keep_keys:?}, {age:?}");
         sleep(Duration::from_secs(3));
         let error = client.query("SELECT auth.user_id()", &[]).unwrap_err();
         let error = error.as_db_error().unwrap();
-        assert_eq!(error.code().code(), Code::NoKey.sqlstate());
-        assert_eq!(error.message(), "provider's keys are too old");
+        assert_eq!(error.code().code(), Code::NoKey.sqlstate(), "{keep_keys:?}, {age:?}");
+        assert_eq!(error.message(), "provider's keys are too old", "{keep_keys:?}, {age:?}");
         assert!(detail(error).contains("refused"), "{error:?}");
-        assert_eq!(present(&mut client, &token), Code::NoKey.sqlstate());
-        assert_eq!(user(&mut client), None);
+        assert_eq!(present(&mut client, &token), Code::NoKey.sqlstate(), "{keep_keys:?}, {age:?}");
+        assert_eq!(user(&mut client), None, "{keep_keys:?}, {age:?}");
     }
 }

@@ -21,12 +21,32 @@ fn keys_are_fetched_once_a_provider_is_added(preload: Preload) {
     fixture.wait_for_keys();
     assert_eq!(fixture.idp.requests(), 1, "{preload:?}");
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), SUCCESS);
-    assert_eq!(user(&mut client).as_deref(), Some("alice"));
-    assert_eq!(fixture.idp.requests(), 1);
+    assert_eq!(
+        present(&mut client, &fixture.token(&fixture.key, "alice")),
+        SUCCESS,
+        "present(fixture.token(fixture.key, alice))"
+    );
+    assert_eq!(
+        user(&mut client).as_deref(),
+        Some("alice"),
+        "the user after fixture.token(fixture.key, alice)"
+    );
+    assert_eq!(
+        fixture.idp.requests(),
+        1,
+        "fixture.idp.requests after fixture.token(fixture.key, alice)"
+    );
     let keys = fixture.status("keys ->> 0");
-    assert_eq!(keys.as_deref(), Some(r#"{"kid": "k1", "algorithms": ["ES256"]}"#));
-    assert_eq!(fixture.status("source").as_deref(), Some("jwks_url"));
+    assert_eq!(
+        keys.as_deref(),
+        Some(r#"{"kid": "k1", "algorithms": ["ES256"]}"#),
+        "keys after fixture.token(fixture.key, alice)"
+    );
+    assert_eq!(
+        fixture.status("source").as_deref(),
+        Some("jwks_url"),
+        "fixture.status(source) after fixture.token(fixture.key, alice)"
+    );
 
     // Several at once, too.
     let add = "INSERT INTO auth.providers (name, issuer, jwks_url)
@@ -43,9 +63,20 @@ fn an_issuer_alone_is_enough() {
     let add = "SELECT auth.add_provider('idp', issuer => $1)";
     admin.execute(add, &[&fixture.idp.issuer()]).unwrap();
     // The first token does not wait for anybody to look.
-    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), SUCCESS);
-    assert_eq!(fixture.status("source").as_deref(), Some("discovery"));
-    assert!(fixture.idp.requests_for("/.well-known/openid-configuration") >= 1);
+    assert_eq!(
+        present(&mut client, &fixture.token(&fixture.key, "alice")),
+        SUCCESS,
+        "the first token does not wait for anybody to look"
+    );
+    assert_eq!(
+        fixture.status("source").as_deref(),
+        Some("discovery"),
+        "the first token does not wait for anybody to look"
+    );
+    assert!(
+        fixture.idp.requests_for("/.well-known/openid-configuration") >= 1,
+        "the first token does not wait for anybody to look"
+    );
 
     // The document speaks for its own issuer only, to the letter.
     run(&mut admin, "SELECT auth.remove_provider('idp')");
@@ -53,10 +84,14 @@ fn an_issuer_alone_is_enough() {
     admin.execute(add, &[&slash]).unwrap();
     let claims = json!({"iss": slash, "sub": "alice", "exp": now() + 600});
     let error = refusal(&mut client, &fixture.key.sign(&claims));
-    assert_eq!(error.code().code(), Code::NoKey.sqlstate());
+    assert_eq!(
+        error.code().code(),
+        Code::NoKey.sqlstate(),
+        "after SELECT auth.remove_provider('idp')"
+    );
     assert!(detail(&error).contains("Discovery failed: the provider's issuer is"), "{error:?}");
     wait_for("the error", || fixture.status("last_error").is_some());
-    assert_eq!(user(&mut client), None);
+    assert_eq!(user(&mut client), None, "after SELECT auth.remove_provider('idp')");
 }
 
 #[test]
@@ -65,43 +100,59 @@ fn rotations_go_unnoticed() {
     let (first, second, third) = (&fixture.key, key("k2"), key("k3"));
     let mut client = fixture.client();
     let mut before = fixture.client();
-    assert_eq!(present(&mut before, &fixture.token(first, "alice")), SUCCESS);
+    assert_eq!(
+        present(&mut before, &fixture.token(first, "alice")),
+        SUCCESS,
+        "present(fixture.token(first, alice))"
+    );
 
     // With overlap.
     fixture.idp.set_keys(&[first, &second]);
-    assert_eq!(present(&mut client, &fixture.token(&second, "bob")), SUCCESS);
-    assert_eq!(user(&mut client).as_deref(), Some("bob"));
-    assert_eq!(user(&mut before).as_deref(), Some("alice"));
-    assert_eq!(fixture.idp.requests(), 2);
+    assert_eq!(present(&mut client, &fixture.token(&second, "bob")), SUCCESS, "with overlap");
+    assert_eq!(user(&mut client).as_deref(), Some("bob"), "with overlap");
+    assert_eq!(user(&mut before).as_deref(), Some("alice"), "with overlap");
+    assert_eq!(fixture.idp.requests(), 2, "with overlap");
 
     // Without: the keys that are gone vouch for nobody any more.
     fixture.forget_demand();
     fixture.idp.set_keys(&[&third]);
-    assert_eq!(present(&mut client, &fixture.token(&third, "carol")), SUCCESS);
-    assert_eq!(user(&mut client).as_deref(), Some("carol"));
-    assert_eq!(sqlstate(before.query("SELECT auth.user_id()", &[])), Code::NoKey.sqlstate());
-    assert_eq!(present(&mut client, &fixture.token(first, "alice")), Code::NoKey.sqlstate());
-    assert_eq!(user(&mut client), None);
-    assert_eq!(fixture.idp.requests(), 3);
+    assert_eq!(present(&mut client, &fixture.token(&third, "carol")), SUCCESS, "without overlap");
+    assert_eq!(user(&mut client).as_deref(), Some("carol"), "without overlap");
+    assert_eq!(
+        sqlstate(before.query("SELECT auth.user_id()", &[])),
+        Code::NoKey.sqlstate(),
+        "without overlap"
+    );
+    assert_eq!(
+        present(&mut client, &fixture.token(first, "alice")),
+        Code::NoKey.sqlstate(),
+        "without overlap"
+    );
+    assert_eq!(user(&mut client), None, "without overlap");
+    assert_eq!(fixture.idp.requests(), 3, "without overlap");
 
     // Within 30 seconds, nobody is asked again, until an administrator wants it.
     let fourth = key("k4");
     fixture.idp.set_keys(&[&third, &fourth]);
     let error = refusal(&mut client, &fixture.token(&fourth, "dave"));
-    assert_eq!(error.code().code(), Code::NoKey.sqlstate());
+    assert_eq!(error.code().code(), Code::NoKey.sqlstate(), "within 30 seconds");
     assert!(detail(&error).contains("Its keys were fetched last"), "{error:?}");
-    assert_eq!(fixture.idp.requests(), 3);
+    assert_eq!(fixture.idp.requests(), 3, "within 30 seconds");
     let changes = fixture.refresh().unwrap();
-    assert_eq!(changes, r#"{"kept": ["k3"], "added": ["k4"], "changed": [], "removed": []}"#);
-    assert_eq!(present(&mut client, &fixture.token(&fourth, "dave")), SUCCESS);
+    assert_eq!(
+        changes, r#"{"kept": ["k3"], "added": ["k4"], "changed": [], "removed": []}"#,
+        "within 30 seconds"
+    );
+    assert_eq!(present(&mut client, &fixture.token(&fourth, "dave")), SUCCESS, "within 30 seconds");
 
     // A forged token brings nobody in, and has nobody asked: its key is known.
     let forged = key("k4");
     assert_eq!(
         present(&mut client, &fixture.token(&forged, "mallory")),
-        Code::Signature.sqlstate()
+        Code::Signature.sqlstate(),
+        "a forged token brings nobody in, and has nobody asked"
     );
-    assert_eq!(fixture.idp.requests(), 4);
+    assert_eq!(fixture.idp.requests(), 4, "a forged token brings nobody in, and has nobody asked");
 }
 
 #[test]
@@ -112,33 +163,58 @@ fn keys_without_ids_rotate_too() {
     fixture.add();
     fixture.wait_for_keys();
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &fixture.token(&first, "alice")), SUCCESS);
+    assert_eq!(
+        present(&mut client, &fixture.token(&first, "alice")),
+        SUCCESS,
+        "present(fixture.token(first, alice))"
+    );
     fixture.idp.set_keys(&[&second]);
-    assert_eq!(present(&mut client, &fixture.token(&second, "bob")), SUCCESS);
-    assert_eq!(fixture.idp.requests(), 2);
+    assert_eq!(
+        present(&mut client, &fixture.token(&second, "bob")),
+        SUCCESS,
+        "present(fixture.token(second, bob))"
+    );
+    assert_eq!(fixture.idp.requests(), 2, "fixture.idp.requests after fixture.token(second, bob)");
     // What no key has signed is refused after one more look.
     fixture.forget_demand();
     let forged = Key::generate(Algorithm::RS256);
-    assert_eq!(present(&mut client, &fixture.token(&forged, "bob")), Code::Signature.sqlstate());
-    assert_eq!(present(&mut client, &fixture.token(&forged, "bob")), Code::Signature.sqlstate());
-    assert_eq!(fixture.idp.requests(), 3);
+    assert_eq!(
+        present(&mut client, &fixture.token(&forged, "bob")),
+        Code::Signature.sqlstate(),
+        "what no key has signed is refused after one more look"
+    );
+    assert_eq!(
+        present(&mut client, &fixture.token(&forged, "bob")),
+        Code::Signature.sqlstate(),
+        "what no key has signed is refused after one more look"
+    );
+    assert_eq!(fixture.idp.requests(), 3, "what no key has signed is refused after one more look");
 }
 
 #[test]
 fn a_key_that_is_replaced_under_its_id_is_found() {
     let fixture = Fixture::ready(&[]);
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), SUCCESS);
+    assert_eq!(
+        present(&mut client, &fixture.token(&fixture.key, "alice")),
+        SUCCESS,
+        "present(fixture.token(fixture.key, alice))"
+    );
 
     // Of the same type (28J03), and within 30 seconds of the first keys.
     let second = key("k1");
     fixture.idp.set_keys(&[&second]);
-    assert_eq!(present(&mut client, &fixture.token(&second, "bob")), SUCCESS);
-    assert_eq!(user(&mut client).as_deref(), Some("bob"));
-    assert_eq!(fixture.idp.requests(), 2);
+    assert_eq!(
+        present(&mut client, &fixture.token(&second, "bob")),
+        SUCCESS,
+        "of the same type (28J03)"
+    );
+    assert_eq!(user(&mut client).as_deref(), Some("bob"), "of the same type (28J03)");
+    assert_eq!(fixture.idp.requests(), 2, "of the same type (28J03)");
     assert_eq!(
         present(&mut client, &fixture.token(&fixture.key, "alice")),
-        Code::Signature.sqlstate()
+        Code::Signature.sqlstate(),
+        "of the same type (28J03)"
     );
 
     // Of another type (28J10), there and back.
@@ -149,13 +225,17 @@ fn a_key_that_is_replaced_under_its_id_is_found() {
         let token = fixture.token(&other, "carol");
         assert_eq!(present(&mut client, &token), SUCCESS, "{algorithm:?}");
     }
-    assert_eq!(fixture.idp.requests(), 5);
+    assert_eq!(fixture.idp.requests(), 5, "of another type (28J10), there and back");
 
     // A session under way ends with its key.
     let last = key("k1");
     fixture.idp.set_keys(&[&last]);
     let error = refusal(&mut fixture.client(), &fixture.token(&last, "dave"));
-    assert_eq!(error.code().code(), Code::Signature.sqlstate());
+    assert_eq!(
+        error.code().code(),
+        Code::Signature.sqlstate(),
+        "a session under way ends with its key"
+    );
     for part in [
         "Its keys were fetched last",
         "The next token may have them fetched again in",
@@ -163,11 +243,22 @@ fn a_key_that_is_replaced_under_its_id_is_found() {
     ] {
         assert!(detail(&error).contains(part), "{part}: {error:?}");
     }
-    assert_eq!(fixture.idp.requests(), 5);
+    assert_eq!(fixture.idp.requests(), 5, "a session under way ends with its key");
     let changes = fixture.refresh().unwrap();
-    assert_eq!(changes, r#"{"kept": [], "added": [], "changed": ["k1"], "removed": []}"#);
-    assert_eq!(present(&mut fixture.client(), &fixture.token(&last, "dave")), SUCCESS);
-    assert_eq!(sqlstate(client.query("SELECT auth.user_id()", &[])), Code::Signature.sqlstate());
+    assert_eq!(
+        changes, r#"{"kept": [], "added": [], "changed": ["k1"], "removed": []}"#,
+        "a session under way ends with its key"
+    );
+    assert_eq!(
+        present(&mut fixture.client(), &fixture.token(&last, "dave")),
+        SUCCESS,
+        "a session under way ends with its key"
+    );
+    assert_eq!(
+        sqlstate(client.query("SELECT auth.user_id()", &[])),
+        Code::Signature.sqlstate(),
+        "a session under way ends with its key"
+    );
 
     // The same key, written otherwise, is kept; the others are told apart.
     let (gone, new) = (key("gone"), key("new"));
@@ -180,7 +271,7 @@ fn a_key_that_is_replaced_under_its_id_is_found() {
     fixture.idp.set_body("/jwks.json", set.to_string());
     let changes = fixture.refresh().unwrap();
     let expected = r#"{"kept": ["k1"], "added": ["new"], "changed": [], "removed": ["gone"]}"#;
-    assert_eq!(changes, expected);
+    assert_eq!(changes, expected, "the same key, written otherwise, is kept");
 }
 
 #[test]
@@ -200,22 +291,34 @@ fn one_bad_key_does_not_cost_the_good_ones() {
     fixture.add();
     fixture.wait_for_keys();
     let kids = "(SELECT string_agg(key ->> 'kid', ' ') FROM jsonb_array_elements(keys) key)";
-    assert_eq!(fixture.status(kids).as_deref(), Some("k1 twin"));
+    assert_eq!(fixture.status(kids).as_deref(), Some("k1 twin"), "fixture.status(kids)");
     let passed_over = fixture.status("passed_over").unwrap();
     for reason in ["kid \"short\"", "symmetric", "private", "\"enc\"", "Its kid is that of"] {
         assert!(passed_over.contains(reason), "{reason}: {passed_over}");
     }
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), SUCCESS);
-    assert_eq!(present(&mut client, &fixture.token(&twin, "alice")), SUCCESS);
+    assert_eq!(
+        present(&mut client, &fixture.token(&fixture.key, "alice")),
+        SUCCESS,
+        "present(fixture.token(fixture.key, alice))"
+    );
+    assert_eq!(
+        present(&mut client, &fixture.token(&twin, "alice")),
+        SUCCESS,
+        "present(fixture.token(twin, alice))"
+    );
     // Neither the published secret nor the published private key signs for anybody.
     for (key, code) in [
         (&secret, Code::NoKey.sqlstate()),
         (&private, Code::NoKey.sqlstate()),
         (&other_twin, Code::Signature.sqlstate()),
     ] {
-        assert_eq!(present(&mut client, &fixture.token(key, "mallory")), code);
-        assert_eq!(user(&mut client), None);
+        assert_eq!(
+            present(&mut client, &fixture.token(key, "mallory")),
+            code,
+            "present(fixture.token(key, mallory))"
+        );
+        assert_eq!(user(&mut client), None, "the user after fixture.token(key, mallory)");
     }
     // Nothing but public keys is kept.
     let kept = text(&mut fixture.cluster.admin(), "SELECT fetched_jwks::text FROM auth.providers");
@@ -236,11 +339,18 @@ fn names_are_in_the_databases_encoding() {
         let add = "SELECT auth.add_provider('caf\u{e9} \"''x', issuer => $1)";
         admin.execute(add, &[&fixture.idp.issuer()]).unwrap();
         let mut client = connect("app");
-        assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), SUCCESS);
-        assert_eq!(user(&mut client).as_deref(), Some("alice"));
+        assert_eq!(
+            present(&mut client, &fixture.token(&fixture.key, "alice")),
+            SUCCESS,
+            "{encoding:?}"
+        );
+        assert_eq!(user(&mut client).as_deref(), Some("alice"), "{encoding:?}");
         let refresh = "SELECT auth.refresh_provider(name)::text FROM auth.providers";
         let changes = text(&mut admin, refresh).unwrap();
-        assert_eq!(changes, r#"{"kept": ["k1"], "added": [], "changed": [], "removed": []}"#);
+        assert_eq!(
+            changes, r#"{"kept": ["k1"], "added": [], "changed": [], "removed": []}"#,
+            "{encoding:?}"
+        );
     }
 }
 
@@ -254,16 +364,29 @@ fn what_an_address_is_changed_to_is_asked_at_once() {
     std::fs::write(fixture.idp.ca_file(), both.concat()).unwrap();
     let mut client = fixture.client();
     let mut before = fixture.client();
-    assert_eq!(present(&mut before, &fixture.token(&fixture.key, "alice")), SUCCESS);
+    assert_eq!(
+        present(&mut before, &fixture.token(&fixture.key, "alice")),
+        SUCCESS,
+        "in the file of authorities of both"
+    );
     fixture.update(&format!("jwks_url = '{}'", other.jwks_url()));
     // The keys from before count no more, though the new ones have the same id.
-    assert_eq!(present(&mut client, &fixture.token(&second, "bob")), SUCCESS);
+    assert_eq!(
+        present(&mut client, &fixture.token(&second, "bob")),
+        SUCCESS,
+        "the keys from before count no more"
+    );
     assert_eq!(
         present(&mut client, &fixture.token(&fixture.key, "alice")),
-        Code::Signature.sqlstate()
+        Code::Signature.sqlstate(),
+        "the keys from before count no more"
     );
-    assert_eq!(sqlstate(before.query("SELECT auth.user_id()", &[])), Code::Signature.sqlstate());
-    assert_eq!(fixture.idp.requests(), 1);
+    assert_eq!(
+        sqlstate(before.query("SELECT auth.user_id()", &[])),
+        Code::Signature.sqlstate(),
+        "the keys from before count no more"
+    );
+    assert_eq!(fixture.idp.requests(), 1, "the keys from before count no more");
 
     // Also while the former one is being asked.
     fixture.idp.behave(Behaviour::Slow(Duration::from_millis(800)));
@@ -271,5 +394,9 @@ fn what_an_address_is_changed_to_is_asked_at_once() {
     wait_for("the request", || fixture.idp.requests() == 2);
     fixture.update(&format!("jwks_url = '{}'", other.jwks_url()));
     wait_for("the keys", || fixture.status("keys ->> 0").is_some());
-    assert_eq!(present(&mut client, &fixture.token(&second, "bob")), SUCCESS);
+    assert_eq!(
+        present(&mut client, &fixture.token(&second, "bob")),
+        SUCCESS,
+        "also while the former one is being asked"
+    );
 }

@@ -19,13 +19,18 @@ fn what_no_published_key_can_have_signed_has_nobody_asked() {
     for key in [&secret, &not_listed] {
         assert_eq!(
             present(&mut client, &fixture.token(key, "mallory")),
-            Code::Algorithm.sqlstate()
+            Code::Algorithm.sqlstate(),
+            "present(fixture.token(key, mallory))"
         );
     }
     // Nor does a token that is refused for its claims.
     let claims = json!({"iss": fixture.idp.issuer(), "sub": "alice", "exp": now() - 600});
-    assert_eq!(present(&mut client, &fixture.key.sign(&claims)), Code::Expired.sqlstate());
-    assert_eq!(fixture.idp.requests(), 1);
+    assert_eq!(
+        present(&mut client, &fixture.key.sign(&claims)),
+        Code::Expired.sqlstate(),
+        "nor does a token that is refused for its claims"
+    );
+    assert_eq!(fixture.idp.requests(), 1, "nor does a token that is refused for its claims");
 }
 
 #[test]
@@ -40,7 +45,7 @@ fn the_first_keys_do_not_count_as_a_refresh_on_demand() {
         if round == 2 {
             fixture.wait_for_keys();
         }
-        assert_eq!(present(&mut client, &fixture.token(&first, "alice")), SUCCESS);
+        assert_eq!(present(&mut client, &fixture.token(&first, "alice")), SUCCESS, "{round:?}");
         fixture.idp.set_keys(&[&second]);
         assert_eq!(present(&mut client, &fixture.token(&second, "bob")), SUCCESS, "{round}");
         run(&mut fixture.cluster.admin(), "SELECT auth.remove_provider('idp')");
@@ -51,17 +56,19 @@ fn the_first_keys_do_not_count_as_a_refresh_on_demand() {
     for _ in 0..5 {
         assert_eq!(
             present(&mut client, &fixture.token(&key("k1"), "mallory")),
-            Code::NoKey.sqlstate()
+            Code::NoKey.sqlstate(),
+            "but a first fetch that fails does"
         );
     }
     let requests = fixture.idp.requests();
     for _ in 0..5 {
         assert_eq!(
             present(&mut client, &fixture.token(&key("k1"), "mallory")),
-            Code::NoKey.sqlstate()
+            Code::NoKey.sqlstate(),
+            "but a first fetch that fails does"
         );
     }
-    assert_eq!(fixture.idp.requests(), requests);
+    assert_eq!(fixture.idp.requests(), requests, "but a first fetch that fails does");
 }
 
 #[test]
@@ -71,8 +78,16 @@ fn refreshes_for_other_reasons_do_not_count_either() {
     fixture.refresh().unwrap();
     let second = key("k1");
     fixture.idp.set_keys(&[&second]);
-    assert_eq!(present(&mut client, &fixture.token(&second, "alice")), SUCCESS);
-    assert_eq!(fixture.idp.requests(), 3);
+    assert_eq!(
+        present(&mut client, &fixture.token(&second, "alice")),
+        SUCCESS,
+        "present(fixture.token(second, alice))"
+    );
+    assert_eq!(
+        fixture.idp.requests(),
+        3,
+        "fixture.idp.requests after fixture.token(second, alice)"
+    );
 }
 
 #[test]
@@ -81,29 +96,33 @@ fn what_is_due_is_fetched_while_the_old_keys_serve() {
     let token = fixture.token(&fixture.key, "alice");
     let mut client = fixture.client();
     run(&mut client, "SET client_min_messages = debug1");
-    assert_eq!(present(&mut client, &token), SUCCESS);
+    assert_eq!(present(&mut client, &token), SUCCESS, "after SET client_min_messages = debug1");
     fixture.idp.behave(Behaviour::Slow(Duration::from_millis(700)));
     for requests in 2..4 {
         // A session looks at the row again when it expects that something is due.
         fixture.update("next_refresh = now() + interval '1 second'");
         let mut client = fixture.client();
-        assert_eq!(present(&mut client, &token), SUCCESS);
+        assert_eq!(present(&mut client, &token), SUCCESS, "{requests:?}");
         sleep(Duration::from_secs(1));
         let began = fixture.status("clock_timestamp()").unwrap();
-        assert_eq!(present(&mut client, &token), SUCCESS);
-        assert_eq!(user(&mut client).as_deref(), Some("alice"));
+        assert_eq!(present(&mut client, &token), SUCCESS, "{requests:?}");
+        assert_eq!(user(&mut client).as_deref(), Some("alice"), "{requests:?}");
         wait_for("the request", || fixture.idp.requests() == requests);
         // Nobody else has it done a second time.
         let mut other = fixture.client();
-        assert_eq!(present(&mut other, &token), SUCCESS);
+        assert_eq!(present(&mut other, &token), SUCCESS, "{requests:?}");
         let fetched = format!("(last_success > '{began}')");
         assert_eq!(fixture.status(&fetched).as_deref(), Some("false"), "somebody has waited");
         wait_for("the refresh", || fixture.status(&fetched).as_deref() == Some("true"));
-        assert_eq!(fixture.idp.requests(), requests);
+        assert_eq!(fixture.idp.requests(), requests, "{requests:?}");
     }
     // A clock that was set back does not put it off for ever.
     fixture.update("next_refresh = now() + interval '25 hours'");
-    assert_eq!(present(&mut fixture.client(), &token), SUCCESS);
+    assert_eq!(
+        present(&mut fixture.client(), &token),
+        SUCCESS,
+        "a clock that was set back does not put it off for ever"
+    );
     wait_for("the refresh", || fixture.idp.requests() == 4);
 }
 
@@ -116,40 +135,80 @@ fn caching_is_the_providers_to_say() {
         fixture.refresh().unwrap();
         fixture.seconds("last_success", "next_refresh").round()
     };
-    assert_eq!(refreshed(&[]), 3600.0);
-    assert_eq!(refreshed(&[header("Cache-Control", "public, max-age=600")]), 600.0);
-    assert_eq!(refreshed(&[header("Cache-Control", "max-age=1")]), 300.0);
-    assert_eq!(refreshed(&[header("Cache-Control", "no-store")]), 300.0);
-    assert_eq!(refreshed(&[header("Cache-Control", "max-age=8640000")]), 86_400.0);
-    assert_eq!(refreshed(&[header("Expires", "Thu, 01 Jan 1970 00:00:00 GMT")]), 300.0);
+    assert_eq!(refreshed(&[]), 3600.0, "refreshed([])");
+    assert_eq!(
+        refreshed(&[header("Cache-Control", "public, max-age=600")]),
+        600.0,
+        "refreshed([header(Cache-Control, public, max-age=600)])"
+    );
+    assert_eq!(
+        refreshed(&[header("Cache-Control", "max-age=1")]),
+        300.0,
+        "refreshed([header(Cache-Control, max-age=1)])"
+    );
+    assert_eq!(
+        refreshed(&[header("Cache-Control", "no-store")]),
+        300.0,
+        "refreshed([header(Cache-Control, no-store)])"
+    );
+    assert_eq!(
+        refreshed(&[header("Cache-Control", "max-age=8640000")]),
+        86_400.0,
+        "refreshed([header(Cache-Control, max-age=8640000)])"
+    );
+    assert_eq!(
+        refreshed(&[header("Expires", "Thu, 01 Jan 1970 00:00:00 GMT")]),
+        300.0,
+        "refreshed([header(Expires, Thu, 01 Jan 1970 00:00:00 GMT)])"
+    );
     fixture.update("keep_keys = 1000");
-    assert_eq!(refreshed(&[]), 1000.0);
+    assert_eq!(refreshed(&[]), 1000.0, "refreshed([])");
 
     // What has not changed is not sent again, and voids nothing.
     let tag = [header("ETag", "\"one\""), header("Cache-Control", "max-age=900")];
-    assert_eq!(refreshed(&tag), 900.0);
-    assert_eq!(fixture.idp.conditional_requests(), 0);
+    assert_eq!(refreshed(&tag), 900.0, "what has not changed is not sent again, and voids nothing");
+    assert_eq!(
+        fixture.idp.conditional_requests(),
+        0,
+        "what has not changed is not sent again, and voids nothing"
+    );
     let mut client = fixture.client();
     let token = fixture.token(&fixture.key, "alice");
-    assert_eq!(present(&mut client, &token), SUCCESS);
+    assert_eq!(
+        present(&mut client, &token),
+        SUCCESS,
+        "what has not changed is not sent again, and voids nothing"
+    );
     // Only what is due is asked for in that way: whoever wants newer keys gets what is there.
-    assert_eq!(refreshed(&tag), 900.0);
-    assert_eq!(fixture.idp.conditional_requests(), 0);
+    assert_eq!(refreshed(&tag), 900.0, "only what is due is asked for in that way");
+    assert_eq!(fixture.idp.conditional_requests(), 0, "only what is due is asked for in that way");
     let before = fixture.status("last_success").unwrap();
     fixture.update("next_refresh = now()");
-    assert_eq!(present(&mut fixture.client(), &token), SUCCESS);
+    assert_eq!(
+        present(&mut fixture.client(), &token),
+        SUCCESS,
+        "only what is due is asked for in that way"
+    );
     wait_for("the refresh", || fixture.status("last_success").unwrap() != before);
-    assert_eq!(fixture.idp.conditional_requests(), 1);
-    assert_eq!(fixture.seconds("last_success", "next_refresh").round(), 900.0);
-    assert_eq!(user(&mut client).as_deref(), Some("alice"));
+    assert_eq!(fixture.idp.conditional_requests(), 1, "only what is due is asked for in that way");
+    assert_eq!(
+        fixture.seconds("last_success", "next_refresh").round(),
+        900.0,
+        "only what is due is asked for in that way"
+    );
+    assert_eq!(
+        user(&mut client).as_deref(),
+        Some("alice"),
+        "only what is due is asked for in that way"
+    );
 
     // From another URL, or where there are no keys to keep, all is fetched.
     fixture.update(&format!("jwks_url = '{}?'", fixture.idp.jwks_url()));
-    assert_eq!(present(&mut client, &token), SUCCESS);
-    assert_eq!(fixture.idp.conditional_requests(), 1);
+    assert_eq!(present(&mut client, &token), SUCCESS, "from another URL");
+    assert_eq!(fixture.idp.conditional_requests(), 1, "from another URL");
     fixture.update("fetched_jwks = NULL");
-    assert_eq!(present(&mut client, &token), SUCCESS);
-    assert_eq!(fixture.idp.conditional_requests(), 1);
+    assert_eq!(present(&mut client, &token), SUCCESS, "from another URL");
+    assert_eq!(fixture.idp.conditional_requests(), 1, "from another URL");
 }
 
 #[test]
@@ -190,9 +249,9 @@ fn assert_storm(
                 let mut client = fixture.client();
                 for n in 0..2500 {
                     let token = token(thread, n, payload.as_bytes());
-                    assert_eq!(present(&mut client, &token), code);
+                    assert_eq!(present(&mut client, &token), code, "{n:?}, {thread:?}");
                 }
-                assert_eq!(user(&mut client), None);
+                assert_eq!(user(&mut client), None, "{thread:?}");
             });
         }
     });
@@ -201,5 +260,9 @@ fn assert_storm(
     let requests = fixture.idp.requests();
     println!("10000 tokens in {:?}: {} requests", began.elapsed(), requests - 1);
     assert!((2..=most).contains(&requests), "{requests} requests");
-    assert_eq!(present(&mut fixture.client(), &fixture.token(&fixture.key, "alice")), SUCCESS);
+    assert_eq!(
+        present(&mut fixture.client(), &fixture.token(&fixture.key, "alice")),
+        SUCCESS,
+        "one at the beginning"
+    );
 }

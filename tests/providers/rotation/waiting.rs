@@ -25,7 +25,11 @@ fn a_token_waits_for_its_own_provider_only() {
     admin.execute(add, &[&slow.jwks_url(), &jwks]).unwrap();
     let second = key("k2");
     fixture.idp.set_keys(&[&second]);
-    assert_eq!(present(&mut fixture.client(), &fixture.token(&second, "bob")), SUCCESS);
+    assert_eq!(
+        present(&mut fixture.client(), &fixture.token(&second, "bob")),
+        SUCCESS,
+        "never asked, though nobody has been told"
+    );
     // Those others are asked all the same.
     wait_for("the other requests", || slow.requests() == 2);
 }
@@ -38,12 +42,20 @@ fn whoever_does_not_commit_holds_nobody_up_for_long() {
     let mut admin = fixture.cluster.admin();
     run(&mut admin, "BEGIN; UPDATE auth.providers SET leeway = 5");
     let error = refusal(&mut fixture.client(), &fixture.token(&second, "bob"));
-    assert_eq!(error.code().code(), Code::NoKey.sqlstate());
+    assert_eq!(
+        error.code().code(),
+        Code::NoKey.sqlstate(),
+        "after BEGIN; UPDATE auth.providers SET leeway = 5"
+    );
     assert!(detail(&error).contains("locked by another transaction"), "{error:?}");
     let error = fixture.refresh().unwrap_err();
     assert!(detail(&error).contains("locked by another transaction"), "{error:?}");
     run(&mut admin, "ROLLBACK");
-    assert_eq!(present(&mut fixture.client(), &fixture.token(&second, "bob")), SUCCESS);
+    assert_eq!(
+        present(&mut fixture.client(), &fixture.token(&second, "bob")),
+        SUCCESS,
+        "after ROLLBACK"
+    );
 
     // Nor can a provider be asked whose row nobody else sees.
     run(&mut admin, "BEGIN");
@@ -67,12 +79,12 @@ fn whoever_comes_meanwhile_waits_for_the_same_fetch() {
             scope.spawn(move || {
                 let mut client = fixture.client();
                 let name = format!("user {n}");
-                assert_eq!(present(&mut client, &fixture.token(second, &name)), SUCCESS);
-                assert_eq!(user(&mut client).as_deref(), Some(name.as_str()));
+                assert_eq!(present(&mut client, &fixture.token(second, &name)), SUCCESS, "{n:?}");
+                assert_eq!(user(&mut client).as_deref(), Some(name.as_str()), "{n:?}");
             });
         }
     });
-    assert_eq!(fixture.idp.requests(), 2);
+    assert_eq!(fixture.idp.requests(), 2, "fixture.idp.requests after fixture.token(second, name)");
 }
 
 #[test]
@@ -84,19 +96,31 @@ fn waiting_ends_in_time_and_can_be_cancelled() {
     let token = fixture.token(&second, "bob");
     let mut client = fixture.client();
     // With someone there before: what is cancelled has presented nothing that was accepted.
-    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), SUCCESS);
+    assert_eq!(
+        present(&mut client, &fixture.token(&fixture.key, "alice")),
+        SUCCESS,
+        "with someone there before"
+    );
     run(&mut client, "SET statement_timeout = '300ms'");
-    assert_eq!(present(&mut client, &token), QUERY_CANCELED);
-    assert_eq!(user(&mut client), None);
+    assert_eq!(present(&mut client, &token), QUERY_CANCELED, "with someone there before");
+    assert_eq!(user(&mut client), None, "with someone there before");
 
     // Others wait no longer than they are told, and are told that it is under way.
     let mut admin = fixture.cluster.admin();
     run(&mut admin, "SET pg_session_jwt.jwks_timeout = '300ms'");
     fixture.forget_demand();
     let error = refusal(&mut admin, &token);
-    assert_eq!(error.code().code(), Code::NoKey.sqlstate());
+    assert_eq!(
+        error.code().code(),
+        Code::NoKey.sqlstate(),
+        "others wait no longer than they are told"
+    );
     assert!(detail(&error).contains("being fetched still"), "{error:?}");
 
     // A token whose key is known waits for nothing.
-    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), SUCCESS);
+    assert_eq!(
+        present(&mut client, &fixture.token(&fixture.key, "alice")),
+        SUCCESS,
+        "a token whose key is known waits for nothing"
+    );
 }

@@ -18,7 +18,7 @@ fn what_could_not_be_fetched_at_once_is_fetched_all_the_same() {
     }
     let good = "SELECT count(*)::text FROM auth.provider_status WHERE state = 'good'";
     wait_for("the keys", || text(&mut admin, good).as_deref() == Some("8"));
-    assert_eq!(fixture.idp.requests(), 8);
+    assert_eq!(fixture.idp.requests(), 8, "fixture.idp.requests");
 }
 
 #[test]
@@ -30,7 +30,11 @@ fn a_worker_that_is_ended_takes_nothing_along() {
     let started = "SELECT pg_postmaster_start_time()::text";
     let before = text(&mut fixture.cluster.admin(), started);
     let mut bystander = fixture.client();
-    assert_eq!(present(&mut bystander, &fixture.token(&fixture.key, "alice")), SUCCESS);
+    assert_eq!(
+        present(&mut bystander, &fixture.token(&fixture.key, "alice")),
+        SUCCESS,
+        "present(fixture.token(fixture.key, alice))"
+    );
     for behaviour in [Behaviour::Hang, Behaviour::HangMidBody, Behaviour::Drip, Behaviour::Hang] {
         fixture.idp.behave(behaviour);
         fixture.forget_demand();
@@ -44,21 +48,29 @@ fn a_worker_that_is_ended_takes_nothing_along() {
                 fixture.cluster.admin().execute(kill, &[&pid]).unwrap();
             }
             let error = waiting.join().unwrap();
-            assert_eq!(error.code().code(), Code::NoKey.sqlstate());
+            assert_eq!(error.code().code(), Code::NoKey.sqlstate(), "{error:?}");
             assert!(detail(&error).contains("or was ended"), "{error:?}");
         });
         wait_for("the worker's end", || fixture.workers().is_empty());
     }
     assert_eq!(text(&mut fixture.cluster.admin(), started), before, "the server has crashed");
-    assert_eq!(user(&mut bystander).as_deref(), Some("alice"));
+    assert_eq!(
+        user(&mut bystander).as_deref(),
+        Some("alice"),
+        "the user after fixture.token(fixture.key, alice)"
+    );
     fixture.idp.behave(Behaviour::Serve);
     fixture.forget_demand();
-    assert_eq!(present(&mut bystander, &token), SUCCESS);
+    assert_eq!(present(&mut bystander, &token), SUCCESS, "present(token)");
 
     // It dies with the server, however that ends.
     fixture.idp.behave(Behaviour::Hang);
     fixture.update("next_refresh = NULL");
-    assert_eq!(present(&mut fixture.client(), &token), SUCCESS);
+    assert_eq!(
+        present(&mut fixture.client(), &token),
+        SUCCESS,
+        "it dies with the server, however that ends"
+    );
     wait_for("the worker", || !fixture.workers().is_empty());
     let worker = fixture.workers()[0];
     fixture.cluster.kill_postmaster();
@@ -111,7 +123,11 @@ fn the_worker_writes_as_the_tables_owner() {
         Some("(dba,\"pg_catalog, pg_temp\",42501)"),
         "a trigger runs as somebody else than the table's owner"
     );
-    assert_eq!(present(&mut fixture.client(), &fixture.token(&fixture.key, "alice")), SUCCESS);
+    assert_eq!(
+        present(&mut fixture.client(), &fixture.token(&fixture.key, "alice")),
+        SUCCESS,
+        "after GRANT CREATE ON SCHEMA public TO guest"
+    );
 }
 
 #[test]
@@ -125,14 +141,22 @@ fn without_a_free_worker_tokens_with_known_keys_go_on() {
     let mut client = fixture.client();
     for _ in 0..2 {
         let error = refusal(&mut client, &fixture.token(&second, "bob"));
-        assert_eq!(error.code().code(), Code::NoKey.sqlstate());
+        assert_eq!(error.code().code(), Code::NoKey.sqlstate(), "error.code.code");
         assert!(detail(&error).contains("max_worker_processes"), "{error:?}");
         let error = fixture.refresh().unwrap_err();
-        assert_eq!(error.code().code(), Code::Fetching.sqlstate());
+        assert_eq!(error.code().code(), Code::Fetching.sqlstate(), "error.code.code");
         assert!(detail(&error).contains("max_worker_processes"), "{error:?}");
         fixture.update("next_refresh = now()");
-        assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), SUCCESS);
-        assert_eq!(user(&mut client).as_deref(), Some("alice"));
+        assert_eq!(
+            present(&mut client, &fixture.token(&fixture.key, "alice")),
+            SUCCESS,
+            "present(fixture.token(fixture.key, alice))"
+        );
+        assert_eq!(
+            user(&mut client).as_deref(),
+            Some("alice"),
+            "the user after fixture.token(fixture.key, alice)"
+        );
     }
     run(
         &mut fixture.cluster.admin(),
@@ -141,7 +165,11 @@ fn without_a_free_worker_tokens_with_known_keys_go_on() {
     wait_for("the log", || fixture.cluster.log().contains("no background worker can be started"));
     fixture.cluster.append_configuration(&[("max_worker_processes", "8")]);
     fixture.cluster.restart();
-    assert_eq!(present(&mut fixture.client(), &fixture.token(&second, "bob")), SUCCESS);
+    assert_eq!(
+        present(&mut fixture.client(), &fixture.token(&second, "bob")),
+        SUCCESS,
+        "present(fixture.token(second, bob))"
+    );
 }
 
 #[test]
@@ -159,7 +187,7 @@ fn what_is_dropped_meanwhile_is_let_go() {
     drop(gone);
     // Postgres gives others in the database five seconds.
     run(&mut admin, "DROP DATABASE gone");
-    assert!(fixture.workers().is_empty());
+    assert!(fixture.workers().is_empty(), "Postgres gives others in the database five seconds");
 
     // A provider, the extension.
     for drop in ["SELECT auth.remove_provider('idp')", "DROP EXTENSION pg_session_jwt CASCADE"] {
@@ -171,9 +199,17 @@ fn what_is_dropped_meanwhile_is_let_go() {
     fixture.idp.behave(Behaviour::Serve);
     run(&mut admin, "CREATE EXTENSION pg_session_jwt");
     let mut client = fixture.client();
-    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), Code::NoKey.sqlstate());
+    assert_eq!(
+        present(&mut client, &fixture.token(&fixture.key, "alice")),
+        Code::NoKey.sqlstate(),
+        "a provider, the extension"
+    );
     fixture.add();
-    assert_eq!(present(&mut client, &fixture.token(&fixture.key, "alice")), SUCCESS);
+    assert_eq!(
+        present(&mut client, &fixture.token(&fixture.key, "alice")),
+        SUCCESS,
+        "a provider, the extension"
+    );
     let log = fixture.cluster.log();
     assert!(!log.contains("terminating any other active server processes"), "{log}");
 }

@@ -98,7 +98,7 @@ fn claims_of_one_token_meet_no_role_of_another() {
             for (attack, expected) in attacks {
                 let mut wire = Wire::connect(&connection).unwrap();
                 let begin = |token: &str| format!("BEGIN; SELECT auth.jwt_session_init('{token}')");
-                assert_eq!(attempt(&mut wire, &begin(&a)), SUCCESS);
+                assert_eq!(attempt(&mut wire, &begin(&a)), SUCCESS, "{attack:?}");
                 assert_eq!(attempt(&mut wire, attack), *expected, "{attack}, {startup:?}");
                 // The transaction is lost, and the next one is like new.
                 attempt(&mut wire, "ROLLBACK");

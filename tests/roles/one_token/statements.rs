@@ -64,10 +64,10 @@ fn a_cursor_that_was_read_is_of_its_token() {
                 "DECLARE c SCROLL CURSOR FOR {QUERY}; FETCH 1 FROM c; MOVE BACKWARD ALL FROM c"
             ),
         );
-        assert_eq!(present(&mut client, &c), SUCCESS);
+        assert_eq!(present(&mut client, &c), SUCCESS, "{plan:?}");
         let error = client.batch_execute("FETCH ALL FROM c").unwrap_err();
         let message = error.as_db_error().unwrap().message();
-        assert_eq!(message, "token has changed within a statement with policies");
+        assert_eq!(message, "token has changed within a statement with policies", "{plan:?}");
     }
 }
 
@@ -81,12 +81,12 @@ fn a_cursor_that_was_not_read_is_of_the_token_that_reads_it() {
         let begin = |client: &mut Client| begin_with(client, plan, &b);
         begin(&mut client);
         run(&mut client, &format!("DECLARE c CURSOR FOR {QUERY}"));
-        assert_eq!(present(&mut client, &c), SUCCESS);
-        assert_eq!(text(&mut client, "FETCH ALL FROM c").as_deref(), Some("acme two"));
+        assert_eq!(present(&mut client, &c), SUCCESS, "{plan:?}");
+        assert_eq!(text(&mut client, "FETCH ALL FROM c").as_deref(), Some("acme two"), "{plan:?}");
         // The same token, presented again or back in force, is the same one.
-        assert_eq!(present(&mut client, &c), SUCCESS);
+        assert_eq!(present(&mut client, &c), SUCCESS, "{plan:?}: the same token");
         run(&mut client, "FETCH ALL FROM c; SAVEPOINT s");
-        assert_eq!(present(&mut client, &b), SUCCESS);
+        assert_eq!(present(&mut client, &b), SUCCESS, "{plan:?}: the same token");
         run(&mut client, "ROLLBACK TO s; FETCH ALL FROM c");
     }
 }
@@ -105,19 +105,31 @@ fn a_cursor_remembers_its_token() {
             &format!("SAVEPOINT s; DECLARE c CURSOR FOR {QUERY}; FETCH 1 FROM c; RELEASE s"),
         );
         run(&mut client, "SAVEPOINT t; SELECT 1; ROLLBACK TO t");
-        assert_eq!(present(&mut client, &c), SUCCESS);
-        assert_eq!(sqlstate(client.batch_execute("FETCH ALL FROM c")), Code::Forbidden.sqlstate());
+        assert_eq!(present(&mut client, &c), SUCCESS, "{plan:?}");
+        assert_eq!(
+            sqlstate(client.batch_execute("FETCH ALL FROM c")),
+            Code::Forbidden.sqlstate(),
+            "{plan:?}"
+        );
         // A cursor is read to its end at the commit.
         begin(&mut client);
         run(&mut client, &format!("DECLARE c CURSOR WITH HOLD FOR {QUERY}; FETCH 1 FROM c"));
-        assert_eq!(present(&mut client, &c), SUCCESS);
-        assert_eq!(sqlstate(client.batch_execute("COMMIT")), Code::Forbidden.sqlstate());
+        assert_eq!(present(&mut client, &c), SUCCESS, "{plan:?}");
+        assert_eq!(
+            sqlstate(client.batch_execute("COMMIT")),
+            Code::Forbidden.sqlstate(),
+            "{plan:?}"
+        );
         // One that was read in a savepoint goes on after its end, and remembers what it has read.
         begin(&mut client);
         run(&mut client, &format!("DECLARE c CURSOR FOR {QUERY}; SAVEPOINT s; FETCH 1 FROM c"));
         run(&mut client, "ROLLBACK TO s");
-        assert_eq!(present(&mut client, &c), SUCCESS);
-        assert_eq!(sqlstate(client.batch_execute("FETCH ALL FROM c")), Code::Forbidden.sqlstate());
+        assert_eq!(present(&mut client, &c), SUCCESS, "{plan:?}: after ROLLBACK TO s");
+        assert_eq!(
+            sqlstate(client.batch_execute("FETCH ALL FROM c")),
+            Code::Forbidden.sqlstate(),
+            "{plan:?}: after ROLLBACK TO s"
+        );
     }
 }
 
@@ -132,15 +144,15 @@ fn a_cursor_goes_on_under_its_token_and_closes_under_any() {
         begin(&mut client);
         run(&mut client, &format!("DECLARE c CURSOR FOR {QUERY}; FETCH 1 FROM c"));
         for token in [&c, &b] {
-            assert_eq!(present(&mut client, token), SUCCESS);
+            assert_eq!(present(&mut client, token), SUCCESS, "{plan:?}");
         }
         run(&mut client, "FETCH ALL FROM c");
         for end in ["CLOSE c; COMMIT", "COMMIT"] {
             begin(&mut client);
             run(&mut client, &format!("DECLARE c CURSOR FOR {QUERY}; FETCH 1 FROM c"));
-            assert_eq!(present(&mut client, &c), SUCCESS);
+            assert_eq!(present(&mut client, &c), SUCCESS, "{end:?}, {plan:?}");
             run(&mut client, end);
-            assert_eq!(present(&mut client, ""), SUCCESS);
+            assert_eq!(present(&mut client, ""), SUCCESS, "{end:?}, {plan:?}");
         }
     }
 }
@@ -161,7 +173,7 @@ fn a_failed_cursor_leaves_nothing_to_later_ones() {
             run(&mut client, &format!("DECLARE d CURSOR FOR {QUERY}; FETCH 1 FROM d; SAVEPOINT t"));
             let _ = client.batch_execute("FETCH ALL FROM c; SELECT 1 / 0");
             run(&mut client, "ROLLBACK TO t; CLOSE c");
-            assert_eq!(present(&mut client, &c), SUCCESS);
+            assert_eq!(present(&mut client, &c), SUCCESS, "{plan:?}: after ROLLBACK TO t; CLOSE c");
             run(&mut client, &format!("DECLARE e CURSOR FOR {QUERY}; FETCH ALL FROM e"));
         }
     }
@@ -177,11 +189,15 @@ fn what_is_decided_at_the_start_of_a_plan_is_of_one_token() {
         let begin = |client: &mut Client| begin_with(client, plan, &b);
         begin(&mut client);
         run(&mut client, "DECLARE c CURSOR FOR SELECT body FROM filed");
-        assert_eq!(present(&mut client, &c), SUCCESS);
-        assert_eq!(sqlstate(client.batch_execute("FETCH ALL FROM c")), Code::Forbidden.sqlstate());
+        assert_eq!(present(&mut client, &c), SUCCESS, "{plan:?}");
+        assert_eq!(
+            sqlstate(client.batch_execute("FETCH ALL FROM c")),
+            Code::Forbidden.sqlstate(),
+            "{plan:?}"
+        );
         begin(&mut client);
         let within = "SELECT f.body FROM filed f, parted p WHERE p.org = at_third('C')";
-        assert_eq!(sqlstate(client.batch_execute(within)), Code::Claim.sqlstate());
+        assert_eq!(sqlstate(client.batch_execute(within)), Code::Claim.sqlstate(), "{plan:?}");
     }
 }
 
@@ -203,7 +219,7 @@ fn views_and_functions_read_one_token() {
                 &mut client,
                 &format!("DECLARE c CURSOR FOR SELECT * FROM {guard}; FETCH 1 FROM c"),
             );
-            assert_eq!(present(&mut client, &c), SUCCESS);
+            assert_eq!(present(&mut client, &c), SUCCESS, "{plan:?}, {guard:?}");
             let rest = client.query("FETCH ALL FROM c", &[]);
             // A function that was called has read everything under one token.
             let rows = rest.map_or(Vec::new(), |rows| rows);
@@ -211,7 +227,7 @@ fn views_and_functions_read_one_token() {
         }
         begin(&mut client);
         let lazily = "SELECT my_docs(), present('C')";
-        assert_eq!(sqlstate(client.batch_execute(lazily)), Code::Forbidden.sqlstate());
+        assert_eq!(sqlstate(client.batch_execute(lazily)), Code::Forbidden.sqlstate(), "{plan:?}");
     }
 }
 
@@ -257,10 +273,11 @@ fn a_failed_statement_does_not_bind() {
         run(&mut client, "SAVEPOINT s");
         assert_eq!(
             sqlstate(client.batch_execute("SELECT 1 / (count(*) - count(*)) FROM docs")),
-            DIVISION_BY_ZERO
+            DIVISION_BY_ZERO,
+            "{plan:?}"
         );
         run(&mut client, "ROLLBACK TO s");
-        assert_eq!(present(&mut client, &c), SUCCESS);
-        assert_eq!(text(&mut client, QUERY).as_deref(), Some("acme two"));
+        assert_eq!(present(&mut client, &c), SUCCESS, "{plan:?}: after ROLLBACK TO s");
+        assert_eq!(text(&mut client, QUERY).as_deref(), Some("acme two"), "{plan:?}");
     }
 }
