@@ -109,14 +109,15 @@ impl Cluster {
         let folder = std::env::temp_dir().join(name);
         fs::create_dir(&folder).expect("a temporary folder");
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-        let programs = stage(&folder);
+        let programs = inside(&folder, &pg_config("--bindir"));
         let mut cluster = Self { folder, programs, port: free_port(), guard: None };
+        cluster.guard = Some(cluster.start_guard());
+        stage(&cluster.folder);
         let home = cluster.home();
         fs::create_dir(&home).unwrap();
         if is_root() {
             complete(Command::new("chown").arg("postgres:").arg(&home));
         }
-        cluster.guard = Some(cluster.start_guard());
         cluster
     }
 
@@ -340,10 +341,10 @@ impl Drop for Cluster {
 }
 
 /// Copies Postgres' programs and links its other files into `folder`, laid out as they are
-/// installed, with the extension among them. Returns the folder of the programs.
-fn stage(folder: &Path) -> PathBuf {
+/// installed, with the extension among them.
+fn stage(folder: &Path) {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the checkout");
-    let inside = |path: &Path| folder.join(path.strip_prefix("/").unwrap_or(path));
+    let inside = |path: &Path| inside(folder, path);
     let [programs, libraries, shared] = ["--bindir", "--pkglibdir", "--sharedir"].map(pg_config);
     for original in [&programs, &libraries, &shared] {
         fs::create_dir_all(inside(original)).unwrap();
@@ -363,7 +364,11 @@ fn stage(folder: &Path) -> PathBuf {
     for entry in fs::read_dir(checkout.join("sql")).unwrap().map(Result::unwrap) {
         copy(&entry.path(), &extensions.join(entry.file_name()));
     }
-    inside(&programs)
+}
+
+/// Where a path of the machine's installation lies in a cluster's folder.
+fn inside(folder: &Path, path: &Path) -> PathBuf {
+    folder.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 /// Links everything in one folder into another, but for what is named.
