@@ -82,7 +82,7 @@ soak: build ## Send a million transactions through PgBouncer, with faults
 
 valgrind: build ## Change identities within statements, in a server under Valgrind
 	@tools/setup valgrind
-	VALGRIND=1 $(TEST) --test changes
+	VALGRIND=1 $(TEST) --test plans changes
 
 fmt: ## Format the code
 	cargo fmt --all

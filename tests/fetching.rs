@@ -78,23 +78,35 @@ fn kids(response: &Response) -> Vec<String> {
 fn keys_are_fetched_from_a_url() {
     let idp = provider();
     let response = succeed(&request(&idp));
-    assert_eq!(kids(&response), ["a"]);
+    assert_eq!(kids(&response), ["a"], "kids(response)");
     let url = Some(idp.jwks_url());
-    assert_eq!(response.validators, Validators { url, ..Validators::default() });
-    assert_eq!(response.fresh_for, None);
-    assert_eq!((idp.requests(), idp.conditional_requests()), (1, 0));
+    assert_eq!(
+        response.validators,
+        Validators { url, ..Validators::default() },
+        "response.validators"
+    );
+    assert_eq!(response.fresh_for, None, "response.fresh_for");
+    assert_eq!(
+        (idp.requests(), idp.conditional_requests()),
+        (1, 0),
+        "(idp.requests, idp.conditional_requests)"
+    );
     let accepted = idp.last_header("Accept").unwrap();
-    assert_eq!(accepted, "application/json, application/jwk-set+json");
+    assert_eq!(accepted, "application/json, application/jwk-set+json", "accepted");
     let agent = idp.last_header("User-Agent").unwrap();
-    assert_eq!(agent, concat!("pg_session_jwt/", env!("CARGO_PKG_VERSION")));
-    assert_eq!(idp.last_header("Accept-Encoding"), None);
+    assert_eq!(agent, concat!("pg_session_jwt/", env!("CARGO_PKG_VERSION")), "agent");
+    assert_eq!(idp.last_header("Accept-Encoding"), None, "idp.last_header(Accept-Encoding)");
 }
 
 #[test]
 fn an_address_does_for_a_host() {
     let idp = provider();
     let url = idp.jwks_url().replace("localhost", "127.0.0.1");
-    assert_eq!(kids(&succeed(&request_for(&idp, &url))), ["a"]);
+    assert_eq!(
+        kids(&succeed(&request_for(&idp, &url))),
+        ["a"],
+        "kids(succeed(request_for(idp, url)))"
+    );
 }
 
 /// A request that may ask these hosts over http.
@@ -108,8 +120,12 @@ fn plain_http_is_for_listed_hosts() {
     idp.set_keys(&[&Key::generate(Algorithm::EdDSA).with_kid("a")]);
     let port = idp.issuer().rsplit_once(':').unwrap().1.to_owned();
     for hosts in ["localhost", "a, LOCALHOST", &format!("localhost:{port}")] {
-        assert_eq!(kids(&succeed(&allowing(hosts, request(&idp)))), ["a"]);
-        assert_eq!(kids(&succeed(&allowing(hosts, discovery(&idp, &idp.issuer())))), ["a"]);
+        assert_eq!(kids(&succeed(&allowing(hosts, request(&idp)))), ["a"], "{hosts:?}");
+        assert_eq!(
+            kids(&succeed(&allowing(hosts, discovery(&idp, &idp.issuer())))),
+            ["a"],
+            "{hosts:?}"
+        );
     }
     let before = idp.requests();
     let reason = "the URL is not an https one, and the host \"localhost\" is not listed for http";
@@ -117,7 +133,7 @@ fn plain_http_is_for_listed_hosts() {
         assert_fails(&allowing(hosts, request(&idp)), reason);
         assert_fails(&allowing(hosts, discovery(&idp, &idp.issuer())), reason);
     }
-    assert_eq!(idp.requests(), before);
+    assert_eq!(idp.requests(), before, "idp.requests");
 }
 
 #[test]
@@ -133,8 +149,12 @@ fn plain_http_leads_to_listed_hosts_alone() {
     let named = || discovery(&idp, &idp.issuer());
     let reason = "the URL is not an https one, and the host \"127.0.0.1\" is not listed for http";
     assert_fails(&allowing("localhost", named()), reason);
-    assert_eq!(other.requests(), 0);
-    assert_eq!(kids(&succeed(&allowing("localhost, 127.0.0.1", named()))), ["a"]);
+    assert_eq!(other.requests(), 0, "keys at another host, which a document names");
+    assert_eq!(
+        kids(&succeed(&allowing("localhost, 127.0.0.1", named()))),
+        ["a"],
+        "keys at another host, which a document names"
+    );
     let before = other.requests();
     // Redirects, also to a listed host, and from https.
     let secure = provider();
@@ -156,16 +176,20 @@ fn plain_http_leads_to_listed_hosts_alone() {
     secure.set_body(DISCOVERY, document);
     let request = allowing("localhost", discovery(&secure, &secure.issuer()));
     assert_fails(&request, "the jwks_uri is not an https URL");
-    assert_eq!(other.requests(), before);
+    assert_eq!(other.requests(), before, "nor does a document that came over https lead to http");
 }
 
 #[test]
 fn keys_are_found_by_discovery() {
     let idp = provider();
     let response = succeed(&discovery(&idp, &idp.issuer()));
-    assert_eq!(kids(&response), ["a"]);
-    assert_eq!(response.validators.url, Some(idp.jwks_url()));
-    assert_eq!((idp.requests_for(DISCOVERY), idp.requests_for("/jwks.json")), (1, 1));
+    assert_eq!(kids(&response), ["a"], "kids(response)");
+    assert_eq!(response.validators.url, Some(idp.jwks_url()), "response.validators.url");
+    assert_eq!(
+        (idp.requests_for(DISCOVERY), idp.requests_for("/jwks.json")),
+        (1, 1),
+        "(idp.requests_for(DISCOVERY), idp.requests_for(/jwks.json))"
+    );
 }
 
 #[test]
@@ -177,13 +201,17 @@ fn an_issuer_is_compared_to_the_letter() {
         "Discovery failed: the provider's issuer is \"{slash}\", the document's is \"{}\".",
         idp.issuer()
     );
-    assert_eq!(error, expected);
+    assert_eq!(error, expected, "error");
     let document = json!({"issuer": slash, "jwks_uri": idp.jwks_url()});
     idp.set_body(DISCOVERY, document.to_string());
-    assert_eq!(kids(&succeed(&discovery(&idp, &slash))), ["a"]);
+    assert_eq!(
+        kids(&succeed(&discovery(&idp, &slash))),
+        ["a"],
+        "kids(succeed(discovery(idp, slash)))"
+    );
     let error = fail(&discovery(&idp, &idp.issuer()));
     assert!(error.starts_with("Discovery failed: the provider's issuer is"), "{error}");
-    assert_eq!(idp.requests_for("/jwks.json"), 1);
+    assert_eq!(idp.requests_for("/jwks.json"), 1, "idp.requests_for(/jwks.json)");
 }
 
 #[test]
@@ -193,12 +221,16 @@ fn an_issuer_may_have_a_path_and_keys_at_another_host() {
     let elsewhere = idp.jwks_url().replace("localhost", "127.0.0.1");
     let document = json!({"issuer": issuer, "jwks_uri": elsewhere}).to_string();
     idp.set_body(&format!("/realms/a{DISCOVERY}"), document);
-    assert_eq!(kids(&succeed(&discovery(&idp, &issuer))), ["a"]);
+    assert_eq!(
+        kids(&succeed(&discovery(&idp, &issuer))),
+        ["a"],
+        "kids(succeed(discovery(idp, issuer)))"
+    );
     // But nowhere without a certificate.
     let document = json!({"issuer": issuer, "jwks_uri": other.jwks_url()}).to_string();
     idp.set_body(&format!("/realms/a{DISCOVERY}"), document);
     assert_fails(&discovery(&idp, &issuer), "the jwks_uri is not an https URL");
-    assert_eq!(other.requests(), 0);
+    assert_eq!(other.requests(), 0, "but nowhere without a certificate");
 }
 
 #[test]
@@ -238,7 +270,7 @@ fn discovery_documents_are_checked() {
         idp.set_body(DISCOVERY, document);
         let request = discovery(&idp, &issuer);
         assert_fails(&request, reason);
-        assert!(fail(&request).starts_with("Discovery "));
+        assert!(fail(&request).starts_with("Discovery "), "{reason:?}");
     }
     for status in [400, 404, 410] {
         idp.behave(Behaviour::Status(status));
@@ -248,16 +280,18 @@ fn discovery_documents_are_checked() {
                 "Discovery at \"{issuer}{DISCOVERY}\" failed: the answer has the status {status}; \
                  check that the issuer is spelled as in the tokens' iss, or name the URL of the keys \
                  as jwks_url."
-            )
+            ),
+            "{status:?}"
         );
     }
     idp.behave(Behaviour::Status(500));
     assert_fails(&discovery(&idp, &issuer), "failed: the answer has the status 500");
     assert_eq!(
         fail(&discovery(&idp, "accounts.example.com")),
-        "Discovery failed: the issuer \"accounts.example.com\" is not an https URL."
+        "Discovery failed: the issuer \"accounts.example.com\" is not an https URL.",
+        "fail(discovery(idp, accounts.example.com))"
     );
-    assert_eq!(idp.requests_for("/jwks.json"), 0);
+    assert_eq!(idp.requests_for("/jwks.json"), 0, "idp.requests_for(/jwks.json)");
 }
 
 #[test]
@@ -266,22 +300,26 @@ fn unchanged_keys_are_not_sent_again() {
     for (name, value) in [("ETag", "W/\"1\""), ("Last-Modified", "Tue, 15 Nov 1994 12:45:26 GMT")] {
         idp.behave(headers(&[(name, value), ("Cache-Control", "max-age=60")]));
         let first = succeed(&request(&idp));
-        assert_eq!(first.fresh_for, Some(Duration::from_secs(60)));
-        assert!(first.body.is_some());
+        assert_eq!(first.fresh_for, Some(Duration::from_secs(60)), "{name:?}, {value:?}");
+        assert!(first.body.is_some(), "{name:?}, {value:?}");
         let again = Request { validators: first.validators.clone(), ..request(&idp) };
         let before = idp.conditional_requests();
         let second = succeed(&again);
-        assert_eq!(idp.conditional_requests(), before + 1);
-        assert_eq!((second.body.as_deref(), &second.validators), (None, &first.validators));
-        assert_eq!(second.fresh_for, Some(Duration::from_secs(60)));
+        assert_eq!(idp.conditional_requests(), before + 1, "{name:?}, {value:?}");
+        assert_eq!(
+            (second.body.as_deref(), &second.validators),
+            (None, &first.validators),
+            "{name:?}, {value:?}"
+        );
+        assert_eq!(second.fresh_for, Some(Duration::from_secs(60)), "{name:?}, {value:?}");
         // By discovery, only the keys themselves are asked for so.
         let again = Request { validators: first.validators, ..discovery(&idp, &idp.issuer()) };
-        assert!(succeed(&again).body.is_none());
-        assert_eq!(idp.conditional_requests(), before + 2);
+        assert!(succeed(&again).body.is_none(), "{name:?}, {value:?}");
+        assert_eq!(idp.conditional_requests(), before + 2, "{name:?}, {value:?}");
         // New keys, with another value.
         idp.behave(headers(&[(name, "changed")]));
-        assert_eq!(kids(&succeed(&again)), ["a"]);
-        assert_eq!(idp.conditional_requests(), before + 3);
+        assert_eq!(kids(&succeed(&again)), ["a"], "{name:?}, {value:?}");
+        assert_eq!(idp.conditional_requests(), before + 3, "{name:?}, {value:?}");
     }
 }
 
@@ -302,16 +340,21 @@ fn validators_go_where_they_come_from() {
         of(Some(idp.jwks_url()), "\"1\"\r\nX: y"),
         of(Some(idp.jwks_url()), &"x".repeat(257)),
     ] {
-        let response = succeed(&Request { validators, ..request(&idp) });
-        assert_eq!(kids(&response), ["a"]);
-        assert_eq!(response.validators.etag.as_deref(), Some("\"1\""));
+        let request = Request { validators, ..request(&idp) };
+        let response = succeed(&request);
+        assert_eq!(kids(&response), ["a"], "{:?}", request.validators);
+        assert_eq!(response.validators.etag.as_deref(), Some("\"1\""), "{:?}", request.validators);
     }
-    assert_eq!(idp.conditional_requests(), 0);
+    assert_eq!(idp.conditional_requests(), 0, "idp.conditional_requests");
     // Nor are they kept where they do not fit into a header.
     idp.behave(headers(&[("ETag", &"x".repeat(257)), ("Last-Modified", "\u{e4}")]));
     let url = Some(idp.jwks_url());
     let bare = Validators { url, ..Validators::default() };
-    assert_eq!(succeed(&request(&idp)).validators, bare);
+    assert_eq!(
+        succeed(&request(&idp)).validators,
+        bare,
+        "nor are they kept where they do not fit into a header"
+    );
 }
 
 #[test]
@@ -321,7 +364,8 @@ fn other_statuses_are_refused() {
         idp.behave(Behaviour::Status(status));
         assert_eq!(
             fail(&request(&idp)),
-            format!("Fetching \"{}\" failed: the answer has the status {status}.", idp.jwks_url())
+            format!("Fetching \"{}\" failed: the answer has the status {status}.", idp.jwks_url()),
+            "{status:?}"
         );
     }
 }
@@ -330,9 +374,16 @@ fn other_statuses_are_refused() {
 fn queries_are_not_shown() {
     let idp = provider();
     let url = idp.jwks_url() + "?key=secret";
-    assert_eq!(kids(&succeed(&request_for(&idp, &url))), ["a"]);
+    assert_eq!(
+        kids(&succeed(&request_for(&idp, &url))),
+        ["a"],
+        "kids(succeed(request_for(idp, url)))"
+    );
     idp.behave(Behaviour::Status(500));
-    assert!(!fail(&request_for(&idp, &url)).contains("secret"));
+    assert!(
+        !fail(&request_for(&idp, &url)).contains("secret"),
+        "!fail(request_for(idp, url)).contains(secret)"
+    );
 }
 
 #[test]
@@ -345,8 +396,8 @@ fn redirects_are_followed_at_the_same_place() {
     idp.set_redirect("/4", "/3");
     let from = |path: &str| request_for(&idp, &(idp.issuer() + path));
     let response = succeed(&from("/3"));
-    assert_eq!(kids(&response), ["a"]);
-    assert_eq!(response.validators.url.as_deref(), Some(there.as_str()));
+    assert_eq!(kids(&response), ["a"], "kids(response)");
+    assert_eq!(response.validators.url.as_deref(), Some(there.as_str()), "response.validators.url");
     // Relative references.
     let authority = there.strip_prefix("https:").unwrap();
     for location in ["jwks.json", "../../jwks.json", "./x/../../jwks.json?a", authority] {
@@ -370,8 +421,15 @@ fn validators_are_sent_after_a_redirect() {
     idp.behave(headers(&[("ETag", "\"1\"")]));
     let request = request_for(&idp, &(idp.issuer() + "/1"));
     let validators = succeed(&request).validators;
-    assert!(succeed(&Request { validators, ..request }).body.is_none());
-    assert_eq!((idp.requests(), idp.conditional_requests()), (4, 1));
+    assert!(
+        succeed(&Request { validators, ..request }).body.is_none(),
+        "succeed(Request {{ validators, ..request }}).body.is_none"
+    );
+    assert_eq!(
+        (idp.requests(), idp.conditional_requests()),
+        (4, 1),
+        "(idp.requests, idp.conditional_requests)"
+    );
 }
 
 #[test]
@@ -394,12 +452,12 @@ fn redirects_lead_nowhere_else() {
         idp.behave(Behaviour::Redirect(location));
         assert_fails(&request(&idp), &reason);
     }
-    assert_eq!((other.requests(), plain.requests()), (0, 0));
+    assert_eq!((other.requests(), plain.requests()), (0, 0), "(other.requests, plain.requests)");
     // A loop.
     idp.behave(Behaviour::Redirect("/jwks.json".to_owned()));
     let before = idp.requests();
     assert_fails(&request(&idp), "there are more than 3 redirects");
-    assert_eq!(idp.requests(), before + 4);
+    assert_eq!(idp.requests(), before + 4, "a loop");
 }
 
 #[test]
@@ -422,7 +480,11 @@ fn everything_ends_in_time() {
     // Discovery and keys have the time together.
     idp.behave(Behaviour::Slow(Duration::from_millis(1200)));
     let timeout = Duration::from_millis(2000);
-    assert_eq!(kids(&succeed(&Request { timeout, ..request(&idp) })), ["a"]);
+    assert_eq!(
+        kids(&succeed(&Request { timeout, ..request(&idp) })),
+        ["a"],
+        "discovery and keys have the time together"
+    );
     let error = fail(&Request { timeout, ..discovery(&idp, &idp.issuer()) });
     assert!(error.starts_with("Fetching ") && error.contains("2000 ms"), "{error}");
     // It may be none at all.
@@ -439,15 +501,22 @@ fn answers_have_a_limit() {
     let too_large = "the answer is larger than 256 KiB";
     idp.behave(Behaviour::Oversized);
     assert_fails(&request(&idp), too_large);
-    assert!(fail(&discovery(&idp, &idp.issuer())).starts_with("Discovery at "));
+    assert!(
+        fail(&discovery(&idp, &idp.issuer())).starts_with("Discovery at "),
+        "fail(discovery(idp, idp.issuer)).starts_with(Discovery at )"
+    );
     idp.behave(Behaviour::Serve);
     idp.set_body("/jwks.json", "[".to_owned() + &" ".repeat(256 * 1024 - 1));
-    assert_eq!(succeed(&request(&idp)).body.map(|body| body.len()), Some(256 * 1024));
+    assert_eq!(
+        succeed(&request(&idp)).body.map(|body| body.len()),
+        Some(256 * 1024),
+        "succeed(request(idp)).body.map(|body| body.len)"
+    );
     idp.set_body("/jwks.json", " ".repeat(256 * 1024 + 1));
     assert_fails(&request(&idp), too_large);
     // A length that is not true.
     idp.behave(headers(&[("Content-Length", "5")]));
-    assert!(fetch(&request(&idp)).is_err());
+    assert!(fetch(&request(&idp)).is_err(), "a length that is not true");
 }
 
 /// A body as a compressed file.
@@ -485,10 +554,18 @@ fn gzip_is_read() {
     // In several members, and where only the header is left.
     let (start, end) = keys.as_bytes().split_at(5);
     idp.set_body("/jwks.json", [gzip(start), gzip(end)].concat());
-    assert_eq!(kids(&succeed(&request(&idp))), ["a"]);
+    assert_eq!(
+        kids(&succeed(&request(&idp))),
+        ["a"],
+        "in several members, and where only the header is left"
+    );
     idp.behave(headers(&[("Content-Encoding", "gzip")]));
     idp.set_body("/jwks.json", keys.clone());
-    assert_eq!(kids(&succeed(&request(&idp))), ["a"]);
+    assert_eq!(
+        kids(&succeed(&request(&idp))),
+        ["a"],
+        "in several members, and where only the header is left"
+    );
 
     // The limit is on what comes out.
     let spaces = |count| gzip(&vec![b' '; count]);
@@ -520,7 +597,11 @@ fn a_byte_order_mark_does_no_harm() {
     let idp = provider();
     let document = json!({"issuer": idp.issuer(), "jwks_uri": idp.jwks_url()}).to_string();
     idp.set_body(DISCOVERY, format!("\u{feff}{document}"));
-    assert_eq!(kids(&succeed(&discovery(&idp, &idp.issuer()))), ["a"]);
+    assert_eq!(
+        kids(&succeed(&discovery(&idp, &idp.issuer()))),
+        ["a"],
+        "kids(succeed(discovery(idp, idp.issuer)))"
+    );
     let wide: Vec<u8> = document.encode_utf16().flat_map(u16::to_le_bytes).collect();
     idp.set_body(DISCOVERY, [&[0xff, 0xfe][..], &wide].concat());
     let reason = "the answer is UTF-16 or UTF-32, where JSON is UTF-8 (RFC 8259)";
@@ -579,11 +660,11 @@ fn certificates_are_verified() {
         assert_fails(&discovery(&idp, &idp.issuer()), reason);
     }
     idp.use_certificate(Certificate::Good);
-    assert_eq!(kids(&succeed(&request(&idp))), ["a"]);
+    assert_eq!(kids(&succeed(&request(&idp))), ["a"], "kids(succeed(request(idp)))");
     // Without the file, nobody vouches for it.
     let error = fail(&Request { ca_file: None, ..request(&idp) });
     assert!(error.contains("trusted"), "{error}");
-    assert_eq!(idp.requests(), 1);
+    assert_eq!(idp.requests(), 1, "without the file, nobody vouches for it");
 }
 
 #[test]
@@ -603,7 +684,8 @@ fn certificate_files_are_read() {
         fs::write(&path, text).unwrap();
         assert_eq!(
             fail(&Request { ca_file: Some(path.clone()), ..request(&idp) }),
-            format!("The file of certificates \"{}\" {reason}.", path.display())
+            format!("The file of certificates \"{}\" {reason}.", path.display()),
+            "{reason:?}"
         );
     }
     fs::write(&path, format!("a comment\n{good}\n{good}")).unwrap();
@@ -614,7 +696,7 @@ fn certificate_files_are_read() {
         let expected = format!("The file of certificates \"{path}\" cannot be read: ");
         assert!(error.starts_with(&expected), "{error}");
     }
-    assert_eq!(idp.requests(), 1);
+    assert_eq!(idp.requests(), 1, "idp.requests");
 }
 
 #[test]
@@ -623,7 +705,8 @@ fn unreachable_servers_are_named() {
     idp.stop();
     assert_eq!(
         fail(&request(&idp)),
-        format!("Fetching \"{}\" failed: the connection was refused.", idp.jwks_url())
+        format!("Fetching \"{}\" failed: the connection was refused.", idp.jwks_url()),
+        "fail(request(idp))"
     );
     idp.restart();
     succeed(&request(&idp));

@@ -1,0 +1,235 @@
+//! Runs `examples/drizzle`, `examples/python` and `examples/rust`: what applications do, with their
+//! drivers, through PgBouncer in transaction mode. `make clients` fetches what they need.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use harness::{
+    Cluster, Code, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, now, present_locally, run, sqlstate,
+    text, token, user,
+};
+use mint::{Algorithm, Key};
+use serde_json::json;
+
+const ALICE: &str = "a11ce000-0000-4000-8000-000000000000";
+const BOB: &str = "b0b00000-0000-4000-8000-000000000000";
+
+/// A cluster with the tables that Drizzle's migration has made.
+struct Fixture {
+    cluster: Cluster,
+    key: Key,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let key = Key::generate(Algorithm::ES256);
+        let jwk = key.public_jwk().to_string();
+        let settings = [
+            ("pg_session_jwt.jwk", jwk.as_str()),
+            ("pg_session_jwt.audit_log", "on"),
+            ("log_statement", "all"),
+        ];
+        let cluster = Cluster::start_bare(Preload::Shared, &settings);
+        run(&mut cluster.admin(), &read("examples/drizzle/setup.sql"));
+        let owner = url("migrator", cluster.port());
+        let mut migrate = program("drizzle", "node_modules/.bin/drizzle-kit");
+        complete(migrate.arg("migrate").env("DATABASE_URL", owner));
+        Self { cluster, key }
+    }
+
+    fn token(&self, sub: &str) -> String {
+        token(&self.key, sub)
+    }
+
+    /// Runs an example, which checks what it sees, and looks at what it has left: in the tables, on
+    /// the one connection that all share, and in the log.
+    fn run(&self, example: &mut Command) {
+        let pooler = self.cluster.pooler("transaction", &[("default_pool_size", "1")]);
+        let expired = self.key.sign(&json!({"sub": ALICE, "exp": now() - 600}));
+        let forged = token(&Key::generate(Algorithm::ES256), ALICE);
+        complete(
+            example
+                .env("DATABASE_URL", url("app", pooler.port()))
+                .env("TOKEN_ALICE", self.token(ALICE))
+                .env("TOKEN_BOB", self.token(BOB))
+                .env("TOKEN_EXPIRED", expired)
+                .env("TOKEN_FORGED", forged),
+        );
+
+        let todos = "SELECT user_id, task, done FROM todos ORDER BY task COLLATE \"C\"";
+        let rows = self.cluster.admin().query(todos, &[]).unwrap();
+        let rows: Vec<(&str, &str, bool)> =
+            rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+        assert_eq!(
+            rows,
+            [(BOB, "call Alice", true), (ALICE, "water the plants", false)],
+            "the rows"
+        );
+
+        assert_eq!(user(&mut pooler.as_role("app").client()), None, "user(.as_role(app).client)");
+        let servers = "SELECT count(*)::text FROM pg_stat_activity WHERE usename = 'app'";
+        assert_eq!(
+            text(&mut self.cluster.admin(), servers).as_deref(),
+            Some("1"),
+            "text(.cluster.admin, servers)"
+        );
+
+        let log = self.cluster.log();
+        let lines = |part: &str| log.lines().filter(|line| line.contains(part)).count();
+        for code in [Code::Signature.sqlstate(), Code::Expired.sqlstate()] {
+            assert_eq!(lines(&format!("token refused: code={code}")), 1, "{code}");
+        }
+        // As a parameter, and for the transaction.
+        let bound = lines("auth.jwt_session_init($1, is_local => true)");
+        assert_ne!(bound, 0, "as a parameter, and for the transaction");
+        assert_eq!(bound, lines("jwt_session_init"), "as a parameter, and for the transaction");
+    }
+}
+
+fn checkout() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the checkout")
+}
+
+fn url(role: &str, port: u16) -> String {
+    format!("postgres://{role}@127.0.0.1:{port}/postgres")
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(checkout().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// A program in an example's folder.
+fn program(example: &str, name: &str) -> Command {
+    let folder = checkout().join("examples").join(example);
+    let path = folder.join(name);
+    assert!(path.exists(), "{} is not there; `make clients` fetches it", path.display());
+    let mut command = Command::new(path);
+    command.current_dir(folder);
+    command
+}
+
+fn complete(command: &mut Command) {
+    // What the caller has set for Postgres' clients does not change what is tested.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
+        command.env_remove(name);
+    }
+    let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    let (out, err) = (&output.stdout, &output.stderr);
+    let said = format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err));
+    assert!(output.status.success(), "{:?} failed:\n{said}", command.get_program());
+}
+
+#[test]
+fn drizzle() {
+    let fixture = Fixture::new();
+    complete(&mut program("drizzle", "node_modules/.bin/tsc"));
+    fixture.run(program("drizzle", "node_modules/.bin/tsx").arg("todos.ts"));
+    let mut admin = fixture.cluster.admin();
+    for (query, row) in [
+        ("SELECT user_id || title FROM posts", format!("{ALICE}On plants")),
+        ("SELECT user_id || name FROM profiles", format!("{ALICE}Alice")),
+    ] {
+        assert_eq!(text(&mut admin, query), Some(row), "{query:?}");
+    }
+}
+
+#[test]
+fn python() {
+    Fixture::new().run(program("python", ".venv/bin/python").arg("todos.py"));
+}
+
+#[test]
+fn rust() {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["run", "--locked", "--quiet", "--package", "todos"]).current_dir(checkout());
+    Fixture::new().run(&mut cargo);
+}
+
+/// What is committed is what Drizzle makes of the schema, unchanged.
+#[test]
+fn the_migration_is_generated() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("drizzle");
+    let _ = fs::remove_dir_all(&folder);
+    complete(
+        program("drizzle", "node_modules/.bin/drizzle-kit")
+            .args(["generate", "--dialect=postgresql", "--schema=./schema.ts", "--name=tables"])
+            .arg(format!("--out={}", folder.display())),
+    );
+    let generated = fs::read_to_string(folder.join("0000_tables.sql")).unwrap();
+    let committed = read("examples/drizzle/drizzle/0000_tables.sql");
+    assert!(generated == committed, "`npm run generate`, after taking drizzle/ away:\n{generated}");
+}
+
+/// Also for a session that is of one role only.
+#[test]
+fn policies_by_role() {
+    let fixture = Fixture::new();
+    let mut client = fixture.cluster.as_role("app").client();
+    run(&mut client, "BEGIN; SET LOCAL ROLE authenticated");
+    assert_eq!(
+        present_locally(&mut client, &fixture.token(ALICE)),
+        SUCCESS,
+        "after BEGIN; SET LOCAL ROLE authenticated"
+    );
+    run(&mut client, "INSERT INTO todos (task) VALUES ('water the plants')");
+    run(&mut client, "INSERT INTO posts (title) VALUES ('On plants'); COMMIT");
+
+    for (role, token, todos, insertion) in [
+        ("anonymous", fixture.token(ALICE), "0", INSUFFICIENT_PRIVILEGE),
+        ("authenticated", fixture.token(ALICE), "1", SUCCESS),
+        ("authenticated", fixture.token(BOB), "0", SUCCESS),
+        ("authenticated", String::new(), "0", INSUFFICIENT_PRIVILEGE),
+        ("app", String::new(), "0", INSUFFICIENT_PRIVILEGE),
+    ] {
+        run(&mut client, &format!("BEGIN; SET LOCAL ROLE {role}"));
+        assert_eq!(present_locally(&mut client, &token), SUCCESS, "{role:?}, {todos:?}");
+        let counts = "SELECT (SELECT count(*) FROM posts) || ' ' || (SELECT count(*) FROM todos)";
+        assert_eq!(text(&mut client, counts), Some(format!("1 {todos}")), "{role}");
+        let insert = "INSERT INTO posts (title) VALUES ('On animals')";
+        assert_eq!(sqlstate(client.execute(insert, &[])), insertion, "{role}");
+        run(&mut client, "ROLLBACK");
+    }
+}
+
+/// What the documentation says of `authUid`: an index is of no use to it.
+#[test]
+fn comparisons_and_indexes() {
+    let fixture = Fixture::new();
+    let mut admin = fixture.cluster.admin();
+    run(&mut admin, "CREATE INDEX ON todos (user_id)");
+    let mut client = fixture.cluster.as_role("app").client();
+    // Where an index can be used, it is.
+    run(&mut client, "SET enable_seqscan = off");
+    let mut uses_index = || {
+        let plan = client.query("EXPLAIN SELECT * FROM todos", &[]).unwrap();
+        plan.iter().any(|row| row.get::<_, &str>(0).contains("Index Cond"))
+    };
+    assert!(!uses_index(), "where an index can be used, it is, after SET enable_seqscan = off");
+    let policy = "ALTER POLICY \"crud-authenticated-policy-select\" ON todos";
+    run(&mut admin, &format!("{policy} USING (auth.user_id() = user_id)"));
+    assert!(uses_index(), "where an index can be used, it is, after SET enable_seqscan = off");
+}
+
+/// The code in the documentation is the examples'.
+#[test]
+fn the_documentation_shows_the_examples() {
+    let documentation = read("docs/clients.md");
+    let blocks: Vec<(&str, &str)> = documentation
+        .split("\n```")
+        .skip(1)
+        .step_by(2)
+        .map(|block| block.split_once('\n').expect("the language, and then the code"))
+        .collect();
+    let sources = [
+        ("ts", "drizzle/todos.ts"),
+        ("ts", "drizzle/schema.ts"),
+        ("python", "python/todos.py"),
+        ("rust", "rust/main.rs"),
+    ];
+    assert_eq!(blocks.len(), sources.len(), "blocks.len");
+    for ((language, code), (expected, file)) in blocks.into_iter().zip(sources) {
+        assert_eq!(language, expected, "{code}");
+        assert!(read(&format!("examples/{file}")).contains(code), "{file} has not:\n{code}");
+    }
+}

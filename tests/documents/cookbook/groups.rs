@@ -1,0 +1,262 @@
+//! Recipes for rows of teams and organisations.
+
+use harness::{INSUFFICIENT_PRIVILEGE, INVALID_OBJECT_DEFINITION, run};
+use serde_json::{Value, json};
+
+use super::recipe::*;
+
+#[test]
+fn teams() {
+    let recipe = Recipe::follow("Teams");
+    let mut late = recipe.client_for(3, json!({"sub": "alice"}));
+    run(
+        &mut recipe.author().client,
+        "INSERT INTO teams VALUES (pg_temp.n(1), 'red'), (pg_temp.n(2), 'blue');
+         INSERT INTO members VALUES (pg_temp.n(1), 'alice', true), (pg_temp.n(1), 'bob', false),
+             (pg_temp.n(2), 'bob', false), (pg_temp.n(2), 'carol', true);
+         INSERT INTO projects VALUES (pg_temp.n(1), pg_temp.n(1), 'of red'),
+             (pg_temp.n(2), pg_temp.n(2), 'of blue')",
+    );
+    let [mut alice, mut bob, mut carol, mut dave] =
+        ["alice", "bob", "carol", "dave"].map(|name| recipe.user(name));
+    let hostile = [
+        ("INSERT INTO members VALUES (pg_temp.n(1), auth.user_id(), true)", INSUFFICIENT_PRIVILEGE),
+        ("INSERT INTO members VALUES (pg_temp.n(1), 'eve', false)", INSUFFICIENT_PRIVILEGE),
+        (
+            "INSERT INTO members VALUES (pg_temp.n(1), auth.user_id(), true)
+             ON CONFLICT (user_id, team_id) DO UPDATE SET is_admin = true",
+            INSUFFICIENT_PRIVILEGE,
+        ),
+        ("UPDATE members SET is_admin = true WHERE team_id = pg_temp.n(1) RETURNING *", "#0"),
+        ("UPDATE members SET team_id = pg_temp.n(1)", INSUFFICIENT_PRIVILEGE),
+        ("UPDATE members SET user_id = auth.user_id()", INSUFFICIENT_PRIVILEGE),
+        ("DELETE FROM members WHERE team_id = pg_temp.n(1)", "#0"),
+        ("INSERT INTO teams (name) VALUES ('mine')", INSUFFICIENT_PRIVILEGE),
+        ("UPDATE teams SET name = 'mine'", INSUFFICIENT_PRIVILEGE),
+        ("DELETE FROM teams", INSUFFICIENT_PRIVILEGE),
+        ("UPDATE projects SET team_id = pg_temp.n(1)", INSUFFICIENT_PRIVILEGE),
+        // A team that there is and one that there is not answer alike.
+        ("INSERT INTO projects (team_id, name) VALUES (pg_temp.n(9), 'x')", INSUFFICIENT_PRIVILEGE),
+    ];
+    for actor in [&mut bob, &mut carol, &mut dave] {
+        actor.expect(&hostile);
+    }
+    carol.expect(&[
+        ("INSERT INTO projects (team_id, name) VALUES (pg_temp.n(1), 'x')", INSUFFICIENT_PRIVILEGE),
+        ("UPDATE projects SET name = 'x' WHERE id = pg_temp.n(1)", "#0"),
+        ("DELETE FROM projects WHERE id = pg_temp.n(1)", "#0"),
+        (
+            "INSERT INTO projects VALUES (pg_temp.n(1), pg_temp.n(2), 'x')
+             ON CONFLICT (id) DO UPDATE SET name = 'x'",
+            INSUFFICIENT_PRIVILEGE,
+        ),
+        ("SELECT * FROM my_teams(false) EXCEPT VALUES (pg_temp.n(2))", "#0"),
+        // A schema of the client's does not come before the function's.
+        (
+            "CREATE TEMP TABLE members AS SELECT pg_temp.n(1) AS team_id, 'carol' AS user_id,
+             true AS is_admin; SET search_path = pg_temp, public;
+             SELECT count(*) FROM my_teams(true)",
+            "1",
+        ),
+        ("DROP TABLE pg_temp.members; RESET search_path", "#0"),
+    ]);
+    bob.expect(&[
+        ("UPDATE projects SET name = name || '!' RETURNING name", "of blue!; of red!"),
+        ("UPDATE projects SET name = rtrim(name, '!')", "#2"),
+        ("SELECT name FROM projects FOR UPDATE", "of blue; of red"),
+        ("SELECT count(*) FROM members", "4"),
+    ]);
+    let mut nobody = recipe.nobody("app");
+    nobody.expect(&[
+        ("INSERT INTO projects (team_id, name) VALUES (pg_temp.n(1), 'x')", INSUFFICIENT_PRIVILEGE),
+        ("INSERT INTO members VALUES (pg_temp.n(1), 'alice', true)", INSUFFICIENT_PRIVILEGE),
+        ("DELETE FROM projects", "#0"),
+        ("SELECT * FROM my_teams(false)", "#0"),
+    ]);
+    let mut visitor = recipe.nobody("visitor");
+    visitor.expect(&[
+        ("SELECT my_teams(false)", INSUFFICIENT_PRIVILEGE),
+        ("SELECT FROM projects", INSUFFICIENT_PRIVILEGE),
+    ]);
+    recipe.besiege(&mut alice, "projects", "name", &["of red"]);
+    recipe.besiege(&mut bob, "projects", "name", &["of blue", "of red"]);
+    recipe.besiege(&mut carol, "projects", "name", &["of blue"]);
+    recipe.besiege(&mut dave, "projects", "name", &[]);
+    recipe.besiege(&mut nobody, "projects", "name", &[]);
+    recipe.besiege(&mut carol, "members", "user_id", &["bob", "carol"]);
+    recipe.besiege(&mut dave, "members", "user_id", &[]);
+    recipe.besiege(&mut carol, "teams", "name", &["blue"]);
+    recipe.besiege(&mut nobody, "teams", "name", &[]);
+    alice.expect(&[
+        ("UPDATE members SET is_admin = true WHERE user_id = 'bob'", "#1"),
+        ("INSERT INTO members VALUES (pg_temp.n(1), 'dave') RETURNING user_id", "dave"),
+        ("INSERT INTO members VALUES (pg_temp.n(2), 'dave')", INSUFFICIENT_PRIVILEGE),
+        ("DELETE FROM members WHERE user_id = 'bob'", "#1"),
+    ]);
+    // At once, for a session that is under way.
+    bob.expect(&[("SELECT name FROM projects", "of blue")]);
+    bob.expect_indexes("projects", &["projects_team_id_idx"]);
+    bob.expect_indexes("members", &["members_team_id_idx"]);
+    late.expect_expired(&[
+        "SELECT * FROM projects",
+        "SELECT * FROM my_teams(true)",
+        "INSERT INTO members VALUES (pg_temp.n(1), 'eve')",
+    ]);
+    // What is said about policies that look into their own table.
+    recipe.author().expect(&[(
+        "CREATE POLICY endless ON members TO app USING (team_id IN (SELECT team_id FROM members))",
+        "#0",
+    )]);
+    alice.expect(&[("SELECT FROM members", INVALID_OBJECT_DEFINITION)]);
+}
+
+#[test]
+fn organisations() {
+    let (one, two) =
+        ("00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002");
+    let recipe = Recipe::follow("Organisations");
+    let mut late =
+        recipe.client_for(3, json!({"o": {"id": one, "role": "admin"}, "org_id": "alice"}));
+    let member = |sub: &str, id: &str, role: Value| {
+        recipe.client(json!({"sub": sub, "o": {"id": id, "role": role}, "org_id": sub}))
+    };
+    let mut alice = member("alice", one, json!("admin"));
+    let mut ann = member("ann", one, json!(["viewer", "admin"]));
+    let mut bob = member("bob", one, json!("viewer"));
+    let mut carol = member("carol", two, json!("admin"));
+    alice.expect(&[
+        ("INSERT INTO invoices (id, memo) VALUES (pg_temp.n(1), 'of one')", "#1"),
+        ("INSERT INTO contacts (email) VALUES ('a@one')", "#1"),
+    ]);
+    ann.expect(&[("UPDATE invoices SET memo = 'of one' RETURNING memo", "of one")]);
+    carol.expect(&[
+        ("INSERT INTO invoices (memo) VALUES ('of two')", "#1"),
+        ("INSERT INTO invoices VALUES (DEFAULT, pg_temp.n(1), 'x')", INSUFFICIENT_PRIVILEGE),
+        ("UPDATE invoices SET organization_id = pg_temp.n(1)", INSUFFICIENT_PRIVILEGE),
+        ("UPDATE invoices SET memo = 'x' WHERE id = pg_temp.n(1)", "#0"),
+        (
+            "INSERT INTO invoices (id, memo) VALUES (pg_temp.n(1), 'x')
+             ON CONFLICT (id) DO UPDATE SET organization_id = pg_temp.n(2)",
+            INSUFFICIENT_PRIVILEGE,
+        ),
+        ("DELETE FROM invoices WHERE id = pg_temp.n(1)", "#0"),
+        ("INSERT INTO contacts (org_id, email) VALUES ('alice', 'x')", INSUFFICIENT_PRIVILEGE),
+        ("INSERT INTO contacts (email) VALUES ('c@two') RETURNING org_id", "carol"),
+        ("UPDATE contacts SET org_id = 'alice'", INSUFFICIENT_PRIVILEGE),
+    ]);
+    let mut others: Vec<Actor> = ["administrator", "Admin", "admin ", "", "[\"admin\"]"]
+        .into_iter()
+        .map(|role| member("bob", one, json!(role)))
+        .collect();
+    others.extend(
+        [json!(null), json!(1), json!([["admin"]]), json!(["Admin"])]
+            .map(|role| member("bob", one, role)),
+    );
+    others.push(recipe.client(json!({"o": {"id": one}, "rol": "admin", "role": "admin"})));
+    for actor in others.iter_mut().chain([&mut bob]) {
+        actor.expect(&[
+            ("SELECT memo FROM invoices", "of one"),
+            ("INSERT INTO invoices (memo) VALUES ('x')", INSUFFICIENT_PRIVILEGE),
+            ("UPDATE invoices SET memo = 'x' RETURNING memo", "#0"),
+            ("SELECT memo FROM invoices FOR UPDATE", "#0"),
+            ("DELETE FROM invoices", "#0"),
+        ]);
+    }
+    let mut outsiders = [
+        recipe.nobody("app"),
+        recipe.user("alice"),
+        recipe.client(json!({"o": "admin", "role": "admin", "organization_id": one})),
+        recipe.client(json!({"o": {"id": [one], "role": "admin"}})),
+        recipe.client(json!({"o": {"id": "org_1", "role": "admin"}, "org_id": null})),
+    ];
+    for actor in &mut outsiders {
+        actor.expect(&[
+            ("INSERT INTO invoices (memo) VALUES ('x')", INSUFFICIENT_PRIVILEGE),
+            ("INSERT INTO contacts (email) VALUES ('x')", INSUFFICIENT_PRIVILEGE),
+        ]);
+        recipe.besiege(actor, "invoices", "memo", &[]);
+        recipe.besiege(actor, "contacts", "email", &[]);
+    }
+    for actor in [&mut alice, &mut bob] {
+        recipe.besiege(actor, "invoices", "memo", &["of one"]);
+    }
+    recipe.besiege(&mut carol, "invoices", "memo", &["of two"]);
+    recipe.besiege(&mut carol, "contacts", "email", &["c@two"]);
+    alice.expect_indexes("invoices", &["invoices_organization_id_idx"]);
+    alice.expect_indexes("contacts", &["contacts_org_id_idx"]);
+    late.expect_expired(&[
+        "SELECT * FROM invoices",
+        "INSERT INTO invoices (memo) VALUES ('x')",
+        "SELECT * FROM contacts",
+        "DELETE FROM contacts",
+    ]);
+    recipe.author().expect(&[
+        ("SELECT memo FROM invoices", "of one; of two"),
+        ("SELECT org_id, email FROM contacts", "alice|a@one; carol|c@two"),
+    ]);
+}
+
+#[test]
+fn administrators() {
+    let recipe = Recipe::follow("Administrators");
+    let mut late = recipe.client_for(3, json!({"sub": "root", "roles": ["admin"]}));
+    let [mut alice, mut bob] = ["alice", "bob"].map(|name| recipe.user(name));
+    alice.expect(&[("INSERT INTO tickets (id, body) VALUES (pg_temp.n(1), 'of alice')", "#1")]);
+    bob.expect(&[("INSERT INTO tickets (id, body) VALUES (pg_temp.n(2), 'of bob')", "#1")]);
+    let mut administrators = [
+        recipe.client(json!({"sub": "root", "roles": ["user", "admin"]})),
+        recipe.client(json!({"sub": "root", "roles": "admin"})),
+        recipe.client(json!({"sub": "root", "app_metadata": {"role": "admin"}})),
+        // Why the text says what to ask of a provider that writes objects.
+        recipe.client(json!({"sub": "root", "roles": {"admin": false}})),
+    ];
+    for actor in &mut administrators {
+        actor.expect(&[
+            ("SELECT body FROM tickets", "of alice; of bob"),
+            ("UPDATE tickets SET owner = owner RETURNING body", "of alice; of bob"),
+            ("INSERT INTO tickets (owner, body) VALUES ('bob', 'x')", "#1"),
+            ("DELETE FROM tickets WHERE body = 'x'", "#1"),
+        ]);
+        let arrays = "SELECT auth.claim_jsonb('roles') @> '[\"admin\"]'";
+        let is_array = actor.name.contains("[\"user\",\"admin\"]");
+        let answer = actor.answer(arrays);
+        assert_eq!(answer == "t", is_array, "{}: {answer}", actor.name);
+    }
+    let pretenders = [
+        json!({"user_metadata": {"role": "admin", "roles": ["admin"]}}),
+        json!({"raw_user_meta_data": {"role": "admin"}, "role": "admin", "name": "admin"}),
+        json!({"roles": ["administrator", "Admin", "admin ", ["admin"], {"admin": true}]}),
+        json!({"roles": "[\"admin\"]"}),
+        json!({"roles": null, "app_metadata": null}),
+        json!({"roles": true, "app_metadata": "admin"}),
+        json!({"app_metadata": {"role": ["admin"], "roles": ["admin"]}}),
+        json!({"app_metadata": {"role": "Admin"}, "/app_metadata/role": "admin"}),
+    ];
+    for mut claims in pretenders {
+        claims["sub"] = json!("bob");
+        let mut actor = recipe.client(claims);
+        actor.expect(&[
+            ("SELECT body FROM tickets", "of bob"),
+            ("INSERT INTO tickets (owner, body) VALUES ('alice', 'x')", INSUFFICIENT_PRIVILEGE),
+            ("UPDATE tickets SET owner = 'alice'", INSUFFICIENT_PRIVILEGE),
+            ("UPDATE tickets SET body = 'x' WHERE owner = 'alice'", "#0"),
+            ("DELETE FROM tickets WHERE owner = 'alice'", "#0"),
+            (
+                "INSERT INTO tickets (id, body) VALUES (pg_temp.n(1), 'x')
+                 ON CONFLICT (id) DO UPDATE SET owner = 'bob'",
+                INSUFFICIENT_PRIVILEGE,
+            ),
+        ]);
+    }
+    let mut nobody = recipe.nobody("app");
+    nobody.expect(&[("INSERT INTO tickets (body) VALUES ('x')", INSUFFICIENT_PRIVILEGE)]);
+    recipe.besiege(&mut bob, "tickets", "body", &["of bob"]);
+    recipe.besiege(&mut nobody, "tickets", "body", &[]);
+    recipe.besiege(&mut administrators[0], "tickets", "body", &["of alice", "of bob"]);
+    late.expect_expired(&[
+        "SELECT * FROM tickets",
+        "DELETE FROM tickets",
+        "INSERT INTO tickets (owner, body) VALUES ('alice', 'x')",
+    ]);
+    recipe.author().expect(&[("SELECT owner FROM tickets", "alice; bob")]);
+}

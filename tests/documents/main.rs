@@ -1,0 +1,7 @@
+//! What the documentation and the examples say works as they say.
+
+mod clients;
+mod cookbook;
+mod federation;
+mod identity_providers;
+mod migration;

@@ -1,0 +1,9 @@
+//! Identities: what a token makes of a session, and for how long.
+
+mod encodings;
+mod fixture;
+mod readers;
+mod remembered;
+mod scope;
+mod session;
+mod unused;

@@ -1,0 +1,203 @@
+//! What the extension creates, and where.
+
+use harness::{
+    Cluster, DUPLICATE_FUNCTION, Fixture, INSUFFICIENT_PRIVILEGE, Preload, Shared, run, sqlstate,
+    text,
+};
+
+#[test]
+fn the_catalog_says_what_functions_are() {
+    let cluster = Cluster::start(Preload::Shared, &[]);
+    let mut client = cluster.as_role("app").client();
+    let functions = client
+        .query(
+            "SELECT proname::text, provolatile::text, proparallel::text, proleakproof, procost,
+                    obj_description(oid, 'pg_proc') IS NOT NULL,
+                    has_function_privilege(oid, 'EXECUTE'), NOT prosecdef, proconfig IS NULL
+             FROM pg_proc WHERE pronamespace = 'auth'::regnamespace ORDER BY 1",
+            &[],
+        )
+        .unwrap();
+    let names: Vec<&str> = functions.iter().map(|row| row.get(0)).collect();
+    let readers = [
+        "allows",
+        "claim",
+        "claim_jsonb",
+        "email",
+        "jwt",
+        "organization",
+        "organization_id",
+        "provider_keys",
+        "role",
+        "session",
+        "session_variable",
+        "uid",
+        "user_id",
+    ];
+    let for_administrators = ["add_provider", "refresh_provider", "remove_provider"];
+    let for_triggers = ["check_ddl_drop", "check_ddl_end", "check_ddl_start", "check_provider"];
+    // Whoever calls them runs with the search path that they name.
+    let with_settings = ["protect", "protect_schema", "unprotect", "unprotect_schema"];
+    let mut expected =
+        ["demand", "init", "is_new", "jwt_session_init", "jwt_template", "jwt_verify", "table_of"]
+            .to_vec();
+    expected.extend(readers.iter().chain(&for_administrators));
+    expected.extend(for_triggers.iter().chain(&with_settings));
+    expected.sort();
+    assert_eq!(names, expected, "whoever calls them runs with the search path that they name");
+    let changes = include_str!("../../CHANGELOG.md");
+    for row in &functions {
+        let name: &str = row.get(0);
+        let is_listed = changes.contains(&format!("`auth.{name}`"));
+        assert_eq!(is_listed, !for_triggers.contains(&name), "{name} in the changelog");
+        assert!(!row.get::<_, bool>(3), "{name} is not leakproof");
+        assert!(row.get::<_, bool>(5), "{name} has a comment");
+        // Those for administrators ask for privileges on the table.
+        let is_for_all = name != "provider_keys" && !for_triggers.contains(&name);
+        assert_eq!(row.get::<_, bool>(6), is_for_all, "who may execute {name}");
+        assert!(row.get::<_, bool>(7), "{name} runs as its caller");
+        let has_settings = ["add_provider", "check_ddl_drop", "check_ddl_end", "remove_provider"]
+            .contains(&name)
+            || with_settings.contains(&name);
+        assert_eq!(row.get::<_, bool>(8), !has_settings, "the settings of {name}");
+        let kind: (&str, &str) = (row.get(1), row.get(2));
+        if name == "jwt_template" {
+            assert_eq!(kind, ("i", "s"), "{name}");
+        } else if ["check_ddl_drop", "demand", "table_of"].contains(&name) {
+            assert_eq!(kind, ("s", "u"), "{name}");
+        } else if name == "jwt_verify" {
+            // An error in a worker would be logged by the leader, with the statement.
+            assert_eq!(kind, ("s", "r"), "{name}");
+        } else if readers.contains(&name) {
+            assert_eq!(kind, ("s", "s"), "{name}");
+            let is_cheap = row.get::<_, f32>(4) == 1.0;
+            assert!(is_cheap, "the cost of {name}");
+        } else {
+            assert_eq!(kind, ("v", "u"), "{name}");
+        }
+    }
+    let usage = "SELECT has_schema_privilege('auth', 'USAGE')::text";
+    assert_eq!(
+        text(&mut client, usage).as_deref(),
+        Some("true"),
+        "whoever calls them runs with the search path that they name"
+    );
+}
+
+/// A cluster without the extension, with the roles `owner` and `app`.
+struct Bare(Cluster);
+
+static CLUSTERS: Shared<Bare> = Shared::new(|preload| {
+    let cluster = Cluster::start_bare(preload, &[]);
+    run(&mut cluster.admin(), "CREATE ROLE owner LOGIN; CREATE ROLE app LOGIN");
+    Bare(cluster)
+});
+
+impl Fixture for Bare {
+    fn cluster(&self) -> &Cluster {
+        &self.0
+    }
+}
+
+fn database(cluster: &Cluster, name: &str, owner: &str) {
+    run(&mut cluster.admin(), &format!("CREATE DATABASE {name} OWNER {owner}"));
+}
+
+/// With and without a schema `auth`.
+#[test]
+fn the_owner_of_a_database_creates_the_extension() {
+    let bare = CLUSTERS.beside_others(Preload::Neither);
+    let cluster = bare.cluster();
+    for (name, before) in [("fresh", ""), ("prepared", "CREATE SCHEMA auth; CREATE TABLE auth.x()")]
+    {
+        database(cluster, name, "owner");
+        let mut owner = cluster.as_role("owner").database(name).client();
+        owner.batch_execute(before).unwrap();
+        owner.batch_execute("CREATE EXTENSION pg_session_jwt").unwrap();
+        let mut app = cluster.as_role("app").database(name).client();
+        assert_eq!(text(&mut app, "SELECT auth.user_id()"), None, "{name:?}, {before:?}");
+        // What runs in everybody's session belongs to the superuser, not to the owner.
+        assert_eq!(
+            sqlstate(owner.batch_execute("ALTER FUNCTION auth.user_id() OWNER TO owner")),
+            INSUFFICIENT_PRIVILEGE,
+            "{name:?}, {before:?}"
+        );
+        owner.batch_execute("DROP EXTENSION pg_session_jwt").unwrap();
+    }
+}
+
+/// Others could plant functions there.
+#[test]
+fn the_extension_needs_a_schema_in_which_no_other_role_creates() {
+    let bare = CLUSTERS.beside_others(Preload::Neither);
+    let cluster = bare.cluster();
+    for (name, before) in [
+        ("owned", "CREATE SCHEMA auth AUTHORIZATION app"),
+        ("granted", "CREATE SCHEMA auth; GRANT CREATE ON SCHEMA auth TO app"),
+        ("public", "CREATE SCHEMA auth; GRANT CREATE ON SCHEMA auth TO PUBLIC"),
+    ] {
+        database(cluster, name, "owner");
+        let mut superuser = cluster.as_role("postgres").database(name).client();
+        superuser.batch_execute(before).unwrap();
+        let outcome = superuser.batch_execute("CREATE EXTENSION pg_session_jwt");
+        assert_eq!(sqlstate(outcome), INSUFFICIENT_PRIVILEGE, "{name}");
+    }
+    database(cluster, "harmless", "owner");
+    let mut superuser = cluster.as_role("postgres").database("harmless").client();
+    let before = "CREATE SCHEMA auth AUTHORIZATION owner; GRANT USAGE ON SCHEMA auth TO app";
+    superuser.batch_execute(before).unwrap();
+    superuser.batch_execute("CREATE EXTENSION pg_session_jwt").unwrap();
+}
+
+/// And a role that may not create in the database does not create it.
+#[test]
+fn the_extension_takes_no_function_over() {
+    let bare = CLUSTERS.beside_others(Preload::Neither);
+    let cluster = bare.cluster();
+    database(cluster, "other", "postgres");
+    let mut app = cluster.as_role("app").database("other").client();
+    assert_eq!(
+        sqlstate(app.batch_execute("CREATE EXTENSION pg_session_jwt")),
+        INSUFFICIENT_PRIVILEGE,
+        "sqlstate(app.batch_execute(CREATE EXTENSION pg_session_jwt))"
+    );
+    let mut owner = cluster.as_role("postgres").database("other").client();
+    let planted = "CREATE SCHEMA auth;
+                   CREATE FUNCTION auth.user_id() RETURNS text LANGUAGE sql AS $$ SELECT 'x' $$";
+    owner.batch_execute(planted).unwrap();
+    assert_eq!(
+        sqlstate(owner.batch_execute("CREATE EXTENSION pg_session_jwt")),
+        DUPLICATE_FUNCTION,
+        "after CREATE EXTENSION pg_session_jwt"
+    );
+}
+
+#[test]
+fn the_reference_lists_the_settings() {
+    let cluster = Cluster::start(Preload::Shared, &[]);
+    let rows = cluster
+        .admin()
+        .query(
+            "SELECT name, coalesce(boot_val, 'none') FROM pg_settings
+             WHERE name LIKE 'pg\\_session\\_jwt.%' ORDER BY name",
+            &[],
+        )
+        .unwrap();
+    let mut settings: Vec<(String, String)> =
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    // The one that is never shown.
+    settings.push(("pg_session_jwt.jwt".to_owned(), "none".to_owned()));
+    settings.sort();
+    let reference = include_str!("../../docs/reference.md");
+    let mut documented: Vec<(String, String)> = reference
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `pg_session_jwt."))
+        .map(|line| {
+            let mut cells = line.split(" | ").map(|cell| cell.trim_matches('`').to_owned());
+            let name = format!("pg_session_jwt.{}", cells.next().unwrap());
+            (name, cells.next().unwrap())
+        })
+        .collect();
+    documented.sort();
+    assert_eq!(documented, settings, "the one that is never shown");
+}
