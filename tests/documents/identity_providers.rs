@@ -27,13 +27,13 @@ fn code(prose: &str) -> impl Iterator<Item = &str> {
     prose.split('`').skip(1).step_by(2)
 }
 
-/// An issuer with values for its placeholders, which are words in capitals.
-fn filled_in(issuer: &str) -> String {
-    let is_placeholder = |c: char| c.is_ascii_uppercase() || c == '_';
+/// A text with values for its placeholders, which are words in capitals that `is_one` accepts.
+fn filled_in(text: &str, is_one: fn(&str) -> bool) -> String {
+    let is_capital = |c: char| c.is_ascii_uppercase() || c == '_';
     let mut filled = String::new();
-    for part in issuer.split_inclusive(|c| !is_placeholder(c)) {
-        let (word, end) = part.split_at(part.find(|c| !is_placeholder(c)).unwrap_or(part.len()));
-        filled += if word.len() > 1 { "filled1" } else { word };
+    for part in text.split_inclusive(|c| !is_capital(c)) {
+        let (word, end) = part.split_at(part.find(|c| !is_capital(c)).unwrap_or(part.len()));
+        filled += if is_one(word) { "filled1" } else { word };
         filled += end;
     }
     filled
@@ -62,7 +62,7 @@ fn every_recipe_is_accepted() {
     });
     let mut count = 0;
     for (issuer, keys, audience) in rows {
-        let issuer = filled_in(issuer);
+        let issuer = filled_in(issuer, |word| word.len() > 1);
         let mut add = format!("SELECT auth.add_provider('p', issuer => '{issuer}'");
         // The third column says so of users' tokens; workloads choose theirs.
         if !audience.starts_with("none") {
@@ -81,6 +81,8 @@ fn every_recipe_is_accepted() {
     let mut count = 0;
     for argument in fences.iter().flat_map(|prose| code(prose)) {
         if argument.contains(" => ") {
+            // The words without an underscore are SQL's.
+            let argument = filled_in(argument, |word| word.contains('_') && word.len() > 1);
             let allowed = if argument.starts_with("role_claim") { "ARRAY['app']" } else { "NULL" };
             attempt(
                 &mut admin,
