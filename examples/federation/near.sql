@@ -43,7 +43,7 @@ BEGIN
     INSERT INTO far_session VALUES (present.token);
 EXCEPTION WHEN OTHERS THEN
     -- The server that rejected the token has no identity now, even after ROLLBACK TO. A malformed token makes
-    -- the other server end its identity as well, whatever keys it has.
+    -- the other server end its identity as well, regardless of its keys.
     BEGIN
         PERFORM auth.jwt_session_init('-');
     EXCEPTION WHEN OTHERS THEN
