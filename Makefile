@@ -1,4 +1,4 @@
-# Everything that is done with this project. `make help` lists it.
+# The targets of this project. `make help` lists them.
 
 PG        ?= 15
 PG_CONFIG ?= /usr/lib/postgresql/$(PG)/bin/pg_config
@@ -7,15 +7,15 @@ DESTDIR   ?=
 CARGO_DENY = 0.20.2
 PACKAGES   = gcc libc6-dev libclang-14-dev pgbouncer postgresql-$(PG) \
              postgresql-server-dev-$(PG)
-# Of the libraries that the extension is tested beside.
+# Other extensions that the tests load together with this one.
 NEIGHBOURS = postgresql-$(PG)-pgaudit postgresql-$(PG)-pg-qualstats postgresql-$(PG)-pg-stat-kcache
 TEST       = cargo test --locked --package tests
 
-# What the examples' clients are made of, fetched where git ignores it.
+# The dependencies of the example clients, in folders that git ignores.
 NODE_MODULES = examples/drizzle/node_modules/.fetched
 VENV         = examples/python/.venv/.fetched
 
-# What pgrx and the test harness read.
+# pgrx and the test harness read these variables.
 export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
 export PG_CONFIG
 
@@ -26,15 +26,15 @@ export PG_CONFIG
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | column -t -s '|'
 
-demo: build ## Build, start a throwaway cluster, and show the main job working
+demo: build ## Build, start a temporary cluster, and show how tokens are verified
 	cargo run --locked --quiet --package tests --bin demo
 
-psql: build ## Start the demo's cluster again, with psql open on it
+psql: build ## Start the demo's cluster, and open psql on it
 	cargo run --locked --quiet --package tests --bin demo -- --psql
 
 test: lint test-core test-integration ## Run everything that CI runs
 
-setup: ## Install what is missing of Debian's packages
+setup: ## Install the Debian packages that are missing
 	@tools/setup $(PACKAGES)
 
 build: setup ## Build the library that Postgres loads
@@ -49,18 +49,18 @@ lint: setup ## Check formatting and lints
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 
-test-core: setup ## Test the crates that know nothing of Postgres
+test-core: setup ## Test the crates that do not depend on Postgres
 	cargo test --locked --package session-jwt --package jwks-fetch --package mint
 
-test-integration: build setup-tests clients ## Test the extension in real clusters
+test-integration: build setup-tests clients ## Test the extension in temporary clusters
 	$(TEST)
 
-clients: $(NODE_MODULES) $(VENV) ## Fetch what the examples' clients need, from npm and PyPI
+clients: $(NODE_MODULES) $(VENV) ## Fetch the dependencies of the example clients from npm and PyPI
 
 setup-tests: setup
 	@tools/setup $(NEIGHBOURS)
 
-# By what they can do: not only Debian's packages bring npm and venv.
+# Check for the programs, not for the packages: npm and venv need not come from Debian.
 setup-clients: setup
 	@tools/setup $$(command -v npm >/dev/null || echo npm) \
 		$$(python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv)
@@ -74,23 +74,23 @@ $(VENV): examples/python/requirements.txt | setup-clients
 	$(@D)/bin/pip install --quiet --require-hashes --only-binary :all: --requirement $<
 	touch $@
 
-bench: build ## Measure what everything costs, and write it to docs/benchmarks.md and .svg
+bench: build ## Measure the costs, and write docs/benchmarks.md and .svg
 	cargo run --locked --release --quiet --package benches
 
 soak: build ## Send a million transactions through PgBouncer, with faults
 	$(TEST) --test pooler soak -- --ignored --nocapture
 
-valgrind: build ## Change identities within statements, in a server under Valgrind
+valgrind: build ## Test changes of identity within statements, in a server under Valgrind
 	@tools/setup valgrind
 	VALGRIND=1 $(TEST) --test plans changes
 
 fmt: ## Format the code
 	cargo fmt --all
 
-deny: ## Check licences, duplicate versions and sources of dependencies
+deny: ## Check the licences, duplicate versions and sources of dependencies
 	@cargo deny --version 2>/dev/null | grep -qx 'cargo-deny $(CARGO_DENY)' \
 		|| cargo install --locked --version $(CARGO_DENY) cargo-deny
 	cargo deny --locked check licenses bans sources
 
-clean: ## Remove what was built
+clean: ## Remove the build output
 	cargo clean

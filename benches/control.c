@@ -1,4 +1,4 @@
-/* What a function costs that does nothing: the controls that readers are measured against. */
+/* Control functions: they only return a constant. The costs of readers are compared with theirs. */
 #include "postgres.h"
 
 #include "access/xact.h"
@@ -25,7 +25,7 @@ _PG_init(void)
 	MemoryContextSwitchTo(before);
 }
 
-/* a text that was made before */
+/* returns a constant text */
 PG_FUNCTION_INFO_V1(control_text);
 Datum
 control_text(PG_FUNCTION_ARGS)
@@ -33,7 +33,7 @@ control_text(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(preset_text);
 }
 
-/* the same, as long as it has not expired */
+/* returns the same text, or NULL after its expiry */
 PG_FUNCTION_INFO_V1(control_text_until);
 Datum
 control_text_until(PG_FUNCTION_ARGS)
@@ -43,7 +43,7 @@ control_text_until(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(preset_text);
 }
 
-/* a uuid that was made before */
+/* returns a constant uuid */
 PG_FUNCTION_INFO_V1(control_uuid);
 Datum
 control_uuid(PG_FUNCTION_ARGS)

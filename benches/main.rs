@@ -1,5 +1,5 @@
-//! `make bench`: measures what the extension costs beside what else could stand in its place, in
-//! one run on one machine; prints the table and writes it to `docs/`.
+//! `make bench`: measures the costs of the extension and of its alternatives, in one run on one machine.
+//! Prints the tables and writes them to `docs/`.
 
 mod measure;
 mod providers;
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use report::{Growth, Table};
 use sessions::Load;
 
-/// Claims as identity providers issue them, of somebody who finds rows.
+/// Claims as identity providers issue them, of a user who owns rows.
 fn claims() -> Value {
     json!({
         "iss": "https://issuer.example", "aud": "todos", "sub": rows::USER, "iat": now(),
@@ -54,7 +54,7 @@ fn main() {
     tables.push(load.rates());
     growths.push(load.growth());
     drop(load);
-    step("Weighing backends");
+    step("Measuring the memory of backends");
     tables.push(sessions::backend_memory(&site));
     drop(site);
 
@@ -75,14 +75,14 @@ fn main() {
     eprintln!("Written to docs/benchmarks.md and docs/benchmarks.svg.");
 }
 
-/// Says what comes next.
-fn step(what: &str) {
+/// Prints the time since the start, and the name of the next step.
+fn step(name: &str) {
     static START: OnceLock<Instant> = OnceLock::new();
     let elapsed = START.get_or_init(Instant::now).elapsed().as_secs();
-    eprintln!("[{elapsed:3} s] {what}");
+    eprintln!("[{elapsed:3} s] {name}");
 }
 
-/// Compiles the functions that do nothing; the path of the library.
+/// Compiles the control functions, and returns the path of their library.
 fn compile_control(checkout: &Path, folder: &Path) -> String {
     fs::create_dir_all(folder).unwrap();
     let library = folder.join("control.so");
@@ -100,7 +100,7 @@ fn pg_config() -> String {
     std::env::var("PG_CONFIG").unwrap_or_else(|_| "pg_config".to_owned())
 }
 
-/// What a program prints.
+/// The standard output of a program.
 fn output(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let output = output.unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
@@ -116,11 +116,11 @@ fn markdown(checkout: &Path, tables: &[Table], growths: &[Growth]) -> String {
     let pgbouncer = output("sh", &["-c", "PATH=$PATH:/usr/sbin pgbouncer --version | head -1"]);
     let mut out = format!(
         "# Benchmarks\n\n\
-         Written by `make bench`, which takes some six minutes, wants an otherwise idle machine and \
-         2 GB of disk, and writes this page and its plot anew. [performance.md](performance.md) \
-         says what the figures mean. Each stands beside a control of the same run: only their ratio \
-         carries over to another machine. Budgets are for the ratio, or, with a plus, for the \
-         difference. Differences of a tenth are noise where nothing else is said.\n\n\
+         `make bench` writes this page and its plot. It takes some six minutes, and needs an \
+         otherwise idle machine and 2 GB of disk space. [performance.md](performance.md) explains the \
+         figures. Each figure has a control from the same run. Only the ratio of the two applies to \
+         other machines. A budget limits the ratio, or, with a plus sign, the difference. Unless the \
+         text says otherwise, differences of a tenth are noise.\n\n\
          ![Cost per row, and how costs grow](benchmarks.svg)\n\n\
          | | |\n|---|---|\n\
          | date | {} |\n\

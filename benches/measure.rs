@@ -1,13 +1,13 @@
-//! Taking times. The machine is noisy: what is compared is run in turns, and of each the shortest
-//! time counts, which is the one that others have disturbed least.
+//! Measurement of times. Other processes disturb the measurement. So the compared runners take turns, and
+//! the shortest time of each counts, as the least disturbed one.
 
 use std::time::{Duration, Instant};
 
-/// Something to be timed.
+/// A piece of work to be timed.
 pub type Runner<'a> = Box<dyn FnMut() + 'a>;
 
-/// Runs each in turn, `rounds` times after a first one for nothing; the shortest time of each in
-/// seconds.
+/// Runs each runner in turn for `rounds` rounds, after one round that does not count. Returns the shortest
+/// time of each in seconds.
 pub fn shortest(rounds: usize, runners: &mut [Runner<'_>]) -> Vec<f64> {
     let mut best = vec![f64::INFINITY; runners.len()];
     for round in 0..=rounds {
@@ -23,7 +23,7 @@ pub fn shortest(rounds: usize, runners: &mut [Runner<'_>]) -> Vec<f64> {
     best
 }
 
-/// Runs each in turn, `rounds` times; the median of what each returns.
+/// Runs each runner in turn for `rounds` rounds. Returns the median of the values of each.
 pub fn medians<'a>(rounds: usize, runners: &mut [Box<dyn FnMut() -> f64 + 'a>]) -> Vec<f64> {
     let mut all = vec![Vec::new(); runners.len()];
     for _ in 0..rounds {
@@ -34,7 +34,7 @@ pub fn medians<'a>(rounds: usize, runners: &mut [Box<dyn FnMut() -> f64 + 'a>]) 
     all.into_iter().map(median).collect()
 }
 
-/// The median time in seconds that something takes, repeated for `duration`.
+/// The median time of `run` in seconds, repeated for `duration`.
 pub fn latency(duration: Duration, mut run: impl FnMut()) -> f64 {
     let end = Instant::now() + duration;
     let mut times = Vec::new();
@@ -46,7 +46,7 @@ pub fn latency(duration: Duration, mut run: impl FnMut()) -> f64 {
     median(times)
 }
 
-/// The middle one.
+/// The median of the values.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

@@ -1,4 +1,4 @@
-//! Providers in the table: what finding one costs, and how soon a change counts.
+//! Providers in the table: the cost of the lookup, and the time until a change takes effect.
 
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use serde_json::json;
 use crate::measure::{median, medians};
 use crate::report::{Budget, Line, Table};
 
-/// How many sessions see a provider removed.
+/// The number of sessions that notice the removal of a provider.
 const SESSIONS: usize = 50;
 
-/// How many tokens with made-up key ids there are in a storm.
+/// The number of tokens with unknown key ids.
 const STORM: usize = 10_000;
 
 fn key(kid: &str) -> Key {
@@ -29,14 +29,14 @@ fn client(cluster: &Cluster) -> Client {
     cluster.as_role("app").client()
 }
 
-/// The time in milliseconds until a token is accepted.
+/// The time in milliseconds that a session takes to accept a token.
 fn accepted(client: &mut Client, token: &str) -> f64 {
     let start = Instant::now();
     assert_eq!(present(client, token), "00000");
     start.elapsed().as_secs_f64() * 1e3
 }
 
-/// The table of what is measured.
+/// The table of figures about providers.
 pub fn providers() -> Table {
     let [setting, one, thousand] = lookups();
     let idp = Idp::start();
@@ -58,26 +58,27 @@ pub fn providers() -> Table {
     Table {
         title: "Providers in the table",
         explanation: format!(
-            "From sending a statement to its answer, medians. A removal is noticed by {SESSIONS} \
-             sessions in the middle of transactions, which ask who they are all the time. {STORM} \
-             tokens with made-up key ids had the provider asked {requests} time(s) in {seconds:.1} s."
+            "The median time from sending a statement to its answer. For the removal, {SESSIONS} sessions \
+             read the identity continuously, within transactions. {STORM} tokens with unknown key ids \
+             caused {requests} request(s) to the provider in {seconds:.1} s."
         ),
         unit: "ms",
         lines: vec![
             line("a session's first token, one row", one, setting, "a provider in the settings"),
             line("a session's first token, 1,000 rows", thousand, one, "one row"),
-            line("the first token after a rotation", rotated, known, "a new token, known key"),
+            line("the first token after a key rotation", rotated, known, "a new token, known key"),
             line(
-                "from a removal's commit to the last refusal",
+                "from the commit of a removal to the last rejection",
                 removed,
                 round_trip,
-                "a statement of one of them",
+                "a statement of one session",
             ),
         ],
     }
 }
 
-/// A session's first token, of a provider in the settings, in a row, in one of a thousand rows.
+/// The time of a session's first token: with the provider in the settings, in the only row, and in one of a
+/// thousand rows.
 fn lookups() -> [f64; 3] {
     let key = key("k");
     let jwk = key.public_jwk();
@@ -102,7 +103,7 @@ fn lookups() -> [f64; 3] {
     [times[0], times[1], times[2]]
 }
 
-/// A new token under a key that is known, and one under a key that the provider has just taken up.
+/// The time of a new token with a known key, and of one with a key that the provider has just published.
 fn rotations(cluster: &Cluster, idp: &Idp, first: &Key) -> [f64; 2] {
     let (mut admin, mut session) = (cluster.admin(), client(cluster));
     let (mut known, mut rotated) = (Vec::new(), Vec::new());
@@ -117,8 +118,8 @@ fn rotations(cluster: &Cluster, idp: &Idp, first: &Key) -> [f64; 2] {
     [median(known), median(rotated)]
 }
 
-/// What asking who one is takes, and how long after the commit of a removal the last of many is
-/// told that it is nobody.
+/// The time of reading the identity, and the time from the commit of a removal until the last session's token
+/// is rejected.
 fn removals(cluster: &Cluster, idp: &Idp, first: &Key) -> [f64; 2] {
     let token = token(first, &idp.issuer());
     let (mut trips, mut removals) = (Vec::new(), Vec::new());
@@ -151,7 +152,7 @@ fn removals(cluster: &Cluster, idp: &Idp, first: &Key) -> [f64; 2] {
     [median(trips), median(removals)]
 }
 
-/// How often the provider was asked for tokens with made-up key ids, and how long they took.
+/// The number of requests to the provider for tokens with unknown key ids, and the time of all these tokens.
 fn storm(cluster: &Cluster, idp: &Idp) -> (usize, f64) {
     run(&mut cluster.admin(), "UPDATE auth.providers SET last_demand = NULL");
     let stranger = Key::generate(Algorithm::ES256);
@@ -173,7 +174,7 @@ fn storm(cluster: &Cluster, idp: &Idp) -> (usize, f64) {
     (idp.requests_for("/jwks.json") - before, start.elapsed().as_secs_f64())
 }
 
-/// Adds the provider, and waits for its keys.
+/// Adds the provider, and waits until its keys are fetched.
 fn add(cluster: &Cluster, idp: &Idp) {
     let mut admin = cluster.admin();
     let add = "SELECT auth.add_provider('idp', issuer => $1)";

@@ -1,24 +1,24 @@
-//! The figures: on the screen, as Markdown, and as a plot.
+//! Output of the figures, as Markdown and as a plot.
 
 use std::fmt::Write;
 use std::path::Path;
 
 use plotters::prelude::*;
 
-/// What a ratio must be, or else a difference.
+/// A limit for the ratio, or for the difference, of a figure and its control.
 #[derive(Clone, Copy)]
 pub enum Budget {
-    /// At most this.
+    /// The ratio is at most this.
     Most(f64),
-    /// At least this.
+    /// The ratio is at least this.
     Least(f64),
-    /// Nothing about the ratio, but the figure at most this much more than the control.
+    /// The figure exceeds the control by at most this.
     More(f64),
-    /// There is none; the line is for reading.
+    /// No limit.
     None,
 }
 
-/// One line of a table: a figure, its control, and what their ratio must be.
+/// One line of a table: a figure, its control, and its budget.
 pub struct Line {
     pub what: String,
     pub this: f64,
@@ -27,7 +27,7 @@ pub struct Line {
     pub budget: Budget,
 }
 
-/// A table of figures of one unit.
+/// A table of figures in one unit.
 pub struct Table {
     pub title: &'static str,
     pub explanation: String,
@@ -35,10 +35,10 @@ pub struct Table {
     pub lines: Vec<Line>,
 }
 
-/// How something grows: one series a line of the plot, its points by the same places.
+/// How costs grow. Each series is one line of the plot; the points of all series have the same places.
 pub struct Growth {
     pub title: &'static str,
-    /// What grows.
+    /// The quantity on the horizontal axis.
     pub axis: &'static str,
     pub unit: &'static str,
     pub series: Vec<(&'static str, Vec<(f64, f64)>)>,
@@ -52,7 +52,7 @@ impl Line {
     fn verdict(&self) -> (String, &'static str) {
         let met = |met| if met { "yes" } else { "**no**" };
         match self.budget {
-            // A control that costs less than nothing was drowned in noise, and says nothing.
+            // The noise can make the control negative. The ratio is then meaningless.
             Budget::Most(most) => {
                 (format!("≤ {most}"), met(self.control > 0.0 && self.ratio() <= most))
             }
@@ -106,7 +106,7 @@ impl Growth {
     }
 }
 
-/// Three significant digits; whole numbers as they are.
+/// A value with three significant digits; integers unchanged.
 fn figure(value: f64) -> String {
     if value.fract() == 0.0 || !value.is_finite() {
         return value.to_string();
@@ -147,13 +147,13 @@ fn draw_bars(area: &Area<'_>, table: &Table) -> Drawn {
     lines.sort_by(|one, other| one.what.cmp(&other.what));
     lines.dedup_by(|one, other| one.what == other.what);
     lines.sort_by(|one, other| one.this.total_cmp(&other.this));
-    // A logarithmic axis has no nought: what is below is not to be told from it.
+    // A logarithmic axis has no zero. Values below this one are drawn as this one.
     const LEAST: f64 = 0.5;
     let most = lines.iter().map(|line| line.this).fold(LEAST, f64::max) * 4.0;
     let count = lines.len();
     let mut chart = ChartBuilder::on(area)
         .caption(
-            format!("{} ({}, logarithmic; others' in grey)", table.title, table.unit),
+            format!("{} ({}, logarithmic; other functions in grey)", table.title, table.unit),
             ("sans-serif", 18),
         )
         .margin(10)
@@ -202,7 +202,7 @@ fn draw_lines(area: &Area<'_>, growth: &Growth) -> Drawn {
         .margin(10)
         .x_label_area_size(40)
         .y_label_area_size(60)
-        // Room at the top for the names.
+        // The upper part of the plot has the names of the series.
         .build_cartesian_2d(
             (left / 1.5..right * 1.5).log_scale(),
             (bottom / 1.5..top * (top / bottom).powf(0.5) * 2.0).log_scale(),

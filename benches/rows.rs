@@ -1,4 +1,4 @@
-//! What a policy costs: for each row of a scan, in joins, in parallel, through an index.
+//! The cost of a policy: for each row of a scan, in joins, in parallel plans, and in index scans.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use serde_json::json;
 use crate::measure::{Runner, latency, shortest};
 use crate::report::{Budget, Growth, Line, Table};
 
-/// Rows of the table that is scanned.
+/// The number of rows of the scanned table.
 const ROWS: usize = 1_000_000;
 
-/// Rows of the tables that grow.
+/// The numbers of rows of the growing tables.
 const GROWING: [usize; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
 
-/// Whose rows are sought: those of one in a thousand.
+/// The user whose rows the queries find: one row in a thousand.
 pub const USER: &str = "user-0000007";
 pub const USER_UUID: &str = "00000000-0000-0000-0000-000000000007";
 
-/// The table of costs per row.
+/// The title of the table of costs per row.
 pub const PER_ROW: &str = "Cost per row";
 
-/// How often a condition calls a function in the table of costs per call: so often that the noise of
-/// a scan does not matter.
+/// The number of calls in one condition, for the table of costs per call. With many calls the noise of the scan
+/// does not matter.
 const CALLS: usize = 20;
 const CALLING_ROWS: usize = 50_000;
 
@@ -34,7 +34,7 @@ enum Use {
     Owner,
     /// It is compared with the `uuid` column `owner_id`.
     OwnerId,
-    /// It is asked whether it is null.
+    /// It is checked for NULL.
     Any,
 }
 
@@ -44,9 +44,9 @@ struct Policy {
     what: &'static str,
     call: &'static str,
     used: Use,
-    /// How many times the cost of the control it may have.
+    /// The limit for its cost, as a multiple of the control's.
     budget: Budget,
-    /// Whether it takes so long that a few rounds must do.
+    /// Whether it is so slow that it is measured in a few rounds only.
     is_slow: bool,
 }
 
@@ -59,7 +59,7 @@ impl Policy {
         }
     }
 
-    /// The role whose condition has a literal in the call's place.
+    /// The role whose condition has a literal instead of the call.
     fn base(&self) -> &'static str {
         match self.used {
             Use::Owner => "literal",
@@ -90,21 +90,29 @@ const fn slow(policy: Policy) -> Policy {
     Policy { is_slow: true, ..policy }
 }
 
-/// The role of the function that others are compared with.
+/// The role of the control function.
 const CONTROL: &str = "control";
 
 const POLICIES: &[Policy] = &[
     policy("literal", "a literal", "'user-0000007'", Use::Owner),
     policy("literal_uuid", "a literal", "'00000000-0000-0000-0000-000000000007'", Use::OwnerId),
     policy("literal_any", "a literal", "'{}'::jsonb", Use::Any),
-    policy(CONTROL, "C function, preset text", "control_text()", Use::Owner),
-    policy("until", "C function, preset text with expiry", "control_text_until()", Use::Owner),
-    policy("control_uuid", "C function, preset uuid", "control_uuid()", Use::OwnerId),
-    policy("control_any", "C function, preset text, asked for null", "control_text()", Use::Any),
+    policy(CONTROL, "C function, constant text", "control_text()", Use::Owner),
+    policy("until", "C function, constant text with expiry", "control_text_until()", Use::Owner),
+    policy("control_uuid", "C function, constant uuid", "control_uuid()", Use::OwnerId),
+    policy(
+        "control_any",
+        "C function, constant text, checked for NULL",
+        "control_text()",
+        Use::Any,
+    ),
     limited(policy("user_id", "`auth.user_id()`", "auth.user_id()", Use::Owner), 2.0),
     limited(policy("uid", "`auth.uid()`", "auth.uid()", Use::OwnerId), 2.0),
-    limited(policy("session", "`auth.session()`, asked for null", "auth.session()", Use::Any), 2.0),
-    limited(policy("jwt", "`auth.jwt()`, asked for null", "auth.jwt()", Use::Any), 2.0),
+    limited(
+        policy("session", "`auth.session()`, checked for NULL", "auth.session()", Use::Any),
+        2.0,
+    ),
+    limited(policy("jwt", "`auth.jwt()`, checked for NULL", "auth.jwt()", Use::Any), 2.0),
     limited(policy("role", "`auth.role()`", "auth.role()", Use::Owner), 2.0),
     limited(policy("email", "`auth.email()`", "auth.email()", Use::Owner), 2.0),
     limited(policy("claim", "`auth.claim('sub')`", "auth.claim('sub')", Use::Owner), 5.0),
@@ -115,7 +123,7 @@ const POLICIES: &[Policy] = &[
     limited(
         policy(
             "jsonb",
-            "`auth.claim_jsonb('org')`, asked for null",
+            "`auth.claim_jsonb('org')`, checked for NULL",
             "auth.claim_jsonb('org')",
             Use::Any,
         ),
@@ -132,11 +140,11 @@ const POLICIES: &[Policy] = &[
     ),
     policy(
         "allows",
-        "`auth.allows('data_read', 'docs')`, asked for null",
+        "`auth.allows('data_read', 'docs')`, checked for NULL",
         "auth.allows('data_read', 'docs'::regclass)",
         Use::Any,
     ),
-    policy("trusting", "`auth.user_id()` of `request.jwt.claims`", "auth.user_id()", Use::Owner),
+    policy("trusting", "`auth.user_id()` from `request.jwt.claims`", "auth.user_id()", Use::Owner),
     policy("member", "`auth.jwt() ->> 'sub'`", "auth.jwt() ->> 'sub'", Use::Owner),
     policy(
         "current_setting",
@@ -158,14 +166,14 @@ const POLICIES: &[Policy] = &[
     )),
     policy(
         "sql_uid_once",
-        "`(SELECT uid())`, that function once",
+        "`(SELECT uid())`, one call of that function",
         "(SELECT by_sql.uid())",
         Use::OwnerId,
     ),
     policy("user_id_once", "`(SELECT auth.user_id())`", "(SELECT auth.user_id())", Use::Owner),
 ];
 
-/// What sets a session up as the role expects it.
+/// A session of this role, with a token or with the settings that its policy reads.
 fn client(site: &Site, role: &str) -> Client {
     let mut client = site.cluster.as_role(role).client();
     let mut claims = crate::claims();
@@ -186,7 +194,7 @@ fn client(site: &Site, role: &str) -> Client {
     client
 }
 
-/// Makes the tables, and for each role its policies.
+/// Creates the tables, and the policies of each role.
 pub fn prepare(cluster: &Cluster, control: &str) {
     let admin = &mut cluster.admin();
     for (name, returns) in [("text", "text"), ("text_until", "text"), ("uuid", "uuid")] {
@@ -198,7 +206,7 @@ pub fn prepare(cluster: &Cluster, control: &str) {
             ),
         );
     }
-    // As hosted platforms define it.
+    // The definition of hosted platforms.
     run(
         admin,
         "CREATE SCHEMA by_sql; GRANT USAGE ON SCHEMA by_sql TO PUBLIC; \
@@ -239,7 +247,7 @@ pub fn prepare(cluster: &Cluster, control: &str) {
             );
         }
     }
-    // The same functions, many times a row.
+    // The same functions, with many calls for each row.
     run(
         admin,
         &format!(
@@ -256,7 +264,7 @@ pub fn prepare(cluster: &Cluster, control: &str) {
     run(admin, "ALTER ROLE trusting SET pg_session_jwt.trust_request_claims = on");
 }
 
-/// The shortest times in seconds of a query under each of these policies, by role.
+/// The shortest times of a query under each of these policies, in seconds, by role.
 fn times(
     site: &Site,
     query: &str,
@@ -292,7 +300,7 @@ fn by_role(role: &str) -> &'static Policy {
     POLICIES.iter().find(|policy| policy.role == role).unwrap()
 }
 
-/// The tables of costs per row and per call, of whole queries, and of queries by index.
+/// The tables of costs per row, per call, of whole queries, and of index scans.
 pub fn tables(site: &Site) -> Vec<Table> {
     let (slow, fast): (Vec<_>, Vec<_>) = POLICIES.iter().partition(|policy| policy.is_slow);
     let query = "SELECT count(*) FROM docs";
@@ -302,7 +310,7 @@ pub fn tables(site: &Site) -> Vec<Table> {
     vec![table, per_call(site), whole(site, &all), index(site)]
 }
 
-/// A line for each of these policies, whose costs in nanoseconds are known by role.
+/// A line for each of these policies. `cost` returns nanoseconds.
 fn lines(
     policies: impl Iterator<Item = &'static Policy>,
     cost: impl Fn(&Policy) -> f64,
@@ -338,12 +346,12 @@ fn per_row(all: &[(&'static str, f64)]) -> Table {
     Table {
         title: PER_ROW,
         explanation: format!(
-            "What a policy adds to each row of a sequential scan of {ROWS} rows, above the same \
-             policy with a literal in the function's place. The C functions were made for this \
-             table: they return a constant, or, with expiry, compare the statement's start with a \
-             number before. \"Asked for null\" is a policy that hands the value to `num_nulls()`, \
-             for comparing `jsonb` with a column takes far longer. `uid()` is a function in SQL \
-             over `request.jwt.claims`, as hosted platforms have it. Differences of 2 ns are noise."
+            "The time that a policy adds to each row of a sequential scan of {ROWS} rows, compared with \
+             the same policy with a literal instead of the function. The C functions are controls for \
+             this table. They return a constant; with expiry, they first compare the statement's start \
+             with a number. \"Checked for NULL\" is a policy that passes the value to `num_nulls()`, \
+             because a comparison of `jsonb` with a column takes far longer. `uid()` is a function in SQL \
+             that reads `request.jwt.claims`, as on hosted platforms. Differences of 2 ns are noise."
         ),
         unit: "ns",
         lines,
@@ -359,8 +367,8 @@ fn per_call(site: &Site) -> Table {
     Table {
         title: "Cost per call",
         explanation: format!(
-            "The same functions in a policy that hands {CALLS} of their values to `num_nulls()` for \
-             each row, above as many literals: the cost of a call without the noise of a scan."
+            "The same functions in a policy that passes {CALLS} of their values to `num_nulls()` for each \
+             row, compared with as many literals. This is the cost of a call without the noise of a scan."
         ),
         unit: "ns",
         lines: lines(called, |policy| (of(&all, policy.role) - of(&all, "literal")) / calls * 1e9),
@@ -411,14 +419,14 @@ fn whole(site: &Site, all: &[(&'static str, f64)]) -> Table {
     Table {
         title: "Whole queries",
         explanation:
-            "The same policies on whole queries, beside a literal in the function's place."
+            "Whole queries under the same policies, compared with a literal instead of the function."
                 .to_owned(),
         unit: "ms",
         lines,
     }
 }
 
-/// How long a query by index takes.
+/// The time of a query that uses an index.
 fn index(site: &Site) -> Table {
     let roles = ["literal", "user_id", "user_id_once", "claim", "claims_setting"];
     let query = "SELECT count(*) FROM indexed";
@@ -444,15 +452,15 @@ fn index(site: &Site) -> Table {
     Table {
         title: "Index scan",
         explanation: format!(
-            "A prepared query that finds 1000 of {ROWS} rows through an index on the policy's \
-             column, as the client sees it."
+            "A prepared query that finds 1000 of {ROWS} rows with an index on the policy's column, \
+             measured by the client."
         ),
         unit: "µs",
         lines: lines.collect(),
     }
 }
 
-/// The cost per row as tables grow.
+/// The cost per row in tables of growing size.
 pub fn growth(site: &Site) -> Growth {
     let policies = named(&["literal", "control", "user_id", "claim", "current_setting"]);
     let mut series: Vec<(&'static str, Vec<(f64, f64)>)> = vec![

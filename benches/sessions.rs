@@ -1,4 +1,4 @@
-//! What a session costs: connecting, memory, and transactions through a pooler.
+//! The costs of a session: connection, memory, and transactions through a pooler.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use postgres::Client;
 use crate::measure::medians;
 use crate::report::{Budget, Growth, Line, Table};
 
-/// The time in seconds until a new session has answered a query.
+/// The time in seconds from the start of a connection to the answer to its first query.
 fn connection(cluster: &Cluster, query: &str) -> f64 {
     let connection = cluster.as_role("app");
     let start = Instant::now();
@@ -20,7 +20,7 @@ fn connection(cluster: &Cluster, query: &str) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// Connecting, with the library loaded at different times and without it.
+/// The time of a connection, without the library and with each way to load it.
 pub fn connections() -> Table {
     const PLAIN: &str = "SELECT ''";
     const CALL: &str = "SELECT auth.user_id()";
@@ -54,8 +54,8 @@ pub fn connections() -> Table {
     Table {
         title: "Connecting",
         explanation:
-            "From connecting to the answer to `SELECT ''` or `SELECT auth.user_id()`; the \
-                      median of 500."
+            "The time from the start of the connection to the answer to `SELECT ''` or `SELECT \
+             auth.user_id()`. The median of 500 connections."
                 .to_owned(),
         unit: "ms",
         lines: vec![
@@ -69,8 +69,8 @@ pub fn connections() -> Table {
     }
 }
 
-/// The memory in KiB that a backend has written to and that it shares with nobody: neither what it
-/// has read of files nor what lies in shared memory.
+/// The private memory in KiB that a backend has written to. It includes neither mapped files nor shared
+/// memory.
 fn memory(client: &mut Client) -> f64 {
     let backend = text(client, "SELECT pg_backend_pid()::text").unwrap();
     let maps = fs::read_to_string(format!("/proc/{backend}/smaps")).unwrap();
@@ -80,9 +80,9 @@ fn memory(client: &mut Client) -> f64 {
         let (name, value) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         match name {
             "Private_Dirty:" => dirty = value.parse().unwrap(),
-            // Of a file that was written lately, what is merely mapped counts as dirty too.
+            // The kernel counts mapped pages of a recently written file as dirty too.
             "Anonymous:" if is_private => sum += dirty.min(value.parse().unwrap()),
-            // The line that begins a mapping: its addresses and permissions.
+            // The first line of a mapping has its addresses and permissions.
             _ if !name.ends_with(':') => is_private = value.ends_with('p'),
             _ => {}
         }
@@ -90,7 +90,7 @@ fn memory(client: &mut Client) -> f64 {
     sum
 }
 
-/// Presents many tokens, reads the identity each time, and returns the memory after that.
+/// Presents the tokens and reads each identity. Returns the memory afterwards.
 fn memory_after(mut client: Client, tokens: &[String]) -> f64 {
     for token in tokens {
         client.execute("SELECT auth.jwt_session_init($1)", &[token]).unwrap();
@@ -104,12 +104,12 @@ pub fn backend_memory(site: &Site) -> Table {
     let without = Cluster::start_bare(Preload::Neither, &[]);
     let late = Cluster::start(Preload::Neither, &[]);
     run(&mut without.admin(), "CREATE ROLE app LOGIN");
-    // A cluster's first session does work that is not done again.
+    // The first session of a cluster does work that later sessions do not repeat.
     for cluster in [&without, &late, &site.cluster] {
         run(&mut cluster.as_role("app").client(), "SELECT 1");
     }
     let mut base = without.as_role("app").client();
-    // The same work in the catalogs and the parser, as far as there is the same.
+    // The base session does similar work in the catalogs and the parser.
     for _ in 0..128 {
         base.execute("SELECT set_config('bench.claims', $1, false)", &[&"x".repeat(700)]).unwrap();
         run(&mut base, "SELECT current_setting('bench.claims'), current_setting('bench.claims')");
@@ -149,9 +149,9 @@ pub fn backend_memory(site: &Site) -> Table {
     Table {
         title: "Memory of a backend",
         explanation:
-            "Memory that the process has written to and shares with no other, with `token_cache_size` at its default of 128. After each \
-                      token the session reads `auth.user_id()` and a claim; the control does the \
-                      same with a setting."
+            "The private memory that the process has written to, with the default `token_cache_size` of 128. \
+             After each token the session reads `auth.user_id()` and a claim. The control does the same \
+             with a setting."
                 .to_owned(),
         unit: "KiB",
         lines: lines
@@ -167,32 +167,32 @@ pub fn backend_memory(site: &Site) -> Table {
     }
 }
 
-/// How a transaction says who it is for.
+/// How a transaction sets its identity.
 #[derive(Clone, Copy, Debug)]
 enum Identity {
     Token,
-    /// The same, in one message with `BEGIN`.
+    /// A token in one message with `BEGIN`.
     TokenAtOnce,
     Claims,
-    Nobody,
+    None,
 }
 
 const KINDS: [Identity; 4] =
-    [Identity::Token, Identity::TokenAtOnce, Identity::Claims, Identity::Nobody];
+    [Identity::Token, Identity::TokenAtOnce, Identity::Claims, Identity::None];
 
-/// PgBouncer in front of the cluster, and what `pgbench` sends through it.
+/// PgBouncer in front of the cluster, and the scripts that `pgbench` sends through it.
 pub struct Load<'s> {
     site: &'s Site,
     pooler: Pooler<'s>,
-    /// Where the scripts are.
+    /// The folder of the scripts.
     folder: &'s Path,
 }
 
-/// How many users take turns.
+/// The number of users that take turns.
 const USERS: usize = 50;
 
 impl<'s> Load<'s> {
-    /// Writes the scripts and makes the table that they read.
+    /// Writes the scripts, and creates the table that they read.
     pub fn prepare(site: &'s Site, folder: &'s Path) -> Self {
         run(
             &mut site.cluster.admin(),
@@ -210,7 +210,7 @@ impl<'s> Load<'s> {
                     Identity::Token => format!("BEGIN;\n{present};\n"),
                     Identity::TokenAtOnce => format!("BEGIN \\; {present};\n"),
                     Identity::Claims => format!("BEGIN;\n{set};\n"),
-                    Identity::Nobody => "BEGIN;\n".to_owned(),
+                    Identity::None => "BEGIN;\n".to_owned(),
                 };
                 let script = format!("{begin}SELECT count(*) FROM pooled WHERE id = 7;\nCOMMIT;\n");
                 fs::write(folder.join(file_name(kind, user)), script).unwrap();
@@ -220,7 +220,7 @@ impl<'s> Load<'s> {
         Self { site, pooler: site.cluster.pooler("transaction", &settings), folder }
     }
 
-    /// Transactions per second.
+    /// The transactions per second.
     fn rate(&self, kind: Identity, protocol: &str, clients: usize) -> f64 {
         let mut command = self.site.cluster.program("pgbench");
         command.args(["--no-vacuum", "--host=127.0.0.1", "--username=app", "--time=2"]);
@@ -238,10 +238,10 @@ impl<'s> Load<'s> {
         })
     }
 
-    /// Transactions with a token each, with claims each, and with neither.
+    /// The rates of transactions with a token, with claims, and without an identity.
     pub fn rates(&self) -> Table {
         let mut lines = Vec::new();
-        // A message of several statements is one of the simple protocol.
+        // Only the simple protocol has messages of several statements.
         for (protocol, kinds) in
             [("simple", &KINDS[..]), ("extended", &[KINDS[0], KINDS[2], KINDS[3]])]
         {
@@ -260,13 +260,13 @@ impl<'s> Load<'s> {
                 });
             };
             const EACH: &str = "a token per transaction";
-            if let [claims, nobody] = rates[rates.len() - 2..] {
+            if let [claims, none] = rates[rates.len() - 2..] {
                 const SET: &str = "`set_config('request.jwt.claims', …, true)`";
                 line(EACH, rates[0], claims, SET, Budget::Least(0.9));
-                line(EACH, rates[0], nobody, "no identity at all", Budget::None);
+                line(EACH, rates[0], none, "no identity", Budget::None);
                 if kinds.len() == KINDS.len() {
                     let what = "a token in one message with `BEGIN`";
-                    line(what, rates[1], nobody, "no identity at all", Budget::None);
+                    line(what, rates[1], none, "no identity", Budget::None);
                 }
             }
         }
@@ -274,8 +274,8 @@ impl<'s> Load<'s> {
             title: "Transactions through PgBouncer",
             explanation: format!(
                 "`pgbench` with 8 clients through PgBouncer in transaction mode with 4 server \
-                 connections; {USERS} users in turn, with ES256 tokens. A transaction says who it \
-                 is for and reads one row. Clients, PgBouncer and server share the processors. The \
+                 connections. {USERS} users with ES256 tokens take turns. A transaction sets its \
+                 identity and reads one row. Clients, PgBouncer and server share the processors. The \
                  median of five runs of 2 s."
             ),
             unit: "tps",
@@ -283,7 +283,7 @@ impl<'s> Load<'s> {
         }
     }
 
-    /// The same as clients grow.
+    /// The same rates for growing numbers of clients.
     pub fn growth(&self) -> Growth {
         let mut series = vec![
             ("a token each", Vec::new()),

@@ -1,4 +1,4 @@
-//! What a token costs: verified for the first time, and presented again.
+//! The cost of a token: at its first verification, and when it is presented again.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -29,7 +29,7 @@ fn provider(issuer: &str, keys: &[Value]) -> Value {
     json!({"issuer": issuer, "audience": "todos", "jwks": {"keys": keys}})
 }
 
-/// A text of that many bytes among the claims.
+/// Claims with a padding of that many bytes.
 fn padded(bytes: usize) -> Value {
     let mut claims = crate::claims();
     if bytes > 0 {
@@ -38,7 +38,7 @@ fn padded(bytes: usize) -> Value {
     claims
 }
 
-/// Verification in this process, against what a library does that checks less.
+/// Verification in this process, compared with a library that checks less.
 pub fn verification() -> Table {
     const TIMES: usize = 50;
     let mut lines = Vec::new();
@@ -79,25 +79,26 @@ pub fn verification() -> Table {
     }
     Table {
         title: "First verification",
-        explanation: "One token, verified with all checks, in one process without Postgres."
-            .to_owned(),
+        explanation:
+            "The verification of one token with all checks, in one process without Postgres."
+                .to_owned(),
         unit: "µs",
         lines,
     }
 }
 
-/// A role whose sessions remember no token.
-fn add_forgetful_role(cluster: &Cluster) {
+/// Creates a role whose sessions cache no tokens.
+fn add_role_without_cache(cluster: &Cluster) {
     run(
         &mut cluster.admin(),
         "CREATE ROLE fresh LOGIN; ALTER ROLE fresh SET pg_session_jwt.token_cache_size = 0",
     );
 }
 
-/// How often a function is called in one query.
+/// The number of calls of a function in one query.
 const CALLS: i32 = 200;
 
-/// The shortest time in seconds that one call of these takes within a query, with a text each.
+/// The shortest time of one call within a query, in seconds, for each role, call and text.
 fn calls(cluster: &Cluster, calls: &[(&str, &str, &str)]) -> Vec<f64> {
     let mut clients: Vec<Client> =
         calls.iter().map(|(role, ..)| cluster.as_role(role).client()).collect();
@@ -116,7 +117,7 @@ fn calls(cluster: &Cluster, calls: &[(&str, &str, &str)]) -> Vec<f64> {
 const PRESENT: &str = "auth.jwt_session_init($1, true)";
 const SET_CONFIG: &str = "set_config('bench.claims', $1, true)";
 
-/// Presenting tokens of each algorithm, fresh and known.
+/// The cost of presenting tokens of each algorithm, new ones and cached ones.
 pub fn presenting() -> Table {
     let keys = ALGORITHMS.map(|algorithm| (algorithm, Key::generate(algorithm).with_kid("k")));
     let providers: Value = keys
@@ -125,7 +126,7 @@ pub fn presenting() -> Table {
         .collect();
     let settings = [("pg_session_jwt.providers", &*providers.to_string())];
     let cluster = &Cluster::start(Preload::Shared, &settings);
-    add_forgetful_role(cluster);
+    add_role_without_cache(cluster);
     let mut lines = Vec::new();
     for (algorithm, key) in &keys {
         let mut claims = padded(0);
@@ -151,17 +152,17 @@ pub fn presenting() -> Table {
     Table {
         title: "Presenting a token",
         explanation: format!(
-            "A call within one query that makes {CALLS} of them; a token that is presented for the \
-             first time is one in a session that remembers none (`token_cache_size = 0`)."
+            "The time of one call, in a query with {CALLS} calls. \"For the first time\" is measured in a \
+             session that caches no tokens (`token_cache_size = 0`)."
         ),
         unit: "µs",
         lines,
     }
 }
 
-/// Presenting as tokens grow.
+/// The cost of presenting tokens of growing size.
 pub fn token_size(site: &Site) -> Growth {
-    add_forgetful_role(&site.cluster);
+    add_role_without_cache(&site.cluster);
     let mut series: Vec<(&'static str, Vec<(f64, f64)>)> = vec![
         ("first time", Vec::new()),
         ("verified before", Vec::new()),
@@ -180,7 +181,7 @@ pub fn token_size(site: &Site) -> Growth {
     Growth { title: "Presenting a token", axis: "bytes of the token", unit: "µs", series }
 }
 
-/// A new session's first token as keys and providers grow, and one for the first time thereafter.
+/// The cost of a session's first token, and of further new tokens, for growing numbers of keys and providers.
 pub fn keys_and_providers() -> Vec<Growth> {
     let key = Key::generate(Algorithm::ES256).with_kid("mine");
     let token = key.sign(&padded(0));
@@ -215,7 +216,7 @@ pub fn keys_and_providers() -> Vec<Growth> {
             let document = document(count).to_string();
             let settings = [("pg_session_jwt.providers", document.as_str())];
             let cluster = Cluster::start(Preload::Shared, &settings);
-            add_forgetful_role(&cluster);
+            add_role_without_cache(&cluster);
             let first = medians(
                 15,
                 &mut [Box::new(|| {

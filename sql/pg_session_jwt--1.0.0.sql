@@ -1,11 +1,12 @@
 \echo Use "CREATE EXTENSION pg_session_jwt" to load this file. \quit
 
--- Everything is in the schema auth, which may exist before. Nothing is replaced: where an object has a
--- name that the extension needs, CREATE EXTENSION fails, and says which one. A function of such a name
--- is refused whatever its arguments are: it could be called in place of the extension's, and be given
--- the token.
--- Nor may the schema be a stranger's: whoever can create functions there could answer in their
--- name, or be handed tokens. Names are qualified, for the stranger may have been here before.
+-- All objects are in the schema auth, which may already exist. The script replaces no object: CREATE
+-- EXTENSION fails if an object has a name that the extension needs, and lists these objects. The arguments
+-- of a function do not matter: Postgres could call that function instead of the extension's, and pass it a
+-- token.
+-- No other role may own the schema or create objects in it. Such a role could create functions that
+-- Postgres calls instead of the extension's. The script qualifies all names, because such a role may have
+-- created objects before.
 DO $check$
 DECLARE
     functions CONSTANT pg_catalog.name[] := '{
@@ -34,7 +35,7 @@ BEGIN
             WHERE c.relnamespace OPERATOR(pg_catalog.=) '@extschema@'::pg_catalog.regnamespace
               AND c.relname OPERATOR(pg_catalog.=) ANY (relations)
             UNION ALL
-            -- A relation's own type comes and goes with it.
+            -- Without the row types of relations, which the query above covers.
             SELECT 3, '42710', 'types', t.tableoid, t.oid
             FROM pg_catalog.pg_type t
             WHERE t.typnamespace OPERATOR(pg_catalog.=) '@extschema@'::pg_catalog.regnamespace
@@ -44,10 +45,10 @@ BEGIN
         GROUP BY o.place, o.code, o.kind
         ORDER BY o.place
     LOOP
-        RAISE EXCEPTION '%', pg_catalog.format('schema auth already has %s of the extension''s names', existing.kind)
+        RAISE EXCEPTION '%', pg_catalog.format('schema auth already contains %s with names that the extension needs', existing.kind)
             USING ERRCODE = existing.code,
                   DETAIL = pg_catalog.format('They are: %s.', existing.names),
-                  HINT = 'Drop or rename them, or rename the schema, as docs/migration.md describes. '
+                  HINT = 'Drop or rename them, or rename the schema, as described in docs/migration.md. '
                          'The extension cannot be created in another schema.';
     END LOOP;
 END
@@ -70,107 +71,107 @@ BEGIN
                   AND r.oid OPERATOR(pg_catalog.<>) d.datdba
                   AND NOT r.rolsuper)
     ) THEN
-        RAISE EXCEPTION 'schema auth is open to others'
+        RAISE EXCEPTION 'other roles own schema auth or can create objects in it'
             USING ERRCODE = '42501',
-                  DETAIL = 'A role that is neither a superuser, nor the database''s owner, nor the '
-                           'one that creates the extension owns it or may create objects in it.',
-                  HINT = 'Use ALTER SCHEMA auth OWNER TO, or REVOKE CREATE ON SCHEMA auth.';
+                  DETAIL = 'Only superusers, the owner of the database and the role that creates the '
+                           'extension may own the schema or have the CREATE privilege on it.',
+                  HINT = 'Use ALTER SCHEMA auth OWNER TO or REVOKE CREATE ON SCHEMA auth.';
     END IF;
 END
 $check$;
 
 GRANT USAGE ON SCHEMA @extschema@ TO PUBLIC;
 
--- Presenting tokens. Volatile and parallel unsafe: they change the session.
+-- Functions that present tokens. They are volatile and parallel unsafe, because they change the session.
 
 CREATE FUNCTION @extschema@.init() RETURNS void
     LANGUAGE c VOLATILE
     AS 'MODULE_PATHNAME', 'pg_session_jwt_init';
 COMMENT ON FUNCTION @extschema@.init() IS
-    'loads and checks the keys that tokens are verified with; an error says what is wrong with them';
+    'loads and checks the keys of the settings, and raises an error if they are invalid';
 
 CREATE FUNCTION @extschema@.jwt_session_init(jwt text, is_local boolean DEFAULT false) RETURNS void
     LANGUAGE c VOLATILE COST 100
     AS 'MODULE_PATHNAME', 'pg_session_jwt_session_init';
 COMMENT ON FUNCTION @extschema@.jwt_session_init(text, boolean) IS
-    'verifies a token and makes it the session''s identity, or the transaction''s if is_local; NULL or an empty text clears it';
+    'verifies a token and sets the identity of the session, or of the transaction if is_local is true; NULL or an empty string clears the identity';
 
 CREATE FUNCTION @extschema@.jwt_verify(jwt text) RETURNS jsonb
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 1000
     AS 'MODULE_PATHNAME', 'pg_session_jwt_verify';
 COMMENT ON FUNCTION @extschema@.jwt_verify(text) IS
-    'verifies a token and returns its claims, without making it the session''s identity';
+    'verifies a token and returns its claims, without setting the identity';
 
--- Reading the identity. Not leakproof: an error may tell that a token has expired.
+-- Functions that read the identity. They are not leakproof: an error may reveal that a token has expired.
 
 CREATE FUNCTION @extschema@.user_id() RETURNS text
     LANGUAGE c STABLE PARALLEL SAFE COST 1
     AS 'MODULE_PATHNAME', 'pg_session_jwt_user_id';
 COMMENT ON FUNCTION @extschema@.user_id() IS
-    'who the user is: the claim sub, or the one that the provider names; NULL without identity';
+    'user id: the claim sub, or the claim that the provider names; NULL without an identity';
 
 CREATE FUNCTION @extschema@.uid() RETURNS uuid
     LANGUAGE c STABLE PARALLEL SAFE COST 1
     AS 'MODULE_PATHNAME', 'pg_session_jwt_uid';
 COMMENT ON FUNCTION @extschema@.uid() IS
-    'who the user is, as a UUID; NULL where it is none, and without identity';
+    'user id as a UUID; NULL if it is not a UUID, and without an identity';
 
 CREATE FUNCTION @extschema@.session() RETURNS jsonb
     LANGUAGE c STABLE PARALLEL SAFE COST 1
     AS 'MODULE_PATHNAME', 'pg_session_jwt_session';
 COMMENT ON FUNCTION @extschema@.session() IS
-    'all claims of the session''s token; NULL without identity';
+    'all claims of the session''s token; NULL without an identity';
 
 CREATE FUNCTION @extschema@.jwt() RETURNS jsonb
     LANGUAGE c STABLE PARALLEL SAFE COST 1
     AS 'MODULE_PATHNAME', 'pg_session_jwt_session';
 COMMENT ON FUNCTION @extschema@.jwt() IS
-    'all claims of the session''s token; NULL without identity';
+    'all claims of the session''s token; NULL without an identity';
 
 CREATE FUNCTION @extschema@.role() RETURNS text
     LANGUAGE c STABLE PARALLEL SAFE COST 1
     AS 'MODULE_PATHNAME', 'pg_session_jwt_role';
 COMMENT ON FUNCTION @extschema@.role() IS
-    'the claim role, or the one that the provider names, or its default; NULL without identity';
+    'role in the token: the claim role, or the claim or the default role that the provider names; NULL without an identity';
 
 CREATE FUNCTION @extschema@.email() RETURNS text
     LANGUAGE c STABLE PARALLEL SAFE COST 1
     AS 'MODULE_PATHNAME', 'pg_session_jwt_email';
 COMMENT ON FUNCTION @extschema@.email() IS
-    'the claim email; NULL without identity';
+    'claim email; NULL without an identity';
 
 CREATE FUNCTION @extschema@.claim(path text) RETURNS text
     LANGUAGE c STABLE STRICT PARALLEL SAFE COST 1
     AS 'MODULE_PATHNAME', 'pg_session_jwt_claim';
 COMMENT ON FUNCTION @extschema@.claim(text) IS
-    'a claim as text, by its name, or by a JSON Pointer where the path begins with a slash; NULL where there is none';
+    'a claim as text, by name, or by JSON Pointer if the path begins with a slash; NULL if the claim is missing';
 
 CREATE FUNCTION @extschema@.claim_jsonb(path text) RETURNS jsonb
     LANGUAGE c STABLE STRICT PARALLEL SAFE COST 1
     AS 'MODULE_PATHNAME', 'pg_session_jwt_claim_jsonb';
 COMMENT ON FUNCTION @extschema@.claim_jsonb(text) IS
-    'a claim as jsonb, by its name or a JSON Pointer; NULL where there is none, or JSON''s null';
+    'a claim as jsonb, by name or JSON Pointer; NULL if the claim is missing or is a JSON null';
 
 CREATE FUNCTION @extschema@.session_variable(name text) RETURNS text
     LANGUAGE c STABLE STRICT PARALLEL SAFE COST 1
     AS 'MODULE_PATHNAME', 'pg_session_jwt_session_variable';
 COMMENT ON FUNCTION @extschema@.session_variable(text) IS
-    'a session variable of Hasura''s, in any case, such as x-hasura-org-id; NULL where there is none';
+    'a Hasura session variable such as x-hasura-org-id, ignoring case; NULL if it is missing';
 
 CREATE FUNCTION @extschema@.organization() RETURNS jsonb
     LANGUAGE c STABLE PARALLEL SAFE COST 1
     AS 'MODULE_PATHNAME', 'pg_session_jwt_organization';
 COMMENT ON FUNCTION @extschema@.organization() IS
-    'the organization for which the user acts: the claim o, where it is an object; NULL without';
+    'organization that the user acts for: the claim o if it is an object, otherwise NULL';
 
 CREATE FUNCTION @extschema@.organization_id() RETURNS uuid
     LANGUAGE c STABLE PARALLEL SAFE COST 1
     AS 'MODULE_PATHNAME', 'pg_session_jwt_organization_id';
 COMMENT ON FUNCTION @extschema@.organization_id() IS
-    'the id in the claim o, as a UUID; NULL where it is none';
+    'id in the claim o as a UUID; NULL if it is not a UUID';
 
--- Whom the database trusts, beside the settings. The functions read the table itself, whoever calls
--- them, and know the columns by their places.
+-- The providers of this database; the settings name further ones. The functions read the table directly,
+-- without the privileges of the calling role, and identify its columns by position.
 
 CREATE TABLE @extschema@.providers (
     name text COLLATE "C" NOT NULL,
@@ -194,7 +195,7 @@ CREATE TABLE @extschema@.providers (
     public_key text,
     require jsonb,
     max_token_age integer,
-    -- From here on, what the background worker has found.
+    -- The background worker writes the following columns.
     fetched_jwks json,
     fetched_from text,
     keys_url text,
@@ -209,49 +210,49 @@ CREATE TABLE @extschema@.providers (
     last_error text,
     passed_over text,
     CONSTRAINT providers_pkey PRIMARY KEY (name),
-    -- One without issuer, too.
+    -- At most one provider has no issuer.
     CONSTRAINT providers_issuer_key UNIQUE NULLS NOT DISTINCT (issuer)
 );
 REVOKE ALL ON @extschema@.providers FROM PUBLIC;
 REVOKE ALL ON TYPE @extschema@.providers FROM PUBLIC;
--- pg_dump has no use for the initial privileges of a table's row type, and warns of them.
+-- pg_dump does not use the initial privileges of a table's row type, and warns about them.
 DELETE FROM pg_catalog.pg_init_privs
     WHERE classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid
       AND objoid OPERATOR(pg_catalog.=) '@extschema@.providers'::pg_catalog.regtype::pg_catalog.oid;
--- So that whoever has made the extension can dump the database.
+-- The role that creates the extension can then dump the database.
 GRANT SELECT ON @extschema@.providers TO @extowner@;
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.providers', '');
 COMMENT ON TABLE @extschema@.providers IS
-    'identity providers whose tokens the database believes, and the keys that were fetched for them';
-COMMENT ON COLUMN @extschema@.providers.fetched_jwks IS 'the usable keys that were fetched last';
-COMMENT ON COLUMN @extschema@.providers.fetched_from IS 'the URL that was asked for them';
+    'identity providers whose tokens the database accepts, and their fetched keys';
+COMMENT ON COLUMN @extschema@.providers.fetched_jwks IS 'usable keys of the last successful fetch';
+COMMENT ON COLUMN @extschema@.providers.fetched_from IS 'URL that the fetch requested';
 COMMENT ON COLUMN @extschema@.providers.keys_url IS
-    'the URL that gave them, which is another one where discovery named it';
-COMMENT ON COLUMN @extschema@.providers.last_fetch IS 'when keys were asked for last';
+    'URL of the fetched keys; it differs from fetched_from if discovery named it';
+COMMENT ON COLUMN @extschema@.providers.last_fetch IS 'time of the last fetch';
 COMMENT ON COLUMN @extschema@.providers.fetch_began IS
-    'when the fetch began whose outcome is not recorded yet; NULL where there is none';
+    'start of the fetch whose result is not recorded yet; NULL if there is none';
 COMMENT ON COLUMN @extschema@.providers.last_demand IS
-    'when keys were asked for last because no known key verified a token; NULL once the first have come';
+    'last time that keys were requested because no known key verified a token; NULL after the first successful fetch';
 COMMENT ON COLUMN @extschema@.providers.next_refresh IS
-    'when the next token that is presented has keys fetched again';
-COMMENT ON COLUMN @extschema@.providers.last_success IS 'when keys were fetched last';
-COMMENT ON COLUMN @extschema@.providers.failures IS 'how often fetching has failed since then';
-COMMENT ON COLUMN @extschema@.providers.last_error IS 'why it failed the last time';
-COMMENT ON COLUMN @extschema@.providers.passed_over IS 'keys that cannot be used, and why';
+    'time from which the next presented token starts a fetch';
+COMMENT ON COLUMN @extschema@.providers.last_success IS 'time of the last successful fetch';
+COMMENT ON COLUMN @extschema@.providers.failures IS 'number of failed fetches since last_success';
+COMMENT ON COLUMN @extschema@.providers.last_error IS 'reason of the last failed fetch';
+COMMENT ON COLUMN @extschema@.providers.passed_over IS 'fetched keys that cannot be used, and the reasons';
 
 CREATE FUNCTION @extschema@.check_provider() RETURNS trigger
     LANGUAGE c
     AS 'MODULE_PATHNAME', 'pg_session_jwt_check_provider';
 REVOKE ALL ON FUNCTION @extschema@.check_provider() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.check_provider() IS
-    'checks a provider, and has every session look at its token again where one changes';
+    'checks a provider, and makes every session check its token again after a change';
 CREATE TRIGGER check_provider BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.providers
     FOR EACH ROW EXECUTE FUNCTION @extschema@.check_provider();
--- Whatever writes them: also a replica's worker.
+-- The trigger also fires if a logical replication worker writes a row.
 ALTER TABLE @extschema@.providers ENABLE ALWAYS TRIGGER check_provider;
 
--- Of keys, any type is taken: json, jsonb, and text, also where that is not JSON, for the trigger says what
--- else it is.
+-- The parameter jwks accepts json, jsonb and text. A text that is not JSON is stored as a JSON string, so that
+-- the trigger raises an error that says what the text is.
 CREATE FUNCTION @extschema@.add_provider(
     name text,
     issuer text DEFAULT NULL,
@@ -302,7 +303,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.add_provider IS
-    'trusts an identity provider from the end of the transaction on; whoever may insert into auth.providers may call it';
+    'adds an identity provider, which other sessions trust after the commit; needs the privilege INSERT on auth.providers';
 
 CREATE FUNCTION @extschema@.remove_provider(name text) RETURNS void
     LANGUAGE plpgsql VOLATILE
@@ -318,13 +319,13 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.remove_provider(text) IS
-    'trusts an identity provider no more; whoever may read auth.providers and delete from it may call it';
+    'removes an identity provider; needs the privileges SELECT and DELETE on auth.providers';
 
 CREATE FUNCTION @extschema@.refresh_provider(name text) RETURNS jsonb
     LANGUAGE c VOLATILE STRICT
     AS 'MODULE_PATHNAME', 'pg_session_jwt_refresh_provider';
 COMMENT ON FUNCTION @extschema@.refresh_provider(text) IS
-    'fetches a provider''s keys now, and tells which were added, removed, changed under the same key id, and kept; needs the privileges SELECT and UPDATE on auth.providers';
+    'fetches a provider''s keys, and returns the key ids that were added, removed, changed (another key with the same key id) and kept; needs the privileges SELECT and UPDATE on auth.providers';
 
 CREATE FUNCTION @extschema@.provider_keys(name text) RETURNS jsonb
     LANGUAGE c STABLE STRICT PARALLEL SAFE
@@ -332,7 +333,7 @@ CREATE FUNCTION @extschema@.provider_keys(name text) RETURNS jsonb
 REVOKE ALL ON FUNCTION @extschema@.provider_keys(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.provider_keys(text) TO pg_monitor;
 COMMENT ON FUNCTION @extschema@.provider_keys(text) IS
-    'the key ids and algorithms that a provider''s tokens are verified with';
+    'key ids and algorithms of the keys that verify a provider''s tokens';
 
 CREATE VIEW @extschema@.provider_status AS
     SELECT
@@ -349,7 +350,7 @@ CREATE VIEW @extschema@.provider_status AS
         CASE
             WHEN jwks_url IS NULL AND (jwks IS NOT NULL OR public_key IS NOT NULL OR secret IS NOT NULL)
             THEN 'own keys'
-            -- A secret is one more.
+            -- The secret is one item of keys.
             WHEN last_success IS NULL OR pg_catalog.jsonb_array_length(keys) OPERATOR(pg_catalog.=)
                  CASE WHEN secret IS NULL THEN 0 ELSE 1 END THEN
                 CASE WHEN failures OPERATOR(pg_catalog.>) 0 THEN 'failing' ELSE 'waiting' END
@@ -377,28 +378,29 @@ CREATE VIEW @extschema@.provider_status AS
 REVOKE ALL ON @extschema@.provider_status FROM PUBLIC;
 GRANT SELECT ON @extschema@.provider_status TO pg_monitor;
 COMMENT ON VIEW @extschema@.provider_status IS
-    'identity providers, their keys by id, and how fetching them goes; no secrets';
+    'identity providers, the ids of their keys, and the state of their fetches; without secrets';
 
--- What a token allows on tables: its claims perm and a. Not leakproof, as above.
+-- Permissions of tokens on tables: the claims perm and a. The functions are not leakproof, because an error
+-- may reveal that a token has expired.
 
 CREATE FUNCTION @extschema@.allows(action text, "table" regclass) RETURNS boolean
     LANGUAGE c STABLE PARALLEL SAFE COST 1
     AS 'MODULE_PATHNAME', 'pg_session_jwt_allows';
 COMMENT ON FUNCTION @extschema@.allows(text, regclass) IS
-    'whether the session''s token allows an action on a table, or, where that is NULL, on the database as a whole; false without identity';
+    'whether the session''s token allows an action on a table, or on the whole database if the table is NULL; false without an identity';
 
 CREATE FUNCTION @extschema@.demand(action text, "schema" text, "table" text) RETURNS void
     LANGUAGE c STABLE
     AS 'MODULE_PATHNAME', 'pg_session_jwt_demand';
 COMMENT ON FUNCTION @extschema@.demand(text, text, text) IS
-    'raises an error where the session''s token does not allow an action on the table of that name, or, where that is NULL, on the database as a whole';
+    'raises an error unless the session''s token allows an action on the named table, or on the whole database if the name is NULL';
 
 CREATE FUNCTION @extschema@.jwt_template(scope text DEFAULT NULL, permissions text[] DEFAULT NULL)
     RETURNS jsonb
     LANGUAGE c IMMUTABLE PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'pg_session_jwt_template';
 COMMENT ON FUNCTION @extschema@.jwt_template(text, text[]) IS
-    'the claims by which a token grants a scope (full-access, read-only), or permissions such as comments:data_add,data_update';
+    'claims that grant a scope (full-access, read-only), or permissions such as comments:data_add,data_update';
 
 CREATE FUNCTION @extschema@.protect("table" regclass, restrictive boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql VOLATILE
@@ -409,15 +411,16 @@ DECLARE
     others text;
 BEGIN
     IF "table" IS NULL OR restrictive IS NULL THEN
-        RAISE EXCEPTION 'argument is null' USING
+        RAISE EXCEPTION 'argument of auth.protect must not be null' USING
             ERRCODE = 'null_value_not_allowed',
-            DETAIL = 'A table is needed, and whether its policies are restrictive.';
+            DETAIL = 'The function needs a table, and a value for restrictive.';
     END IF;
-    -- The owner's business, and a table's; the lock keeps others from changing policies meanwhile.
+    -- This statement fails unless the current role owns the table. Its lock prevents concurrent changes of
+    -- the policies.
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', "table");
     FOR policy IN
         SELECT 'pg_session_jwt_' || action AS name, p.oid IS NOT NULL AS is_there, action, command,
-               -- As an OID, which stays the table's whatever it is called.
+               -- The condition contains the OID of the table, which does not change with its name.
                format('@extschema@.allows(%L, %L::pg_catalog.regclass)', action, "table"::oid)
                    AS condition
         FROM (VALUES ('data_read', 'SELECT'), ('data_add', 'INSERT'), ('data_update', 'UPDATE'),
@@ -444,14 +447,14 @@ BEGIN
                                 'pg_session_jwt_data_update', 'pg_session_jwt_data_delete');
         IF others IS NOT NULL THEN
             RAISE WARNING 'table has other permissive policies' USING
-                DETAIL = format('What they allow is allowed whatever the token says: %s.', others),
-                HINT = 'To have the token''s permissions asked as well, use restrictive => true.';
+                DETAIL = format('These policies allow rows without the permissions of the token: %s.', others),
+                HINT = 'Use restrictive => true to require the permissions of the token as well.';
         END IF;
     END IF;
 END
 $$;
 COMMENT ON FUNCTION @extschema@.protect(regclass, boolean) IS
-    'has row-level security ask auth.allows() for each action on a table''s rows, instead of what other policies allow or, if restrictive, as well';
+    'enables row-level security on a table, and creates policies that check auth.allows() for each action; restrictive ones also limit what other policies allow';
 
 CREATE FUNCTION @extschema@.unprotect("table" regclass) RETURNS void
     LANGUAGE plpgsql VOLATILE
@@ -469,27 +472,27 @@ BEGIN
         EXECUTE format('DROP POLICY %I ON %s', policy, "table");
     END LOOP;
     IF (SELECT relrowsecurity FROM pg_class WHERE oid = "table") THEN
-        RAISE NOTICE 'row-level security is still on' USING
-            DETAIL = 'Rows are what other policies allow; where there are none, nobody but the owner '
-                     'sees any.';
+        RAISE NOTICE 'row-level security is still enabled' USING
+            DETAIL = 'Other policies of the table still apply. If there are none, only its owner and roles '
+                     'that bypass row-level security can read its rows.';
     END IF;
 END
 $$;
 COMMENT ON FUNCTION @extschema@.unprotect(regclass) IS
-    'drops the policies that auth.protect() has made, and leaves row-level security on';
+    'drops the policies that auth.protect() created, and leaves row-level security enabled';
 
--- What a token allows of data definition: event triggers that auth.protect_schema() installs. They
--- run as the role that runs the command. Superusers are exempt, and so are temporary objects.
+-- Permissions of tokens for data definition. auth.protect_schema() installs event triggers, which run as the
+-- role that executes the command. Superusers and temporary objects are exempt.
 --
--- A table is created with schema_add, dropped with schema_delete, and all else that changes what it
--- means needs schema_update on it: its columns, policies, triggers and other parts, whether they are
--- created, altered or dropped, and what ties it to another table.
+-- CREATE TABLE needs schema_add, and DROP TABLE needs schema_delete. Every other change to a table needs
+-- schema_update on it. This includes changes to its columns, policies, triggers and other parts, whether they
+-- are created, altered or dropped, and new links from other tables, such as foreign keys and inheritance.
 
 CREATE FUNCTION @extschema@.is_new(class oid, object oid) RETURNS boolean
     LANGUAGE c VOLATILE STRICT
     AS 'MODULE_PATHNAME', 'pg_session_jwt_is_new';
 COMMENT ON FUNCTION @extschema@.is_new(oid, oid) IS
-    'whether the current transaction has created an object, given its catalog and its OID';
+    'whether the current transaction created the object with this catalog and OID';
 
 CREATE FUNCTION @extschema@.table_of(class oid, object oid) RETURNS oid
     LANGUAGE sql STABLE
@@ -510,13 +513,13 @@ RETURN CASE class
         (SELECT s.stxrelid FROM pg_catalog.pg_statistic_ext s WHERE s.oid = object)
     END;
 COMMENT ON FUNCTION @extschema@.table_of(oid, oid) IS
-    'the relation that an object is or is a part of, given its catalog and its OID; NULL for other objects';
+    'OID of the relation that the object with this catalog and OID is, or is a part of; NULL for other objects';
 
 CREATE FUNCTION @extschema@.check_ddl_start() RETURNS event_trigger
     LANGUAGE c
     AS 'MODULE_PATHNAME', 'pg_session_jwt_check_ddl_start';
 COMMENT ON FUNCTION @extschema@.check_ddl_start() IS
-    'refuses commands that change what names mean, where the token does not allow that';
+    'rejects commands that change the meaning of names, unless the token allows them';
 
 CREATE FUNCTION @extschema@.check_ddl_end() RETURNS event_trigger
     LANGUAGE plpgsql
@@ -528,14 +531,14 @@ DECLARE
     other record;
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND rolsuper)
-        -- Judged before it ran, on every version of Postgres.
+        -- On every version of Postgres, check_ddl_start checks this command before it runs.
         OR tg_tag = 'REINDEX'
     THEN
         RETURN;
     END IF;
     FOR command IN SELECT * FROM pg_event_trigger_ddl_commands() LOOP
-        -- The one relation that the command is about, or a part of which its object is. A sequence is
-        -- a part of its column's table where it comes with that.
+        -- The relation that the command changes, or whose part the command changes. A sequence is a part of
+        -- its column's table if the same command creates or alters that table.
         SELECT c.oid, n.nspname, c.relname, c.relpersistence INTO target
         FROM pg_class c
         JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -549,8 +552,8 @@ BEGIN
                  AND tg_tag IN ('CREATE SCHEMA', 'CREATE TABLE', 'CREATE FOREIGN TABLE',
                                 'ALTER TABLE', 'ALTER FOREIGN TABLE')),
               @extschema@.table_of(command.classid, command.objid));
-        -- The tables that exist and get tied to it: parents of a new table, what a new foreign key
-        -- references, what a new publication publishes, the table whose column owns a new sequence.
+        -- Existing tables that the command refers to: parents of a new table, tables that a new foreign key
+        -- references, tables of a new publication, and the table whose column owns a new sequence.
         FOR other IN
             SELECT n.nspname, c.relname
             FROM pg_class c
@@ -560,7 +563,7 @@ BEGIN
                   SELECT inhparent FROM pg_inherits
                   WHERE inhrelid = target.oid AND @extschema@.is_new('pg_class'::regclass, inhrelid)
                   UNION ALL
-                  -- Those of partitions come with their parents'.
+                  -- Without foreign keys that a partition inherits from its parent.
                   SELECT confrelid FROM pg_constraint
                   WHERE conrelid = target.oid AND contype = 'f' AND conparentid = 0
                     AND @extschema@.is_new('pg_constraint'::regclass, oid)
@@ -578,7 +581,7 @@ BEGIN
             PERFORM @extschema@.demand('schema_update', other.nspname, other.relname);
         END LOOP;
         CONTINUE WHEN target.relpersistence = 't'
-            -- By the schema's OID; no schema gets that name.
+            -- pg_temp stands for the session's temporary schema. No role can create a schema of that name.
             OR target.oid IS NULL AND command.schema_name = 'pg_temp';
         PERFORM @extschema@.demand(
             CASE
@@ -594,10 +597,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.check_ddl_end() IS
-    'refuses to create and to alter what the token does not allow';
+    'rejects commands that create or alter objects, unless the token allows them';
 
--- Stable, so that its queries still find what is dropped: the catalogs as they were before the
--- statement.
+-- The function is stable. Its queries then use the snapshot of the statement, in which the dropped objects
+-- still exist.
 CREATE FUNCTION @extschema@.check_ddl_drop() RETURNS event_trigger
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
@@ -613,24 +616,24 @@ BEGIN
     FOR object IN SELECT * FROM pg_event_trigger_dropped_objects() LOOP
         is_relation :=
             object.object_type IN ('table', 'foreign table', 'view', 'materialized view');
-        -- What belongs to another object goes with it; but a table is always one by itself.
+        -- A part of another object is dropped with that object. A table is always checked for itself.
         CONTINUE WHEN object.is_temporary
             OR NOT (object.original OR object.normal OR is_relation);
-        -- The relation that it is, or is a part of.
+        -- The relation that the object is, or is a part of.
         SELECT c.oid, n.nspname, c.relname, c.relpersistence INTO target
         FROM pg_class c
         JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm')
           AND c.oid = @extschema@.table_of(object.classid, object.objid);
         CONTINUE WHEN target.relpersistence = 't'
-            -- Nor is more needed for a part of what is dropped itself.
+            -- A part of a dropped relation needs no permission of its own.
             OR NOT is_relation AND EXISTS (
                 SELECT FROM pg_event_trigger_dropped_objects() r
                 WHERE r.classid = 'pg_class'::regclass AND r.objid = target.oid
                   AND r.objsubid = 0);
         PERFORM @extschema@.demand(
             CASE
-            -- DROP INDEX CONCURRENTLY has committed, so that its table is unknown.
+            -- After the commit within DROP INDEX CONCURRENTLY, the table of the index is unknown.
             WHEN target.oid IS NOT NULL AND NOT is_relation OR object.object_type = 'index'
                 THEN 'schema_update'
             ELSE 'schema_delete'
@@ -640,7 +643,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.check_ddl_drop() IS
-    'refuses to drop what the token does not allow';
+    'rejects commands that drop objects, unless the token allows them';
 
 REVOKE ALL ON FUNCTION
     @extschema@.check_ddl_start(), @extschema@.check_ddl_end(), @extschema@.check_ddl_drop()
@@ -658,14 +661,14 @@ BEGIN
         EXECUTE FUNCTION @extschema@.check_ddl_end();
     CREATE EVENT TRIGGER pg_session_jwt_ddl_drop ON sql_drop
         EXECUTE FUNCTION @extschema@.check_ddl_drop();
-    -- Whatever session_replication_role is.
+    -- The triggers fire for every value of session_replication_role.
     ALTER EVENT TRIGGER pg_session_jwt_ddl_start ENABLE ALWAYS;
     ALTER EVENT TRIGGER pg_session_jwt_ddl_end ENABLE ALWAYS;
     ALTER EVENT TRIGGER pg_session_jwt_ddl_drop ENABLE ALWAYS;
 END
 $$;
 COMMENT ON FUNCTION @extschema@.protect_schema() IS
-    'has data definition commands ask what the session''s token allows, by event triggers; for superusers';
+    'creates event triggers that check data definition commands against the session''s token; only for superusers';
 
 CREATE FUNCTION @extschema@.unprotect_schema() RETURNS void
     LANGUAGE plpgsql VOLATILE
@@ -684,4 +687,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.unprotect_schema() IS
-    'removes the event triggers that auth.protect_schema() has made; for superusers';
+    'drops the event triggers that auth.protect_schema() created; only for superusers';

@@ -1,8 +1,8 @@
 
--- The second provider has changed its key, and told nobody. Bob's next token is signed with the new
--- one: the session waits a moment while the keys are fetched anew.
+-- The second provider has replaced its key. Bob's next token is signed with the new key. The session waits
+-- while the background worker fetches the keys again.
 SELECT auth.jwt_session_init(:'rotated');
 SELECT owner, task FROM todos;
 
--- What the old key has signed counts no more.
+-- Tokens that are signed with the old key are now rejected.
 SELECT auth.jwt_session_init(:'bob');

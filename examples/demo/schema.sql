@@ -1,8 +1,9 @@
--- What an administrator sets up once: the extension, a table, and who may see which rows.
+-- An administrator runs this file once. It creates the extension, a table, and its policy.
 
 CREATE EXTENSION pg_session_jwt;
 
--- A second provider, in a table. Its keys are found by OpenID discovery, and fetched.
+-- A second provider, as a row of auth.providers. A background worker finds its keys by OpenID discovery and
+-- fetches them.
 SELECT auth.add_provider('globex', issuer => :'globex', audience => ARRAY['todos']);
 
 CREATE ROLE app LOGIN;

@@ -1,49 +1,49 @@
 
--- We are an ordinary role; :'alice' and the like are tokens.
+-- This session has an ordinary role. The variables :'alice' etc. contain tokens.
 SELECT current_user, usesuper FROM pg_user WHERE usename = current_user;
 
--- Nobody has presented a token, so nobody is there.
-SELECT auth.user_id() IS NULL AS nobody, count(*) AS rows FROM todos;
+-- Before a token is presented, the session has no identity.
+SELECT auth.user_id() IS NULL AS no_identity, count(*) AS rows FROM todos;
 
--- Alice's token: RS256, from the first provider. Postgres verifies it itself.
+-- Alice's token is signed with RS256 by the first provider. Postgres verifies it.
 SELECT auth.jwt_session_init(:'alice');
 SELECT auth.user_id(), auth.email(), auth.session() ->> 'iss' AS issuer;
 INSERT INTO todos (task) VALUES ('water the plants'), ('call Bob') RETURNING owner, task;
 
--- Bob's token: ES256, from the second provider. His rows are his, Alice's are not there.
+-- Bob's token is signed with ES256 by the second provider. Bob cannot see or change Alice's rows.
 SELECT auth.jwt_session_init(:'bob');
 SELECT auth.user_id(), auth.email(), auth.session() ->> 'iss' AS issuer;
 INSERT INTO todos (task) VALUES ('call Alice') RETURNING owner, task;
 SELECT owner, task FROM todos;
 UPDATE todos SET task = 'nothing to do' WHERE owner = 'alice';
 
--- He cannot write rows in her name either.
+-- Bob cannot insert a row with Alice as the owner.
 INSERT INTO todos (owner, task) VALUES ('alice', 'send Bob money');
 
--- Nobody again.
+-- NULL clears the identity.
 SELECT auth.jwt_session_init(NULL);
 
--- For one transaction, as behind a connection pooler: at its end nobody is left.
+-- An identity for one transaction, as behind a connection pooler. It ends with the transaction.
 BEGIN;
 SELECT auth.jwt_session_init(:'alice', is_local => true);
 SELECT owner, task FROM todos;
 COMMIT;
-SELECT auth.user_id() IS NULL AS nobody;
+SELECT auth.user_id() IS NULL AS no_identity;
 
--- Now tokens that are not good, each in one way. A refused token leaves nobody in the session,
--- not even who was there before.
+-- The following tokens are invalid, each for one reason. A rejected token also ends the identity that the
+-- session had before.
 SELECT auth.jwt_session_init(:'bob');
 
--- Alice's claims, signed by somebody else under the provider's key id:
+-- Alice's claims, signed with another key under the provider's key id:
 SELECT auth.jwt_session_init(:'forged');
 
--- Alice's own token of yesterday:
+-- Alice's token of yesterday, which has expired:
 SELECT auth.jwt_session_init(:'expired');
 
--- A token of Alice's for another application:
+-- A token of Alice for another application:
 SELECT auth.jwt_session_init(:'wrong_audience');
 
--- A token that says it needs no signature:
+-- A token without a signature, with the algorithm "none":
 SELECT auth.jwt_session_init(:'unsigned');
 
-SELECT auth.user_id() IS NULL AS nobody, count(*) AS rows FROM todos;
+SELECT auth.user_id() IS NULL AS no_identity, count(*) AS rows FROM todos;

@@ -4,6 +4,6 @@ export default defineConfig({
   dialect: 'postgresql',
   schema: './schema.ts',
   out: './drizzle',
-  // For `npm run migrate`: as the role migrator, and not through the pooler.
+  // `npm run migrate` connects as the role migrator, and not through the pooler.
   dbCredentials: { url: process.env.DATABASE_URL ?? '' },
 });

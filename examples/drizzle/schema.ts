@@ -1,6 +1,6 @@
-// Tables whose policies are written by Drizzle's helpers for Neon, and one by those for Supabase.
-// `npm run generate` has made the migration in drizzle/ of them, and `npm run migrate` applies it
-// where setup.sql has been run.
+// Drizzle's helpers for Neon write the policies of two tables, those for Supabase that of the third.
+// `npm run generate` wrote the migration in drizzle/. `npm run migrate` applies it; run setup.sql
+// first.
 
 import { sql } from 'drizzle-orm';
 import { anonymousRole, authenticatedRole, authUid, crudPolicy } from 'drizzle-orm/neon';
@@ -10,7 +10,7 @@ import * as supabase from 'drizzle-orm/supabase';
 const id = bigint({ mode: 'number' }).primaryKey().generatedAlwaysAsIdentity();
 const userId = text('user_id').notNull().default(sql`auth.user_id()`);
 
-/** Everybody's own. */
+/** Each user reads and writes only rows of their own. */
 export const todos = pgTable(
   'todos',
   { id, userId, task: text().notNull(), done: boolean().notNull().default(false) },
@@ -23,13 +23,13 @@ export const todos = pgTable(
   ],
 );
 
-/** Written by their authors, read by all, those without a token among them. */
+/** Authors write their posts. Every session reads all posts, also one without a token. */
 export const posts = pgTable('posts', { id, userId, title: text().notNull() }, (table) => [
   crudPolicy({ role: anonymousRole, read: true, modify: false }),
   crudPolicy({ role: authenticatedRole, read: true, modify: authUid(table.userId) }),
 ]);
 
-/** One for each user, whose `sub` is a UUID. */
+/** One row for each user. `sub` must be a UUID. */
 export const profiles = pgTable(
   'profiles',
   { userId: uuid('user_id').primaryKey().default(sql`auth.uid()`), name: text().notNull() },

@@ -1,19 +1,19 @@
--- What an administrator sets up once, before the migration in drizzle/ is applied by the role
--- migrator. Drizzle writes policies, but neither roles nor grants.
+-- An administrator runs this file once. Then the role migrator applies the migration in drizzle/.
+-- Drizzle writes policies; it creates no roles and grants no privileges.
 
 CREATE EXTENSION pg_session_jwt;
 
--- Whom policies are for.
+-- The roles that the policies apply to.
 CREATE ROLE anonymous;
 CREATE ROLE authenticated;
 
--- Who logs in: a member, so that the policies of both apply to it without SET ROLE.
+-- The login role. It is a member of both roles, so their policies apply to it without SET ROLE.
 CREATE ROLE app LOGIN IN ROLE anonymous, authenticated;
 
--- Whom the tables belong to: another role, for policies do not bind a table's owner.
+-- The owner of the tables. It is another role, because policies do not apply to a table's owner.
 CREATE ROLE migrator LOGIN;
 GRANT CREATE ON SCHEMA public TO migrator;
-GRANT CREATE ON DATABASE postgres TO migrator;    -- for the schema of Drizzle's own table
+GRANT CREATE ON DATABASE postgres TO migrator;    -- for the schema that Drizzle keeps its own table in
 ALTER DEFAULT PRIVILEGES FOR ROLE migrator IN SCHEMA public
     GRANT SELECT ON TABLES TO anonymous;
 ALTER DEFAULT PRIVILEGES FOR ROLE migrator IN SCHEMA public

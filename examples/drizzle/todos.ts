@@ -1,6 +1,8 @@
-// Two users, a table of their own rows and one that all may read, by transaction through a pooler.
-// Fails where a row or an error is not what it should be. Reads DATABASE_URL, and as TOKEN_ALICE,
-// TOKEN_BOB, TOKEN_EXPIRED and TOKEN_FORGED tokens of the provider's and one that is not.
+// Two users work through a pooler in transaction mode: on a table with rows of each user, and on one
+// that all roles may read. The program fails if a row or an error differs from the expected one.
+//
+// Reads DATABASE_URL, and tokens from TOKEN_ALICE, TOKEN_BOB, TOKEN_EXPIRED and TOKEN_FORGED. The
+// provider has signed the first three; another key has signed the last one.
 
 import assert from 'node:assert/strict';
 import { inspect } from 'node:util';
@@ -11,7 +13,7 @@ import { posts, profiles, todos } from './schema';
 type Database = ReturnType<typeof drizzle>;
 type Transaction = Parameters<Parameters<Database['transaction']>[0]>[0];
 
-/** Runs `work` in a transaction as the user of the token, which is over with the transaction. */
+/** Runs `work` in a transaction with the identity of the token. Both end together. */
 function withIdentity<T>(
   db: Database,
   token: string,
@@ -20,7 +22,7 @@ function withIdentity<T>(
   return db.transaction(async (tx) => {
     const present = sql`select auth.jwt_session_init(${token}, is_local => true)`;
     await tx.execute(present).catch((error) => {
-      // Drizzle's error quotes the parameters, which is the token; its cause is the server's.
+      // Drizzle's error quotes the parameter, the token. Its cause is the server's error.
       throw error instanceof DrizzleQueryError ? error.cause : error;
     });
     return work(tx);
@@ -31,8 +33,8 @@ function variable(name: string): string {
   return process.env[name] ?? assert.fail(`${name} is not set`);
 }
 
-/** The pooled connection without a token: nobody's rows, and nobody. */
-async function nobodyIsLeft(db: Database) {
+/** Checks that the pooled connection has no identity after the transaction, and reads no rows. */
+async function checkNoIdentityIsLeft(db: Database) {
   const { rows } = await db.execute(sql`select auth.user_id() as "user"`);
   assert.deepEqual(rows, [{ user: null }]);
   assert.deepEqual(await db.select().from(todos), []);
@@ -44,23 +46,23 @@ const [alice, bob] = [variable('TOKEN_ALICE'), variable('TOKEN_BOB')];
 const watering = await withIdentity(db, alice, async (tx) => {
   await tx.insert(profiles).values({ name: 'Alice' });
   await tx.insert(posts).values({ title: 'On plants' });
-  // The owner is the default: whoever the token names.
+  // The column's default sets the owner to the user of the token.
   const [todo] = await tx.insert(todos).values({ task: 'water the plants' }).returning();
   return todo;
 });
-await nobodyIsLeft(db);
+await checkNoIdentityIsLeft(db);
 
 await withIdentity(db, bob, async (tx) => {
   await tx.insert(todos).values({ task: 'call Alice' });
   const tasks = await tx.select({ task: todos.task }).from(todos);
   assert.deepEqual(tasks, [{ task: 'call Alice' }]);
   assert.deepEqual(await tx.select().from(profiles), []);
-  // Without a condition, and still his own only.
+  // The statement has no condition. The policy limits it to Bob's rows.
   assert.equal((await tx.update(todos).set({ done: true })).rowCount, 1);
   assert.equal((await tx.delete(posts)).rowCount, 0);
 });
 
-// He writes no rows in her name.
+// Bob cannot write a row with Alice as the owner.
 const inHerName = withIdentity(db, bob, (tx) =>
   tx.insert(todos).values({ userId: watering.userId, task: 'send Bob money' }),
 );
@@ -69,10 +71,10 @@ await assert.rejects(inHerName, (error: DrizzleQueryError) => {
   return true;
 });
 
-// What is refused runs nothing, and its error tells why, but not the token.
+// With a rejected token, `work` does not run. The error says the reason and does not contain the token.
 for (const [name, code] of [['TOKEN_EXPIRED', '28J04'], ['TOKEN_FORGED', '28J03']]) {
   const token = variable(name);
-  const refused = withIdentity(db, token, () => assert.fail('nobody is there'));
+  const refused = withIdentity(db, token, () => assert.fail(`${name} was accepted`));
   await assert.rejects(refused, (error: { code?: string }) => {
     assert.equal(error.code, code);
     assert(!inspect(error, { showHidden: true }).includes(token));
@@ -80,6 +82,6 @@ for (const [name, code] of [['TOKEN_EXPIRED', '28J04'], ['TOKEN_FORGED', '28J03'
   });
 }
 
-await nobodyIsLeft(db);
+await checkNoIdentityIsLeft(db);
 assert.deepEqual(await db.select({ title: posts.title }).from(posts), [{ title: 'On plants' }]);
 await db.$client.end();

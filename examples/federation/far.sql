@@ -1,20 +1,20 @@
--- The far server: it has the rows and their policies, and verifies tokens itself, with keys of its
--- own in pg_session_jwt.providers. near.sql is the other half. To try it, take two servers that have
--- none of it yet, as a superuser:
+-- The far server has the rows and their policies. It verifies tokens itself, with its own keys in
+-- pg_session_jwt.providers. near.sql is for the other server. To try the example, run both files as a
+-- superuser on two new servers:
 --
 --     psql -v ON_ERROR_STOP=1 -f far.sql            on the far server
 --     psql -v ON_ERROR_STOP=1 -v far_host=… -v far_port=… -f near.sql
 --
--- Where engines shard, somebody has to bring the token to the server that has the rows.
--- postgres_fdw passes no settings along, so here it arrives as a row that is inserted into a view.
--- (Citus needs no such view: with citus.propagate_set_commands = 'local' it repeats on its workers
--- what SET LOCAL sets within a transaction block, pg_session_jwt.jwt too, but as the text of a
--- statement, which Postgres shows and logs.)
+-- The token must reach the server that has the rows. postgres_fdw does not transmit settings, so the near
+-- server inserts the token into a view.
+-- (Citus does not need such a view. With citus.propagate_set_commands = 'local' it repeats SET LOCAL within a
+-- transaction block on its workers, also for pg_session_jwt.jwt. The token is then in the text of a statement,
+-- which Postgres shows and logs.)
 
 CREATE EXTENSION pg_session_jwt;
 
--- As whom the near server comes: an ordinary role, which owns nothing, so policies apply to it.
--- Its statements may be logged, the values of their parameters may not: one of them is the token.
+-- The role of the near server's connections. It is an ordinary role that owns no tables, so policies apply to it.
+-- The log may contain its statements, but not the values of their parameters, which include the token.
 CREATE ROLE near LOGIN;
 ALTER ROLE near SET log_parameter_max_length = 0;
 ALTER ROLE near SET log_parameter_max_length_on_error = 0;
@@ -34,8 +34,8 @@ CREATE POLICY own_rows ON projects USING (owner = auth.user_id());
 CREATE POLICY own_rows ON todos USING (owner = auth.user_id());
 GRANT SELECT, INSERT, UPDATE, DELETE ON projects, todos TO near;
 
--- What is inserted here is presented, for the transaction, and stored nowhere. It cannot be read
--- back. Names are qualified, for postgres_fdw's search_path is pg_catalog alone.
+-- An insert into this view presents the token for the transaction. The token is not stored and cannot be read
+-- back. The names are qualified, because postgres_fdw sets search_path to pg_catalog.
 CREATE SCHEMA gate;
 CREATE VIEW gate.session AS SELECT NULL::text AS token WHERE false;
 CREATE FUNCTION gate.present() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,8 +1,8 @@
-"""Two users, each with rows of their own, by transaction through a pooler.
+"""Two users work on rows of their own, through a pooler in transaction mode.
 
-Uses the tables of examples/drizzle, and fails where a row or an error is not what it should be.
-Reads DATABASE_URL, and as TOKEN_ALICE, TOKEN_BOB, TOKEN_EXPIRED and TOKEN_FORGED tokens of the
-provider's and one that is not.
+The program uses the tables of examples/drizzle. It fails if a row or an error differs from the
+expected one. It reads DATABASE_URL, and tokens from TOKEN_ALICE, TOKEN_BOB, TOKEN_EXPIRED and
+TOKEN_FORGED. The provider has signed the first three; another key has signed the last one.
 """
 
 import os
@@ -14,37 +14,37 @@ import psycopg
 
 @contextmanager
 def identity(connection: psycopg.Connection, token: str) -> Iterator[None]:
-    """A transaction as the user of the token, which is over with the transaction."""
+    """A transaction with the identity of the token. Both end together."""
     with connection.transaction():
         connection.execute("SELECT auth.jwt_session_init(%s, is_local => true)", [token])
         yield
 
 
-def check_nobody_is_left(connection: psycopg.Connection) -> None:
-    """The pooled connection without a token: nobody's rows, and nobody."""
+def check_no_identity_is_left(connection: psycopg.Connection) -> None:
+    """Checks that the pooled connection has no identity after the transaction, and reads no rows."""
     assert connection.execute("SELECT auth.user_id()").fetchall() == [(None,)]
     assert connection.execute("SELECT task FROM todos").fetchall() == []
 
 
 def main() -> None:
-    # PgBouncer does not know statements that were prepared under a name before 1.21.
+    # PgBouncer supports named prepared statements only from 1.21 on.
     with psycopg.connect(
         os.environ["DATABASE_URL"], autocommit=True, prepare_threshold=None
     ) as connection:
         with identity(connection, os.environ["TOKEN_ALICE"]):
-            # The owner is the default: whoever the token names.
+            # The column's default sets the owner to the user of the token.
             insert = "INSERT INTO todos (task) VALUES (%s) RETURNING user_id"
             [(alice,)] = connection.execute(insert, ["water the plants"])
-        check_nobody_is_left(connection)
+        check_no_identity_is_left(connection)
 
         with identity(connection, os.environ["TOKEN_BOB"]):
             connection.execute("INSERT INTO todos (task) VALUES (%s)", ["call Alice"])
             tasks = connection.execute("SELECT task FROM todos").fetchall()
             assert tasks == [("call Alice",)], tasks
-            # Without a condition, and still his own only.
+            # The statement has no condition. The policy limits it to Bob's rows.
             assert connection.execute("UPDATE todos SET done = true").rowcount == 1
 
-        # He writes no rows in her name.
+        # Bob cannot write a row with Alice as the owner.
         try:
             with identity(connection, os.environ["TOKEN_BOB"]):
                 insert = "INSERT INTO todos (user_id, task) VALUES (%s, %s)"
@@ -52,9 +52,9 @@ def main() -> None:
         except psycopg.errors.InsufficientPrivilege:
             pass
         else:
-            raise AssertionError("a row in Alice's name")
+            raise AssertionError("Bob wrote a row with Alice as the owner")
 
-        # What is refused runs nothing, and its error tells why.
+        # With a rejected token, the block does not run. The SQLSTATE says the reason.
         for name, sqlstate in [("TOKEN_EXPIRED", "28J04"), ("TOKEN_FORGED", "28J03")]:
             try:
                 with identity(connection, os.environ[name]):
@@ -62,7 +62,7 @@ def main() -> None:
             except psycopg.OperationalError as error:
                 assert error.sqlstate == sqlstate, error
 
-        check_nobody_is_left(connection)
+        check_no_identity_is_left(connection)
 
 
 main()

@@ -1,22 +1,24 @@
--- Roles by token, as Neon, Supabase and PostgREST have them. Run by a superuser, with the variables
--- issuer, audience and jwks for the tokens of users, and secret for keys of services.
+-- Roles by token, with the roles of Neon, Supabase and PostgREST. Run this file as a superuser. It needs the
+-- variables issuer, audience and jwks for the tokens of users, and secret for the keys of services.
 
 CREATE EXTENSION IF NOT EXISTS pg_session_jwt;
 
--- What the application or its pooler logs in as: it can do nothing itself.
+-- The login role of the application or its pooler. It has no privileges of its own.
 CREATE ROLE authenticator LOGIN NOINHERIT;
 
--- Whoever has presented no token (Neon calls the role anonymous), users, and services.
+-- The roles of sessions without a token (anonymous at Neon), of users, and of services.
 CREATE ROLE anon;
 CREATE ROLE authenticated;
 CREATE ROLE service_role BYPASSRLS;
 GRANT anon, authenticated, service_role TO authenticator;
 ALTER ROLE authenticator SET role = 'anon';
 
--- Nobody leaves functions behind in a pooled session that run as one of these roles.
+-- Without this privilege, no client can leave a temporary function in a pooled session that runs as one of
+-- these roles.
 SELECT format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database()) \gexec
 
--- Users. A token that names no role is a user's as well, and none makes a service of one.
+-- Users. A token that names no role also gets the role of users. No token of this provider can name the role
+-- of services.
 SELECT auth.add_provider(
     'users',
     issuer => :'issuer',
@@ -27,7 +29,7 @@ SELECT auth.add_provider(
     allowed_roles => ARRAY['anon', 'authenticated']
 );
 
--- Keys that were made once, for clients without a user and for services: HS256, by the project's secret.
+-- Long-lived keys for services and for clients without a user. The project's secret signs them with HS256.
 SELECT auth.add_provider(
     'keys',
     issuer => 'supabase',
@@ -36,7 +38,7 @@ SELECT auth.add_provider(
     allowed_roles => ARRAY['anon', 'service_role']
 );
 
--- Everybody reads what is published, users write what is theirs, services see everything.
+-- All roles read published posts, users write their own posts, and services read and write all posts.
 CREATE TABLE posts (
     id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     author    uuid NOT NULL DEFAULT auth.uid(),
