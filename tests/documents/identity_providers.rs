@@ -27,16 +27,23 @@ fn code(prose: &str) -> impl Iterator<Item = &str> {
     prose.split('`').skip(1).step_by(2)
 }
 
-/// A text with values for its placeholders, which are words in capitals that `is_one` accepts.
-fn filled_in(text: &str, is_one: fn(&str) -> bool) -> String {
+/// A value with other values for its placeholders, which are words in capitals.
+fn filled_in(value: &str) -> String {
     let is_capital = |c: char| c.is_ascii_uppercase() || c == '_';
     let mut filled = String::new();
-    for part in text.split_inclusive(|c| !is_capital(c)) {
+    for part in value.split_inclusive(|c| !is_capital(c)) {
         let (word, end) = part.split_at(part.find(|c| !is_capital(c)).unwrap_or(part.len()));
-        filled += if is_one(word) { "filled1" } else { word };
+        filled += if word.len() > 1 { "filled1" } else { word };
         filled += end;
     }
     filled
+}
+
+/// SQL with values for the placeholders in its string constants.
+fn with_values(sql: &str) -> String {
+    let parts = sql.split('\'').enumerate();
+    let parts = parts.map(|(n, part)| if n % 2 == 1 { filled_in(part) } else { part.to_owned() });
+    parts.collect::<Vec<_>>().join("'")
 }
 
 /// Runs a statement, and takes back what it has done.
@@ -62,7 +69,7 @@ fn every_recipe_is_accepted() {
     });
     let mut count = 0;
     for (issuer, keys, audience) in rows {
-        let issuer = filled_in(issuer, |word| word.len() > 1);
+        let issuer = filled_in(issuer);
         let mut add = format!("SELECT auth.add_provider('p', issuer => '{issuer}'");
         // The third column says so of users' tokens; workloads choose theirs.
         if !audience.starts_with("none") {
@@ -81,8 +88,7 @@ fn every_recipe_is_accepted() {
     let mut count = 0;
     for argument in fences.iter().flat_map(|prose| code(prose)) {
         if argument.contains(" => ") {
-            // The words without an underscore are SQL's.
-            let argument = filled_in(argument, |word| word.contains('_') && word.len() > 1);
+            let argument = with_values(argument);
             let allowed = if argument.starts_with("role_claim") { "ARRAY['app']" } else { "NULL" };
             attempt(
                 &mut admin,
@@ -100,7 +106,7 @@ fn every_recipe_is_accepted() {
     run(&mut admin, TABLES);
     let blocks = blocks();
     for block in &blocks {
-        cluster.psql(&[("jwks", &jwks)], block);
+        cluster.psql(&[("jwks", &jwks)], &with_values(block));
         assert!(block.is_ascii(), "nothing has to be filled in that is not a name: {block}");
     }
     let count =

@@ -5,3 +5,4 @@ mod cookbook;
 mod federation;
 mod identity_providers;
 mod migration;
+mod readme;
