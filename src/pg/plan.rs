@@ -72,8 +72,9 @@ impl Plan {
         })
     }
 
-    /// Whether row-level security or a view stands between the session and rows of the plan. An insertion
-    /// into a view does not count, for its trigger may present tokens. It reads the catalogs.
+    /// Whether row-level security or a view stands between the session and rows of the plan. A view into
+    /// which the plan inserts does not count, because its INSTEAD OF trigger may present tokens. The method
+    /// reads the catalogs, and may raise an error.
     fn has_policies(self) -> bool {
         // SAFETY: the plan is valid, and its list of result relations is a list of integers.
         let target = unsafe {
@@ -160,7 +161,8 @@ impl RunningPlan {
         self.plan().has_partitions()
     }
 
-    /// Whether row-level security or a view stands between the session and rows of the plan.
+    /// Whether row-level security or a view stands between the session and rows of the plan. It reads the
+    /// catalogs, and may raise an error.
     pub(crate) fn has_policies(self) -> bool {
         self.plan().has_policies()
     }
@@ -196,7 +198,7 @@ pub(crate) fn is_portal_single_call() -> bool {
     }
 }
 
-/// Whether a function is granted to PUBLIC, or belongs to this extension.
+/// Whether a function is a built-in one, is granted to PUBLIC, or belongs to this extension.
 pub(crate) fn is_function_for_all(function: Oid) -> bool {
     const EXTENSION: &CStr = c"pg_session_jwt";
     if function.to_u32() < pg_sys::FirstNormalObjectId || compat::is_executable_by_public(function)
