@@ -60,7 +60,7 @@ pub(crate) unsafe fn call(fcinfo: FunctionCallInfo, body: fn(&Arguments) -> Outc
 /// this frame, which owns nothing.
 ///
 /// # Safety
-/// As for [`call`].
+/// Postgres makes the call, with the arguments that the SQL declaration names.
 pub(crate) unsafe fn call_guc_change(
     fcinfo: FunctionCallInfo,
     body: fn(&Arguments) -> GucChange,
@@ -262,7 +262,7 @@ impl Limit {
 /// which neither allocates nor fails; where it returns None, `resolve` finds the value.
 ///
 /// # Safety
-/// As for [`call`].
+/// Postgres makes the call, with the arguments that the SQL declaration names.
 #[inline(always)]
 pub(crate) unsafe fn read(
     fcinfo: FunctionCallInfo,
@@ -301,7 +301,7 @@ pub(crate) struct Answer {
 /// the current `owner`, it returns that answer and does nothing else.
 ///
 /// # Safety
-/// As for [`call`].
+/// Postgres makes the call, with the arguments that the SQL declaration names.
 #[inline(always)]
 pub(crate) unsafe fn look_up(
     fcinfo: FunctionCallInfo,
@@ -354,7 +354,7 @@ pub(crate) struct Permit {
 /// does nothing else.
 ///
 /// # Safety
-/// As for [`call`].
+/// Postgres makes the call, with the arguments that the SQL declaration names.
 #[inline(always)]
 pub(crate) unsafe fn permit(
     fcinfo: FunctionCallInfo,
@@ -448,7 +448,8 @@ impl<K: Copy + PartialEq, A: Copy, const LONGEST: usize> CallSite<K, A, LONGEST>
     /// Keeps an answer, unless its argument is longer than `LONGEST`.
     ///
     /// # Safety
-    /// As for [`Self::recall`].
+    /// Postgres makes the call, with a `text` as the first argument. All calls of the C function use the
+    /// same type of call site.
     unsafe fn remember(fcinfo: FunctionCallInfo, key: K, argument: &[u8], answer: A) {
         let mut site = Self { key, answer, argument: [0; _], length: argument.len() };
         let Some(place) = site.argument.get_mut(..argument.len()) else {
