@@ -155,6 +155,8 @@ unsafe extern "C-unwind" fn post_parse_analyze(
 
 static NEXT_PLANNER: Next<compat::Planner> = BackendLocal::new(Cell::new(None));
 
+/// Gives the next planner the redacted text. Binds the transaction to the role of the token, where the plan
+/// touches tables.
 unsafe extern "C-unwind" fn planner(
     query: *mut pg_sys::Query,
     text: *const c_char,
@@ -177,6 +179,8 @@ unsafe extern "C-unwind" fn planner(
 
 static NEXT_EXECUTOR_START: Next<compat::ExecutorStart> = BackendLocal::new(Cell::new(None));
 
+/// Checks whether the token is still valid and its role still granted, and binds the transaction where the
+/// plan touches tables. The next hooks get the redacted text.
 unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
     let next = NEXT_EXECUTOR_START.get().unwrap_or(compat::standard_ExecutorStart);
     // SAFETY: the arguments are those of the hook. The redacted text lasts as long as the memory of the
@@ -217,6 +221,7 @@ fn check_role(need: impl FnOnce() -> Need) {
 
 static NEXT_EXECUTOR_RUN: Next<compat::ExecutorRun> = BackendLocal::new(Cell::new(None));
 
+// Checks, before the executor runs a plan or continues it, whether the plan may read the token in force.
 executor_run_hook!(executor_run, NEXT_EXECUTOR_RUN.get(), |query, run: &dyn Fn()| {
     // SAFETY: the argument is the one of the hook, and the plan has started.
     let plan = unsafe { touching_tables(query) };
@@ -408,6 +413,8 @@ unsafe extern "C-unwind" fn shmem_startup() {
 
 // Transactions and caches.
 
+/// Postgres calls it before a commit, and at the end of a transaction, while the GUCs still have the values
+/// of the transaction.
 unsafe extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _: *mut c_void) {
     use pg_sys::XactEvent::*;
     match event {
@@ -417,7 +424,7 @@ unsafe extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _: *mu
         | XACT_EVENT_ABORT
         | XACT_EVENT_PARALLEL_ABORT
         | XACT_EVENT_PREPARE => {
-            // None of these may raise an error: Postgres cannot undo the end of a transaction.
+            // These calls must not raise an error: Postgres cannot undo the end of a transaction.
             lifetime::end_transaction();
             token_role::end_transaction();
             transaction::end_transaction();
@@ -561,6 +568,7 @@ unsafe extern "C-unwind" fn identity_scope_assign(value: c_int, _extra: *mut c_v
     lifetime::scope_changed(value);
 }
 
+/// Verifies a token that a statement presents, and keeps the result in the extra of the value.
 unsafe extern "C-unwind" fn jwt_check(
     new_value: *mut *mut c_char,
     extra: *mut *mut c_void,
@@ -578,7 +586,8 @@ unsafe extern "C-unwind" fn jwt_check(
     })
 }
 
-/// It may run during a rollback and must not fail.
+/// Puts the role of the new value in force, and invalidates the identity. It may run during a rollback, and
+/// must not fail then.
 unsafe extern "C-unwind" fn jwt_assign(value: *const c_char, extra: *mut c_void) {
     let was_set = JWT.is_set();
     // SAFETY: the arguments are those of the hook.

@@ -239,8 +239,8 @@ pub(crate) struct Document<T: 'static> {
     /// The document that the check hook has parsed last. A session inherits the document of the postmaster,
     /// and does not parse the same text again.
     parsed: BackendLocal<RefCell<Option<Parsed<T>>>>,
-    /// The error of the value from before the library was loaded, which Postgres reports as a warning only.
-    /// It lasts until another value is assigned.
+    /// The rejection of a value that the GUC had before the library was loaded. Postgres reports it as a
+    /// warning only, so [`Document::read`] returns it until another value is assigned.
     rejection: BackendLocal<RefCell<Option<Rejection>>>,
     /// Whether the GUC had a value before the library was loaded that the session lost.
     is_lost: BackendLocal<Cell<bool>>,

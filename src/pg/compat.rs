@@ -144,7 +144,7 @@ pub(super) unsafe fn handle_sigterm() {
     unsafe extern "C-unwind" {
         fn die(signal: c_int);
     }
-    // SAFETY: the caller promises that no signal arrives meanwhile. The handler is the one of backends.
+    // SAFETY: signals are blocked, as the caller promises. The handler is the one of backends.
     unsafe { pg_sys::pqsignal(pg_sys::SIGTERM as c_int, Some(die)) };
 }
 

@@ -20,7 +20,7 @@ pub(crate) enum Source {
     Stored,
     /// The startup packet.
     Startup,
-    /// `SET`, `set_config` and the like, within a session.
+    /// `SET`, `set_config` and other changes within a session.
     Session,
     /// A value that is only validated, for `ALTER DATABASE`, `ALTER ROLE` and `CREATE FUNCTION … SET`.
     Test,

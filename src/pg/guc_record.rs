@@ -38,8 +38,8 @@ pub(crate) fn is_set_locally(name: &CStr) -> bool {
 /// The record of a text GUC, and its index among all records; None where there is no such GUC.
 pub(super) fn find_record(name: &CStr) -> Option<(&'static mut pg_sys::config_string, usize)> {
     // SAFETY: Postgres keeps an array of pointers to records with names, and a record of type PGC_STRING is
-    // a config_string. The record lives until the GUC is defined again. Callers keep no reference, and no
-    // other reference exists meanwhile.
+    // a config_string. The record lives until the GUC is defined again. Each caller uses the reference
+    // in one function, in which no other reference exists.
     unsafe {
         let records = guc_records();
         // The search is linear. Postgres sorts the records by a comparison that depends on the signedness

@@ -27,7 +27,8 @@ pub(super) fn checked<T>(body: impl FnOnce() -> T) -> T {
     }
     impl Drop for Call {
         fn drop(&mut self) {
-            // SAFETY: it is the value from before the call, and the call left nothing above it.
+            // SAFETY: the value is the one at the start of the call. Callbacks that were pushed in the call
+            // are gone, because their frames are.
             unsafe { pg_sys::error_context_stack = self.context };
             KNOWN_FAILURES.store(FAILURES.load(Ordering::Relaxed), Ordering::Relaxed);
             fill_reserve();

@@ -230,7 +230,7 @@ tagged! {
 pub(crate) struct RelationName<'t>(&'t pg_sys::RangeVar);
 
 impl<'t> RelationName<'t> {
-    /// None for null.
+    /// The name in a node; None where the pointer is null.
     ///
     /// # Safety
     /// The name is null or a node of a tree that stays unchanged for `'t`.

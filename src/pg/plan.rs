@@ -14,7 +14,7 @@ pub(crate) struct Query(*const pg_sys::Query);
 
 impl Query {
     /// # Safety
-    /// It is a query of Postgres, which outlives the value.
+    /// The query is one of Postgres, and outlives the value.
     pub(crate) unsafe fn from_raw(query: *const pg_sys::Query) -> Self {
         Self(query)
     }
@@ -49,7 +49,7 @@ pub(crate) struct Plan(*const pg_sys::PlannedStmt);
 
 impl Plan {
     /// # Safety
-    /// It is a plan of Postgres, which outlives the value.
+    /// The plan is one of Postgres, and outlives the value.
     pub(crate) unsafe fn from_raw(plan: *const pg_sys::PlannedStmt) -> Self {
         Self(plan)
     }
@@ -144,8 +144,8 @@ pub(crate) struct RunningPlan(*mut pg_sys::QueryDesc);
 
 impl RunningPlan {
     /// # Safety
-    /// It is a `QueryDesc` of Postgres. The value is compared with others after the end of the plan, but
-    /// its methods are called before it.
+    /// The pointer is a `QueryDesc` of Postgres. The methods are called only before the end of the plan;
+    /// values may be compared after it.
     pub(crate) unsafe fn from_raw(query: *mut pg_sys::QueryDesc) -> Self {
         Self(query)
     }

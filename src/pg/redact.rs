@@ -37,7 +37,7 @@ pub(crate) fn redact_statement() -> bool {
 /// Whether a text contains tokens or secrets.
 ///
 /// # Safety
-/// It is a C string.
+/// The text is a C string.
 unsafe fn has_secrets(text: *const c_char) -> bool {
     // SAFETY: the caller passes a C string.
     session_jwt::has_secrets(unsafe { CStr::from_ptr(text) }.to_bytes())
@@ -46,7 +46,7 @@ unsafe fn has_secrets(text: *const c_char) -> bool {
 /// Redacts a report before Postgres writes it to the log and sends it to the client.
 ///
 /// # Safety
-/// It is null or a report of Postgres, with texts in memory of its own.
+/// The pointer is null or a report of Postgres, with texts in memory of its own.
 pub(crate) unsafe fn redact_report(report: *mut pg_sys::ErrorData) {
     // SAFETY: the caller passes a report, whose texts are null or C strings; the statement is null or a C
     // string.
@@ -110,7 +110,7 @@ pub(crate) unsafe fn redact_report(report: *mut pg_sys::ErrorData) {
 /// context. In a utility hook, that context is the one of the portal, which lives as long as the statement.
 ///
 /// # Safety
-/// It is null or a C string.
+/// The text is null or a C string.
 pub(crate) unsafe fn redacted(text: *const c_char) -> *const c_char {
     // SAFETY: the caller passes null or a C string; the copy has room for all its bytes.
     unsafe {
@@ -189,8 +189,8 @@ unsafe fn redact_json_context(report: &mut pg_sys::ErrorData, statement: &[u8]) 
     }
 }
 
-/// Whether a report is a dump of a parse tree or a plan, for `debug_print_parse` and the like, which every
-/// role may set: its detail has each constant as a list of bytes.
+/// Whether a report is a dump of a parse tree or a plan. Every role may set `debug_print_parse` and similar
+/// GUCs, which write dumps. The detail of the report has each constant as a list of bytes.
 ///
 /// # Safety
 /// The report is one of Postgres.

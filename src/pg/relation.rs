@@ -170,9 +170,10 @@ pub(crate) struct Column<'r> {
 /// Which versions of a relation's rows a scan visits.
 #[derive(Clone, Copy)]
 pub(crate) enum Visible {
-    /// Those that are committed now, and those of earlier commands of this transaction.
+    /// Versions that are committed now, and those of earlier commands of this transaction.
     Now,
-    /// The same, and those of the current command.
+    /// Versions that are committed now, and those of all commands of this transaction, the current one
+    /// included.
     WithCurrentCommand,
     /// Every version, also those that are not committed, and dead ones.
     Always,

@@ -22,7 +22,8 @@ pub(crate) struct RowChange<'c> {
 pub(crate) struct StoredRow(pg_sys::HeapTuple);
 
 impl RowChange<'_> {
-    /// None where the call is not that of a `BEFORE` trigger for rows.
+    /// The change, given the call of a trigger. None where the call is not that of a `BEFORE` trigger for
+    /// rows.
     ///
     /// # Safety
     /// Postgres makes the call, which lasts for the lifetime.

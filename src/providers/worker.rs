@@ -1,7 +1,7 @@
 //! The background worker that fetches keys.
 //!
-//! It records that a fetch begins and commits, asks the provider without an open transaction, and
-//! records the outcome.
+//! The worker records that a fetch begins, and commits. It requests the keys without an open transaction,
+//! and records the outcome in another one.
 
 use std::time::Duration;
 

@@ -145,7 +145,8 @@ pub(crate) fn has_changed() -> bool {
     SETTLEMENT.get() != Settlement::Settled
 }
 
-/// Whether a change of the role waits for the end of a security-definer function and the like.
+/// Whether a change of the role waits for the end of a security-definer function or a security-restricted
+/// operation.
 #[inline(always)]
 pub(crate) fn is_waiting() -> bool {
     SETTLEMENT.get() == Settlement::Waiting
