@@ -666,7 +666,8 @@ unsafe extern "C-unwind" fn session_authorization_check(
 unsafe extern "C-unwind" fn session_authorization_assign(value: *const c_char, extra: *mut c_void) {
     // SAFETY: the arguments are those of the hook.
     unsafe { SESSION_AUTHORIZATION.assign(value, extra) };
-    // A change of the session user resets the current role, so that the role of the token is not in force.
+    // A change of the session user resets the current role. The role of the token has to be put in force
+    // again.
     if !backend::is_parallel_worker() {
         token_role::put_in_force_again();
     }

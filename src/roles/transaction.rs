@@ -211,8 +211,7 @@ pub(crate) fn enter(plan: RunningPlan) -> Result<(), Rejection> {
 }
 
 /// Notes that the executor finishes a plan that touches tables, such as when a cursor is closed. It raises
-/// no error, because a cursor must be closed under any token; [`check_reader`] checks the readers that run
-/// meanwhile.
+/// no error. While the plan finishes, [`check_reader`] checks each reader that resolves the identity.
 pub(crate) fn finish(plan: RunningPlan) {
     let (token, level) = (JWT.fingerprint(), nest_level());
     let started =

@@ -2,10 +2,10 @@
 //!
 //! The token is stored in the token GUC only, so that the rules of Postgres for GUCs decide about scope,
 //! rollback and parallel workers. The check hook verifies a token that a statement presents
-//! ([`admission`]). The assign hook only invalidates the identity in force. The next reader resolves the
-//! identity: it finds the token among those that this backend has verified, or verifies it, and puts its
-//! identity in force ([`current`]). The identity stays in force until the GUC or the keys change, or it
-//! expires.
+//! ([`admission`]). The assign hook verifies nothing: it invalidates the identity in force, and makes the
+//! role of the token the current role. The next reader resolves the identity: it finds the token among
+//! those that this backend has verified, or verifies it, and puts its identity in force ([`current`]). The
+//! identity stays in force until the GUC or the keys change, or it expires.
 
 pub(crate) mod admission;
 mod cache;
