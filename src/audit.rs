@@ -56,8 +56,8 @@ pub(crate) fn log_readable_secret() {
 }
 
 fn write(compose: impl FnOnce(&mut String)) {
-    // A client that names the setting in its startup options without the privilege to set it must not
-    // turn the log off.
+    // A lost value counts as on: a client without the privilege to set the GUC must not turn the log off by
+    // naming it in the startup options.
     if AUDIT_LOG.get() || AUDIT_LOG.is_lost() {
         let mut line = "pg_session_jwt: ".to_owned();
         compose(&mut line);

@@ -11,20 +11,21 @@ use crate::session::identity::{Lookup, Reader, readers, unrepresentable};
 use crate::session::{self, current};
 use crate::{providers, settings};
 
-/// A token.
+/// The limit for a token.
 const TOKEN: Limit =
     Limit { bytes: MAX_TOKEN_BYTES, code: Code::Malformed, message: "token is too long" };
 
-/// A name or a path of a claim: no name in a token is as long, even where each byte is escaped.
+/// The limit for a name or a path of a claim. No name in a token is as long, even where each byte is
+/// escaped.
 const PATH: Limit = Limit::new(2 * MAX_TOKEN_BYTES, "name of a claim is too long");
 
-/// A name of a provider, a schema or a table, each of which has less than 100 bytes in UTF-8.
+/// The limit for a name of a provider, a schema or a table. Names in use are much shorter.
 const NAME: Limit = Limit::new(1024, "name is too long");
 
-/// A name of an action or a scope.
+/// The limit for a name of an action or a scope.
 const WORD: Limit = Limit::new(1024, "word is too long");
 
-/// Permissions: a token cannot hold as many.
+/// The limit for a list of permissions. A token cannot hold as many.
 const PERMISSIONS: Limit = Limit::new(4 * MAX_TOKEN_BYTES, "permissions are too long");
 
 macro_rules! export_readers {
@@ -85,7 +86,8 @@ fn init(_: &Arguments) -> Outcome {
 fn session_init(arguments: &Arguments) -> GucChange<'_> {
     GucChange {
         name: settings::JWT_NAME,
-        // The check hook rejects a token that is too long, and revokes the identity before it.
+        // The check hook rejects a token that is too long, and then revokes the earlier identities. So the
+        // function does not reject it.
         value: arguments.prefix(0, &TOKEN).unwrap_or_default(),
         is_local: arguments.boolean(1),
     }

@@ -1,7 +1,8 @@
-//! Every registration with Postgres. Each function has the name that Postgres gives to its hook or callback,
-//! calls the next hook where there is one, and otherwise calls the modules below.
+//! Every registration with Postgres. Each function has the name that Postgres gives to its hook or
+//! callback. It calls the modules below, and the hook that was installed before it.
 //!
-//! Errors of Postgres pass through the frames of these functions, which therefore own nothing.
+//! An error of Postgres in the next hook is a long jump past the frames of these functions. No destructor
+//! runs, so the frames own nothing. Code that may raise an error itself is called within [`guarded`].
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -28,8 +29,8 @@ use crate::settings::{
     PROVIDERS, ROLE, SESSION_AUTHORIZATION, TRUST_REQUEST_CLAIMS,
 };
 
-/// Registers everything, when the postmaster or a backend loads the library. A query cancel does not
-/// interrupt it half way.
+/// Registers all hooks, callbacks and GUCs, when the postmaster or a backend loads the library. Interrupts
+/// are held, so that a query cancel does not leave some of them unregistered.
 pub(crate) fn register() {
     error::replace_panic_hook();
     memory::fill_reserve();
@@ -65,7 +66,7 @@ pub(crate) fn register() {
     });
 }
 
-/// The hook of Postgres that was installed before one of these, which calls it.
+/// The hook that was installed before one of this module. The hook of this module calls it.
 type Next<T> = BackendLocal<Cell<Option<T>>>;
 
 macro_rules! install {
@@ -86,8 +87,9 @@ fn register_shmem_startup_hook() {
     install! { shmem_startup_hook, shmem_startup, NEXT_SHMEM_STARTUP; }
 }
 
-/// Where the postmaster loads the library, these hooks are installed after all libraries are loaded: a
-/// library that installs its hooks later gets the text of a statement first, with the token in it.
+/// Where the postmaster loads the library, these hooks are installed after all libraries are loaded. The
+/// hook that is installed last runs first, and a library whose hook runs earlier gets the text with the
+/// token.
 fn register_statement_hooks() {
     install! {
         post_parse_analyze_hook, post_parse_analyze, NEXT_POST_PARSE_ANALYZE;
@@ -127,7 +129,8 @@ type PostParseAnalyze = unsafe extern "C-unwind" fn(
 
 static NEXT_POST_PARSE_ANALYZE: Next<PostParseAnalyze> = BackendLocal::new(Cell::new(None));
 
-/// Follows the analysis of a statement, and precedes the rewriter, which adds the policies for the role.
+/// Postgres calls it after the analysis of a statement, and before the rewriter adds the policies for the
+/// role.
 unsafe extern "C-unwind" fn post_parse_analyze(
     state: *mut pg_sys::ParseState,
     query: *mut pg_sys::Query,
@@ -152,6 +155,8 @@ unsafe extern "C-unwind" fn post_parse_analyze(
 
 static NEXT_PLANNER: Next<compat::Planner> = BackendLocal::new(Cell::new(None));
 
+/// Gives the next planner the redacted text. Binds the transaction to the role of the token, where the plan
+/// touches tables.
 unsafe extern "C-unwind" fn planner(
     query: *mut pg_sys::Query,
     text: *const c_char,
@@ -174,13 +179,15 @@ unsafe extern "C-unwind" fn planner(
 
 static NEXT_EXECUTOR_START: Next<compat::ExecutorStart> = BackendLocal::new(Cell::new(None));
 
+/// Checks whether the token is still valid and its role still granted, and binds the transaction where the
+/// plan touches tables. The next hooks get the redacted text.
 unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
     let next = NEXT_EXECUTOR_START.get().unwrap_or(compat::standard_ExecutorStart);
     // SAFETY: the arguments are those of the hook. The redacted text lasts as long as the memory of the
     // plan, to which it is attached once that exists.
     unsafe {
         if backend::is_parallel_worker() {
-            // The worker has just reported the statement of its leader as the client sent it.
+            // The worker has just reported the statement of its leader, with the text that the client sent.
             guarded(redact::redact_statement);
             return next(query, flags);
         }
@@ -204,7 +211,7 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
     }
 }
 
-/// Checks the role of the token, where the token names one or has just ceased to.
+/// Checks the role of the token, where the token names a role, or a change of the role waits.
 fn check_role(need: impl FnOnce() -> Need) {
     if token_role::exists() || token_role::is_waiting() {
         let need = need();
@@ -214,6 +221,7 @@ fn check_role(need: impl FnOnce() -> Need) {
 
 static NEXT_EXECUTOR_RUN: Next<compat::ExecutorRun> = BackendLocal::new(Cell::new(None));
 
+// Checks, before the executor runs a plan or continues it, whether the plan may read the token in force.
 executor_run_hook!(executor_run, NEXT_EXECUTOR_RUN.get(), |query, run: &dyn Fn()| {
     // SAFETY: the argument is the one of the hook, and the plan has started.
     let plan = unsafe { touching_tables(query) };
@@ -228,7 +236,7 @@ executor_run_hook!(executor_run, NEXT_EXECUTOR_RUN.get(), |query, run: &dyn Fn()
 
 static NEXT_EXECUTOR_FINISH: Next<compat::ExecutorFinish> = BackendLocal::new(Cell::new(None));
 
-/// Runs data-modifying `WITH` queries and AFTER triggers of a plan to their end.
+/// The executor runs data-modifying `WITH` queries of a plan to their end here, and fires AFTER triggers.
 unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
     // SAFETY: the argument is the one of the hook, and the plan has started.
     unsafe {
@@ -268,8 +276,8 @@ unsafe extern "C-unwind" fn executor_end(query: *mut pg_sys::QueryDesc) {
 
 static NEXT_PROCESS_UTILITY: Next<compat::ProcessUtility> = BackendLocal::new(Cell::new(None));
 
-/// Runs a utility statement. The next hooks get its redacted text: Postgres acts upon the parse tree, and
-/// the places of constants in the text stay the same.
+/// Runs a utility statement. The next hooks get the redacted text. Postgres runs the parse tree, which is
+/// not changed, and the places of constants in the text stay the same.
 unsafe extern "C-unwind" fn process_utility(
     planned: *mut pg_sys::PlannedStmt,
     text: *const c_char,
@@ -306,7 +314,8 @@ unsafe extern "C-unwind" fn process_utility(
             destination,
             completion,
         );
-        // Postgres has warned of a SET LOCAL outside of a transaction block.
+        // Postgres has warned of a SET LOCAL outside of a transaction block. This drops the extension's own
+        // warning.
         if warns_itself {
             lifetime::note_use();
         }
@@ -318,8 +327,8 @@ type ObjectAccess =
 
 static NEXT_OBJECT_ACCESS: Next<ObjectAccess> = BackendLocal::new(Cell::new(None));
 
-/// Precedes the call of a function: the fast-path message calls one without a plan. Follows the creation of
-/// an object.
+/// Postgres calls it before the call of a function, which a fast-path message makes without a plan, and
+/// after the creation of an object.
 unsafe extern "C-unwind" fn object_access(
     access: pg_sys::ObjectAccessType::Type,
     class: Oid,
@@ -351,7 +360,7 @@ type EmitLog = unsafe extern "C-unwind" fn(*mut pg_sys::ErrorData);
 
 static NEXT_EMIT_LOG: Next<EmitLog> = BackendLocal::new(Cell::new(None));
 
-/// Precedes the log line of a report, and its message to the client.
+/// Postgres calls it before it writes a report to the log and sends it to the client.
 unsafe extern "C-unwind" fn emit_log(report: *mut pg_sys::ErrorData) {
     // SAFETY: the argument is the one of the hook.
     unsafe {
@@ -365,8 +374,9 @@ unsafe extern "C-unwind" fn emit_log(report: *mut pg_sys::ErrorData) {
 /// The hook that was installed last when all libraries were loaded.
 static LAST_EMIT_LOG: Next<EmitLog> = BackendLocal::new(Cell::new(None));
 
-/// Precedes the hooks of libraries that were loaded later. The last one of the chain is [`emit_log`], which
-/// then finds nothing to redact, and calls those of libraries that were loaded earlier.
+/// Runs before the hooks of libraries that were loaded later, so that they get the redacted report. Those
+/// hooks call [`emit_log`], which redacts the report again and calls the hooks of libraries that were
+/// loaded earlier.
 unsafe extern "C-unwind" fn emit_log_first(report: *mut pg_sys::ErrorData) {
     // SAFETY: the argument is the one of the hook.
     unsafe {
@@ -403,6 +413,8 @@ unsafe extern "C-unwind" fn shmem_startup() {
 
 // Transactions and caches.
 
+/// Postgres calls it before a commit, and at the end of a transaction, while the GUCs still have the values
+/// of the transaction.
 unsafe extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _: *mut c_void) {
     use pg_sys::XactEvent::*;
     match event {
@@ -412,7 +424,7 @@ unsafe extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _: *mu
         | XACT_EVENT_ABORT
         | XACT_EVENT_PARALLEL_ABORT
         | XACT_EVENT_PREPARE => {
-            // None of these can fail.
+            // These calls must not raise an error: Postgres cannot undo the end of a transaction.
             lifetime::end_transaction();
             token_role::end_transaction();
             transaction::end_transaction();
@@ -556,6 +568,7 @@ unsafe extern "C-unwind" fn identity_scope_assign(value: c_int, _extra: *mut c_v
     lifetime::scope_changed(value);
 }
 
+/// Verifies a token that a statement presents, and keeps the result in the extra of the value.
 unsafe extern "C-unwind" fn jwt_check(
     new_value: *mut *mut c_char,
     extra: *mut *mut c_void,
@@ -564,7 +577,7 @@ unsafe extern "C-unwind" fn jwt_check(
     // SAFETY: the arguments are those of the hook.
     let checked = unsafe { guc::check(new_value, source, admission::check, error::reject_value) };
     checked.is_some_and(|checked| {
-        // SAFETY: as above.
+        // SAFETY: `new_value` and `extra` are the arguments of the hook.
         let is_kept = unsafe { TokenVariable::keep(checked, new_value, extra) };
         if !is_kept {
             lifetime::revoke();
@@ -573,7 +586,8 @@ unsafe extern "C-unwind" fn jwt_check(
     })
 }
 
-/// It may run during a rollback and must not fail.
+/// Puts the role of the new value in force, and invalidates the identity. It may run during a rollback, and
+/// must not fail then.
 unsafe extern "C-unwind" fn jwt_assign(value: *const c_char, extra: *mut c_void) {
     let was_set = JWT.is_set();
     // SAFETY: the arguments are those of the hook.
@@ -592,7 +606,8 @@ unsafe extern "C-unwind" fn jwt_show() -> *const c_char {
 
 // GUCs of Postgres and of others.
 
-/// Whether a new value of `role` or `session_authorization` may be checked.
+/// Whether a new value of `role` or `session_authorization` is allowed, so far as locked roles go. In a
+/// locked session, only values that Postgres itself sets are allowed.
 fn can_change_role(source: pg_sys::GucSource::Type) -> bool {
     use pg_sys::GucSource::*;
     let is_internal =
@@ -629,7 +644,7 @@ unsafe extern "C-unwind" fn role_assign(value: *const c_char, extra: *mut c_void
     }
 }
 
-/// Shows the current role, which may be that of the token.
+/// Shows the current role, which may be the role of the token.
 unsafe extern "C-unwind" fn role_show() -> *const c_char {
     let current = role::show_current();
     if !current.is_null() {
@@ -651,7 +666,8 @@ unsafe extern "C-unwind" fn session_authorization_check(
 unsafe extern "C-unwind" fn session_authorization_assign(value: *const c_char, extra: *mut c_void) {
     // SAFETY: the arguments are those of the hook.
     unsafe { SESSION_AUTHORIZATION.assign(value, extra) };
-    // Postgres resets the current role here, or assigns `role` next.
+    // A change of the session user resets the current role. The role of the token has to be put in force
+    // again.
     if !backend::is_parallel_worker() {
         token_role::put_in_force_again();
     }

@@ -1,9 +1,9 @@
 //! pg_session_jwt: verified JWT identities for sessions and row-level security.
 //!
-//! The modules stand on floors, from the top: [`hooks`] registers everything with Postgres; [`functions`] are
-//! the SQL functions; [`permissions`], [`session`] and [`roles`] judge what a session may do, and who it is;
-//! [`providers`] decides which tokens are trusted; [`audit`] and [`settings`] are the log and the GUCs; [`pg`]
-//! is the interface to Postgres. `ARCHITECTURE.md` has the plan.
+//! The modules stand on floors, from the top: [`hooks`] registers everything with Postgres; [`functions`]
+//! are the SQL functions; [`permissions`], [`session`] and [`roles`] judge what a session may do, and who
+//! it is; [`providers`] decides which tokens are trusted; [`audit`] and [`settings`] are the log and the
+//! GUCs; [`pg`] is the interface to Postgres. `ARCHITECTURE.md` has the plan.
 
 #![deny(unsafe_code)]
 
@@ -21,7 +21,7 @@ mod settings;
 
 pgrx::pg_module_magic!(name, version);
 
-/// Postgres calls it when it loads the library.
+/// The entry point, which Postgres calls when it loads the library.
 #[allow(unsafe_code, non_snake_case)]
 // SAFETY: the symbol is exported for Postgres, which calls it once, on the thread of the process.
 #[unsafe(no_mangle)]

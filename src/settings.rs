@@ -1,8 +1,9 @@
 //! The GUCs: their variables, who may set them, and the documents in them.
 //!
-//! A lost value must never widen trust: where the library is not preloaded, a client without privileges
-//! that names a GUC in its startup options makes Postgres fall back to the boot value. So each GUC that
-//! decides which tokens are trusted is one self-contained document, whose boot value trusts none.
+//! Where the library is not preloaded, a client without privileges can make Postgres fall back to the boot
+//! value of a GUC, by naming it in the startup options. The configured value is then lost. A lost value
+//! must not widen trust. So each GUC that decides which tokens are trusted is one self-contained document,
+//! whose boot value trusts no token.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
@@ -57,8 +58,8 @@ pub(crate) static TOKEN_CACHE_SIZE: IntVariable = IntVariable::new(128);
 
 const TOKEN_CACHE_SIZES: RangeInclusive<i32> = 0..=65_536;
 
-/// A file with certificates of authorities that the background worker trusts for servers of keys, beside
-/// those of the operating system.
+/// A file with certificates of authorities. The background worker trusts them, and those of the operating
+/// system, when it fetches keys.
 pub(crate) static JWKS_CA_FILE: TextVariable = TextVariable::new();
 
 /// The hosts from which keys may be fetched over http: a provider on the same machine, or in a network that
@@ -87,7 +88,7 @@ pub(crate) static SESSION_AUTHORIZATION: InterceptedVariable = InterceptedVariab
 pub(crate) static REQUEST_CLAIMS: PlaceholderVariable =
     PlaceholderVariable::new(c"request.jwt.claims");
 
-/// The hooks that Postgres calls when a GUC changes.
+/// The hooks of the GUCs, which the caller of [`define`] provides.
 pub(crate) struct Hooks {
     pub(crate) jwk: TextHooks,
     pub(crate) providers: TextHooks,
@@ -102,8 +103,8 @@ pub(crate) struct Hooks {
     pub(crate) request_claims: TextHooks,
 }
 
-/// Defines every GUC. The documents come first: Postgres checks a token that was set before the library was
-/// loaded against them.
+/// Defines every GUC. Where a GUC had a value before the library was loaded, Postgres calls the hooks with
+/// it here. The check hook of the token lets such a token pass; the token is verified at its first use.
 pub(crate) fn define(hooks: &Hooks) {
     IS_PRELOADED.set(backend::is_preloading());
     LOADED_LATE.set(backend::within_statement());
@@ -175,7 +176,7 @@ pub(crate) fn is_preloaded() -> bool {
     IS_PRELOADED.get()
 }
 
-/// Whether the GUCs are being defined. Postgres then checks the values from before the library was loaded.
+/// Whether [`define`] is running, so that Postgres checks values from before the library was loaded.
 pub(crate) fn is_loading() -> bool {
     IS_LOADING.get()
 }
@@ -235,13 +236,13 @@ pub(crate) struct Document<T: 'static> {
     text: TextVariable,
     parse: fn(&str) -> Result<T, Rejection>,
     has_secret: fn(&T) -> bool,
-    /// The document that the check hook has parsed last. Sessions inherit the one of the postmaster, and
-    /// need not parse the same text again.
+    /// The document that the check hook has parsed last. A session inherits the document of the postmaster,
+    /// and does not parse the same text again.
     parsed: BackendLocal<RefCell<Option<Parsed<T>>>>,
-    /// The error of the value from before the library was loaded, which Postgres reports as a warning only.
-    /// It lasts until another value is assigned.
+    /// The rejection of a value that the GUC had before the library was loaded. Postgres reports it as a
+    /// warning only, so [`Document::read`] returns it until another value is assigned.
     rejection: BackendLocal<RefCell<Option<Rejection>>>,
-    /// Whether Postgres did not take over the value from before the library was loaded.
+    /// Whether the GUC had a value before the library was loaded that the session lost.
     is_lost: BackendLocal<Cell<bool>>,
 }
 
@@ -270,8 +271,8 @@ impl<T> Document<T> {
     /// The document of the value in force; None where there is none.
     ///
     /// # Errors
-    /// Where the value is lost or was rejected. The other documents must not count either: a provider
-    /// without an issuer would serve the tokens of all issuers that are missing.
+    /// Where the value is lost or was rejected. The caller must then use no other document either: with
+    /// this one missing, a provider without an issuer would accept tokens of the issuers in it.
     pub(crate) fn read(&self) -> Result<Option<T>, Rejection> {
         if self.is_lost.get() {
             return Err(self.lost());
@@ -310,8 +311,8 @@ impl<T> Document<T> {
 
     fn define(&'static self, description: &'static CStr, hooks: TextHooks) {
         self.text.define(self.name, description, hooks);
-        // A rejected value can be corrected. A value of the server that the client replaced by its own
-        // cannot be restored.
+        // A value that the check hook rejected does not count as lost: an administrator can correct it. A
+        // configured value that the client replaced cannot be restored in this session.
         let was_rejected = self.rejection.borrow().is_some();
         self.is_lost.set(self.text.is_lost() && !was_rejected);
     }
@@ -348,9 +349,10 @@ impl<T> Document<T> {
         Ok(())
     }
 
-    /// The assign hook; `is_null` tells whether the new value is the boot value. A value that a session has
-    /// lost at its start stays lost, see [`TextVariable::is_lost`]. A parallel worker that had a value and
-    /// gets none from its leader has lost it, as the leader has.
+    /// The assign hook; `is_null` tells whether the new value is the boot value. A lost value stays lost
+    /// when another value is assigned: a reload brings the value of the server, but not that of the
+    /// database or the role. Where a parallel worker had a value and gets none from its leader, the leader
+    /// has lost it, and so has the worker.
     pub(crate) fn assign(&self, is_null: bool) {
         if backend::is_restoring_worker() {
             self.is_lost.set(is_null && (self.is_lost.get() || !self.text.is_null()));

@@ -1,4 +1,4 @@
-//! Who may create triggers on the table of providers.
+//! Creation of triggers on `auth.providers`, which its owner may do only.
 
 use session_jwt::{Code, Rejection};
 

@@ -1,7 +1,8 @@
-//! Which commands need which actions, where `auth.protect_schema()` is in force.
+//! The actions that commands need, where `auth.protect_schema()` is in force.
 //!
-//! The event triggers in SQL judge most commands at their end. This module judges the others before they
-//! run, from their parse trees: those that fire no event trigger, and those that the end does not show.
+//! The event triggers in SQL judge most commands at their end, by the objects that they have changed. This
+//! module judges the other commands before they run, by their parse trees: commands that fire no event
+//! trigger, and commands whose effect is not visible at the end.
 
 use std::ffi::CStr;
 
@@ -43,7 +44,7 @@ pub(crate) fn check_ddl_start(statement: Option<Statement<'_>>) -> Result<(), Re
     }
 }
 
-/// The object that a command needs an action on.
+/// The object on which a command needs an action.
 #[derive(Clone, Copy)]
 enum Target<'t> {
     Database,

@@ -1,7 +1,8 @@
-//! What the session's token allows: actions on tables, and on the database as a whole.
+//! The permissions of the session's token: actions on tables, and on the database as a whole.
 //!
-//! `auth.allows()` asks in policies; the commands of [`commands`] and the event triggers that
-//! `auth.protect_schema()` creates demand.
+//! [`allows`] returns whether an action is allowed; policies call it as `auth.allows()`. [`demand`] rejects
+//! an action that is not allowed; [`commands`] calls it, and so do the event triggers that
+//! `auth.protect_schema()` creates.
 
 pub(crate) mod attachment;
 pub(crate) mod commands;
@@ -13,8 +14,8 @@ use crate::pg::function::Permit;
 use crate::pg::relation::{self, Name, Oid};
 use crate::session::{self, current};
 
-/// What an answer of [`allows`] depends on beside its arguments: the number of the session's identity and
-/// the number of the state of relations' names. None where the identity has to be resolved first.
+/// The key of an answer of [`allows`] beside its arguments: the number of the session's identity, and the
+/// count of possible renames. None where the identity has to be resolved first.
 #[inline(always)]
 pub(crate) fn owner_and_names() -> Option<(u64, u64)> {
     current::owner().map(|owner| (owner, relation::names()))
@@ -25,7 +26,7 @@ pub(crate) fn owner_and_names() -> Option<(u64, u64)> {
 pub(crate) fn allows(action: &[u8], table: Option<Oid>) -> Result<Permit, Rejection> {
     let action = Action::expect(&from_server_encoding(action).unwrap_or_default())?;
     let identity = session::identity()?;
-    // The number is read before the names are: a change in between makes the answer outdated.
+    // The count is read before the name. So a rename in between makes the answer outdated.
     let names = relation::names();
     let is_allowed = identity.as_ref().is_some_and(|identity| {
         let permissions = identity.claims().permissions();

@@ -4,11 +4,11 @@ use std::ops::Deref;
 
 use pgrx::pg_sys;
 
-/// A value that belongs to this backend.
+/// A static value of this process. Only the thread on which Postgres runs may use it.
 pub(crate) struct BackendLocal<T>(T);
 
-// SAFETY: a backend is one process, and Postgres runs the extension's code on its only thread. The
-// background worker's helper thread touches no value of this type (see `worker::run_on_thread`).
+// SAFETY: a backend is one process, and Postgres runs the extension's code on one thread. The only other
+// thread is the one of `worker::run_on_thread`, whose contract forbids it to use a value of this type.
 unsafe impl<T> Sync for BackendLocal<T> {}
 
 impl<T> BackendLocal<T> {
@@ -115,8 +115,8 @@ pub(crate) fn in_security_restricted_operation() -> bool {
     unsafe { pg_sys::InSecurityRestrictedOperation() }
 }
 
-/// Runs `body` with interrupts held: a query cancel or a timeout takes effect after it. If `body`
-/// raises an error, the error handling of Postgres releases interrupts.
+/// Runs `body` with interrupts held: a query cancel or a timeout takes effect after `body`. If `body`
+/// raises an error, Postgres sets the count of holds to zero while it handles the error.
 pub(crate) fn hold_interrupts<T>(body: impl FnOnce() -> T) -> T {
     // SAFETY: this is the macro HOLD_INTERRUPTS.
     unsafe { pg_sys::InterruptHoldoffCount += 1 };

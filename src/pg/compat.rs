@@ -6,8 +6,8 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 
 use pgrx::pg_sys::{self, Oid};
 
-/// All records of GUCs. A record stays in place until its GUC is defined again, and the slice until a GUC is
-/// added.
+/// All records of GUCs. A record stays in place until its GUC is defined again, and the slice until a GUC
+/// is added.
 ///
 /// From 16 on, `get_guc_variables` takes a pointer to the count and returns a copy in the current memory
 /// context.
@@ -18,7 +18,7 @@ pub(super) fn guc_records<'a>() -> &'a [*mut pg_sys::config_generic] {
         safe fn get_guc_variables() -> *const *mut pg_sys::config_generic;
     }
     let count = usize::try_from(GetNumConfigOptions()).unwrap_or(0);
-    // SAFETY: Postgres keeps an array of so many pointers.
+    // SAFETY: Postgres keeps an array of `count` pointers.
     unsafe { std::slice::from_raw_parts(get_guc_variables(), count) }
 }
 
@@ -70,7 +70,7 @@ pub(super) fn is_executable_by_public(function: Oid) -> bool {
 pub(super) unsafe fn columns<'d>(
     descriptor: pg_sys::TupleDesc,
 ) -> &'d [pg_sys::FormData_pg_attribute] {
-    // SAFETY: the caller passes a descriptor, which ends with so many columns.
+    // SAFETY: the caller passes a descriptor, which ends with `natts` columns.
     unsafe {
         let descriptor = &*descriptor;
         descriptor.attrs.as_slice(usize::try_from(descriptor.natts).unwrap_or(0))
@@ -134,7 +134,7 @@ pub(super) const DUMP_MESSAGE: &CStr = c"%s:";
 /// The first letters of the source files whose errors have a context with an excerpt of JSON.
 pub(super) const JSON_SOURCE_PREFIX: &[u8] = b"json";
 
-/// The handler of SIGTERM by which `CHECK_FOR_INTERRUPTS` ends the process.
+/// Installs the handler of SIGTERM that lets `CHECK_FOR_INTERRUPTS` end the process.
 ///
 /// In 18, `pqsignal` is a macro for `pqsignal_be`.
 ///
@@ -144,18 +144,19 @@ pub(super) unsafe fn handle_sigterm() {
     unsafe extern "C-unwind" {
         fn die(signal: c_int);
     }
-    // SAFETY: the caller; the handler is the one of backends.
+    // SAFETY: signals are blocked, as the caller promises. The handler is the one of backends.
     unsafe { pg_sys::pqsignal(pg_sys::SIGTERM as c_int, Some(die)) };
 }
 
-/// The relation kind of an entry in a range table that is a view.
+/// Whether an entry of a range table is a view.
 ///
 /// From 16 on, the entry of a view that the rewriter has replaced is an RTE_SUBQUERY with `relid` set.
 pub(super) fn is_view(entry: &pg_sys::RangeTblEntry) -> bool {
     entry.relkind as u8 == pg_sys::RELKIND_VIEW
 }
 
-/// Reports the query id of the current statement again after its text was reported, which resets the id.
+/// Reports a new text for the running statement, as `pg_stat_activity` shows it. The report of a text
+/// resets the query id, so the function reports the id again.
 ///
 /// # Safety
 /// `text` is a C string.

@@ -79,7 +79,7 @@ impl Value {
     }
 }
 
-/// The error where a text has no equal in the database's encoding, or `jsonb` cannot hold a value.
+/// The error where the database's encoding cannot represent a text, or `jsonb` cannot hold a value.
 pub(crate) struct Unrepresentable;
 
 impl Varlena {
@@ -144,7 +144,8 @@ impl Varlena {
         self.reference().datum()
     }
 
-    /// A copy in the current memory context, for a function that keeps nothing of its result.
+    /// A copy in the current memory context, which an SQL function returns when the extension frees the
+    /// original.
     pub(crate) fn palloced(&self) -> Datum {
         // SAFETY: `pg_detoast_datum_copy` copies a plain varlena.
         unsafe { Datum::from(pg_sys::pg_detoast_datum_copy(self.datum().cast_mut_ptr())) }
@@ -225,9 +226,9 @@ fn convert<'t>(
     }
 }
 
-/// JSON with its escapes of characters beyond ASCII replaced by the characters, where the database's
-/// encoding is neither UTF-8 nor SQL_ASCII: `jsonb_in` converts an escape without a test whether it
-/// converts back.
+/// Replaces the escapes of characters beyond ASCII by the characters, where the database's encoding is
+/// neither UTF-8 nor SQL_ASCII. `jsonb_in` converts an escape without a test whether it converts back; the
+/// characters are tested with the rest of the text.
 fn without_escapes(json: &str) -> Cow<'_, str> {
     // SAFETY: the function reads a static variable.
     let encoding = unsafe { pg_sys::GetDatabaseEncoding() } as u32;
@@ -259,8 +260,8 @@ fn without_escapes(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The character beyond ASCII for which an escape stands, given what follows its backslash, and the
-/// text after it. None where it is another escape, or half of a surrogate pair.
+/// Reads an escape, given the text after its backslash. Returns the character beyond ASCII, and the text
+/// after the escape; None where it is another escape, or half of a surrogate pair.
 fn escaped_character(escape: &str) -> Option<(char, &str)> {
     fn unit(text: &str) -> Option<(u16, &str)> {
         let (digits, rest) = text.strip_prefix('u')?.split_at_checked(4)?;
@@ -369,6 +370,8 @@ fn opened(text: Datum) -> Option<Datum> {
     Some(value.palloced())
 }
 
+/// The value of one step: a member of an object, or an element of an array. None where there is none; in
+/// the form of a text, also for the JSON value null.
 fn step_into(jsonb: Datum, step: &str, form: Form) -> Option<Datum> {
     let header = header(jsonb);
     // SAFETY: the functions take a jsonb and a text or an int4, and return SQL null where the step finds

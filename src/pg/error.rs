@@ -26,7 +26,7 @@ pub(crate) fn guarded<T>(body: impl FnOnce() -> T) -> T {
 pub(crate) fn guarded_result<T>(body: impl FnOnce() -> Result<T, Rejection>) -> T {
     match guarded(body) {
         Ok(value) => value,
-        // This frame owns nothing else.
+        // This frame owns the rejection only, and `raise` takes it.
         Err(rejection) => raise(rejection),
     }
 }
@@ -132,8 +132,8 @@ fn set_check_error(message: &str, code: Code, detail: Option<&str>, hint: Option
 /// that error, so its report does not name this extension as the source.
 static CHECK_ERROR: BackendLocal<RefCell<Option<CString>>> = BackendLocal::new(RefCell::new(None));
 
-/// Whether a report with that message is the error of the last check hook that returned false. The
-/// answer is true once.
+/// Whether a report with that message is the error of the last check hook that returned false. A call that
+/// answers true forgets the message, so that the next call answers false.
 pub(super) fn take_check_error(message: &CStr) -> bool {
     CHECK_ERROR.borrow_mut().take_if(|expected| expected.as_c_str() == message).is_some()
 }

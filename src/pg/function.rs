@@ -56,11 +56,11 @@ pub(crate) unsafe fn call(fcinfo: FunctionCallInfo, body: fn(&Arguments) -> Outc
     unsafe { answer(fcinfo, outcome) }
 }
 
-/// Runs a function that ends with the change of a GUC. Postgres raises the error of a rejected value in this
-/// frame, which owns nothing.
+/// Runs a function that ends with the change of a GUC. Postgres raises the error of a rejected value in
+/// this frame, which owns nothing.
 ///
 /// # Safety
-/// As for [`call`].
+/// Postgres makes the call, with the arguments that the SQL declaration names.
 pub(crate) unsafe fn call_guc_change(
     fcinfo: FunctionCallInfo,
     body: fn(&Arguments) -> GucChange,
@@ -89,7 +89,7 @@ pub(crate) struct GucChange<'a> {
     pub(crate) is_local: bool,
 }
 
-/// A change that owns nothing.
+/// The arguments of `set_config_option`, in a struct that owns nothing.
 #[derive(Clone, Copy)]
 struct PreparedChange {
     name: *const c_char,
@@ -143,11 +143,11 @@ impl Arguments {
         }
     }
 
-    /// The beginning of the argument at a place, a `text` that another check rejects where it is longer than
-    /// the limit: at most one byte more than the limit.
+    /// The argument at a place, a `text`, cut to one byte more than the limit. It is for an argument that a
+    /// later check rejects where it is longer than the limit.
     pub(crate) fn prefix(&self, place: usize, limit: &Limit) -> Option<&[u8]> {
-        // SAFETY: the SQL declaration makes the argument a text; the memory lasts as long as the call. For a
-        // slice, Postgres does not read the rest of a value in a TOAST table.
+        // SAFETY: the SQL declaration makes the argument a text; the memory lasts as long as the call. For
+        // a slice, Postgres does not read the rest of a value in a TOAST table.
         unsafe {
             let datum = pgrx::fcinfo::pg_getarg_datum(self.0, place)?;
             let text = match limit.check(datum) {
@@ -230,8 +230,8 @@ fn oid(datum: Datum) -> Oid {
     Oid::from(datum.value() as u32)
 }
 
-/// The limit of the length of an argument. Every accessor of [`Arguments`] for a type of varying length takes
-/// one, and checks it before the value is detoasted or copied: a client can pass up to 1 GB.
+/// The limit of the length of an argument. Every accessor of [`Arguments`] for a type of varying length
+/// takes one, and checks it before the value is detoasted or copied: a client can pass up to 1 GB.
 pub(crate) struct Limit {
     /// In bytes, detoasted and without the header.
     pub(crate) bytes: usize,
@@ -258,11 +258,11 @@ impl Limit {
     }
 }
 
-/// Runs a reader: `ready` is the hot path, which neither allocates nor fails; where it returns None,
-/// `resolve` finds the value.
+/// Runs a reader: an SQL function that returns a part of the session's identity. `ready` is the hot path,
+/// which neither allocates nor fails; where it returns None, `resolve` finds the value.
 ///
 /// # Safety
-/// As for [`call`].
+/// Postgres makes the call, with the arguments that the SQL declaration names.
 #[inline(always)]
 pub(crate) unsafe fn read(
     fcinfo: FunctionCallInfo,
@@ -297,11 +297,11 @@ pub(crate) struct Answer {
     pub(crate) is_lasting: bool,
 }
 
-/// Runs a reader with a `text` argument. Where its call site has kept the answer to the same argument for the
-/// current `owner`, it does nothing else.
+/// Runs a reader with a `text` argument. Where its call site has kept an answer for the same argument and
+/// the current `owner`, it returns that answer and does nothing else.
 ///
 /// # Safety
-/// As for [`call`].
+/// Postgres makes the call, with the arguments that the SQL declaration names.
 #[inline(always)]
 pub(crate) unsafe fn look_up(
     fcinfo: FunctionCallInfo,
@@ -349,11 +349,12 @@ pub(crate) struct Permit {
     pub(crate) is_allowed: bool,
 }
 
-/// Runs a function of a `text` and an OID that returns whether an action is allowed. Where its call site has
-/// kept the answer to the same arguments for the `current` owner and names, it does nothing else.
+/// Runs a function of a `text` and an OID that returns whether an action is allowed. Where its call site
+/// has kept an answer for the same arguments and the `current` owner and names, it returns that answer and
+/// does nothing else.
 ///
 /// # Safety
-/// As for [`call`].
+/// Postgres makes the call, with the arguments that the SQL declaration names.
 #[inline(always)]
 pub(crate) unsafe fn permit(
     fcinfo: FunctionCallInfo,
@@ -399,8 +400,8 @@ pub(crate) unsafe fn permit(
     }
 }
 
-/// The last call at one place of a plan, which is kept in `fn_extra`: its `text` argument, everything else
-/// that the answer depends on, and the answer.
+/// The last call at one place of a plan, which is kept in `fn_extra`: its `text` argument, the answer, and
+/// the key, which is everything else that the answer depends on.
 #[derive(Clone, Copy)]
 struct CallSite<K, A, const LONGEST: usize> {
     key: K,
@@ -447,15 +448,16 @@ impl<K: Copy + PartialEq, A: Copy, const LONGEST: usize> CallSite<K, A, LONGEST>
     /// Keeps an answer, unless its argument is longer than `LONGEST`.
     ///
     /// # Safety
-    /// As for [`Self::recall`].
+    /// Postgres makes the call, with a `text` as the first argument. All calls of the C function use the
+    /// same type of call site.
     unsafe fn remember(fcinfo: FunctionCallInfo, key: K, argument: &[u8], answer: A) {
         let mut site = Self { key, answer, argument: [0; _], length: argument.len() };
         let Some(place) = site.argument.get_mut(..argument.len()) else {
             return;
         };
         place.copy_from_slice(argument);
-        // SAFETY: `fn_extra` is null or such a site, as in `recall`. Memory of `fn_mcxt` lasts as long as
-        // the place in the plan.
+        // SAFETY: `fn_extra` is null or a site of this type: only this function stores there, and all calls
+        // of the C function use one type. Memory of `fn_mcxt` lasts as long as the place in the plan.
         unsafe {
             let Some(function) = (*fcinfo).flinfo.as_mut() else {
                 return;

@@ -20,7 +20,7 @@ pub(crate) enum Source {
     Stored,
     /// The startup packet.
     Startup,
-    /// `SET`, `set_config` and the like, within a session.
+    /// `SET`, `set_config` and other changes within a session.
     Session,
     /// A value that is only validated, for `ALTER DATABASE`, `ALTER ROLE` and `CREATE FUNCTION … SET`.
     Test,
@@ -41,8 +41,8 @@ impl Source {
     }
 }
 
-/// Runs a check hook. `check` gets the new value, empty where there is none; `report` gets a rejection and
-/// hands it to Postgres.
+/// Runs a check hook. `check` gets the new value, empty where it is null; `report` gets a rejection and
+/// hands it to Postgres. None where `check` rejects the value.
 ///
 /// # Safety
 /// `new_value` and `source` are the arguments of a check hook.
@@ -62,7 +62,8 @@ pub(crate) unsafe fn check<T>(
     })
 }
 
-/// The visibility of a GUC that superusers set, and roles that were granted `SET ON PARAMETER`.
+/// The visibility of a GUC that only superusers, and roles with the privilege SET on the parameter, may
+/// set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Visibility {
     /// Superusers and members of `pg_read_all_settings` see the value.
@@ -280,8 +281,8 @@ impl TextVariable {
         }
     }
 
-    /// Whether Postgres did not take over a value from before the library was loaded, and has assigned no
-    /// other one since.
+    /// Whether the GUC had a value before the library was loaded, Postgres rejected that value, and it has
+    /// assigned no other one since.
     pub(crate) fn is_lost(&self) -> bool {
         self.was_set.get() && self.is_null()
     }
@@ -329,7 +330,7 @@ impl TextVariable {
         self.define_with(name, description, context, flags, hooks);
     }
 
-    /// Defines a GUC that superusers set, and only they see.
+    /// Defines a GUC that superusers set. Only they, and members of `pg_read_all_settings`, see it.
     pub(crate) fn define(
         &'static self,
         name: &'static CStr,

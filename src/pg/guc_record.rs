@@ -27,9 +27,10 @@ pub(crate) fn is_set_in_transaction(name: &CStr) -> bool {
     find_record(name).is_some_and(|(record, _)| !record.gen_.stack.is_null())
 }
 
-/// Whether the current transaction has set a text GUC by `SET LOCAL` only.
+/// Whether the current transaction has set a text GUC by `SET LOCAL` only. The caller is not within a
+/// subtransaction: the state of the innermost level decides.
 pub(crate) fn is_set_locally(name: &CStr) -> bool {
-    // SAFETY: the stack is null or belongs to the record, which does not change meanwhile.
+    // SAFETY: the stack is null or belongs to the record. Nothing changes it before this function returns.
     let stack = find_record(name).and_then(|(record, _)| unsafe { record.gen_.stack.as_ref() });
     stack.is_some_and(|stack| stack.state == pg_sys::GucStackState::GUC_LOCAL)
 }
@@ -37,12 +38,12 @@ pub(crate) fn is_set_locally(name: &CStr) -> bool {
 /// The record of a text GUC, and its index among all records; None where there is no such GUC.
 pub(super) fn find_record(name: &CStr) -> Option<(&'static mut pg_sys::config_string, usize)> {
     // SAFETY: Postgres keeps an array of pointers to records with names, and a record of type PGC_STRING is
-    // a config_string. The record lives until the GUC is defined again. Callers keep no reference, and no
-    // other reference exists meanwhile.
+    // a config_string. The record lives until the GUC is defined again. Each caller uses the reference
+    // in one function, in which no other reference exists.
     unsafe {
         let records = guc_records();
-        // A linear search: clients add placeholders, and the order of Postgres depends on the signedness
-        // of its characters.
+        // The search is linear. Postgres sorts the records by a comparison that depends on the signedness
+        // of characters, and the names of placeholders may have any characters.
         let place = records.iter().position(|record| {
             let found = CStr::from_ptr((**record).name).to_bytes();
             found.eq_ignore_ascii_case(name.to_bytes())
@@ -75,7 +76,8 @@ pub(super) fn visit_values(
     }
 }
 
-/// Empties a value of a text GUC in place, also for values that share its memory, such as the reset value.
+/// Empties a value of a text GUC in place. The reset value and values on the stack may share its memory,
+/// and are then empty too.
 pub(super) fn wipe(value: *mut c_char) {
     if !value.is_null() {
         // SAFETY: values of text GUCs are heap copies of at least one byte, which Postgres frees but never
@@ -84,7 +86,7 @@ pub(super) fn wipe(value: *mut c_char) {
     }
 }
 
-/// A text GUC of Postgres itself, whose hooks this extension replaces by its own, which call them.
+/// A text GUC of Postgres itself. This extension puts its own hooks in front of those of Postgres.
 pub(crate) struct InterceptedVariable {
     record: BackendLocal<Cell<*const pg_sys::config_string>>,
     hooks: BackendLocal<Cell<TextHooks>>,

@@ -15,17 +15,20 @@ use pgrx::pg_sys;
 
 use super::sqlstate::packed;
 
-/// Runs a call. Where memory runs out in it, the reserve is taken again and the call fails with SQLSTATE
-/// 53200, whatever its result is: a library may have reported the lack of memory as something else.
+/// Runs a call. Where memory has run out in it, the call fails with SQLSTATE 53200, whatever its result is:
+/// a library may have reported the lack of memory as another error. The reserve is taken again at the end
+/// of each call.
 pub(super) fn checked<T>(body: impl FnOnce() -> T) -> T {
-    /// Its drop runs however the call ends: an error of Postgres passes as a panic.
+    /// The state to restore at the end of the call. An error of Postgres unwinds as a panic, so that the
+    /// drop runs after an error too.
     struct Call {
         failures: u32,
         context: *mut pg_sys::ErrorContextCallback,
     }
     impl Drop for Call {
         fn drop(&mut self) {
-            // SAFETY: it is the value from before the call, and the call left nothing above it.
+            // SAFETY: the value is the one at the start of the call. Callbacks that were pushed in the call
+            // are gone, because their frames are.
             unsafe { pg_sys::error_context_stack = self.context };
             KNOWN_FAILURES.store(FAILURES.load(Ordering::Relaxed), Ordering::Relaxed);
             fill_reserve();
@@ -86,7 +89,7 @@ const LARGEST_REQUEST: usize = 3 * RESERVE_BYTES / 4;
 /// The reserve; null where it is released.
 static RESERVE: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
 
-/// Counts the requests that failed at first.
+/// Counts the requests that failed before the reserve was released.
 static FAILURES: AtomicU32 = AtomicU32::new(0);
 
 /// The count at the start of the current call, or at the end of the last one.
@@ -141,14 +144,14 @@ fn retry(size: usize, request: impl Fn() -> *mut u8) -> *mut u8 {
         return null_mut();
     }
     FAILURES.fetch_add(1, Ordering::Relaxed);
-    // Another thread may have released it first, so the result does not matter.
+    // Another thread may have released the reserve already. The request is repeated in both cases.
     release_reserve();
     request()
 }
 
-/// Postgres calls it while it makes an error. Where the memory of Postgres has run out, the reserve is
-/// released too: `pgrx` copies the error in the memory context of its caller, and where that fails, it
-/// starts over until the error stack is full, which is a PANIC.
+/// Postgres calls this function while it makes an error. Where the memory of Postgres has run out, it
+/// releases the reserve: `pgrx` copies the error into the memory context of its caller. If that copy fails,
+/// the next error is copied in the same way, until the error stack is full, which is a PANIC.
 unsafe extern "C-unwind" fn error_context_callback(_argument: *mut c_void) {
     unsafe extern "C-unwind" {
         // Declared by hand, without the guard of `pgrx`: it reads the error in progress and cannot raise.
@@ -160,7 +163,7 @@ unsafe extern "C-unwind" fn error_context_callback(_argument: *mut c_void) {
     }
 }
 
-/// Raises the out-of-memory error of Postgres, from within [`super::error::guarded`].
+/// Raises the out-of-memory error of Postgres. The caller runs within [`super::error::guarded`].
 fn raise_out_of_memory() -> ! {
     let code = pgrx::PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY;
     pg_sys::panic::ErrorReport::new(code, "out of memory", "pg_session_jwt")

@@ -1,9 +1,9 @@
 //! The interface to Postgres: raw calls and unsafe code behind safe functions, without policy.
 //!
-//! The safety arguments share one premise: a backend is one process, and Postgres runs its own code and that
-//! of the extension on one thread. Functions of Postgres that can raise an error are called through `pgrx`,
-//! which turns the long jump into a panic that unwinds to [`error::guarded`]. The functions that are declared
-//! by hand either cannot raise an error, or are called from frames that own nothing.
+//! The safety arguments share one premise: a backend is one process, and Postgres runs its own code and
+//! that of the extension on one thread. Functions of Postgres that can raise an error are called through
+//! `pgrx`, which turns the long jump into a panic that unwinds to [`error::guarded`]. The functions that
+//! are declared by hand either cannot raise an error, or are called from frames that own nothing.
 
 pub(crate) mod backend;
 pub(crate) mod compat;

@@ -17,8 +17,8 @@ pub(crate) struct Statement<'t> {
 
 impl<'t> Statement<'t> {
     /// # Safety
-    /// The node is the parse tree of a utility statement, as the grammar and the analysis of Postgres make it, and
-    /// stays unchanged for `'t`.
+    /// The node is the parse tree of a utility statement, as the grammar and the analysis of Postgres make
+    /// it, and stays unchanged for `'t`.
     pub(crate) unsafe fn new(node: *const pg_sys::Node) -> Self {
         Self { node, tree: PhantomData }
     }
@@ -47,8 +47,8 @@ impl<'t> Statement<'t> {
             .or_else(|| Some(self.get::<pg_sys::DefineStmt>()?.kind))
     }
 
-    /// The relations that `REINDEX`, `CLUSTER`, `VACUUM`, `ANALYZE` or `TRUNCATE` names; None where the
-    /// statement names none, as one for the whole database.
+    /// The relations that `REINDEX`, `CLUSTER`, `VACUUM`, `ANALYZE` or `TRUNCATE` names. None where the
+    /// statement names no relation, such as `VACUUM` for the whole database.
     pub(crate) fn relations(self) -> Option<Vec<RelationName<'t>>> {
         let names: Vec<*const pg_sys::RangeVar> =
             if let Some(statement) = self.get::<pg_sys::ReindexStmt>() {
@@ -56,11 +56,11 @@ impl<'t> Statement<'t> {
             } else if let Some(statement) = self.get::<pg_sys::ClusterStmt>() {
                 vec![statement.relation]
             } else if let Some(statement) = self.get::<pg_sys::VacuumStmt>() {
-                // SAFETY: the grammar makes a list of these, as valid as the statement.
+                // SAFETY: the grammar makes a list of `VacuumRelation`, as valid as the statement.
                 let tables = unsafe { elements::<pg_sys::VacuumRelation>(statement.rels) };
                 tables.map(|table| table.relation.cast_const()).collect()
             } else if let Some(statement) = self.get::<pg_sys::TruncateStmt>() {
-                // SAFETY: as above.
+                // SAFETY: the grammar makes a list of `RangeVar`, as valid as the statement.
                 unsafe { elements::<pg_sys::RangeVar>(statement.relations) }
                     .map(std::ptr::from_ref)
                     .collect()
@@ -123,7 +123,7 @@ impl<'t> Statement<'t> {
 
     fn alterations(self) -> impl Iterator<Item = &'t pg_sys::AlterTableCmd> {
         let list = self.get::<pg_sys::AlterTableStmt>().map(|statement| statement.cmds);
-        // SAFETY: the grammar makes a list of these, as valid as the statement.
+        // SAFETY: the grammar makes a list of `AlterTableCmd`, as valid as the statement.
         unsafe { elements(list.unwrap_or(std::ptr::null_mut())) }
     }
 
@@ -151,16 +151,16 @@ impl<'t> Statement<'t> {
             .or_else(|| Some(self.get::<pg_sys::CreatedbStmt>()?.options))
             .or_else(|| Some(self.get::<pg_sys::AlterDefaultPrivilegesStmt>()?.options))
             .or_else(|| Some(self.get::<pg_sys::DefineStmt>()?.definition));
-        // SAFETY: the grammar makes a list of these, as valid as the statement. Each has a name.
+        // SAFETY: the grammar makes a list of `DefElem`, as valid as the statement. Each has a name.
         unsafe {
             elements::<pg_sys::DefElem>(list.unwrap_or(std::ptr::null_mut()))
                 .map(|option| (CStr::from_ptr(option.defname), option))
         }
     }
 
-    /// The roles that own what `ALTER … OWNER TO`, `ALTER TABLE … OWNER TO`, `CREATE SCHEMA …
-    /// AUTHORIZATION` or `ALTER DEFAULT PRIVILEGES FOR ROLE` is for, once it has run. A role that does not
-    /// exist is [`Oid::INVALID`].
+    /// The roles that `ALTER … OWNER TO`, `ALTER TABLE … OWNER TO` or `CREATE SCHEMA … AUTHORIZATION` makes
+    /// owners, and the roles of `ALTER DEFAULT PRIVILEGES FOR ROLE`, whose later objects it is for. A role
+    /// that does not exist is [`Oid::INVALID`].
     pub(crate) fn named_owners(self) -> Vec<Oid> {
         let alone = self
             .get::<pg_sys::AlterOwnerStmt>()
@@ -174,7 +174,7 @@ impl<'t> Statement<'t> {
         let of_defaults = self
             .options()
             .filter(|(name, _)| is_for_roles && *name == c"roles")
-            // SAFETY: the grammar makes this option's argument a list of these, as valid as the statement.
+            // SAFETY: the argument of this option is a list of `RoleSpec`, as valid as the statement.
             .flat_map(|(_, option)| unsafe { elements::<pg_sys::RoleSpec>(option.arg.cast()) })
             .map(|role| std::ptr::from_ref(role).cast_mut());
         let roles = alone.into_iter().chain(of_tables).chain(of_defaults);
@@ -225,12 +225,12 @@ tagged! {
     VariableSetStmt T_VariableSetStmt,
 }
 
-/// The name of a relation as a statement has it: with a schema, or to be looked for in the search path.
+/// The name of a relation in a statement. Without a schema, Postgres looks it up in the search path.
 #[derive(Clone, Copy)]
 pub(crate) struct RelationName<'t>(&'t pg_sys::RangeVar);
 
 impl<'t> RelationName<'t> {
-    /// None for null.
+    /// The name in a node; None where the pointer is null.
     ///
     /// # Safety
     /// The name is null or a node of a tree that stays unchanged for `'t`.
@@ -239,8 +239,8 @@ impl<'t> RelationName<'t> {
         unsafe { name.as_ref() }.map(Self)
     }
 
-    /// The relation that has the name now; for an index, its table. No lock is taken: the role need not
-    /// have a privilege on the relation.
+    /// The relation that has the name now; for an index, its table. It is not locked, because the current
+    /// role may lack privileges on it.
     pub(crate) fn existing(self) -> Option<Oid> {
         // SAFETY: the calls read the name and the catalogs.
         unsafe {
@@ -259,8 +259,8 @@ impl<'t> RelationName<'t> {
         }
     }
 
-    /// The schema in which a relation of this name is created, and the name in it, in the database's
-    /// encoding; None for a temporary relation.
+    /// The schema in which a statement creates a relation of this name, and the name without the schema, in
+    /// the database's encoding. None for a temporary relation.
     pub(crate) fn created(self) -> Option<(Oid, &'t [u8])> {
         // SAFETY: the calls read the name and the catalogs; the relation's own name is a C string of the
         // tree.

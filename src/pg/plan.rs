@@ -14,7 +14,7 @@ pub(crate) struct Query(*const pg_sys::Query);
 
 impl Query {
     /// # Safety
-    /// It is a query of Postgres, which outlives the value.
+    /// The query is one of Postgres, and outlives the value.
     pub(crate) unsafe fn from_raw(query: *const pg_sys::Query) -> Self {
         Self(query)
     }
@@ -49,7 +49,7 @@ pub(crate) struct Plan(*const pg_sys::PlannedStmt);
 
 impl Plan {
     /// # Safety
-    /// It is a plan of Postgres, which outlives the value.
+    /// The plan is one of Postgres, and outlives the value.
     pub(crate) unsafe fn from_raw(plan: *const pg_sys::PlannedStmt) -> Self {
         Self(plan)
     }
@@ -72,8 +72,9 @@ impl Plan {
         })
     }
 
-    /// Whether row-level security or a view stands between the session and rows of the plan. An insertion
-    /// into a view does not count, for its trigger may present tokens. It reads the catalogs.
+    /// Whether row-level security or a view stands between the session and rows of the plan. A view into
+    /// which the plan inserts does not count, because its INSTEAD OF trigger may present tokens. The method
+    /// reads the catalogs, and may raise an error.
     fn has_policies(self) -> bool {
         // SAFETY: the plan is valid, and its list of result relations is a list of integers.
         let target = unsafe {
@@ -143,8 +144,8 @@ pub(crate) struct RunningPlan(*mut pg_sys::QueryDesc);
 
 impl RunningPlan {
     /// # Safety
-    /// It is a `QueryDesc` of Postgres. The value is compared with others after the end of the plan, but
-    /// its methods are called before it.
+    /// The pointer is a `QueryDesc` of Postgres. The methods are called only before the end of the plan;
+    /// values may be compared after it.
     pub(crate) unsafe fn from_raw(query: *mut pg_sys::QueryDesc) -> Self {
         Self(query)
     }
@@ -160,7 +161,8 @@ impl RunningPlan {
         self.plan().has_partitions()
     }
 
-    /// Whether row-level security or a view stands between the session and rows of the plan.
+    /// Whether row-level security or a view stands between the session and rows of the plan. It reads the
+    /// catalogs, and may raise an error.
     pub(crate) fn has_policies(self) -> bool {
         self.plan().has_policies()
     }
@@ -196,7 +198,7 @@ pub(crate) fn is_portal_single_call() -> bool {
     }
 }
 
-/// Whether a function is granted to PUBLIC, or belongs to this extension.
+/// Whether a function is a built-in one, is granted to PUBLIC, or belongs to this extension.
 pub(crate) fn is_function_for_all(function: Oid) -> bool {
     const EXTENSION: &CStr = c"pg_session_jwt";
     if function.to_u32() < pg_sys::FirstNormalObjectId || compat::is_executable_by_public(function)

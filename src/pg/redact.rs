@@ -1,9 +1,9 @@
 //! Tokens and keys in the texts that Postgres and other libraries show or keep: the server log,
 //! `pg_stat_activity`, `pg_stat_statements`.
 //!
-//! A token that a client sends as a parameter appears in few places; this module redacts tokens that
-//! clients send as literals. Text that looks like a token or a secret is overwritten in each log line, in
-//! the statement that Postgres shows, and in the text of a statement before other libraries get it.
+//! Postgres shows and logs the text of statements, and so the tokens that clients write as literals in
+//! them. Text that looks like a token or a secret is overwritten in each log line, in the statement that
+//! `pg_stat_activity` shows, and in the text of a statement before other libraries get it.
 
 use std::ffi::{CStr, CString, c_char};
 
@@ -14,8 +14,8 @@ use super::compat::{self, CHANGED_GUC_MESSAGE, DUMP_MESSAGE, JSON_SOURCE_PREFIX}
 use super::error;
 use super::sqlstate::is_of_subclass;
 
-/// Redacts the client's statement that is shown while it runs, and until the next one. Returns whether it
-/// contained anything to redact.
+/// Redacts the client's statement in `pg_stat_activity`, which shows it until the next one begins. Returns
+/// whether the statement has a token or a secret.
 pub(crate) fn redact_statement() -> bool {
     // SAFETY: the statement is null where none is running, or a C string.
     unsafe {
@@ -37,7 +37,7 @@ pub(crate) fn redact_statement() -> bool {
 /// Whether a text contains tokens or secrets.
 ///
 /// # Safety
-/// It is a C string.
+/// The text is a C string.
 unsafe fn has_secrets(text: *const c_char) -> bool {
     // SAFETY: the caller passes a C string.
     session_jwt::has_secrets(unsafe { CStr::from_ptr(text) }.to_bytes())
@@ -46,7 +46,7 @@ unsafe fn has_secrets(text: *const c_char) -> bool {
 /// Redacts a report before Postgres writes it to the log and sends it to the client.
 ///
 /// # Safety
-/// It is null or a report of Postgres, with texts in memory of its own.
+/// The pointer is null or a report of Postgres, with texts in memory of its own.
 pub(crate) unsafe fn redact_report(report: *mut pg_sys::ErrorData) {
     // SAFETY: the caller passes a report, whose texts are null or C strings; the statement is null or a C
     // string.
@@ -62,8 +62,9 @@ pub(crate) unsafe fn redact_report(report: *mut pg_sys::ErrorData) {
         } else {
             cut_changed_value(report);
         }
-        // Errors that others raise quote parts of the statement: of the definition of a provider, and of a
-        // token. Errors of this extension quote only what the client has to see, such as issuers.
+        // Errors of Postgres and of other libraries quote parts of the statement, which may be parts of a
+        // token or of a provider's definition. Errors of this extension quote only what the client must
+        // see, such as issuers.
         let statement = pg_sys::debug_query_string;
         let is_own = error::is_own(report) || is_check_error;
         let of_statement = if is_own || statement.is_null() {
@@ -109,7 +110,7 @@ pub(crate) unsafe fn redact_report(report: *mut pg_sys::ErrorData) {
 /// context. In a utility hook, that context is the one of the portal, which lives as long as the statement.
 ///
 /// # Safety
-/// It is null or a C string.
+/// The text is null or a C string.
 pub(crate) unsafe fn redacted(text: *const c_char) -> *const c_char {
     // SAFETY: the caller passes null or a C string; the copy has room for all its bytes.
     unsafe {
@@ -118,7 +119,7 @@ pub(crate) unsafe fn redacted(text: *const c_char) -> *const c_char {
         }
         redact_statement();
         let size = CStr::from_ptr(text).to_bytes_with_nul().len();
-        // Memory of Postgres, which raises an error where there is none left.
+        // Postgres raises an error where it has no memory left.
         let copy = pg_sys::MemoryContextAllocHuge(pg_sys::CurrentMemoryContext, size);
         copy.copy_from_nonoverlapping(text.cast(), size);
         session_jwt::conceal(std::slice::from_raw_parts_mut(copy.cast(), size - 1));
@@ -126,8 +127,8 @@ pub(crate) unsafe fn redacted(text: *const c_char) -> *const c_char {
     }
 }
 
-/// Redacts the source text of a plan that is about to start. Returns the memory context that holds the copy,
-/// or null: the caller attaches it to the memory of the plan once the plan has started.
+/// Redacts the source text of a plan that is about to start. Returns the memory context that holds the
+/// copy, or null: the caller attaches it to the memory of the plan once the plan has started.
 ///
 /// # Safety
 /// The plan is a `QueryDesc` of Postgres.
@@ -138,8 +139,8 @@ pub(crate) unsafe fn redact_source(query: *mut pg_sys::QueryDesc) -> pg_sys::Mem
         if text.is_null() || !has_secrets(text) {
             return std::ptr::null_mut();
         }
-        // A context of its own: a statement of a function may run many times before the current one is
-        // reset.
+        // The copy has a context of its own, which lasts as long as the plan. A statement of a function may
+        // run many times before the current context is reset, and would leave as many copies in it.
         let context = pg_sys::AllocSetContextCreateInternal(
             pg_sys::CurrentMemoryContext,
             c"pg_session_jwt statement".as_ptr(),
@@ -188,8 +189,8 @@ unsafe fn redact_json_context(report: &mut pg_sys::ErrorData, statement: &[u8]) 
     }
 }
 
-/// Whether a report is a dump of a parse tree or a plan, for `debug_print_parse` and the like, which every
-/// role may set: its detail has each constant as a list of bytes.
+/// Whether a report is a dump of a parse tree or a plan. Every role may set `debug_print_parse` and similar
+/// GUCs, which write dumps. The detail of the report has each constant as a list of bytes.
 ///
 /// # Safety
 /// The report is one of Postgres.

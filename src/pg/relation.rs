@@ -21,45 +21,48 @@ pub(crate) use pgrx::pg_sys::{
     BOOLOID, INT4OID, JSONBOID, JSONOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID,
 };
 
-/// Counts the changes of relations and schemas, by any session, that may have renamed one.
+/// Counts invalidations of relations and schemas, each of which may stand for a new name.
 static NAMES: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
 
-/// Notes that a relation or a schema may have been renamed. Invalidation callbacks call it; it cannot fail.
+/// Notes an invalidation of a relation or a schema, which may have a new name. It cannot fail.
 pub(crate) fn count_rename() {
     NAMES.set(NAMES.get() + 1);
 }
 
-/// A number that stays the same as long as the results of [`Name::of`] hold. A caller reads it before them.
+/// The count of possible renames. A result of [`Name::of`] is outdated where the count has changed since; a
+/// caller reads the count before the name.
 #[inline(always)]
 pub(crate) fn names() -> u64 {
     NAMES.get()
 }
 
-/// What a relation is called, in UTF-8.
+/// The schema and the name of a relation, in UTF-8.
 pub(crate) enum Name {
     Known {
         schema: String,
         name: String,
     },
-    /// It has no equal in UTF-8, so that no token can name it.
+    /// UTF-8 cannot represent the name or the schema, so that no token can name the relation.
     Unrepresentable,
 }
 
 impl Name {
-    /// None where there is no such relation, or none any more.
+    /// The name of a relation; None where the relation does not exist.
     pub(crate) fn of(relation: Oid) -> Option<Self> {
-        // SAFETY: they read catalogs, and give null or a C string of the current context.
+        // SAFETY: the calls read catalogs. `get_rel_name` returns null or a copy that belongs to the
+        // caller.
         let (schema, name) = unsafe {
-            let name = palloced(pg_sys::get_rel_name(relation))?;
+            let name = take_c_string(pg_sys::get_rel_name(relation))?;
             (pg_sys::get_rel_namespace(relation), name)
         };
         Some(Self::within(schema, &name))
     }
 
-    /// What a relation of that name in a schema is called.
+    /// The name of a relation, which need not exist, given its schema and its name without the schema, in
+    /// the database's encoding.
     pub(crate) fn within(schema: Oid, name: &[u8]) -> Self {
-        // SAFETY: it reads a catalog, and gives null or a C string of the current context.
-        let schema = unsafe { palloced(pg_sys::get_namespace_name(schema)) };
+        // SAFETY: the call reads a catalog, and returns null or a copy that belongs to the caller.
+        let schema = unsafe { take_c_string(pg_sys::get_namespace_name(schema)) };
         let schema = schema.and_then(|schema| from_server_encoding(&schema));
         schema
             .zip(from_server_encoding(name))
@@ -67,15 +70,15 @@ impl Name {
     }
 }
 
-/// A copy of a C string, which is freed.
+/// Copies a C string into memory of the extension, and frees it. None for null.
 ///
 /// # Safety
-/// It is null or a C string that `palloc` has given, and nothing else refers to it.
-unsafe fn palloced(text: *mut c_char) -> Option<Vec<u8>> {
+/// The pointer is null, or a C string that Postgres has allocated by `palloc` and nothing else refers to.
+unsafe fn take_c_string(text: *mut c_char) -> Option<Vec<u8>> {
     if text.is_null() {
         return None;
     }
-    // SAFETY: the caller's.
+    // SAFETY: the caller passes a C string of `palloc`, which is copied before it is freed.
     unsafe {
         let copy = CStr::from_ptr(text).to_bytes().to_vec();
         pg_sys::pfree(text.cast());
@@ -124,7 +127,7 @@ impl Extension {
     }
 }
 
-/// The relation of that name in a schema.
+/// The table, index or other relation of that name in a schema.
 pub(crate) fn find(schema: Oid, name: &CStr) -> Option<Oid> {
     // SAFETY: the call reads a catalog, and returns 0 where there is no such relation.
     let relation = unsafe { pg_sys::get_relname_relid(name.as_ptr(), schema) };
@@ -133,7 +136,7 @@ pub(crate) fn find(schema: Oid, name: &CStr) -> Option<Oid> {
 
 /// Raises the error of Postgres where the current role lacks SELECT or UPDATE on a table of that name.
 pub(crate) fn check_select_and_update(relation: Oid, name: &CStr) {
-    // `pg_class_aclcheck` asks for any one of the privileges that it is given.
+    // With several privileges in its mode, `pg_class_aclcheck` is satisfied by one of them.
     for privilege in [pg_sys::ACL_SELECT, pg_sys::ACL_UPDATE] {
         // SAFETY: the calls read catalogs and static variables; the name is a C string.
         unsafe {
@@ -147,7 +150,7 @@ pub(crate) fn check_select_and_update(relation: Oid, name: &CStr) {
     }
 }
 
-/// Has this session process the invalidations that other sessions have sent. Only within a transaction.
+/// Processes the invalidations that other sessions have sent. The caller is within a transaction.
 pub(crate) fn accept_invalidations() {
     // SAFETY: within a transaction Postgres may rebuild caches, as it does when it opens a table.
     guarded(|| unsafe { pg_sys::AcceptInvalidationMessages() });
@@ -167,9 +170,10 @@ pub(crate) struct Column<'r> {
 /// Which versions of a relation's rows a scan visits.
 #[derive(Clone, Copy)]
 pub(crate) enum Visible {
-    /// Those that are committed now, and those of earlier commands of this transaction.
+    /// Versions that are committed now, and those of earlier commands of this transaction.
     Now,
-    /// The same, and those of the current command.
+    /// Versions that are committed now, and those of all commands of this transaction, the current one
+    /// included.
     WithCurrentCommand,
     /// Every version, also those that are not committed, and dead ones.
     Always,
@@ -189,8 +193,8 @@ pub(crate) enum KeyValue<'v> {
 }
 
 impl OpenRelation {
-    /// Opens a relation, after concurrent changes of its definition have ended. None where it does not
-    /// exist.
+    /// Opens a relation. It waits for other transactions that hold an `AccessExclusiveLock`. None where the
+    /// relation does not exist.
     pub(crate) fn open(relation: Oid) -> Option<Self> {
         // SAFETY: the call takes any OID, and returns null where there is no such relation.
         let relation = unsafe {
@@ -261,8 +265,8 @@ impl OpenRelation {
             Visible::WithCurrentCommand => &raw mut pg_sys::SnapshotSelfData,
             Visible::Always => &raw mut pg_sys::SnapshotAnyData,
         };
-        // SAFETY: the relation is open; the index is null or one of it; without a snapshot, Postgres
-        // takes one of this moment; the others are static. A row is valid until the next call.
+        // SAFETY: the relation is open, and the index belongs to it. A null snapshot makes Postgres take
+        // one of this moment; the others are static. A row is valid until the next call for one.
         unsafe {
             let scan = pg_sys::systable_beginscan(
                 self.0,
@@ -282,7 +286,8 @@ impl OpenRelation {
         }
     }
 
-    /// Whether the scan key could be filled in: the relation has the column, of the value's type.
+    /// Fills in the scan key. Returns false where the relation lacks the column, or the column has another
+    /// type.
     fn fill_key(&self, key: &Key<'_>, entry: &mut pg_sys::ScanKeyData) -> bool {
         // SAFETY: the relation is open, which keeps its descriptor valid.
         let Some(column) = (unsafe { attribute(self.descriptor(), key.place) }) else {
@@ -349,7 +354,7 @@ pub(crate) struct Tuple<'r> {
 /// Why a row cannot be written as JSON.
 pub(crate) enum NoJson {
     TooLong,
-    /// Its text has no equal in UTF-8.
+    /// UTF-8 cannot represent its text.
     Unrepresentable,
 }
 
@@ -378,8 +383,8 @@ impl Tuple<'_> {
         self.value_of_type(place, pg_sys::TIMESTAMPTZOID).map(|value| value.value() as Timestamp)
     }
 
-    /// The `text` at that place, in UTF-8; None also where it has more than `limit` bytes, or no equal
-    /// in UTF-8.
+    /// The `text` at that place, in UTF-8. None where it is null, has more than `limit` bytes, or UTF-8
+    /// cannot represent it.
     pub(crate) fn text(self, place: usize, limit: usize) -> Option<String> {
         let value = self.value_of_type(place, pg_sys::TEXTOID)?;
         // SAFETY: the value is a `text` of the row.
@@ -387,8 +392,8 @@ impl Tuple<'_> {
         (size <= limit).then(|| from_server_encoding(&text_datum_bytes(value)))?
     }
 
-    /// The bytes of a value of varying length, without its header, once it is detoasted. It is not
-    /// detoasted for this.
+    /// The size in bytes that a value of varying length has when it is detoasted, without its header. The
+    /// method does not detoast it.
     pub(crate) fn size(self, place: usize) -> Option<usize> {
         let value = self.value(place)?;
         // SAFETY: the length -1 stands for a varlena.
@@ -443,7 +448,7 @@ impl Tuple<'_> {
     pub(super) fn with_nulls(self, places: &[usize]) -> pg_sys::HeapTuple {
         let mut places: Vec<c_int> = places.iter().map(|place| *place as c_int).collect();
         let (mut values, mut nulls) = (vec![Datum::null(); places.len()], vec![true; places.len()]);
-        // SAFETY: the tuple is of the descriptor's type; the arrays are as long as is said. Postgres
+        // SAFETY: the tuple is of the descriptor's type; each array has `places.len()` elements. Postgres
         // raises an error for a place without column.
         unsafe {
             pg_sys::heap_modify_tuple_by_cols(
@@ -480,15 +485,15 @@ impl Tuple<'_> {
     }
 }
 
-/// The column at that place, from 1; None where there is none.
+/// The column at that place, from 1; None where there is no column, or a dropped one.
 ///
 /// # Safety
-/// As for [`attributes`].
+/// The descriptor is valid for the lifetime.
 unsafe fn attribute<'d>(
     descriptor: pg_sys::TupleDesc,
     place: usize,
 ) -> Option<&'d pg_sys::FormData_pg_attribute> {
-    // SAFETY: the caller's.
+    // SAFETY: the caller promises a valid descriptor.
     let column = unsafe { attributes(descriptor) }.get(place.checked_sub(1)?)?;
     (!column.attisdropped).then_some(column)
 }
@@ -498,7 +503,7 @@ unsafe fn attribute<'d>(
 /// # Safety
 /// The descriptor is valid for the lifetime.
 unsafe fn attributes<'d>(descriptor: pg_sys::TupleDesc) -> &'d [pg_sys::FormData_pg_attribute] {
-    // SAFETY: the caller's; a descriptor has `natts` columns.
+    // SAFETY: the caller promises a valid descriptor.
     unsafe { compat::columns(descriptor) }
 }
 

@@ -10,8 +10,8 @@ use super::datum::to_server_encoding;
 use super::error::guarded;
 
 unsafe extern "C-unwind" {
-    // Declared by hand, without the guard of `pgrx`: they read and set static variables. The first one
-    // reports `is_superuser` to the client, which cannot raise an error.
+    // Declared by hand, without the guard of `pgrx`: they read and set static variables. The first one also
+    // sets the GUC `is_superuser`, which raises no error: from 15.8 on, not in parallel mode either.
     safe fn SetCurrentRoleId(role: Oid, is_superuser: bool);
     safe fn GetCurrentRoleId() -> Oid;
     safe fn GetSessionUserId() -> Oid;
@@ -34,8 +34,8 @@ pub(crate) fn set_current(role: Oid) {
     SetCurrentRoleId(role, false);
 }
 
-/// Whether the current user can change now: not within a security-definer function and the like, which
-/// restore the user at their end.
+/// Whether the current user can change now. It cannot within a security-definer function or a
+/// security-restricted operation, which restore the user at their end.
 pub(crate) fn can_change() -> bool {
     let (mut user, mut context) = (Oid::INVALID, 0);
     // SAFETY: the function writes to both variables and cannot raise an error.

@@ -9,17 +9,17 @@ use super::datum::Varlena;
 use super::error;
 use super::relation::OpenRelation;
 
-/// Runs a statement that changes a table, with the table's owner as the current role and as a
-/// security-restricted operation: triggers of the table are not the extension's code. In the
-/// statement, `@table` stands for the table, and `$1` and so on for the texts. Returns the number of
-/// rows.
+/// Runs a statement that changes a table. The current user is the table's owner, and the statement is a
+/// security-restricted operation, because triggers on the table may be code of other roles. In the
+/// statement, `@table` stands for the table, and `$1`, `$2`, … for the texts. Returns the number of changed
+/// rows; 0 where the table does not exist.
 pub(crate) fn update_as_owner(table: Oid, statement: &str, arguments: &[Option<&str>]) -> usize {
     let Some((name, owner)) = qualified_name(table).zip(owner(table)) else {
         return 0;
     };
     let (mut user, mut context) = (Oid::INVALID, 0);
-    // SAFETY: both calls read and write static variables. Where the statement fails, the end of the
-    // transaction restores them.
+    // SAFETY: both calls read and write static variables. Where the statement raises an error, the abort of
+    // the transaction restores them.
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
         let restricted = context | pg_sys::SECURITY_RESTRICTED_OPERATION as c_int;

@@ -1,9 +1,10 @@
 //! The GUC that holds the token: its value, its `extra`, its stack, and the timeline of its values.
 //!
 //! A check hook leaves an [`Extra`] with each value. Postgres keeps it with the value through savepoints,
-//! rollbacks and `RESET`, and frees it as plain memory. The first byte of the value itself tells what
-//! became of the checks that belong to the presentation of a token, such as `nbf`: a parallel worker gets
-//! the value without the `extra`, and must not admit a token that its leader has not checked.
+//! rollbacks and `RESET`, and frees it as plain memory. The first byte of the value itself is the
+//! [`Standing`] of the token: the result of the checks that are made once, when the token is presented,
+//! such as the one of `nbf`. A parallel worker gets the value without the `extra`, and must not admit a
+//! token that its leader has not checked.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char, c_void};
@@ -17,15 +18,15 @@ use super::error;
 use super::guc::TextVariable;
 use super::guc_record::{TextHooks, find_record, visit_values, wipe};
 
-/// The numbers of the timeline rise. A value of the token GUC, a value of the GUC `role`, the role of a
-/// token, and an accepted identity each get one when they come into being.
+/// Numbers that rise, and order events within this backend. A value of the token GUC, a value of the GUC
+/// `role`, the role of a token, and an identity each get a number when they are created.
 pub(crate) mod timeline {
     use super::{BackendLocal, Cell};
 
     /// The number that was given last.
     static LAST: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
 
-    /// The last number of the transactions that have ended.
+    /// The highest number that belongs to a transaction which has ended.
     static ENDED: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
 
     /// Gives the next number; the first one is 1.
@@ -39,12 +40,12 @@ pub(crate) mod timeline {
         LAST.get()
     }
 
-    /// The last number of the transactions that have ended.
+    /// The highest number that belongs to a transaction which has ended.
     pub(crate) fn ended() -> u64 {
         ENDED.get()
     }
 
-    /// Notes that the transactions have ended to which numbers up to `last` belong.
+    /// Notes that the transactions to which the numbers up to `last` belong have ended.
     pub(crate) fn set_ended(last: u64) {
         ENDED.set(last);
     }
@@ -63,10 +64,10 @@ pub(crate) struct TokenRole {
     pub(crate) number: u64,
 }
 
-/// The result of the checks that belong to the presentation of a token. It is the first byte of the value.
+/// The result of the checks that are made when a token is presented. It is the first byte of the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// The checks have not been made.
+    /// The checks have not been made: no statement has presented the token.
     Pending = b'?' as isize,
     /// The token has passed them.
     Admitted = b'!' as isize,
@@ -130,7 +131,7 @@ impl TokenVariable {
         })
     }
 
-    /// Sets the standing of the current token. A rejection revokes the values before it.
+    /// Sets the standing of the current token. A rejection revokes all earlier values.
     pub(crate) fn set_standing(&self, standing: Standing) {
         if self.value.with(<[u8]>::is_empty) {
             return;
@@ -142,8 +143,8 @@ impl TokenVariable {
     }
 
     /// Revokes the values whose number is smaller: it empties the current value at once, and the others
-    /// when the assign hook brings them back. A value is emptied in place, so that a parallel worker,
-    /// which gets the value only, finds it empty too. Returns whether the current value is revoked.
+    /// when Postgres assigns them again. A value is emptied in place, so that a parallel worker, which gets
+    /// the value only, finds it empty too. Returns whether the current value is revoked.
     pub(crate) fn revoke_below(&self, number: u64) -> bool {
         self.revoked_below.set(self.revoked_below.get().max(number));
         let is_current = self.number() < number;
@@ -194,8 +195,8 @@ impl TokenVariable {
         live
     }
 
-    /// Gives Postgres the value and the extra of a token that has passed the check hook. Returns false, with
-    /// an error for Postgres to raise, where there is no memory.
+    /// Stores the value and the extra of a token that has passed the check hook where Postgres takes them.
+    /// Where there is no memory, returns false, with an error for Postgres to raise.
     ///
     /// # Safety
     /// `new_value` and `extra` are the arguments of the check hook.
@@ -204,8 +205,8 @@ impl TokenVariable {
         new_value: *mut *mut c_char,
         extra: *mut *mut c_void,
     ) -> bool {
-        // SAFETY: both allocations are as large as the data written to them, and aligned for any type. The
-        // contract of check hooks lets the hook replace the value and free the old one.
+        // SAFETY: both allocations are as large as the data written to them, and aligned for any type. A
+        // check hook may replace the value, and then frees the old one.
         unsafe {
             let kept = guc_malloc(size_of::<Extra>()).cast::<Extra>();
             let marked = match checked.standing {
@@ -237,8 +238,8 @@ impl TokenVariable {
         }
     }
 
-    /// Takes note of the value that Postgres is about to assign, and empties it where it is revoked. It may
-    /// run during a rollback and cannot fail. Returns whether the value is a token, and the role of that.
+    /// Notes the value that Postgres is about to assign, and empties it where it is revoked. It may run
+    /// during a rollback and cannot fail. Returns whether the value is a token, and the role of the token.
     ///
     /// # Safety
     /// The arguments are those of the assign hook.
@@ -270,8 +271,9 @@ impl TokenVariable {
     }
 }
 
-/// The numbers of the values of the GUC `role`, by the `extra` that the check hook of Postgres left. The
-/// values from before the library was loaded have none, like the reset value.
+/// The numbers of the values of the GUC `role`. The key is the address of the `extra` that the check hook
+/// of Postgres left with a value. Values from before the library was loaded, such as the reset value, have
+/// no number.
 pub(crate) struct RoleNumbers(BackendLocal<RefCell<Vec<(*mut c_void, u64)>>>);
 
 impl RoleNumbers {
@@ -288,7 +290,7 @@ impl RoleNumbers {
     /// Gives a new value the next number. `live` lists the extras of all values that the GUC has or may get
     /// again.
     pub(crate) fn add(&self, extra: *mut c_void, live: impl FnOnce() -> Vec<*mut c_void>) {
-        /// The values of others are forgotten once there are as many entries.
+        /// From this number of entries on, entries whose value the GUC cannot get again are dropped.
         const MOST_UNCHECKED: usize = 64;
         let mut numbers = self.0.borrow_mut();
         // Postgres may have freed another value's extra, and allocated this one in its place.

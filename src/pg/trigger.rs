@@ -1,4 +1,4 @@
-//! Triggers: how Postgres calls them, and what its catalogs say of them.
+//! Triggers: calls of row triggers and event triggers, and look-ups in the catalogs of triggers.
 
 use std::ffi::{CStr, c_int};
 use std::marker::PhantomData;
@@ -18,11 +18,12 @@ pub(crate) struct RowChange<'c> {
     lifetime: PhantomData<&'c ()>,
 }
 
-/// The row that a trigger has Postgres store.
+/// The row that a trigger returns to Postgres: the row to store, or for DELETE the row to delete.
 pub(crate) struct StoredRow(pg_sys::HeapTuple);
 
 impl RowChange<'_> {
-    /// None where the call is not that of a `BEFORE` trigger for rows.
+    /// The change, given the call of a trigger. None where the call is not that of a `BEFORE` trigger for
+    /// rows.
     ///
     /// # Safety
     /// Postgres makes the call, which lasts for the lifetime.
@@ -47,13 +48,13 @@ impl RowChange<'_> {
         unsafe { (*(*self.data).tg_relation).rd_id }
     }
 
-    /// The row as it is; None for INSERT.
+    /// The row before the change; None for INSERT.
     pub(crate) fn old_row(&self) -> Option<Tuple<'_>> {
         (self.operation() != pg_sys::TRIGGER_EVENT_INSERT)
             .then(|| self.tuple(self.data().tg_trigtuple))
     }
 
-    /// The row as it will be; None for DELETE.
+    /// The row after the change; None for DELETE.
     pub(crate) fn new_row(&self) -> Option<Tuple<'_>> {
         let data = self.data();
         match self.operation() {
@@ -67,7 +68,7 @@ impl RowChange<'_> {
     pub(crate) fn accept(&self, nulls: &[usize]) -> StoredRow {
         let data = self.data();
         StoredRow(match self.new_row() {
-            // Not null, for which Postgres would not delete the row.
+            // A null pointer would make Postgres skip the deletion.
             None => data.tg_trigtuple,
             Some(new) if !nulls.is_empty() => new.with_nulls(nulls),
             Some(_) if self.operation() == pg_sys::TRIGGER_EVENT_UPDATE => data.tg_newtuple,
@@ -149,7 +150,7 @@ unsafe fn command<'c>(fcinfo: FunctionCallInfo) -> Option<Statement<'c>> {
     }
 }
 
-/// Whether the database has an event trigger of that name, which is not disabled.
+/// Whether the database has an event trigger of that name that is not disabled.
 pub(crate) fn is_event_trigger_enabled(name: &CStr) -> bool {
     // SAFETY: the calls read a catalog; the row is released after it was read.
     unsafe {
@@ -168,7 +169,7 @@ pub(crate) fn is_event_trigger_enabled(name: &CStr) -> bool {
 
 // The catalog of triggers.
 
-/// The relation of a trigger, which the current command may have created.
+/// The relation that a trigger is on. The current command may have created the trigger.
 pub(crate) fn relation_of_trigger(trigger: Oid) -> Option<Oid> {
     let catalog = OpenRelation::open(pg_sys::TriggerRelationId)?;
     let key = Key { place: pg_sys::Anum_pg_trigger_oid as usize, value: KeyValue::Oid(trigger) };

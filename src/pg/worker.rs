@@ -14,9 +14,9 @@ const LIBRARY: &CStr = c"pg_session_jwt";
 const FUNCTION: &CStr = c"pg_session_jwt_refresh";
 const NAME: &CStr = c"pg_session_jwt key refresh";
 
-/// The task of a worker, in at most 123 bytes.
+/// The task of a worker. `kind` and `text` have 123 bytes at most; a longer task cannot be registered.
 pub(crate) struct Task<'t> {
-    /// A number that has a meaning for the caller.
+    /// A number that the caller defines.
     pub(crate) kind: u8,
     pub(crate) text: &'t str,
 }
@@ -24,14 +24,15 @@ pub(crate) struct Task<'t> {
 /// A worker that was registered.
 pub(crate) struct Worker(*mut pg_sys::BackgroundWorkerHandle);
 
-/// Registers a worker for this session's database. None where all slots are in use.
+/// Registers a worker for this session's database. None where all of `max_worker_processes` are in use.
 pub(crate) fn start(task: &Task<'_>) -> Option<Worker> {
     let mut handle = std::ptr::null_mut();
     register(task, &mut handle).then_some(Worker(handle))
 }
 
-/// Registers a worker for which the session does not wait. Returns whether a slot was free. It allocates
-/// no memory of Postgres', so that it cannot raise an error after a commit.
+/// Registers a worker for which the session does not wait. Returns false where all of
+/// `max_worker_processes` are in use. It allocates no memory of Postgres, so that it raises no error after
+/// a commit.
 pub(crate) fn start_detached(task: &Task<'_>) -> bool {
     register(task, std::ptr::null_mut())
 }
@@ -83,8 +84,8 @@ impl Worker {
     }
 }
 
-/// Sleeps until the latch of this process is set, but not longer than that. A cancelled statement and
-/// the end of the server raise an error.
+/// Sleeps until the latch of this process is set, but not longer than `longest`. A query cancel raises an
+/// error, and so does the termination of the process.
 pub(crate) fn sleep(longest: Duration) {
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
     let milliseconds = longest.as_millis().max(1) as std::ffi::c_long;
@@ -129,7 +130,7 @@ impl Waker {
 pub(crate) struct Lock(pg_sys::LOCKTAG);
 
 impl Lock {
-    /// The numbers of the object and its part, and a number that tells locks on one part apart.
+    /// A lock, given numbers of the object and of its part. `kind` tells several locks on one part apart.
     pub(crate) fn new(object: u32, part: u32, kind: u16) -> Self {
         Self(pg_sys::LOCKTAG {
             // SAFETY: the call reads a static variable.
@@ -234,8 +235,9 @@ pub(crate) fn transaction<T>(body: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Runs `body`, which must not call Postgres, on a thread of its own, and sleeps until it has ended. None
-/// where it panics, or no thread can be created. Signals are delivered to the calling thread.
+/// Runs `body` on a thread of its own, and sleeps until it has ended. `body` must not call Postgres, and
+/// must not use a [`super::backend::BackendLocal`]. None where `body` panics, or no thread can be created.
+/// Signals are delivered to the calling thread.
 pub(crate) fn run_on_thread<T: Send + 'static>(
     body: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {

@@ -1,5 +1,7 @@
-//! The provider of a token: one in the settings, or a row of `auth.providers`, which is read when a
-//! token names its issuer. Where both have the same issuer, the one in the settings is used.
+//! Finds the provider of a token by the token's issuer, and verifies the token with the provider's keys. A
+//! provider is in the settings, or is a row of `auth.providers`, which is read when a token names its
+//! issuer. Where both have the same issuer, the one in the settings is used. Where no provider has the
+//! issuer, the provider without an issuer is used.
 //!
 //! Invalidation carries no detail: it raises the epoch, and cached rows are read again at their next
 //! use.
@@ -25,7 +27,7 @@ use crate::settings::{self, JWK, PROVIDERS};
 /// The name of the provider that `pg_session_jwt.jwk` makes.
 const JWK_PROVIDER: &str = "pg_session_jwt.jwk";
 
-/// Counts the invalidations of settings and rows in this backend.
+/// The epoch: the number of invalidations of settings and rows in this backend, from 1.
 static EPOCH: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(1));
 
 /// The providers in the settings as they were read last, and whether the settings have changed since.
@@ -35,7 +37,7 @@ static SETTINGS_CHANGED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(
 
 type FromSettings = Result<Rc<Verifier>, Rejection>;
 
-/// The cached rows by issuer. The empty text, which cannot be an issuer, stands for none.
+/// The cached rows by issuer. The key of the row without an issuer is the empty text, which is no issuer.
 static ROWS: BackendLocal<RefCell<Option<RowsByIssuer>>> = BackendLocal::new(RefCell::new(None));
 
 type RowsByIssuer = HashMap<Box<str>, Rc<CachedRow>>;
@@ -50,38 +52,43 @@ struct CachedRow {
     provider: Result<Arc<Provider>, Rejection>,
 }
 
-/// Voids what was read from the settings. It may run outside of a transaction, and cannot fail.
+/// Makes the next use read the settings again. It may run outside of a transaction, and cannot fail.
 pub(crate) fn invalidate_settings() {
     SETTINGS_CHANGED.set(true);
     invalidate();
 }
 
-/// Voids what was read from rows of the table. It may run outside of a transaction, and cannot fail.
+/// Makes the next use read rows of the table again. It may run outside of a transaction, and cannot fail.
 pub(crate) fn invalidate() {
     EPOCH.set(EPOCH.get() + 1);
 }
 
-/// The number of invalidations.
+/// The current epoch. Where it is the same before and after, no invalidation has arrived in between.
 pub(crate) fn epoch() -> u64 {
     EPOCH.get()
 }
 
-/// The provider that a token was verified for, and until when that needs no look at the provider.
+/// The provider for which a token was verified. [`is_current`] selects the provider again only in another
+/// epoch, and from `ends` or `due` on.
 pub(crate) struct Trust {
     provider: Arc<Provider>,
+    /// The epoch in which the provider was selected last.
     epoch: Cell<u64>,
+    /// The first moment at which the keys are too old.
     ends: Cell<Timestamp>,
+    /// The time of the next scheduled fetch.
     due: Cell<Timestamp>,
     /// Whether the provider's secret has verified the token. A secret does not become too old.
     by_secret: bool,
 }
 
-/// A provider as it is in an epoch.
+/// The provider of an issuer, as it was in an epoch.
 struct Selected {
     provider: Arc<Provider>,
     epoch: u64,
     /// Its row, where its keys are fetched.
     remote: Option<Rc<CachedRow>>,
+    /// Whether the provider's secret verifies the token.
     by_secret: bool,
 }
 
@@ -91,7 +98,7 @@ struct Failure {
     missing: Option<MissingKeys>,
 }
 
-/// The newer keys of a row with which a token is worth another attempt.
+/// The keys that a row lacks, and with which a second attempt may accept the token.
 struct MissingKeys {
     row: Rc<CachedRow>,
     wanted: WantedKeys,
@@ -107,8 +114,8 @@ enum WantedKeys {
     Others,
 }
 
-/// Verifies a token, but for its times. Where the provider's keys are fetched, and the known ones do not
-/// verify the token, this waits for newer ones and verifies it once more.
+/// Verifies everything about a token except its times. Where the provider's keys are fetched, and the known
+/// keys do not verify the token, it waits for newer keys and makes a second attempt.
 pub(crate) fn verify(token: &str) -> Result<(UnjudgedClaims, Trust), Rejection> {
     let failure = match attempt(token) {
         Ok(verified) => return Ok(verified),
@@ -133,7 +140,7 @@ pub(crate) fn verify(token: &str) -> Result<(UnjudgedClaims, Trust), Rejection> 
 }
 
 fn attempt(token: &str) -> Result<(UnjudgedClaims, Trust), Failure> {
-    // Kept also where the token is rejected.
+    // The closure stores the selection here, because it is needed where the token is rejected too.
     let selection = Cell::new(None);
     let (may_be_published, is_symmetric) = (Cell::new(false), Cell::new(false));
     let outcome = authenticate(token, |unverified| {
@@ -158,7 +165,8 @@ fn attempt(token: &str) -> Result<(UnjudgedClaims, Trust), Failure> {
             selected.fetch_due_keys();
             Ok((claims, Trust::of(selected)))
         }
-        // No token is accepted without a provider.
+        // This does not happen: `authenticate` accepts a token only after the closure has returned a
+        // provider.
         (Ok(_), None) => Err(Failure { rejection: no_key_configured(Code::NoKey), missing: None }),
         (Err(rejection), selection) => {
             let newer_keys_may_help = match rejection.code() {
@@ -222,7 +230,7 @@ impl Trust {
 }
 
 impl Selected {
-    /// The same for a token of the provider's secret, for which fetched keys do not matter.
+    /// The selection for a token that the provider's secret verifies. Fetched keys do not matter for it.
     fn by_secret(self) -> Self {
         Self { remote: None, by_secret: true, ..self }
     }
@@ -299,7 +307,7 @@ fn too_old() -> Rejection {
 fn select(issuer: Option<&str>) -> Result<Option<Selected>, Rejection> {
     let settings = from_settings()?;
     for key in issuer.map(Some).into_iter().chain([None]) {
-        // Before anything is read, so that a change that comes in meanwhile is noticed.
+        // The epoch is read first, so that an invalidation during the reads makes the selection outdated.
         let epoch = EPOCH.get();
         if let Some(provider) = settings.provider_of(key).map(Arc::clone) {
             return Ok(Some(Selected { provider, epoch, remote: None, by_secret: false }));
@@ -323,7 +331,8 @@ fn cached_row(issuer: Option<&str>) -> Result<Option<Rc<CachedRow>>, Rejection> 
     if let Some(cached) = &before
         && cached.epoch == epoch
     {
-        // How fetching goes is written without an invalidation.
+        // The progress of fetches is written without an invalidation. So a row whose fetch is due is read
+        // again.
         let is_settled = || {
             let now = backend::now();
             !is_due(&cached.row, now) && now < cached.ends()
@@ -362,20 +371,20 @@ fn cached_row(issuer: Option<&str>) -> Result<Option<Rc<CachedRow>>, Rejection> 
 
 /// The rejection of a token whose issuer has no provider. It names issuers that are similar.
 fn no_provider(unverified: &Unverified<'_>) -> Rejection {
-    // A message names fewer.
+    // The message lists ten issuers, and says whether there are more.
     const MAX_ISSUERS: usize = 12;
     let settings = from_settings().unwrap_or_default();
     let of_settings = settings.providers().iter().filter_map(|provider| provider.issuer());
     let mut issuers: Vec<String> = of_settings.map(str::to_owned).collect();
     let mut has_providers = !settings.providers().is_empty();
     if let Some(table) = Table::find() {
-        // By the index, because a table may have many rows.
+        // Similar issuers are looked up by the index, because the table may have many rows.
         let near = unverified.near_issuers();
         let near: Vec<String> = near
             .iter()
             .filter_map(|near| table.row(Rows::OfIssuer(Some(near))).ok()??.issuer)
             .collect();
-        // A table that was altered has been rejected before.
+        // The error is that the table was altered, which `select` has reported before.
         let _ = table.read(Rows::All, |row| {
             has_providers = true;
             issuers.extend(row.issuer.filter(|issuer| !near.contains(issuer)));
@@ -416,7 +425,8 @@ fn from_settings() -> FromSettings {
         }
         let is_readable = read.as_ref().is_ok_and(|verifier| has_readable_secret(verifier));
         SETTINGS.replace(Some(read));
-        // Last: had anything above failed, the earlier providers would have stayed in use.
+        // The flag is cleared last. If it were cleared before a step that fails, the earlier providers
+        // would stay in use.
         SETTINGS_CHANGED.set(false);
         if is_readable {
             audit::log_readable_secret();

@@ -5,8 +5,9 @@
 //! fetched. A session asks for keys ([`refresh`]), a background worker fetches them ([`worker`]) and
 //! records the outcome ([`writer`]). [`report`] has what SQL functions tell about providers.
 //!
-//! Nothing here knows the session's identity. Where [`invalidate`] or [`invalidate_settings`] is
-//! called, the caller has the session look at its identity again.
+//! These modules do not know the session's identity. A caller of [`invalidate`] or [`invalidate_settings`]
+//! also invalidates the identity. [`verify`] may raise the epoch when it waits for keys, so its callers
+//! compare [`epoch`] before and after.
 
 mod lookup;
 mod refresh;

@@ -29,7 +29,8 @@ const NOT_ASKED: &str = "The background worker ended before it asked: the provid
 const NO_WORKER: &str = "No background worker can be started to fetch its keys: all of \
                          max_worker_processes are in use.";
 
-/// Has a row's keys fetched whose scheduled time has come. The present keys stay in use meanwhile.
+/// Starts a worker for a row whose scheduled time has come. It does not wait for the keys: the present ones
+/// stay in use.
 pub(super) fn fetch_due(table: Table, row: &Row) {
     if hindrance().is_some() {
         return;
@@ -38,7 +39,8 @@ pub(super) fn fetch_due(table: Table, row: &Row) {
     if !lock.try_acquire() {
         return;
     }
-    // Until the worker has recorded that it begins, so that the next session does not start another.
+    // The lock is held until the worker has recorded that the fetch begins, or for 100 ms. So the next
+    // session does not start another worker.
     if let Some(worker) = start(RefreshReason::Due, &row.name) {
         let has_begun = || match table.row(Rows::Named(&row.name)) {
             Ok(Some(row)) => !is_due(&row, backend::now()),
@@ -61,7 +63,7 @@ pub(super) fn fetch_for_token(
     }
     let until = backend::now() + 1000 * JWKS_TIMEOUT.get() as Timestamp;
     let lock = session_lock(table, name);
-    // Another session that holds the lock has the keys fetched.
+    // Another session that holds the lock waits for the keys already.
     while !lock.try_acquire() {
         if backend::now() >= until {
             return Err(STILL_FETCHING.to_owned());
@@ -84,7 +86,7 @@ fn fetch_under_lock(
         _ => Err("The provider's row does not exist any more.".to_owned()),
     };
     let mut row = read()?;
-    // A worker may be asking for another reason.
+    // A worker may be fetching the keys for another reason, such as the schedule.
     while is_being_fetched(table, &row) && backend::now() < until {
         sleep(Duration::from_millis(10));
         row = read()?;
@@ -113,7 +115,8 @@ fn fetch_under_lock(
     } else if !has_stopped {
         Err(STILL_FETCHING.to_owned())
     } else if reason == RefreshReason::FirstKeys && has_keys(&row) {
-        // Another worker has fetched them, and they do not verify the token.
+        // Another worker has fetched the first keys, and they do not verify the token. The reason is now
+        // `UnknownKey`, so that this call does not repeat itself.
         fetch_under_lock(table, name, is_satisfied, until)
     } else if row.fetching.last_fetch.is_none_or(|time| time < now) {
         Err(NOT_ASKED.to_owned())
@@ -122,7 +125,7 @@ fn fetch_under_lock(
     }
 }
 
-/// Has a provider's keys fetched now, waits for them, and tells how they differ from the earlier ones.
+/// Fetches a provider's keys through a worker at once, and returns how they differ from the earlier ones.
 pub(super) fn fetch_now(name: &str) -> Result<KeyChanges, Rejection> {
     let failed = |reason: &str| {
         Rejection::new(Code::Fetching, "provider's keys could not be fetched")
@@ -185,8 +188,8 @@ pub(super) fn request_at_commit(name: &str) {
     }
 }
 
-/// Starts the worker that [`request_at_commit`] asks for. It is called when the transaction has ended,
-/// and cannot fail.
+/// Starts the worker that [`request_at_commit`] asks for. The transaction callback calls it at the end of
+/// the transaction. It must not fail.
 pub(crate) fn transaction_ended(committed: bool) {
     let requested = REQUESTED.replace(Requested::Nothing);
     let name = match &requested {
@@ -203,7 +206,7 @@ pub(crate) fn transaction_ended(committed: bool) {
     }
 }
 
-/// Why this process cannot have keys fetched, if so.
+/// The reason, as a sentence, why this process must not start a worker; None where it may.
 fn hindrance() -> Option<&'static str> {
     if worker::is_standby() {
         Some(
@@ -221,7 +224,7 @@ fn start(reason: RefreshReason, name: &str) -> Option<Worker> {
     worker::start(&Task { kind: reason.number(), text: name })
 }
 
-/// Waits until the worker has stopped or a condition holds. Returns whether that was in time.
+/// Waits until the worker has stopped or a condition holds. Returns false where neither happens in time.
 fn wait(worker: &Worker, longest: Duration, holds: impl Fn() -> bool) -> bool {
     let until = backend::now() + longest.as_micros() as Timestamp;
     loop {
@@ -232,7 +235,8 @@ fn wait(worker: &Worker, longest: Duration, holds: impl Fn() -> bool) -> bool {
         if left <= 0 {
             return false;
         }
-        // The end of a worker sets the latch of this process; a change of the row does not.
+        // The end of a worker sets the latch of this process. A change of the row does not, so the sleep is
+        // short.
         sleep(Duration::from_micros(left as u64).min(Duration::from_millis(5)));
     }
 }
@@ -256,7 +260,7 @@ fn is_being_fetched(table: Table, row: &Row) -> bool {
     !is_free
 }
 
-/// How fetching the keys of a row goes, as a sentence for a token whose key is not among them.
+/// The progress of fetching the keys of a row, as a sentence in the rejection of a token.
 fn describe(row: &Row) -> String {
     let ago = |time: Timestamp| backend::now().saturating_sub(time) / seconds(1);
     let Fetching { last_success, last_fetch, fetch_began, last_error, .. } = &row.fetching;

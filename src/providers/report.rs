@@ -1,4 +1,4 @@
-//! What SQL functions tell about providers and their keys.
+//! The results of the SQL functions about providers and their keys.
 
 use session_jwt::{Code, Provider, Rejection, json_string, quoted};
 
@@ -7,7 +7,7 @@ use super::{lookup, refresh};
 use crate::pg::datum::Varlena;
 use crate::pg::error;
 
-/// Fetches a provider's keys now, and tells how they differ from the earlier ones.
+/// Fetches a provider's keys now, and returns as `jsonb` how they differ from the earlier ones.
 pub(crate) fn refresh_provider(name: &str) -> Result<Varlena, Rejection> {
     let changes = refresh::fetch_now(name)?;
     jsonb(|kid| {
@@ -66,8 +66,8 @@ pub(crate) fn warn_of_unusable_keys() -> Result<(), Rejection> {
     Ok(())
 }
 
-/// A JSON text with key ids as `jsonb`. Where the database's encoding cannot represent a character of
-/// an id, all ids are escaped as in messages.
+/// The `jsonb` of a JSON text with key ids. Where the database's encoding cannot represent a character of
+/// an id, all ids have escapes for characters beyond ASCII.
 fn jsonb(compose: impl Fn(fn(Option<&str>) -> String) -> String) -> Result<Varlena, Rejection> {
     fn exact(kid: Option<&str>) -> String {
         kid.map_or_else(|| "null".to_owned(), json_string)

@@ -1,4 +1,4 @@
-//! The columns of `auth.providers`, and what a row says.
+//! The columns of `auth.providers`, and a row as it is read from the table.
 
 use session_jwt::{Code, MAX_ROW_BYTES, MAX_TOKEN_BYTES, Rejection};
 
@@ -19,9 +19,10 @@ pub(super) struct Column {
 enum Part {
     /// It belongs to the provider's document.
     Document,
-    /// It lets the next fetch ask only for keys that have changed.
+    /// It makes the next fetch conditional: the provider then sends keys only where they have changed.
     Validator,
-    /// It records how fetching goes. It is void where the provider is another one.
+    /// It records the progress of fetches. The row trigger clears it where the provider has changed, and
+    /// has no keys from its present address.
     Progress,
     /// The extension writes it for administrators, and does not read it. Its length is not limited.
     Report,
@@ -68,8 +69,8 @@ pub(super) const COLUMNS: [Column; 34] = {
     ]
 };
 
-/// The places of columns that are read by themselves, from 1. A name that is not in the list does
-/// not compile.
+/// The places, from 1, of the columns that are read one by one. A name that [`COLUMNS`] lacks is an error
+/// of the compiler.
 pub(super) mod place {
     use super::{COLUMNS, place_in};
 
@@ -93,20 +94,20 @@ pub(super) mod place {
 
 /// One row.
 pub(super) struct Row {
-    /// The provider as a JSON object. It stays the same while only its keys are asked for.
+    /// The provider as a JSON object, with its keys. A change of the progress columns does not change it.
     pub(super) document: String,
     pub(super) name: String,
     pub(super) issuer: Option<String>,
     pub(super) fetching: Fetching,
 }
 
-/// How fetching a row's keys goes.
+/// The recorded progress of fetching a row's keys, and the validators for the next request.
 pub(super) struct Fetching {
     pub(super) keys_url: Option<String>,
     pub(super) etag: Option<String>,
     pub(super) last_modified: Option<String>,
     pub(super) last_fetch: Option<Timestamp>,
-    /// When the fetch began whose outcome is not recorded yet.
+    /// The start of a fetch whose outcome is not recorded yet.
     pub(super) fetch_began: Option<Timestamp>,
     pub(super) last_demand: Option<Timestamp>,
     pub(super) next_refresh: Option<Timestamp>,
@@ -116,8 +117,8 @@ pub(super) struct Fetching {
 }
 
 impl Row {
-    /// None where the row has a value that is too long or that UTF-8 cannot represent. The trigger
-    /// lets no such row in.
+    /// Reads a row. None where a value is too long, or UTF-8 cannot represent it; the row trigger rejects
+    /// such rows.
     pub(super) fn read(tuple: Tuple<'_>) -> Option<Self> {
         let text = |place| tuple.text(place, MAX_TOKEN_BYTES);
         Some(Self {
@@ -144,8 +145,8 @@ pub(super) fn name(tuple: Tuple<'_>) -> Option<String> {
     tuple.text(place::NAME, MAX_TOKEN_BYTES)
 }
 
-/// Whether the row's keys are fetched, and no time is known for that: they were never asked for at
-/// their present address.
+/// Whether the row's keys are to be fetched, and no fetch is scheduled. Then no worker has requested them
+/// from their present address.
 pub(super) fn is_never_fetched(tuple: Tuple<'_>) -> bool {
     let own_keys = [place::JWKS, place::PUBLIC_KEY, place::SECRET];
     let is_fetched =
@@ -156,8 +157,8 @@ pub(super) fn is_never_fetched(tuple: Tuple<'_>) -> bool {
 /// The provider in a row as a JSON object in UTF-8.
 ///
 /// # Errors
-/// Where a value, or all together, are too long, which is decided before anything is detoasted; and
-/// where UTF-8 cannot represent the row.
+/// Where a value is too long, or all values together are; this is decided before a value is detoasted.
+/// Where UTF-8 cannot represent the row.
 pub(super) fn document(tuple: Tuple<'_>) -> Result<String, Rejection> {
     let mut total = 0;
     for (place, column) in (1..).zip(&COLUMNS) {
@@ -188,15 +189,15 @@ pub(super) fn document(tuple: Tuple<'_>) -> Result<String, Rejection> {
     })
 }
 
-/// The places of the columns that record how fetching goes.
+/// The places of the columns that record the progress of fetches.
 pub(super) fn progress() -> Vec<usize> {
     let columns = (1..).zip(&COLUMNS).filter(|(_, column)| column.part == Part::Progress);
     columns.map(|(place, _)| place).collect()
 }
 
 impl Column {
-    /// How many bytes a value may have; None where all values have the same size, and for reports. A
-    /// claim longer than a token matches nothing, and neither does a longer issuer or role.
+    /// The limit of a value's length in bytes; None for types of a fixed size, and for reports. A name of a
+    /// claim, an issuer or a role that is longer than a token cannot match one in a token.
     fn limit(&self) -> Option<usize> {
         match self.kind {
             _ if self.part == Part::Report => None,
@@ -212,8 +213,8 @@ const fn column(name: &'static str, kind: Oid, part: Part) -> Column {
     Column { name, kind, part }
 }
 
-/// The place of a column in a list, from 1. It is evaluated by the compiler, for which a name that is
-/// not in the list is an error.
+/// The place of a column in a list, from 1. Where the list lacks the name, the evaluation by the compiler
+/// fails.
 const fn place_in(columns: &[Column], name: &str) -> usize {
     assert!(!columns.is_empty(), "no column has the name");
     let [first, rest @ ..] = columns else {

@@ -1,4 +1,4 @@
-//! When keys are fetched, and the locks by which one worker at a time does so.
+//! The times at which keys are fetched, and the locks that let one worker at a time fetch them.
 
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::time::Duration;
@@ -13,19 +13,19 @@ const DEFAULT_FRESHNESS: i64 = 3600;
 const MIN_FRESHNESS: i64 = 300;
 const MAX_FRESHNESS: i64 = 86_400;
 
-/// How many seconds pass between two requests because of tokens that no known key verifies. Other
-/// requests do not count: those that are due, those of an administrator, and the first successful one.
+/// How many seconds pass at least between two requests that tokens cause. Scheduled requests, those of an
+/// administrator, and the one that gets a provider's first keys do not count.
 const UNKNOWN_KEY_INTERVAL: i64 = 30;
 
-/// How many seconds after the first failure keys are fetched again. Each further failure doubles it, up
-/// to [`DEFAULT_FRESHNESS`].
+/// How many seconds after the first failure keys are fetched again. Each further failure doubles the delay,
+/// up to [`DEFAULT_FRESHNESS`].
 const FIRST_RETRY: i64 = 30;
 const MAX_DOUBLINGS: i32 = 7;
 
 /// Why keys are fetched.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum RefreshReason {
-    /// The scheduled time has come, or none is known.
+    /// The scheduled time has come, or no time is scheduled.
     Due = 1,
     /// No known key verifies a token.
     UnknownKey = 2,
@@ -47,7 +47,7 @@ impl RefreshReason {
         self as u8
     }
 
-    /// Whether a token causes it. Such requests are limited to one in [`UNKNOWN_KEY_INTERVAL`].
+    /// Whether a token causes the request. One such request may begin in each [`UNKNOWN_KEY_INTERVAL`].
     pub(super) fn is_caused_by_token(self) -> bool {
         matches!(self, Self::UnknownKey | Self::FirstKeys)
     }
@@ -85,12 +85,13 @@ pub(super) fn retry_delay(failures: i32) -> i64 {
     delay + random_below(delay / 2)
 }
 
-/// The lock of the session that starts a worker. Other sessions wait for it.
+/// The lock that a session holds while it starts a worker and waits for it. Other sessions that need keys
+/// of the row wait for the lock.
 pub(super) fn session_lock(table: Table, name: &str) -> Lock {
     lock(table, name, 1)
 }
 
-/// The lock of the worker that fetches the keys.
+/// The lock that a worker holds while it fetches the keys of a row.
 pub(super) fn worker_lock(table: Table, name: &str) -> Lock {
     lock(table, name, 2)
 }
@@ -98,7 +99,7 @@ pub(super) fn worker_lock(table: Table, name: &str) -> Lock {
 fn lock(table: Table, name: &str, holder: u16) -> Lock {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
-    // Two names may have the same hash. Their fetches then wait for each other.
+    // Two names may have the same hash. Then only one of the two rows is fetched at a time.
     Lock::new(table.oid().to_u32(), hasher.finish() as u32, holder)
 }
 

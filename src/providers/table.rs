@@ -40,11 +40,12 @@ impl Table {
         if let Watched::One(table) = WATCHED.get() {
             return Some(table);
         }
-        // Before the catalogs are read, so that a change that comes in meanwhile is noticed.
+        // The state is set before the catalogs are read, so that an invalidation during the reads resets
+        // it.
         WATCHED.set(Watched::AnyRelation);
         let extension = Extension::named(EXTENSION)?;
         let table = Self { relation: extension.table(TABLE)?, schema: extension.schema };
-        // A change has come in meanwhile where the state is another one.
+        // Another state means that an invalidation arrived during the reads: the next use looks again.
         if matches!(WATCHED.get(), Watched::AnyRelation) {
             WATCHED.set(Watched::One(table));
         }
@@ -60,7 +61,7 @@ impl Table {
         self.relation
     }
 
-    /// Reads rows until `visit` returns false. Rows that cannot be read are left out.
+    /// Reads rows until `visit` returns false. It leaves out rows that [`Row::read`] cannot read.
     ///
     /// # Errors
     /// Where the table was altered.
@@ -97,7 +98,7 @@ impl Table {
         Ok(())
     }
 
-    /// Reads one row.
+    /// Reads the first of the rows.
     ///
     /// # Errors
     /// Where the table was altered.
@@ -110,7 +111,7 @@ impl Table {
         Ok(found)
     }
 
-    /// The names of the rows whose keys were never asked for at their present address.
+    /// The names of the rows whose keys no worker has requested from their present address.
     pub(super) fn never_fetched(self) -> Vec<String> {
         let mut names = Vec::new();
         if let Some(relation) = OpenRelation::open(self.relation)
@@ -165,13 +166,14 @@ fn altered() -> Rejection {
     Rejection::new(Code::Configuration, "table of providers was altered")
 }
 
-/// Which relation-cache invalidations concern the table.
+/// Which relcache invalidations concern the table.
 #[derive(Clone, Copy)]
 enum Watched {
-    /// None: the table was not looked for since the last invalidation.
+    /// No invalidation concerns it: the session has not looked for the table since the last one that did.
     Nothing,
-    /// All: the table was not found, and any relation may become the table.
+    /// Every invalidation: the table was not found, or is being looked for, and any relation may be it.
     AnyRelation,
+    /// The invalidations of this table, and those of all relations at once.
     One(Table),
 }
 
@@ -191,9 +193,9 @@ pub(crate) fn relcache_callback(relation: Oid) -> bool {
     is_concerned
 }
 
-/// Processes invalidations at the start of a statement, where this session has read the table. Postgres
-/// itself does so when a transaction begins and when a relation is locked; a later statement without
-/// relations would miss the removal of a provider.
+/// Processes invalidations at the start of a statement, where this session has looked for the table.
+/// Postgres itself processes them when a transaction begins and when a relation is locked. A later
+/// statement that locks no relation would miss the removal of a provider.
 pub(crate) fn accept_invalidations() {
     if !matches!(WATCHED.get(), Watched::Nothing) && backend::in_transaction() {
         relation::accept_invalidations();

@@ -27,7 +27,7 @@ pub(crate) fn check_row(change: Option<&RowChange<'_>>) -> Result<StoredRow, Rej
     };
     let document = row::document(new)?;
     let provider = Provider::from_row(&document)?;
-    // A row that cannot be read, because it was stored while the trigger was disabled, differs.
+    // An old row that cannot be read counts as different. It was stored while the trigger was disabled.
     let is_same =
         change.old_row().is_some_and(|old| row::document(old).is_ok_and(|old| old == document));
     if is_same {
@@ -38,8 +38,8 @@ pub(crate) fn check_row(change: Option<&RowChange<'_>>) -> Result<StoredRow, Rej
     Ok(if voids_progress { change.accept(&row::progress()) } else { change.accept(&[]) })
 }
 
-/// Checks a provider that is new or has changed. Returns whether the record of fetching its keys is
-/// void.
+/// Checks a provider that is new or has changed. Returns whether to clear the columns that record the
+/// progress of fetches: it fetches no keys, or has none from its present address.
 fn check_provider(provider: &Provider) -> Result<bool, Rejection> {
     let Some(remote) = provider.remote() else {
         warn_of_precedence(provider);

@@ -1,7 +1,7 @@
 //! The background worker that fetches keys.
 //!
-//! It records that a fetch begins and commits, asks the provider without an open transaction, and
-//! records the outcome.
+//! The worker records that a fetch begins, and commits. It requests the keys without an open transaction,
+//! and records the outcome in another one.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use crate::pg::error;
 use crate::pg::worker::{self, Task, sleep};
 use crate::settings::{self, JWKS_CA_FILE, JWKS_TIMEOUT};
 
-/// Runs a worker, given a [`RefreshReason`]'s number and the name of a row; an empty name stands for
-/// all rows whose keys were never asked for.
+/// Runs a worker, given a [`RefreshReason`]'s number and the name of a row. An empty name stands for all
+/// rows whose keys no worker has requested from their present address.
 pub(crate) fn run(reason: u8, name: &str) {
     let Some(reason) = RefreshReason::from_number(reason) else {
         return;
@@ -31,21 +31,22 @@ pub(crate) fn run(reason: u8, name: &str) {
         (c"synchronous_commit", "local"),
         // A transaction that keeps the row locked does not delay the sessions that wait for keys.
         (c"lock_timeout", "1s"),
-        // Only triggers that are enabled always fire: others may belong to roles without rights here.
+        // Only triggers that are enabled ALWAYS fire. Others may be code of other roles, and the worker is
+        // a superuser.
         (c"session_replication_role", "replica"),
     ]);
     if !name.is_empty() {
         refresh(reason, name);
     }
-    // Rows whose keys no worker has asked for: none could be started, or several rows were added in
-    // one transaction, or the address has changed since.
+    // Other rows may have keys that no worker has requested: no worker could be started for them, or one
+    // transaction added several rows, or the address has changed since.
     let left = worker::transaction(|| Table::find().map_or_else(Vec::new, Table::never_fetched));
     if reason == RefreshReason::Due {
         for name in left {
             refresh(RefreshReason::Due, &name);
         }
     } else if !left.is_empty() {
-        // In another worker, because a session waits for the end of this one.
+        // Another worker fetches them, because a session waits for the end of this one.
         worker::start_detached(&Task { kind: RefreshReason::Due.number(), text: "" });
     }
 }
@@ -58,15 +59,15 @@ struct Claim {
     failures: i32,
 }
 
-/// Fetches the keys of one row, unless the reason has gone.
+/// Fetches the keys of one row, unless the reason does not hold any more.
 fn refresh(reason: RefreshReason, name: &str) {
     let began = backend::now();
     let Some(table) = worker::transaction(Table::find) else {
         return;
     };
     let lock = schedule::worker_lock(table, name);
-    // Another worker that holds the lock performs the scheduled refresh. For other reasons, it may
-    // have asked too early.
+    // Another worker that holds the lock performs the scheduled refresh. For the other reasons, its request
+    // may have been too early to get the new keys, so this worker waits.
     let until = began + 1000 * JWKS_TIMEOUT.get() as Timestamp;
     while !worker::transaction(|| lock.try_acquire_for_process()) {
         if reason == RefreshReason::Due || backend::now() > until {
@@ -117,7 +118,7 @@ fn is_needed(reason: RefreshReason, row: &Row, provider: &Provider, began: Times
     }
 }
 
-/// Asks the provider. The error is a sentence.
+/// Requests the keys from the provider. The error is a sentence.
 fn ask(claim: &Claim) -> Result<Response, String> {
     // The list of hosts may have changed since the row was written.
     settings::check_scheme(&claim.source).map_err(|rejection| as_sentences(&rejection))?;
@@ -129,14 +130,14 @@ fn ask(claim: &Claim) -> Result<Response, String> {
         validators: claim.validators.clone(),
         http_hosts: settings::http_hosts(),
         ca_file: JWKS_CA_FILE.path(),
-        // Less than sessions wait, so that they learn the reason of a failure.
+        // The fetch ends before the sessions stop waiting, so that they report the reason of a failure.
         timeout: Duration::from_millis(JWKS_TIMEOUT.get() as u64) * 9 / 10,
     };
     worker::run_on_thread(move || fetch(&request))
         .unwrap_or_else(|| Err("The thread that fetches keys has failed.".to_owned()))
 }
 
-/// Records the outcome of a fetch, unless the row names another source by now.
+/// Records the outcome of a fetch, unless the row names another source now.
 fn record(reason: RefreshReason, name: &str, claim: Claim, response: Result<Response, String>) {
     let Some(table) = Table::find() else {
         return;

@@ -1,4 +1,4 @@
-//! What the background worker writes into a row.
+//! The updates of rows by the background worker.
 
 use jwks_fetch::Validators;
 
@@ -9,7 +9,7 @@ use crate::pg::spi;
 /// Keys to store.
 pub(super) struct NewKeys<'k> {
     pub(super) jwks: &'k str,
-    /// The URL that was asked for them.
+    /// The URL of the source in the row, before discovery and redirects.
     pub(super) fetched_from: &'k str,
     pub(super) validators: &'k Validators,
     /// Which keys of the set cannot be used, and why.
@@ -20,7 +20,7 @@ pub(super) struct NewKeys<'k> {
 
 /// Records that a fetch begins. Returns whether there is such a row.
 pub(super) fn claim(table: Table, name: &str, reason: RefreshReason) -> bool {
-    // If the worker ends before the fetch does, the keys are fetched again in a minute.
+    // If the worker ends before it records the outcome, the keys are due again in a minute.
     let rows = update(
         table,
         "UPDATE @table SET last_fetch = clock_timestamp(),
@@ -47,8 +47,8 @@ pub(super) fn keep_keys(table: Table, name: &str, fresh: i64) {
 
 /// Stores new keys, and for how many seconds they are fresh.
 pub(super) fn store_keys(table: Table, name: &str, keys: &NewKeys<'_>, fresh: i64) {
-    // The first keys of a provider clear the time of the last request for a token, so that a key
-    // that changes right afterwards is fetched at once.
+    // The first keys of a provider clear `last_demand`. So a token with a key that was added right
+    // afterwards causes a request at once.
     update(
         table,
         "UPDATE @table SET fetched_jwks = $3::json, fetched_from = $4,

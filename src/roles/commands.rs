@@ -1,4 +1,4 @@
-//! What utility statements have to do with roles.
+//! Utility statements: which of them need no role, and which a locked session may not run.
 
 use session_jwt::{Code, Rejection};
 
@@ -6,8 +6,8 @@ use super::locked::is_session_locked;
 use crate::pg::node::{NodeTag, ObjectType, Statement};
 use crate::pg::role::{current_user, is_current_superuser};
 
-/// Whether a utility statement needs no role: it ends the session's state or changes it, or it runs other
-/// statements, which are judged themselves.
+/// Whether a utility statement may run without the role of the token. Such a statement controls the
+/// transaction or the state of the session, or it runs other statements, which are judged themselves.
 pub(crate) fn needs_no_role(statement: Statement<'_>) -> bool {
     use NodeTag::*;
     matches!(
@@ -31,7 +31,8 @@ pub(crate) fn needs_no_role(statement: Statement<'_>) -> bool {
 
 /// Rejects statements by which a locked session could act as another role: those that transfer
 /// ownership, because a function or a view runs with the privileges of its owner, and those that change
-/// roles and memberships. Superusers are exempt, also where a superuser's security-definer function runs.
+/// roles and memberships. They are not rejected where the current user is a superuser, such as in a
+/// security-definer function of a superuser.
 pub(crate) fn check_locked_session(statement: Statement<'_>) -> Result<(), Rejection> {
     let message = if transfers_ownership(statement) {
         "permission denied to transfer ownership"

@@ -1,4 +1,4 @@
-//! Locked login roles: their sessions change their role by a token only.
+//! Locked login roles (`pg_session_jwt.locked_roles`): their sessions change their role by a token only.
 
 use session_jwt::{Code, Rejection};
 
@@ -11,7 +11,8 @@ pub(crate) fn is_session_locked() -> bool {
     role::with_name(role::session_user(), is_locked)
 }
 
-/// Whether a login role is locked; true where its name is unknown and any role is locked.
+/// Whether a login role is locked. Where its name cannot be found, it counts as locked if the list names
+/// any role.
 fn is_locked(login: Option<&[u8]>) -> bool {
     if LOCKED_ROLES.is_lost() {
         return true;
@@ -35,7 +36,8 @@ pub(crate) fn check_role_change() -> Result<(), Rejection> {
         .with_hint("Present a token that names the role."))
 }
 
-/// Rejects every identity where the locks would not hold.
+/// Rejects every identity where locked roles are configured and the extension cannot enforce them: the
+/// library was not preloaded, or the configured value was lost.
 pub(crate) fn check_locks() -> Result<(), Rejection> {
     let holds = settings::is_preloaded() || LOCKED_ROLES.with(<[u8]>::is_empty);
     if holds && !LOCKED_ROLES.is_lost() {

@@ -1,5 +1,6 @@
-//! Roles by token: which role a session has, which transactions and plans have it, and which sessions may
-//! change their role in no other way.
+//! The role that a token names: [`token_role`] makes it the role of the session, [`transaction`] keeps one
+//! role in each transaction, [`locked`] lists the login roles whose sessions change their role in no other
+//! way, and [`commands`] judges utility statements.
 
 pub(crate) mod commands;
 pub(crate) mod locked;

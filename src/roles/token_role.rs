@@ -1,9 +1,10 @@
-//! The database role that a session has by its token, beside the one of the GUC `role`.
+//! The role of the token: the database role that a session has because its token names it.
 //!
-//! The later one is in force. Postgres keeps the role of a token in the `extra` of the token's value, so
-//! that both come and go together, through savepoints, rollbacks and `RESET`. The GUC `role` keeps its
-//! value. To put the roles in order, the hooks in front of those of `role` and `session_authorization`
-//! number the values of `role` on the timeline of the token's values.
+//! A session may have two roles to choose from: the role of the token, and the value of the GUC `role`,
+//! which a token does not change. The later of the two is the current role. Postgres keeps the role of a
+//! token in the `extra` of the token's value, so that both come and go together, through savepoints,
+//! rollbacks and `RESET`. To order the two, the check hook in front of that of `role` numbers the values of
+//! `role` on the timeline of the token's values.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -39,13 +40,16 @@ impl State {
 
 static STATE: BackendLocal<Cell<State>> = BackendLocal::new(Cell::new(State::None));
 
-/// Whether the current user follows the state.
+/// Whether the current user was changed to follow the state. A change that Postgres makes when it restores
+/// the GUCs at the end of a transaction follows [`end_transaction`], and so counts for the next
+/// transaction.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Settlement {
     /// The state has not changed in this transaction.
     Settled,
     /// The state has changed in this transaction, and the current user with it. The abort of a
-    /// subtransaction restores the user without a call of an assign hook.
+    /// subtransaction may restore the earlier user without a call of an assign hook, so that [`settle`] has
+    /// to change it again.
     Changed,
     /// The state has changed in this transaction, but the current user cannot, as within a security-definer
     /// function.
@@ -58,10 +62,11 @@ static SETTLEMENT: BackendLocal<Cell<Settlement>> =
 /// The numbers of the values of the GUC `role`.
 static ROLE_NUMBERS: RoleNumbers = RoleNumbers::new();
 
-/// Finds the role that a token names, for the session to take.
+/// Finds the role that a token names.
 ///
 /// # Errors
-/// Where the session may not take it, or cannot now.
+/// Where the session user may not take the role by `SET ROLE`, the role is a superuser, or the current user
+/// cannot change now.
 pub(crate) fn find(name: &str) -> Result<TokenRole, Rejection> {
     if !role::can_change() {
         return Err(rejected("A security-definer function is running."));
@@ -107,7 +112,7 @@ fn rejected(detail: impl Into<String>) -> Rejection {
         .with_detail(detail)
 }
 
-/// The error of a statement that was planned for the role from before.
+/// The error of a statement that was planned for an earlier role.
 pub(crate) fn changed() -> Rejection {
     Rejection::new(Code::Forbidden, "role has changed")
         .with_detail("The statement was planned for the role that the session had before.")
@@ -140,7 +145,8 @@ pub(crate) fn has_changed() -> bool {
     SETTLEMENT.get() != Settlement::Settled
 }
 
-/// Whether a change of the role waits for the end of a security-definer function and the like.
+/// Whether a change of the role waits for the end of a security-definer function or a security-restricted
+/// operation.
 #[inline(always)]
 pub(crate) fn is_waiting() -> bool {
     SETTLEMENT.get() == Settlement::Waiting
@@ -151,7 +157,7 @@ pub(crate) fn is_overdue() -> bool {
     is_waiting() && role::can_change()
 }
 
-/// Takes note of the role of the token in force. It may run during a rollback and cannot fail.
+/// Notes the role of the token in force, and settles. It may run during a rollback and cannot fail.
 pub(crate) fn set(role: Option<TokenRole>) {
     if STATE.get().role() != role {
         STATE.set(role.map_or(State::None, State::Active));
@@ -173,7 +179,8 @@ pub(crate) fn suspend(is_suspended: bool) -> bool {
     true
 }
 
-/// Makes the current user follow the state where that has changed in this transaction. It cannot fail.
+/// Makes the current user follow the state, where the state has changed in this transaction. It cannot
+/// fail.
 pub(crate) fn settle() {
     // Postgres gives a parallel worker the user of its leader.
     if SETTLEMENT.get() == Settlement::Settled || backend::is_parallel_worker() {
@@ -191,8 +198,8 @@ pub(crate) fn settle() {
     }
 }
 
-/// Makes the current user follow a change that waits, where that is possible now; whether the current user
-/// is another one. It cannot fail.
+/// Makes the current user follow a waiting change of the state, where the user can change now. Returns
+/// whether the current user is another one afterwards. It cannot fail.
 pub(crate) fn settle_waiting() -> bool {
     let before = role::current_user();
     if is_waiting() {
@@ -201,7 +208,7 @@ pub(crate) fn settle_waiting() -> bool {
     role::current_user() != before
 }
 
-/// At the end of a transaction, restores a user that the abort has replaced. It cannot fail.
+/// Settles at the end of a transaction, because its abort has restored the earlier user. It cannot fail.
 pub(crate) fn end_transaction() {
     settle();
     SETTLEMENT.set(Settlement::Settled);

@@ -1,10 +1,10 @@
-//! The role of a transaction, and the token of a plan: each transaction has one role by token, and each plan
-//! with policies reads the claims of one token.
+//! The role of a transaction, and the token of a plan: each transaction has one role of a token, and each
+//! plan with policies reads the claims of one token.
 //!
 //! Postgres chooses policies while it rewrites a statement, for the role of that moment, and checks
 //! privileges when the plan starts. Two rules keep the claims of another token out of such a plan:
 //!
-//! 1. **A transaction has one role by token.** The first plan that touches tables, or calls a function that
+//! 1. **A transaction has one role of a token.** The first plan that touches tables, or calls a function that
 //!    is not granted to PUBLIC, binds the transaction to the role. From then on, and while the planner runs,
 //!    a token with another role is rejected. Some changes cannot be rejected, such as `RESET`. They leave
 //!    the transaction bound: statements that touch tables fail until the role is back or the transaction
@@ -14,9 +14,9 @@
 //!    continue under another token.
 //!
 //! Postgres has no hook for the rewriter. A statement that a client sends is planned right after it is
-//! rewritten, and the role cannot change while the planner runs. A function in SQL is analysed and rewritten
-//! as a whole before its first statement is planned, and analysis may run code of a user; there, the
-//! analysis binds. For a cached plan, Postgres records the role in `CachedPlan.planRoleId`.
+//! rewritten, and the role cannot change while the planner runs. A function in SQL is analysed and
+//! rewritten as a whole before its first statement is planned, and analysis may run code of a user; there,
+//! the analysis binds. For a cached plan, Postgres records the role in `CachedPlan.planRoleId`.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_int;
@@ -31,37 +31,40 @@ use crate::pg::role;
 use crate::pg::token::{Fingerprint, TokenRole};
 use crate::settings::JWT;
 
-/// The role by token that the transaction is bound to; [`Oid::INVALID`] stands for no role.
+/// The role of a token that the transaction is bound to. [`Oid::INVALID`] means that it is bound to have
+/// none; None, that it is not bound yet.
 static BOUND_ROLE: BackendLocal<Cell<Option<Oid>>> = BackendLocal::new(Cell::new(None));
 
 /// The plans that touch tables, have started and have not ended.
 static STARTED: BackendLocal<RefCell<Vec<StartedPlan>>> =
     BackendLocal::new(RefCell::new(Vec::new()));
 
-/// Those of them that the executor runs, from the outermost.
+/// Those of [`STARTED`] in which the executor is now, from the outermost.
 static RUNNING: BackendLocal<RefCell<Vec<StartedPlan>>> =
     BackendLocal::new(RefCell::new(Vec::new()));
 
-/// The nest levels of the subtransactions in which the planner runs, from the outermost call.
+/// One entry for each call of the planner that has not returned, from the outermost: the nest level of its
+/// subtransaction.
 static PLANNER_LEVELS: BackendLocal<RefCell<Vec<c_int>>> =
     BackendLocal::new(RefCell::new(Vec::new()));
 
+/// A plan that touches tables, and what its execution depends on.
 #[derive(Clone, Copy)]
 struct StartedPlan {
     plan: RunningPlan,
     /// The token whose claims the plan may have read; None where it has not run.
     token: Option<Fingerprint>,
-    /// The nest level of the subtransaction that the plan ends with.
+    /// The nest level of the subtransaction whose abort ends the plan.
     level: c_int,
-    /// Whether the plan runs with the user of a security-definer function.
-    is_definers: bool,
+    /// Whether the plan started with the user of a security-definer function.
+    runs_as_definer: bool,
 }
 
 impl StartedPlan {
     /// Whether policies, a view or a security-definer function stand between the session and rows. A plan
     /// over plain tables may read the claims of any number of tokens.
     fn has_policies(&self) -> bool {
-        self.is_definers || self.plan.has_policies()
+        self.runs_as_definer || self.plan.has_policies()
     }
 }
 
@@ -77,7 +80,7 @@ fn is_planning() -> bool {
 /// Binds the transaction to the role of the token in force.
 ///
 /// # Errors
-/// Where it is bound to another role, or the current user is still that of the token from before.
+/// Where it is bound to another role, or the current user is still that of an earlier token.
 pub(crate) fn bind() -> Result<(), Rejection> {
     if token_role::is_overdue() {
         return Err(token_role::changed());
@@ -103,9 +106,9 @@ pub(crate) fn bind() -> Result<(), Rejection> {
     }
 }
 
-/// Binds the transaction in which the library was loaded to no role: its plans that run were made without a
-/// role by token, and are unknown here. Where the statement only calls a function, as
-/// `SELECT auth.jwt_session_init($1)`, no such plan runs.
+/// Binds the transaction in which the library was loaded to have no role of a token. Its running plans were
+/// made without such a role, and are unknown here. Where the statement only calls a function, as `SELECT
+/// auth.jwt_session_init($1)` does, no such plan runs, and the transaction stays unbound.
 pub(crate) fn bind_at_load() {
     if backend::within_statement() && !plan::is_portal_single_call() {
         BOUND_ROLE.set(Some(Oid::INVALID));
@@ -140,8 +143,8 @@ pub(crate) fn start_planning() -> PlannedFor {
 /// Notes that the planner has returned a plan, and binds the transaction where the plan touches tables.
 ///
 /// # Errors
-/// Where the role or the user has changed: Postgres has rewritten the statement for the one from before, and
-/// a caller may have rewritten other statements that it is about to plan.
+/// Where the role or the user has changed. Postgres has rewritten the statement for the earlier one, and a
+/// caller may have rewritten other statements that it is about to plan.
 pub(crate) fn end_planning(before: PlannedFor, plan: Plan) -> Result<(), Rejection> {
     PLANNER_LEVELS.borrow_mut().pop();
     if PlannedFor::now() != before {
@@ -150,7 +153,7 @@ pub(crate) fn end_planning(before: PlannedFor, plan: Plan) -> Result<(), Rejecti
     if plan.touches_tables() { bind() } else { Ok(()) }
 }
 
-/// Notes that a plan that touches tables starts. It counts as running until [`leave`].
+/// Notes that a plan that touches tables starts. The plan counts as running until [`leave`].
 ///
 /// # Errors
 /// Where the transaction is bound to another role, or the plan was made for another one.
@@ -162,12 +165,13 @@ pub(crate) fn start(plan: RunningPlan) -> Result<(), Rejection> {
     let token = JWT.fingerprint();
     let started = StartedPlan {
         plan,
-        // The executor chooses partitions when the plan starts.
+        // With partitions, the start itself may read claims: the executor evaluates expressions to choose
+        // partitions.
         token: plan.has_partitions().then_some(token),
         level: nest_level(),
-        is_definers: !role::can_change(),
+        runs_as_definer: !role::can_change(),
     };
-    // A plan that failed may have had the same address.
+    // An earlier plan may have failed without its end, and have had the same address.
     end(plan);
     STARTED.borrow_mut().push(started);
     RUNNING.borrow_mut().push(StartedPlan { token: Some(token), ..started });
@@ -184,12 +188,13 @@ pub(crate) fn enter(plan: RunningPlan) -> Result<(), Rejection> {
     let token = JWT.fingerprint();
     let level = nest_level();
     let Some(started) = find(plan) else {
-        // The plan started before the library was loaded, with the policies of no role by token.
+        // The plan started before the library was loaded, with the policies for a session without a role of
+        // a token.
         if token_role::oid() != Oid::INVALID {
             return Err(token_role::changed());
         }
-        let is_definers = !role::can_change();
-        let started = StartedPlan { plan, token: Some(token), level, is_definers };
+        let runs_as_definer = !role::can_change();
+        let started = StartedPlan { plan, token: Some(token), level, runs_as_definer };
         STARTED.borrow_mut().push(started);
         RUNNING.borrow_mut().push(started);
         return Ok(());
@@ -205,12 +210,12 @@ pub(crate) fn enter(plan: RunningPlan) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Notes that the executor finishes a plan that touches tables, as it does when a cursor is closed.
-/// [`check_reader`] checks the readers that run meanwhile.
+/// Notes that the executor finishes a plan that touches tables, such as when a cursor is closed. It raises
+/// no error. While the plan finishes, [`check_reader`] checks each reader that resolves the identity.
 pub(crate) fn finish(plan: RunningPlan) {
     let (token, level) = (JWT.fingerprint(), nest_level());
     let started =
-        find(plan).unwrap_or(StartedPlan { plan, token: None, level, is_definers: false });
+        find(plan).unwrap_or(StartedPlan { plan, token: None, level, runs_as_definer: false });
     let token = Some(started.token.unwrap_or(token));
     RUNNING.borrow_mut().push(StartedPlan { token, level, ..started });
 }
@@ -232,7 +237,7 @@ pub(crate) fn end(plan: RunningPlan) {
 pub(crate) fn end_subtransaction(is_committed: bool) {
     let level = nest_level();
     if is_committed {
-        // A cursor continues in the surrounding transaction.
+        // The plan of a cursor continues in the surrounding transaction.
         for started in STARTED.borrow_mut().iter_mut().filter(|started| started.level == level) {
             started.level -= 1;
         }
@@ -297,7 +302,7 @@ pub(crate) fn check_presentation(
 /// Checks that the running plans may read the claims of the token in force.
 ///
 /// # Errors
-/// As for [`enter`].
+/// Where the transaction is bound to another role, or a running plan with policies reads another token.
 pub(crate) fn check_reader() -> Result<(), Rejection> {
     if RUNNING.borrow().is_empty() {
         return Ok(());
@@ -308,7 +313,8 @@ pub(crate) fn check_reader() -> Result<(), Rejection> {
 
 /// Whether a running plan with policies started to run under another token.
 fn has_read_another(token: Fingerprint) -> bool {
-    // A copy: `has_policies` reads the catalogs, which may raise an error.
+    // The plans are copied, so that no borrow is held in `has_policies`: it reads the catalogs, which may
+    // raise an error.
     let running = RUNNING.borrow().clone();
     running.iter().any(|plan| plan.token != Some(token) && plan.has_policies())
 }

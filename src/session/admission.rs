@@ -1,4 +1,5 @@
-//! The checks when a token is presented. They are not repeated when the token is read.
+//! The checks when a token is presented: its signature and claims, `nbf` and other times, its role, and its
+//! `jti`. A reader repeats only what may change: the keys and the expiry.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -26,7 +27,7 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
         return Ok(passed(None));
     }
     match source {
-        // The value of the leader begins with the standing.
+        // The value of the leader begins with the standing already.
         Source::Worker => Ok(passed(None)),
         Source::Startup => Ok(passed(Some(Standing::Pending))),
         Source::Stored | Source::Test => {
@@ -35,7 +36,7 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
                 .with_detail(detail)
                 .with_hint("Present the token in the session that it is for."))
         }
-        // The client did not present it, so that nothing is revoked.
+        // Code of another role presents the token, not the client. So the rejection revokes nothing.
         Source::Session if backend::in_security_restricted_operation() => Err(Rejection::new(
             Code::Configuration,
             "a token cannot be presented within a security-restricted operation",
@@ -45,7 +46,7 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
         }
         Source::Session => {
             redact::redact_statement();
-            // Also where an error of Postgres unwinds.
+            // The drop revokes the identities also where an error of Postgres unwinds.
             let is_accepted = Cell::new(false);
             let _revocation = backend::OnDrop(|| {
                 if !is_accepted.get() {
@@ -62,7 +63,7 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
     }
 }
 
-/// Hashes a token with a random key.
+/// Hashes a token with a key that is random in each backend.
 fn fingerprint(token: &[u8]) -> Fingerprint {
     static HASHER: BackendLocal<RefCell<Option<RandomState>>> =
         BackendLocal::new(RefCell::new(None));
@@ -110,8 +111,8 @@ fn admit_sequence(claims: &Claims, sequence: i64) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Checks in a parallel worker a token that its leader has not checked. The worker does not know which `jti` the
-/// session has seen.
+/// Checks in a parallel worker a token that its leader has not checked. The worker does not know which
+/// `jti` the session has seen.
 pub(super) fn admit_in_worker(identity: &Identity) -> Result<&Claims, Rejection> {
     let claims = identity.judge_presentation(now())?;
     if claims.sequence().is_some() {

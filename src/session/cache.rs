@@ -1,15 +1,15 @@
 //! The cache of tokens that this backend has verified: the least recently used one is evicted first.
 //!
-//! The key is the whole token, hashed with a random key and compared where the hashes agree. The comparison
-//! stops at the first difference. To learn anything from its time, a client would need a token with the
-//! 64-bit hash of a cached one, and so the hash key. The cryptographic library compares HMACs in constant
-//! time.
+//! The key of an entry is the whole token. Tokens are hashed with a random key, and compared where the
+//! hashes agree. The comparison stops at the first difference. To learn a cached token from the time that
+//! it takes, a client would have to present a token with the same 64-bit hash, and so to know the hash key.
 
 use std::rc::Rc;
 
 use lru::LruCache;
 
-/// The memory of one unit of weight, in bytes.
+/// The memory of one unit of weight, in bytes. The limit of the cache is a number of tokens; a token that
+/// takes more memory than this counts as several.
 const UNIT: usize = 6 * 1024;
 
 /// Verified tokens and their values.
@@ -31,7 +31,8 @@ impl<T> Default for TokenCache<T> {
 }
 
 impl<T> TokenCache<T> {
-    /// The value of a token, where the cache has it after its weight is reduced to `limit`.
+    /// The value of a token. The weight is reduced to `limit` first, because the GUC may have a lower value
+    /// now.
     pub(crate) fn get(&mut self, token: &[u8], limit: usize) -> Option<Rc<T>> {
         self.shrink(limit);
         self.tokens.get(token).map(|entry| Rc::clone(&entry.value))

@@ -9,15 +9,15 @@ use crate::pg::datum::{Reference, Value};
 use crate::pg::function::Answer;
 use crate::settings::REQUEST_CLAIMS;
 
-/// The owner of values where there is no identity.
+/// The owner of values where there is no identity. No identity has this number.
 pub(crate) const NO_OWNER: u64 = 0;
 
 /// No statement starts before this time.
 const STALE: Timestamp = Timestamp::MIN;
 
-/// The values that readers return without further checks: those of a token for statements that start before
-/// `ready_until`, those of `request.jwt.claims` for statements that start before `trusted_until`, as long
-/// as an assign hook reports changes of that GUC.
+/// The values that readers return without further checks. The values of a token are for statements that
+/// start before `ready_until`. The values of `request.jwt.claims` are for statements that start before
+/// `trusted_until`, as long as an assign hook reports changes of that GUC.
 struct Ready {
     ready_until: Cell<Timestamp>,
     trusted_until: Cell<Timestamp>,
@@ -54,7 +54,8 @@ struct Current {
 
 static CURRENT: BackendLocal<RefCell<Option<Current>>> = BackendLocal::new(RefCell::new(None));
 
-/// No call of `body` enters Postgres.
+/// `body` calls no function of Postgres that can raise an error, so that the borrow ends with this
+/// function.
 fn with_current<T>(body: impl FnOnce(&mut Current) -> T) -> T {
     body(CURRENT.borrow_mut().get_or_insert_default())
 }
@@ -112,8 +113,8 @@ pub(crate) fn look_up(lookup: Lookup, argument: &[u8]) -> Result<Answer, Rejecti
     }
 }
 
-/// Puts an identity, or none, in force. Readers use it once [`set_ready`] or [`set_trusted`] was called;
-/// returns whether readers may return pointers, as both require.
+/// Puts an identity, or none, in force. Returns whether readers may return pointers to its values. Only
+/// then may the caller make the values ready, by [`set_ready`] or [`set_trusted`].
 pub(crate) fn install(identity: Option<ValidIdentity>) -> bool {
     for (reader, slot) in Reader::ALL.into_iter().zip(&READY.values) {
         let value = identity.as_ref().and_then(|identity| identity.value(reader));
@@ -138,7 +139,7 @@ pub(crate) fn set_trusted(until: Timestamp) {
 }
 
 /// Frees the retired identities at the end of a transaction, unless a procedure that has just committed may
-/// hold their values. Without an identity, the next transaction resolves it again. It cannot fail.
+/// hold their values. Where there is no identity, the next transaction resolves again. It cannot fail.
 pub(crate) fn end_transaction() {
     if let Ok(mut current) = CURRENT.try_borrow_mut()
         && let Some(current) = current.as_mut()

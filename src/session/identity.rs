@@ -1,4 +1,6 @@
-//! An identity: accepted claims, and the Datums that readers return for them.
+//! An identity: the claims of a verified token or of `request.jwt.claims`, and the Datums that readers
+//! return for them. [`Identity`] has claims whose times are not judged; [`ValidIdentity`] has claims that
+//! were valid when it was put in force.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -88,8 +90,8 @@ pub(crate) enum Lookup {
     SessionVariable,
 }
 
-/// Verified claims, and the Datums that readers return for them. An identity never moves, and it is kept until
-/// Postgres cannot refer to its values any more.
+/// Claims, and the Datums that readers return for them. Datums refer to its values, so it is allocated once
+/// and never moves, and it is kept until Postgres cannot refer to its values any more.
 pub(crate) struct Identity {
     /// The place on the timeline. No other identity has the same.
     number: u64,
@@ -119,12 +121,12 @@ impl Identity {
         Ok(Rc::new(Self { number, claims, jsonb, slots, found, trust }))
     }
 
-    /// The claims, where the token may be presented at a time, in seconds since 1970.
+    /// The claims, where their times allow the presentation of the token at `now`, in seconds since 1970.
     pub(crate) fn judge_presentation(&self, now: i64) -> Result<&Claims, Rejection> {
         self.claims.judge_presentation(now)
     }
 
-    /// The identity to put in force, where its claims are valid at a time, in seconds since 1970.
+    /// The identity to put in force, where its claims are valid at `now`, in seconds since 1970.
     pub(crate) fn judge(self: Rc<Self>, now: i64) -> Result<ValidIdentity, Rejection> {
         self.claims.judge(now)?;
         Ok(ValidIdentity(self))
@@ -138,9 +140,9 @@ impl Identity {
         }
     }
 
-    /// The value that a reader with an argument returns; the argument is in the database's encoding. With
-    /// `can_lend`, and where there is room to keep the value, it lasts as long as the identity. Otherwise
-    /// it belongs to the current memory context.
+    /// The value that a reader with an argument returns; the argument is in the database's encoding. Where
+    /// `can_lend` is true and there is room, the identity keeps the value, and the answer points to it.
+    /// Otherwise the value is in the current memory context.
     fn look_up(
         &self,
         lookup: Lookup,
@@ -223,7 +225,8 @@ impl ValidIdentity {
         self.0.value(reader)
     }
 
-    /// The value that a reader with an argument returns; see [`Identity::look_up`].
+    /// The value that a reader with an argument returns. `can_lend` permits a pointer to a value that the
+    /// identity keeps.
     pub(crate) fn look_up(
         &self,
         lookup: Lookup,

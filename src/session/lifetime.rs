@@ -11,8 +11,9 @@ use crate::pg::token::{Standing, timeline};
 use crate::roles::token_role;
 use crate::settings::{IDENTITY_SCOPE, JWT, JWT_NAME, TRANSACTION_SCOPE};
 
-/// Applies the scope to tokens and claims from before the library was loaded. The value that the current
-/// transaction has set belongs to it; the values beneath it on the stack belong to earlier ones.
+/// Applies `identity_scope` to tokens and claims from before the library was loaded. The value that the
+/// current transaction has set belongs to this transaction; the values beneath it on the stack belong to
+/// earlier ones.
 pub(crate) fn start() {
     let ended = if is_set_in_transaction(JWT_NAME) {
         JWT.number().saturating_sub(1)
@@ -34,8 +35,9 @@ fn ends_with_transaction(scope: i32) -> bool {
     scope == TRANSACTION_SCOPE || IDENTITY_SCOPE.is_lost()
 }
 
-/// Ends the identities of transactions that have ended. Trusted claims do not tell to which transaction they
-/// belong: all end, or with `keep_current`, those that the current transaction has not set. It cannot fail.
+/// Ends the identities of transactions that have ended. The values of `request.jwt.claims` have no number,
+/// so that their transactions are unknown: all of them end, or with `keep_current`, those that the current
+/// transaction has not set. It cannot fail.
 fn end_identities(keep_current: bool) {
     // Postgres gives a parallel worker the tokens and claims of its leader.
     if backend::is_parallel_worker() {
@@ -64,8 +66,8 @@ fn revoke_below(number: u64) {
     }
 }
 
-/// Whether a token has ended before its first use, as one in the startup packet does with the scope
-/// `transaction`.
+/// Whether a token has ended before its first use. With the scope `transaction`, a token in the startup
+/// packet does.
 static ENDED_UNUSED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
 /// Warns of a token that has ended before its first use.
@@ -93,7 +95,8 @@ pub(crate) fn note_use() -> bool {
 }
 
 /// Warns of a token that ends with the transaction in which it was presented, where that transaction is no
-/// block and nothing has followed the token. The callback before a commit calls it.
+/// block, and neither a statement nor a reader has followed the token. The transaction callback calls it
+/// before a commit.
 pub(crate) fn warn_of_unused_token() {
     if !note_use() || !JWT.is_set() {
         return;

@@ -1,9 +1,11 @@
 //! The identity of the session: from the token GUC to the values that readers return.
 //!
-//! The token GUC is the only place of the token, so that the rules of Postgres for GUCs decide about scope,
-//! rollback and parallel workers. Its assign hook invalidates the identity in force; the next reader
-//! resolves it again, from the tokens that this backend has verified, or by verification. A resolved
-//! identity stays in force until the GUC, the keys or the time end it.
+//! The token is stored in the token GUC only, so that the rules of Postgres for GUCs decide about scope,
+//! rollback and parallel workers. The check hook verifies a token that a statement presents
+//! ([`admission`]). The assign hook verifies nothing: it invalidates the identity in force, and makes the
+//! role of the token the current role. The next reader resolves the identity: it finds the token among
+//! those that this backend has verified, or verifies it, and puts its identity in force ([`current`]). The
+//! identity stays in force until the GUC or the keys change, or it expires.
 
 pub(crate) mod admission;
 mod cache;
@@ -30,16 +32,16 @@ use crate::settings::{JWT, REQUEST_CLAIMS};
 use admission::{admit, admit_in_worker, now};
 use identity::{Identity, Lookup, Reader, ValidIdentity, unrepresentable};
 
-/// When an identity is resolved.
+/// The moment at which an identity is resolved.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Moment {
     /// Before a statement is rewritten, so that its policies are those for the role of the token.
     BetweenStatements,
-    /// Within a statement, whose policies are chosen.
+    /// Within a statement, whose policies are chosen already.
     WithinStatement,
 }
 
-/// The value of a reader, resolved.
+/// Resolves the identity, and returns the value of a reader.
 pub(crate) fn value(reader: Reader) -> Result<Option<Reference>, Rejection> {
     resolve(Moment::WithinStatement)?;
     Ok(current::value(reader))
@@ -61,7 +63,8 @@ pub(crate) fn identity() -> Result<Option<ValidIdentity>, Rejection> {
     Ok(current::identity())
 }
 
-/// Verifies a token and its times, and returns its claims as `jsonb`. The identity of the session stays.
+/// Verifies a token and its times, and returns its claims as `jsonb`. It does not change the identity of
+/// the session.
 pub(crate) fn verify(token: &[u8]) -> Result<Varlena, Rejection> {
     redact::redact_statement();
     if token.len() > MAX_TOKEN_BYTES {
@@ -70,7 +73,8 @@ pub(crate) fn verify(token: &[u8]) -> Result<Varlena, Rejection> {
     let text = String::from_utf8_lossy(token);
     let epoch = providers::epoch();
     let outcome = providers::verify(&text);
-    // The verification may have waited for new keys, which may not be those of the session's token.
+    // The verification may have waited for new keys, which raises the epoch. The session's token may have
+    // been verified with the earlier ones.
     if epoch != providers::epoch() {
         current::invalidate();
     }
@@ -79,9 +83,10 @@ pub(crate) fn verify(token: &[u8]) -> Result<Varlena, Rejection> {
     Varlena::jsonb(claims.json()).map_err(|Unrepresentable| unrepresentable())
 }
 
-/// Makes the role of the token the one of the session before a statement is rewritten, outside of parallel
-/// workers. A token of the startup packet is checked now, and so is one that was rejected: its key may have
-/// been added since, or its `nbf` been reached. Where it is rejected, readers raise the error.
+/// Makes the role of the token the role of the session, before a statement is rewritten. It is not for
+/// parallel workers. A token that no statement has presented is checked first, and so is one that was
+/// rejected at its first use: its key may have been added since, or its `nbf` may have passed. Where it is
+/// rejected, readers raise the error.
 pub(crate) fn prepare_statement() {
     let is_open = || JWT.is_set() && JWT.standing() != Standing::Admitted;
     if is_open() && transaction::is_idle() && backend::in_transaction() {
@@ -91,10 +96,10 @@ pub(crate) fn prepare_statement() {
     token_role::settle_waiting();
 }
 
-/// What a statement needs of the role of the session.
+/// How far a statement depends on the role of the token.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// Nothing: it can run without the role of the token.
+    /// It can run without the role of the token.
     Nothing,
     /// It is a utility statement that may touch tables.
     Role,
@@ -124,7 +129,7 @@ pub(crate) fn check_role(need: Need) -> Result<(), Rejection> {
     }
 }
 
-/// Puts the identity of the token in force, or of the trusted claims, or none.
+/// Puts the identity of the token in force; without a token, that of trusted `request.jwt.claims`, or none.
 ///
 /// # Errors
 /// Where the token is rejected or has expired, or the statement may not read its claims.
@@ -157,14 +162,15 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
     }
     let identity = outcome?.judge(backend::to_unix(backend::statement_start()))?;
     let until = identity.expires_at();
-    // Where providers have changed meanwhile, or readers return copies, the next reader resolves again.
+    // Where providers have changed since the start of this function, or readers return copies, the values
+    // are not made ready: the next reader resolves again.
     if current::install(Some(identity)) && epoch == providers::epoch() {
         current::set_ready(until);
     }
     Ok(())
 }
 
-/// Notes the outcome of the checks of a token that had not passed them.
+/// Notes the outcome of the checks of a token that had not passed them before.
 fn set_standing(before: Standing, outcome: &Result<Rc<Identity>, Rejection>) {
     match outcome {
         Ok(_) => JWT.set_standing(Standing::Admitted),
@@ -182,8 +188,8 @@ fn set_standing(before: Standing, outcome: &Result<Rc<Identity>, Rejection>) {
 static REJECTION: BackendLocal<RefCell<Option<(u64, Rejection)>>> =
     BackendLocal::new(RefCell::new(None));
 
-/// The rejection of a token that was not presented by a statement. It stays the same until the next
-/// statement is rewritten, even where its reason has gone meanwhile.
+/// The rejection of a token that no statement has presented. It stays the same until the next statement is
+/// rewritten, even where its reason does not hold any more.
 fn earlier_rejection(token: &[u8]) -> Rejection {
     let number = JWT.number();
     let known = REJECTION.borrow().as_ref().filter(|(of, _)| *of == number).cloned();
@@ -207,7 +213,7 @@ fn resolve_without_token() -> Result<(), Rejection> {
         let identity = request_claims::identity()?;
         let until = identity.as_ref().map_or(Timestamp::MAX, |identity| identity.expires_at());
         let can_lend = current::install(identity);
-        // Without the hook, every reader has to look at the GUC.
+        // Without the assign hook, changes of the GUC are not noticed: every reader resolves again.
         if is_hooked && can_lend {
             current::set_trusted(until);
         }

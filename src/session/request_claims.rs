@@ -12,7 +12,7 @@ use crate::pg::datum::from_server_encoding;
 use crate::pg::error;
 use crate::settings::{REQUEST_CLAIMS, TRUST_REQUEST_CLAIMS};
 
-/// The last value that was read, and its identity.
+/// The last value of the GUC that was read, and its identity.
 static LAST: BackendLocal<RefCell<Option<Claimed>>> = BackendLocal::new(RefCell::new(None));
 
 type Claimed = (Box<[u8]>, Rc<Identity>);
@@ -20,6 +20,7 @@ type Claimed = (Box<[u8]>, Rc<Identity>);
 /// Whether the session has trusted the claims at any time.
 static WAS_TRUSTED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
+/// Whether the session was warned that the claims do not count.
 static HAS_WARNED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
 /// Whether the claims count where the session has no token.
@@ -32,7 +33,7 @@ pub(crate) fn note_trust() {
     WAS_TRUSTED.set(true);
 }
 
-/// The identity of the claims, if there are any.
+/// The identity of the claims; None where the GUC does not exist or is empty.
 pub(crate) fn identity() -> Result<Option<ValidIdentity>, Rejection> {
     let claims = REQUEST_CLAIMS.with(|value| match value.len() {
         0..=MAX_TOKEN_BYTES => Ok(value.to_vec()),
@@ -66,14 +67,14 @@ fn read(text: &[u8]) -> Result<Rc<Identity>, Rejection> {
     Ok(identity)
 }
 
-/// A rejection whose message is about a token, for claims that came without one.
+/// Rewords a rejection about a token for `request.jwt.claims`.
 fn of_request_claims(rejection: Rejection) -> Rejection {
     let (message, detail) = (rejection.message(), rejection.detail().unwrap_or_default());
     Rejection::new(rejection.code(), "request.jwt.claims is rejected")
         .with_detail(format!("As for a token: {message}. {detail}"))
 }
 
-/// Warns once of claims that do not count.
+/// Warns that the claims do not count, once in a session.
 pub(crate) fn warn_of_ignored_claims() {
     let is_set = REQUEST_CLAIMS.with(|value| !value.is_empty()).unwrap_or(false);
     if is_set && !backend::is_parallel_worker() && !HAS_WARNED.replace(true) {
@@ -85,9 +86,9 @@ pub(crate) fn warn_of_ignored_claims() {
     }
 }
 
-/// Empties the claims where they have counted in this session, so that they do not outlive a revocation or
-/// the end of the identity. With `keep_current`, those that the current transaction has set stay. It cannot
-/// fail.
+/// Empties `request.jwt.claims` where the claims have counted in this session, so that they do not outlive
+/// a revocation or the end of the identity. With `keep_current`, the values that the current transaction
+/// has set stay. It cannot fail.
 pub(crate) fn wipe(keep_current: bool) {
     if WAS_TRUSTED.get() {
         REQUEST_CLAIMS.wipe(keep_current);

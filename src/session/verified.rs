@@ -14,23 +14,24 @@ use crate::settings::{JWT, JWT_NAME, TOKEN_CACHE_SIZE};
 
 #[derive(Default)]
 struct Verified {
-    /// The identities of the values of the token GUC, by the number of the value, so that a value that comes
-    /// back into force is not verified again. The numbers rise; some values are gone.
+    /// The identities of the values of the token GUC, by the number of the value, so that a value that
+    /// Postgres restores is not verified again. Some entries are of values that the GUC cannot get again.
     by_value: Vec<(u64, Rc<Identity>)>,
-    /// The length of `by_value` at which the identities of values that are gone are dropped.
+    /// The length of `by_value` from which on [`Verified::keep`] drops entries.
     by_value_limit: usize,
     cache: TokenCache<Identity>,
 }
 
 static VERIFIED: BackendLocal<RefCell<Option<Verified>>> = BackendLocal::new(RefCell::new(None));
 
-/// No call of `body` enters Postgres.
+/// `body` calls no function of Postgres that can raise an error, so that the borrow ends with this
+/// function.
 fn with_verified<T>(body: impl FnOnce(&mut Verified) -> T) -> T {
     body(VERIFIED.borrow_mut().get_or_insert_default())
 }
 
-/// Verifies everything about a token but its times, unless this backend has done so before. `number` is that
-/// of the value of the token GUC.
+/// Verifies everything about a token except its times, unless this backend has done so with the present
+/// keys. `number` is the number of the value of the token GUC.
 pub(crate) fn verify(token: &[u8], number: u64) -> Result<Rc<Identity>, Rejection> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(too_long("token is too long"));
@@ -49,7 +50,7 @@ pub(crate) fn verify(token: &[u8], number: u64) -> Result<Rc<Identity>, Rejectio
     error::debug("token signature verified");
     with_verified(|verified| {
         verified.cache.put(token, &identity, identity.size(), TOKEN_CACHE_SIZE.get());
-        // The identity that the value had before is not current any more.
+        // An earlier identity of the value is outdated: its provider or keys have changed.
         verified.by_value.retain(|(known, _)| *known != number);
         verified.keep(number, &identity);
     });
@@ -73,18 +74,19 @@ impl Verified {
         Some(identity)
     }
 
-    /// Keeps the identity of a value, as long as the GUC has or may get it again, within limits. A token whose
+    /// Keeps the identity of a value. When the list is long, it drops the entries of values that the GUC
+    /// cannot get again, and the oldest of the others where they take too much memory. A token whose
     /// identity was dropped is verified again.
     fn keep(&mut self, number: u64, identity: &Rc<Identity>) {
-        /// So few identities are kept without a check whether their values are gone.
+        /// Up to this number, no entry is dropped.
         const FEW: usize = 16;
-        /// The limit of the memory, in bytes.
+        /// The limit of the memory of the entries that stay, in bytes.
         const MOST_KEPT: usize = 512 * 1024;
         if self.by_value.len() >= self.by_value_limit.max(FEW) {
             let live = JWT.live_numbers(JWT_NAME);
             let mut left = MOST_KEPT;
             let mut kept = Vec::new();
-            // The latest first.
+            // From the latest to the oldest.
             for (number, identity) in self.by_value.drain(..).rev() {
                 if live.contains(&number)
                     && let Some(rest) = left.checked_sub(identity.size())
