@@ -360,11 +360,15 @@ type EmitLog = unsafe extern "C-unwind" fn(*mut pg_sys::ErrorData);
 
 static NEXT_EMIT_LOG: Next<EmitLog> = BackendLocal::new(Cell::new(None));
 
-/// Postgres calls it before it writes a report to the log and sends it to the client.
+/// Postgres calls it before it writes a report to the log and sends it to the client. Where [`emit_log_first`] is
+/// installed, that has redacted the report, which is to be redacted once: the error of a check hook is
+/// recognized only the first time.
 unsafe extern "C-unwind" fn emit_log(report: *mut pg_sys::ErrorData) {
     // SAFETY: the argument is the one of the hook.
     unsafe {
-        redact::redact_report(report);
+        if LAST_EMIT_LOG.get().is_none() {
+            redact::redact_report(report);
+        }
         if let Some(next) = NEXT_EMIT_LOG.get() {
             next(report);
         }
@@ -375,8 +379,7 @@ unsafe extern "C-unwind" fn emit_log(report: *mut pg_sys::ErrorData) {
 static LAST_EMIT_LOG: Next<EmitLog> = BackendLocal::new(Cell::new(None));
 
 /// Runs before the hooks of libraries that were loaded later, so that they get the redacted report. Those
-/// hooks call [`emit_log`], which redacts the report again and calls the hooks of libraries that were
-/// loaded earlier.
+/// hooks call [`emit_log`], which calls the hooks of libraries that were loaded earlier.
 unsafe extern "C-unwind" fn emit_log_first(report: *mut pg_sys::ErrorData) {
     // SAFETY: the argument is the one of the hook.
     unsafe {

@@ -27,7 +27,11 @@ pub(crate) fn redact_statement() -> bool {
         let shown = usize::try_from(pg_sys::pgstat_track_activity_query_size).unwrap_or(0);
         let text = CStr::from_ptr(statement).to_bytes();
         let mut text = text.get(..shown).unwrap_or(text).to_vec();
-        session_jwt::conceal(&mut text);
+        // Judged as a part of the whole: its own words may not tell that it has a secret.
+        session_jwt::conceal_with(
+            &mut text,
+            Quotes::of_statement(CStr::from_ptr(statement).to_bytes()),
+        );
         let text = CString::new(text).unwrap_or_default();
         compat::report_running_statement(text.as_ptr());
         true

@@ -222,7 +222,9 @@ impl TokenVariable {
                 }
             };
             if kept.is_null() || (marked.is_null() && checked.standing.is_some()) {
-                error::reject_value(&Rejection::new(Code::OutOfMemory, "out of memory"));
+                error::guarded(|| {
+                    error::reject_value(&Rejection::new(Code::OutOfMemory, "out of memory"));
+                });
                 return false;
             }
             if checked.standing.is_some() {

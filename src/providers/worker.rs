@@ -66,11 +66,16 @@ fn refresh(reason: RefreshReason, name: &str) {
         return;
     };
     let lock = schedule::worker_lock(table, name);
-    // Another worker that holds the lock performs the scheduled refresh. For the other reasons, its request
-    // may have been too early to get the new keys, so this worker waits.
-    let until = began + 1000 * JWKS_TIMEOUT.get() as Timestamp;
+    // Another worker that holds the lock performs the scheduled refresh; but a session may hold it for a
+    // moment, to see whether a worker does. For the other reasons, the request of the other worker may have
+    // been too early to get the new keys, so this worker waits for its end.
+    let longest = match reason {
+        RefreshReason::Due => 100_000,
+        _ => 1000 * JWKS_TIMEOUT.get() as Timestamp,
+    };
+    let until = began + longest;
     while !worker::transaction(|| lock.try_acquire_for_process()) {
-        if reason == RefreshReason::Due || backend::now() > until {
+        if backend::now() > until {
             return;
         }
         sleep(Duration::from_millis(10));

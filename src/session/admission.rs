@@ -82,10 +82,11 @@ pub(super) fn admit(
     let claims = identity.judge_presentation(now())?;
     let role = claims.database_role().map(token_role::find).transpose()?;
     transaction::check_presentation(role.as_ref(), fingerprint)?;
+    // Before the jti is recorded, which is not undone.
+    memory::check();
     if let Some(sequence) = claims.sequence() {
         admit_sequence(claims, sequence)?;
     }
-    memory::check();
     audit::log_accepted(claims);
     Ok(role)
 }

@@ -178,6 +178,7 @@ fn set_standing(before: Standing, outcome: &Result<Rc<Identity>, Rejection>) {
             if before == Standing::Pending {
                 audit::log_rejected(rejection);
                 JWT.set_standing(Standing::Rejected);
+                request_claims::wipe(false);
             }
             REJECTION.replace(Some((JWT.number(), rejection.clone())));
         }

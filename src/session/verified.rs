@@ -19,6 +19,8 @@ struct Verified {
     by_value: Vec<(u64, Rc<Identity>)>,
     /// The length of `by_value` from which on [`Verified::keep`] drops entries.
     by_value_limit: usize,
+    /// The memory that these identities take, in bytes; it may count some that are gone.
+    by_value_size: usize,
     cache: TokenCache<Identity>,
 }
 
@@ -82,7 +84,8 @@ impl Verified {
         const FEW: usize = 16;
         /// The limit of the memory of the entries that stay, in bytes.
         const MOST_KEPT: usize = 512 * 1024;
-        if self.by_value.len() >= self.by_value_limit.max(FEW) {
+        let is_large = self.by_value_size > 2 * MOST_KEPT;
+        if is_large || self.by_value.len() >= self.by_value_limit.max(FEW) {
             let live = JWT.live_numbers(JWT_NAME);
             let mut left = MOST_KEPT;
             let mut kept = Vec::new();
@@ -98,7 +101,9 @@ impl Verified {
             kept.reverse();
             self.by_value = kept;
             self.by_value_limit = 2 * self.by_value.len();
+            self.by_value_size = MOST_KEPT - left;
         }
         self.by_value.push((number, Rc::clone(identity)));
+        self.by_value_size += identity.size();
     }
 }
