@@ -4,7 +4,6 @@
 mod address;
 mod algorithm;
 mod claims;
-mod conceal;
 mod der;
 mod encoding;
 mod endpoint;
@@ -27,7 +26,6 @@ mod verifier;
 
 pub use algorithm::{Algorithm, AlgorithmSet};
 pub use claims::{CLAIM_CHECKS, ClaimCheck, Claims, UnjudgedClaims};
-pub use conceal::{Quotes, conceal, conceal_context, conceal_dump, conceal_with, has_secrets};
 pub use endpoint::{Endpoint, HttpHosts};
 pub use json::json_string;
 pub use jwk::{FetchedKeys, KeySet, MAX_DOCUMENT_BYTES, MAX_FETCHED_BYTES, UnusableKey};

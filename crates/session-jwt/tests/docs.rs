@@ -62,6 +62,7 @@ fn files_on_the_map() {
         ("crates/session-jwt/src", ""),
         ("crates/fetch/src", "crates/fetch/src/"),
         ("crates/mint/src", "crates/mint/src/"),
+        ("crates/redact/src", "crates/redact/src/"),
         ("benches", "benches/"),
     ] {
         for entry in std::fs::read_dir(root.join(folder)).unwrap() {
