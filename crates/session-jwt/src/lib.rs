@@ -39,4 +39,4 @@ pub use provider::{
     ROW_MEMBERS, Remote,
 };
 pub use rejection::{Code, Rejection, quoted};
-pub use verifier::{Unverified, Verifier, authenticate, no_key_configured, verify_jws};
+pub use verifier::{Unverified, Verifier, authenticate, no_provider_configured, verify_jws};

@@ -992,8 +992,7 @@ const ELSEWHERE: [(&[&str], &str); 12] = [
             "certsurl",
             "jwkseturi",
         ],
-        "the URL as \"jwks_url\" to auth.add_provider(), for keys are fetched for the rows of \
-         auth.providers",
+        "the URL as \"jwks_url\" in a row of the table of providers; keys are fetched for rows only",
     ),
     (&["publickey", "pem", "cert", "certificate", "pubkey"], "the key in PEM as \"public_key\""),
     (

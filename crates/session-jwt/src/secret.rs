@@ -88,16 +88,16 @@ impl Found {
             Found::Jwk | Found::JwkSet => "Give it as \"jwks\", as a JSON object.",
             Found::KeyList => "Give them as \"jwks\", within an object: {\"keys\": [...]}.",
             Found::Discovery => {
-                "Give its issuer as \"issuer\" to auth.add_provider(), without \"jwks_url\", so that \
-                 discovery is used, or its \"jwks_uri\" as \"jwks_url\"."
+                "In a row of the table of providers, give its issuer as \"issuer\" without \
+                 \"jwks_url\", so that discovery is used, or its \"jwks_uri\" as \"jwks_url\"."
             }
             Found::CertificateMap => {
                 "Give the URL of the same keys as a JWK set as \"jwks_url\"; for Firebase that is \
                  https://www.googleapis.com/service_accounts/v1/jwk/securetoken@system.gserviceaccount.com."
             }
             Found::Realm => {
-                "Give its issuer as \"issuer\" to auth.add_provider(), without \"jwks_url\", so that \
-                 discovery is used."
+                "In a row of the table of providers, give its issuer as \"issuer\" without \
+                 \"jwks_url\", so that discovery is used."
             }
             Found::Json => "Give a JWK or a JWK set as \"jwks\".",
             Found::Markup => {
@@ -105,8 +105,8 @@ impl Found {
                  \"public_key\"."
             }
             Found::Url => {
-                "Give the URL of a JWK set as \"jwks_url\" to auth.add_provider(), and that of an \
-                 identity provider as \"issuer\"."
+                "Give the URL of a JWK set as \"jwks_url\" in a row of the table of providers, and the \
+                 URL of an identity provider as \"issuer\"."
             }
             Found::Token => {
                 "A token is what the key signs. Give the key: as \"secret\", \"jwks\" or \

@@ -138,7 +138,7 @@ impl Unverified<'_> {
         issuers: impl Iterator<Item = &'i str>,
     ) -> Rejection {
         if none_at_all {
-            return no_key_configured(Code::NoKey);
+            return no_provider_configured(Code::NoKey);
         }
         let Some(issuer) = self.issuer else {
             return reject(Code::Issuer, "token has no issuer that is expected")
@@ -167,11 +167,9 @@ impl Unverified<'_> {
     }
 }
 
-/// What is wrong where there is no provider at all.
-pub fn no_key_configured(code: Code) -> Rejection {
-    reject(code, "no key is configured").with_hint(
-        "Set pg_session_jwt.jwk or pg_session_jwt.providers, or call auth.add_provider().",
-    )
+/// The rejection if no provider is configured.
+pub fn no_provider_configured(code: Code) -> Rejection {
+    reject(code, "no provider is configured")
 }
 
 /// Verifies everything about a token but its times, as [`Verifier::authenticate`] does, for the

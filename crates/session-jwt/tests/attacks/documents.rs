@@ -465,7 +465,7 @@ fn no_provider_serves_nobody() {
                 &token,
                 verifier.verify(&token, NOW),
                 "28J02",
-                "no key is configured",
+                "no provider is configured",
             );
         }
     }

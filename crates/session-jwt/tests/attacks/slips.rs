@@ -462,10 +462,22 @@ fn members_of_other_servers_are_translated() {
         ),
         (json!({"type": "RS256", "key": "-----BEGIN PUBLIC KEY-----"}), "\"algorithms\""),
         (json!({"type": "HS256", "key": SECRET}), "as \"secret\""),
-        (json!({"jwk_url": "https://x.example"}), "\"jwks_url\" to auth.add_provider()"),
-        (json!({"jwksUri": "https://x.example"}), "\"jwks_url\" to auth.add_provider()"),
-        (json!({"jwks_uri": "https://x.example"}), "\"jwks_url\" to auth.add_provider()"),
-        (json!({"jwks_url": "https://x.example"}), "\"jwks_url\" to auth.add_provider()"),
+        (
+            json!({"jwk_url": "https://x.example"}),
+            "\"jwks_url\" in a row of the table of providers",
+        ),
+        (
+            json!({"jwksUri": "https://x.example"}),
+            "\"jwks_url\" in a row of the table of providers",
+        ),
+        (
+            json!({"jwks_uri": "https://x.example"}),
+            "\"jwks_url\" in a row of the table of providers",
+        ),
+        (
+            json!({"jwks_url": "https://x.example"}),
+            "\"jwks_url\" in a row of the table of providers",
+        ),
         (json!({"claims_namespace_path": "$"}), "as \"claims_namespace\""),
         (json!({"iss": "x"}), "as \"issuer\""),
         (json!({"issuerBaseURL": "x"}), "as \"issuer\""),
