@@ -9,6 +9,8 @@ use hifijson::str::LexAlloc;
 use hifijson::token::Lex;
 use hifijson::{Expect, SliceLexer};
 
+use crate::rejection::quoted;
+
 /// How deep arrays and objects may nest.
 pub(crate) const MAX_DEPTH: usize = 32;
 
@@ -44,7 +46,7 @@ impl std::fmt::Display for JsonError {
         match self {
             JsonError::Syntax { offset } => write!(f, "It is not valid JSON at byte {offset}."),
             JsonError::DuplicateName(name) => {
-                write!(f, "The member {} stands twice in one object.", crate::quoted(name))
+                write!(f, "The member {} stands twice in one object.", quoted(name))
             }
             JsonError::TooDeep => write!(f, "It nests deeper than {MAX_DEPTH} levels."),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::jwk::KeySet;
+use crate::key_set::KeySet;
 
 /// The usable keys of two sets, compared by key id and by key material. How a key is written does not
 /// matter, nor do its `alg` and other members.

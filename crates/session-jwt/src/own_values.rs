@@ -8,7 +8,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use crate::encoding::decode_base64;
 use crate::json::{Json, Object};
-use crate::jwk::KeySet;
+use crate::key_set::KeySet;
 use crate::secret;
 
 /// By so many bytes at its beginning a value of a key is known.

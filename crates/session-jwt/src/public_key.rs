@@ -7,6 +7,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use crate::der::{self, Elements};
 use crate::encoding;
+use crate::rejection::quoted;
 use crate::secret::{self, Found};
 
 /// With its padding or without.
@@ -130,9 +131,7 @@ fn only_block(text: &str) -> Result<(&str, &str), Wrong> {
     match label {
         _ if !same => Err(broken()),
         _ if label.ends_with("PUBLIC KEY") || label.ends_with("CERTIFICATE") => Ok((label, body)),
-        _ => {
-            Err(Wrong { detail: format!("Its block is {}.", crate::quoted(label)), hint: EXPECTED })
-        }
+        _ => Err(Wrong { detail: format!("Its block is {}.", quoted(label)), hint: EXPECTED }),
     }
 }
 

@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::algorithm::{Algorithm, KeyType};
-use crate::claims::{self, Claims, UnjudgedClaims};
+use crate::claim_checks;
+use crate::claims::{Claims, UnjudgedClaims};
 use crate::issuer::{self, near_miss};
-use crate::jwk::KeySet;
 use crate::jws::{Jws, is_der_signature};
+use crate::key_set::KeySet;
 use crate::memory;
 use crate::provider::Provider;
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
@@ -179,12 +180,12 @@ pub fn authenticate(
     choose: impl FnOnce(&Unverified<'_>) -> Result<Arc<Provider>, Rejection>,
 ) -> Result<UnjudgedClaims, Rejection> {
     let jws = Jws::parse(token)?;
-    let payload = claims::parse(&jws.payload)?;
-    // `claims::parse` gives nothing but objects.
+    let payload = claim_checks::parse(&jws.payload)?;
+    // `claim_checks::parse` gives nothing but objects.
     let Some(unverified) = payload.as_object() else {
         return Err(reject(Code::Malformed, "token payload is malformed"));
     };
-    let issuer = claims::string(unverified, "iss")?;
+    let issuer = claim_checks::string(unverified, "iss")?;
     let provider = choose(&Unverified {
         issuer,
         kid: jws.header.kid.as_deref(),
