@@ -12,24 +12,23 @@ use crate::permissions::Permissions;
 use crate::provider::{Provider, RequiredValue};
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 
-/// NumericDates outside the years 1 to 9999 are refused: nearly always milliseconds taken for
-/// seconds.
+/// The range of NumericDates, in seconds since 1970: the years 1 to 9999. A time outside of it is
+/// nearly always in milliseconds.
 const NUMERIC_DATES: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
-/// One line of the table of checks that follow the signature.
+/// A row of the table of claim checks.
 pub struct ClaimCheck {
-    /// The claim that is looked at.
+    /// The claim.
     pub claim: &'static str,
-    /// The code of a refusal.
+    /// The code of the rejection.
     pub code: Code,
-    /// What is asked, in the words of the documentation's table.
+    /// The rule, in the words of the documentation's table.
     pub rule: &'static str,
     check: fn(&Object<'_>, &Provider, &mut Claims) -> Result<(), Rejection>,
 }
 
-/// What is asked of the claims once the signature has been verified, in this order. The times
-/// that `exp`, `nbf` and `iat` hold are judged last, by [`Claims::check_expiry`] and
-/// [`Claims::check_not_before`].
+/// The checks that follow the signature, in this order. The times of `exp`, `nbf` and `iat` are judged
+/// later, by [`UnjudgedClaims::judge_presentation`] and [`UnjudgedClaims::judge`].
 pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
     ClaimCheck {
         claim: "any",
@@ -320,7 +319,7 @@ pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
 ];
 
 impl Claims {
-    /// Runs the table of checks over a claims set. `json` is the text that `claims` was read from.
+    /// Runs the table of checks. `json` is the text of `claims`.
     pub(crate) fn check(
         claims: &Object<'_>,
         json: String,
@@ -357,11 +356,11 @@ impl Claims {
 }
 
 impl UnjudgedClaims {
-    /// Claims that another server has verified, as PostgREST hands them on: their form is checked, but
-    /// nothing shows that they are genuine.
+    /// Claims that another server has verified, such as PostgREST. Their format is checked; their
+    /// authenticity is not.
     ///
     /// # Errors
-    /// As for the payload of a token; no claim is required.
+    /// Those of a token's payload. No claim is required.
     pub fn trusted(json: &str) -> Result<Self, Rejection> {
         let value = parse(json.as_bytes())?;
         let Some(claims) = value.as_object() else {
@@ -371,7 +370,7 @@ impl UnjudgedClaims {
     }
 }
 
-/// Refuses a claim that has none of the values, nor an item that has one.
+/// Rejects a claim that neither has one of the values nor is an array with such an item.
 fn check_value(
     name: &str,
     found: Option<&Json<'_>>,
@@ -409,13 +408,13 @@ fn check_value(
         .with_hint("The provider's member \"require\" asks for it."))
 }
 
-/// The roles that a claim lists.
+/// The roles in a claim that is an array of strings.
 fn role_names<'c>(path: &ClaimPath, array: &'c Json<'_>) -> Result<Vec<&'c str>, Rejection> {
     let names = array.as_array().and_then(strings);
     names.ok_or_else(|| wrong_type(path.text(), array, "an array of strings"))
 }
 
-/// The strings among items; those that are null are none, and any other makes them no strings.
+/// The strings of an array. Items that are null are ignored. None if an item has another type.
 fn strings<'c>(items: &'c [Json<'_>]) -> Option<Vec<&'c str>> {
     items.iter().filter(|item| !matches!(item, Json::Null)).map(Json::as_str).collect()
 }
@@ -428,7 +427,7 @@ fn role_not_allowed<'r>(role: &str, allowed: impl IntoIterator<Item = &'r str>) 
     ))
 }
 
-/// The payload as a claims set: a JSON object (RFC 7519 section 7.2).
+/// Reads the payload as a claims set, which is a JSON object (RFC 7519 section 7.2).
 pub(crate) fn parse(payload: &[u8]) -> Result<Json<'_>, Rejection> {
     let value = Json::parse(payload).map_err(|error| {
         reject(Code::Malformed, "token payload is malformed").with_detail(error.to_string())
@@ -440,7 +439,7 @@ pub(crate) fn parse(payload: &[u8]) -> Result<Json<'_>, Rejection> {
     Ok(value)
 }
 
-/// A claim that must be a string where it is present.
+/// A claim that must be a string if it is present.
 pub(crate) fn string<'c>(claims: &'c Object<'_>, name: &str) -> Result<Option<&'c str>, Rejection> {
     match claims.present(name) {
         None => Ok(None),
@@ -449,8 +448,8 @@ pub(crate) fn string<'c>(claims: &'c Object<'_>, name: &str) -> Result<Option<&'
     }
 }
 
-/// A claim that identifies somebody: a text, or an integer, whose digits count as they do in SQL, where
-/// `->>` gives them.
+/// A claim that identifies a user: a string, or the digits of an integer, as SQL's operator `->>`
+/// returns them.
 fn identifier(name: &str, found: Option<&Json<'_>>) -> Result<Option<String>, Rejection> {
     match found {
         None | Some(Json::Null) => Ok(None),

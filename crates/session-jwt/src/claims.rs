@@ -13,9 +13,9 @@ pub struct Claims {
     pub(crate) kid: Option<String>,
     pub(crate) user_id: Option<String>,
     pub(crate) role: Option<String>,
-    /// Whether the session is to take the role.
+    /// Whether the session takes the role.
     pub(crate) takes_role: bool,
-    /// Where the provider says that Hasura's session variables are.
+    /// The provider's `claims_namespace`, which contains Hasura's session variables.
     pub(crate) namespace: Option<ClaimPath>,
     pub(crate) sequence: Option<i64>,
     pub(crate) permissions: Permissions,
@@ -23,7 +23,7 @@ pub struct Claims {
     pub(crate) leeway: i64,
 }
 
-/// The registered claims that a log line names, and the times that decide about validity.
+/// The registered claims for log lines, and the times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Registered {
     pub(crate) issuer: Option<String>,
@@ -35,17 +35,17 @@ pub(crate) struct Registered {
     pub(crate) organization_id: Option<String>,
     pub(crate) expires: Option<i64>,
     pub(crate) not_before: Option<i64>,
-    /// Where the provider limits the age of tokens.
+    /// Present if the provider limits the age of tokens.
     pub(crate) age: Option<Age>,
 }
 
-/// When a token was issued, and how old it may become.
+/// The time of issue of a token, and its maximum age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Age {
-    /// The second in which it was issued: fractions count against the token, so that it is as old as it
-    /// can be for the limit.
+    /// `iat`, rounded down, in seconds since 1970. A fraction counts against the token: its age has the
+    /// greatest possible value.
     pub(crate) issued: i64,
-    /// The first whole second at which it had been issued.
+    /// `iat`, rounded up.
     pub(crate) issued_by: i64,
     pub(crate) limit: i64,
 }
@@ -66,45 +66,45 @@ impl std::fmt::Debug for Claims {
     }
 }
 
-/// Claims that have passed every check but that of their times. A time passes, so that no cache may keep the
-/// result: the times are judged whenever the claims are used.
+/// Claims that passed all checks except that of their times. Time passes, so the times are judged at
+/// each use of the claims and their result is not cached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnjudgedClaims(pub(crate) Claims);
 
 impl UnjudgedClaims {
-    /// The claims where the token may be presented at `now`, in seconds since 1970.
+    /// The claims, if the token may be presented at `now`, in seconds since 1970.
     ///
     /// # Errors
-    /// Where the token is not valid yet, has expired, or is older than its provider allows.
+    /// The token is not valid yet, has expired, or is older than its provider allows.
     pub fn judge_presentation(&self, now: i64) -> Result<&Claims, Rejection> {
         self.0.check_not_before(now)?;
         self.judge(now)
     }
 
-    /// The claims where they may be read at `now`, in seconds since 1970: a token that was presented stays
-    /// valid when the clock is set back.
+    /// The claims, if they may be read at `now`, in seconds since 1970. A token that was presented
+    /// stays valid if the clock is set back.
     ///
     /// # Errors
-    /// Where the token has expired, or is older than its provider allows.
+    /// The token has expired, or is older than its provider allows.
     pub fn judge(&self, now: i64) -> Result<&Claims, Rejection> {
         self.0.check_expiry(now)?;
         Ok(&self.0)
     }
 
-    /// The claims without a judgement, to derive values that are kept. The values must not be used before
-    /// [`UnjudgedClaims::judge`] has accepted the time.
+    /// The claims without a judgement of their times, to derive values that are cached. The values must
+    /// not be used before [`UnjudgedClaims::judge`] has accepted the time.
     pub fn unjudged(&self) -> &Claims {
         &self.0
     }
 }
 
 impl Claims {
-    /// The claims set as it stands in the token: a JSON object that Postgres' `jsonb` can hold.
+    /// The claims set as in the token: a JSON object that Postgres' `jsonb` can store.
     pub fn json(&self) -> &str {
         &self.json
     }
 
-    /// The provider that the token was verified for.
+    /// The name of the provider.
     pub fn provider(&self) -> &str {
         &self.provider
     }
@@ -114,24 +114,24 @@ impl Claims {
         self.kid.as_deref()
     }
 
-    /// Who the user is: `sub`, or the claim that the provider names; never empty.
+    /// The user's id: `sub`, or the provider's `user_id_claim`. Never empty.
     pub fn user_id(&self) -> Option<&str> {
         self.user_id.as_deref()
     }
 
-    /// The claim `role`, or the one that the provider names; where it is absent, the provider's
-    /// default.
+    /// The claim `role`, or the provider's `role_claim`, or the provider's `default_role` if that claim
+    /// is absent.
     pub fn role(&self) -> Option<&str> {
         self.role.as_deref()
     }
 
-    /// The database role that a session of these claims takes, where its provider has it take one.
+    /// The database role that a session takes with these claims, if the provider configures one.
     pub fn database_role(&self) -> Option<&str> {
         self.role().filter(|_| self.takes_role)
     }
 
-    /// Where the session variable of that name is, which is spelled in any case, as the header that
-    /// Hasura takes it for.
+    /// The path of a session variable. Its name is compared without case, like the HTTP header that
+    /// Hasura uses.
     pub fn session_variable(&self, name: &str) -> Option<ClaimPath> {
         let claims = Json::parse(self.json.as_bytes()).ok()?;
         let claims = claims.as_object()?;
@@ -144,20 +144,20 @@ impl Claims {
         })
     }
 
-    /// The claim `email`, where it is a string and not empty.
+    /// The claim `email`, if it is a string and not empty.
     pub fn email(&self) -> Option<&str> {
         self.registered.email.as_deref()
     }
 
-    /// The claim that says for which organization the user acts.
+    /// The claim that contains the organization for which the user acts.
     pub const ORGANIZATION: &'static str = "o";
 
-    /// Whether the claim `o` is there and an object.
+    /// Whether the claim `o` is an object.
     pub fn has_organization(&self) -> bool {
         self.registered.has_organization
     }
 
-    /// The member `id` of the claim `o`, where it is a string.
+    /// The member `id` of the claim `o`, if it is a string.
     pub fn organization_id(&self) -> Option<&str> {
         self.registered.organization_id.as_deref()
     }
@@ -167,42 +167,41 @@ impl Claims {
         self.registered.issuer.as_deref()
     }
 
-    /// `sub`; the digits where it is an integer.
+    /// `sub`; its digits if it is an integer.
     pub fn subject(&self) -> Option<&str> {
         self.registered.subject.as_deref()
     }
 
-    /// `aud`, one or several.
+    /// `aud`; a string is one item.
     pub fn audience(&self) -> &[String] {
         &self.registered.audience
     }
 
-    /// `jti`, as written where it is a number.
+    /// `jti`; a number as written.
     pub fn jti(&self) -> Option<&str> {
         self.registered.jti.as_deref()
     }
 
-    /// The number that must rise from token to token within a session, where the provider asks
-    /// for `monotonic_jti`.
+    /// `jti`, if the provider has `monotonic_jti`. It must increase with each token of a session.
     pub fn sequence(&self) -> Option<i64> {
         self.sequence
     }
 
-    /// What the token allows on tables.
+    /// The actions that the token allows on tables.
     pub fn permissions(&self) -> &Permissions {
         &self.permissions
     }
 
-    /// The first second since 1970 at which the token is no longer valid: `exp`, or the end of the age
-    /// that the provider allows where that is earlier, and the leeway.
+    /// The first second since 1970 at which the token is no longer valid: `exp` plus the leeway, or the
+    /// end of the maximum age plus the leeway if that is earlier.
     pub fn valid_until(&self) -> Option<i64> {
         let ends = self.registered.age.map(Age::ends);
         let ends = self.registered.expires.into_iter().chain(ends).min();
         ends.map(|ends| ends + self.leeway)
     }
 
-    /// Refuses the token where it has expired by `now`, in seconds since 1970 (RFC 7519 section
-    /// 4.1.4), or is older than its provider allows.
+    /// Rejects a token that has expired at `now`, in seconds since 1970 (RFC 7519 section 4.1.4), or
+    /// that is older than its provider allows.
     pub(crate) fn check_expiry(&self, now: i64) -> Result<(), Rejection> {
         if let Some(age) = self.registered.age
             && now >= age.ends() + self.leeway
@@ -231,8 +230,8 @@ impl Claims {
         }
     }
 
-    /// Refuses the token where its time has not come by `now`, in seconds since 1970 (RFC 7519
-    /// section 4.1.5); where the provider limits the age of tokens, also one that is issued later.
+    /// Rejects a token that is not yet valid at `now`, in seconds since 1970 (RFC 7519 section 4.1.5).
+    /// If the provider limits the age of tokens, `iat` must not be in the future.
     pub(crate) fn check_not_before(&self, now: i64) -> Result<(), Rejection> {
         if let Some(age) = self.registered.age
             && now < age.issued_by - self.leeway
@@ -259,11 +258,11 @@ impl Claims {
     }
 }
 
-/// The claims in which Hasura's session variables are, where the provider does not say: that of its
-/// servers before, and that of its data delivery network.
+/// The claims that contain Hasura's session variables by default: that of its servers, and that of its
+/// data delivery network.
 pub(crate) const NAMESPACES: [&str; 2] = ["https://hasura.io/jwt/claims", "claims.jwt.hasura.io"];
 
-/// Where Hasura's session variables are in these claims.
+/// The path of the claim that contains Hasura's session variables.
 pub(crate) fn namespace(named: Option<&ClaimPath>, claims: &Object<'_>) -> ClaimPath {
     named.cloned().unwrap_or_else(|| {
         let is_there = |name: &str| with_object(claims.get(name), |object| object.is_some());
@@ -272,7 +271,7 @@ pub(crate) fn namespace(named: Option<&ClaimPath>, claims: &Object<'_>) -> Claim
     })
 }
 
-/// Shows `look` a value, or what a string holds as JSON.
+/// Calls `look` with a value, or with the JSON that a string contains.
 pub(crate) fn with_opened<T>(
     value: Option<&Json<'_>>,
     look: impl FnOnce(Option<&Json<'_>>) -> T,
@@ -286,7 +285,8 @@ pub(crate) fn with_opened<T>(
     }
 }
 
-/// The same for objects.
+/// Calls `look` with an object, or with the object that a string contains as JSON; with None for
+/// another value.
 pub(crate) fn with_object<T>(
     value: Option<&Json<'_>>,
     look: impl FnOnce(Option<&Object<'_>>) -> T,

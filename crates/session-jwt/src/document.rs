@@ -6,11 +6,11 @@ use crate::rejection::{Code, Rejection, reject};
 use crate::secret::{self, Found};
 use crate::slips;
 
-/// How many bytes a document in a setting may have: a thousand providers or keys with 4 KiB each, which
-/// is more than an RSA key of 8192 bits takes.
+/// The maximum length of a document in a setting, in bytes: a thousand providers or keys with 4 KiB
+/// each. A JWK of an RSA key of 8192 bits is shorter.
 pub const MAX_DOCUMENT_BYTES: usize = 4 * 1024 * 1024;
 
-/// Refuses a setting's document that is too long, before it is read.
+/// Rejects a document of a setting that is too long, before it is parsed.
 pub(crate) fn check_document_length(text: &str) -> Result<(), Rejection> {
     if text.len() <= MAX_DOCUMENT_BYTES {
         return Ok(());
@@ -19,7 +19,8 @@ pub(crate) fn check_document_length(text: &str) -> Result<(), Rejection> {
         .with_detail(format!("It has {} bytes; the limit is {MAX_DOCUMENT_BYTES}.", text.len())))
 }
 
-/// A setting that is not JSON: in what form it is instead, or what it is and where that belongs.
+/// The rejection of a setting that is not JSON. It names the actual format, or the kind of text and the
+/// member for it.
 pub(crate) fn not_json(message: &'static str, text: &str, error: &JsonError) -> Rejection {
     match error {
         JsonError::Syntax { .. } => slips::in_document(text),
@@ -31,7 +32,7 @@ pub(crate) fn not_json(message: &'static str, text: &str, error: &JsonError) -> 
     )
 }
 
-/// A text that is not JSON: what it is instead, and where that belongs.
+/// The rejection of a text that is not JSON. It names the kind of text and the member for it.
 pub(crate) fn misplaced(message: &'static str, text: &str, error: &JsonError) -> Rejection {
     let rejection = wrong(message).with_detail(error.to_string());
     let found = match error {
@@ -46,7 +47,7 @@ pub(crate) fn misplaced(message: &'static str, text: &str, error: &JsonError) ->
     }
 }
 
-/// What was found in place of a key, and where it belongs.
+/// The rejection of a text in place of a key. It names the kind of text and the member for it.
 pub(crate) fn instead(message: &'static str, found: Found) -> Rejection {
     wrong(message).with_detail(format!("It is {}.", found.description())).with_hint(found.place())
 }

@@ -1,5 +1,5 @@
-//! A provider in the making: what the members of a document say, and the rules that several members have
-//! in common.
+//! A provider in the making: the values of its members so far, and the rules that concern several
+//! members.
 
 use crate::algorithm::AlgorithmSet;
 use crate::document::wrong;
@@ -11,10 +11,10 @@ use crate::path::ClaimPath;
 use crate::provider::{Provider, Requirement};
 use crate::rejection::{Rejection, quoted};
 
-/// The leeway of a provider that names none, in seconds.
+/// The default leeway, in seconds.
 const DEFAULT_LEEWAY: i64 = 60;
 
-/// What a document has said so far.
+/// The members that were read so far.
 #[derive(Default)]
 pub(crate) struct Draft {
     pub(crate) name: Option<String>,
@@ -40,21 +40,21 @@ pub(crate) struct Draft {
     pub(crate) keep_keys: Option<i64>,
     pub(crate) fetched: Option<KeySet>,
     pub(crate) fetched_from: Option<String>,
-    /// Whether its keys are fetched, but for a secret.
+    /// Whether the public keys are fetched.
     pub(crate) is_remote: bool,
-    /// A key document that was refused, with its own message.
+    /// The rejection of a member with keys, which has a message of its own.
     pub(crate) key_error: Option<Rejection>,
 }
 
 impl Provider {
-    /// A provider of the default policy, with no issuer and no audience, that serves tokens
-    /// whose `iss` belongs to no other provider.
+    /// A provider with the default policy, without issuer and without audience. It serves tokens whose
+    /// `iss` belongs to no other provider.
     pub fn with_default_policy(name: &str, keys: KeySet) -> Self {
         let draft = Draft { name: Some(name.to_owned()), ..Draft::default() };
         draft.provider(keys, name)
     }
 
-    /// The policy for claims that somebody else has verified: no key, and no claim required.
+    /// The policy for claims that another server has verified: it has no keys and requires no claims.
     pub(crate) fn of_trusted_claims() -> Self {
         let draft = Draft { required_claims: Some(Vec::new()), ..Draft::default() };
         draft.provider(KeySet::none(), "trusted claims")
@@ -62,7 +62,7 @@ impl Provider {
 }
 
 impl Draft {
-    /// Refuses a secret that is made of what the document says to everybody.
+    /// Rejects a secret that consists of public values of the document.
     pub(crate) fn check_secrets(&self, object: &Object<'_>, label: &str) -> Result<(), Rejection> {
         let sets = || [&self.jwks, &self.secret, &self.public_key].into_iter().flatten();
         if !sets().any(KeySet::is_symmetric) {
@@ -81,8 +81,8 @@ impl Draft {
         }
     }
 
-    /// Leaves a secret without effect that the provider has published in its keys. That is no error: the
-    /// row was good before they were fetched.
+    /// Replaces a secret that the provider has published in its keys by an unusable one. This is not an
+    /// error, since the row was valid before the keys were fetched.
     pub(crate) fn drop_published_secret(&mut self) {
         let Some((secret, fetched)) = self.secret.as_ref().zip(self.fetched.as_ref()) else {
             return;
@@ -95,7 +95,7 @@ impl Draft {
         }
     }
 
-    /// The provider that the document describes.
+    /// Builds the provider.
     pub(crate) fn finish(mut self, label: &str, unnamed: &str) -> Result<Provider, Rejection> {
         let in_provider = |error: Rejection| in_provider(label, error);
         if let Some(error) = self.key_error.take() {
@@ -109,7 +109,7 @@ impl Draft {
         Ok(self.provider(keys, unnamed))
     }
 
-    /// The keys of all members, each for the algorithms that are listed.
+    /// Joins the keys of all members, restricted to the listed algorithms.
     fn keys(&mut self, label: &str) -> Result<KeySet, Rejection> {
         let in_provider = |error: Rejection| in_provider(label, error);
         if !self.is_remote && !self.has_keys() {
@@ -135,7 +135,7 @@ impl Draft {
             None => None,
         };
         let is_waiting = self.is_remote && fetched.is_none();
-        // Each member by itself: none is there in vain.
+        // Each member must have a usable key.
         let members = [
             ("jwks", self.jwks.take()),
             ("public_key", self.public_key.take()),
@@ -158,8 +158,8 @@ impl Draft {
         self.jwks.is_some() || self.public_key.is_some() || self.secret.is_some()
     }
 
-    /// Where one operator signs for everybody with the same keys, the audience alone says for whom a
-    /// token is.
+    /// Rejects a provider without audience if its operator signs the tokens of all its customers with
+    /// the same keys.
     fn check_audience(&self, label: &str) -> Result<(), Rejection> {
         // Some issuers are a host name without a scheme.
         let issuer = self.issuer.as_deref().and_then(|issuer| {
@@ -207,7 +207,7 @@ impl Draft {
     }
 }
 
-/// The same refusal, naming the provider.
+/// Adds the provider's name to the detail.
 fn in_provider(label: &str, error: Rejection) -> Rejection {
     let detail = format!("{label}: {}", error.detail().unwrap_or_default());
     error.with_detail(detail)

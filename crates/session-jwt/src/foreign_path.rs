@@ -18,28 +18,28 @@ pub(crate) fn recognize(text: &str) -> Option<ForeignPath> {
     })
 }
 
-/// What a path in another syntax may have meant.
+/// The meaning of a path in another syntax.
 pub(crate) struct ForeignPath {
-    /// What is wrong with it, as a relative clause.
+    /// The error, as a relative clause.
     pub(crate) problem: &'static str,
-    /// The JSON Pointer to the same place; empty where none can be named.
+    /// The JSON Pointer to the same value; empty if there is none.
     pub(crate) pointer: String,
-    /// The JSON Pointer to the claim that has the text for a name, where a claim may have it.
+    /// The JSON Pointer to the claim that has the text as its name, if a claim may have that name.
     pub(crate) literal: Option<String>,
 }
 
-/// A way to write a path that is neither a claim's name nor a JSON Pointer that can match.
+/// A syntax of paths other than a claim's name or a JSON Pointer that can match.
 struct Syntax {
     problem: &'static str,
-    /// Whether a claim may have such a name.
+    /// Whether a claim may have a name in this syntax.
     may_be_name: bool,
-    /// The steps that a text names, outermost first; None where it is not in this syntax.
+    /// The steps of a text, outermost first. None if the text is not in this syntax.
     steps: fn(&str) -> Option<Vec<String>>,
 }
 
 const NO_POINTER: &str = "which is not a JSON Pointer";
 
-/// In the order in which they are tried.
+/// The syntaxes, in the order in which they are tried.
 const SYNTAXES: [Syntax; 12] = [
     // "role"
     Syntax { problem: NO_POINTER, may_be_name: false, steps: of_quotes },
@@ -75,10 +75,10 @@ const SYNTAXES: [Syntax; 12] = [
     },
 ];
 
-/// What programs call the claims themselves.
+/// Names that programs use for the claims set itself.
 const ROOTS: [&str; 6] = ["claims", "token", "jwt", "payload", "access_token", "id_token"];
 
-/// Claims that are objects, and that no name of a host begins with.
+/// Claims that are objects and that are not the first label of a host name.
 const CONTAINERS: [&str; 7] = [
     "realm_access",
     "resource_access",
@@ -142,7 +142,7 @@ fn of_list(text: &str) -> Option<Vec<String>> {
 
 fn of_call(text: &str) -> Option<Vec<String>> {
     let (function, rest) = text.split_once('(')?;
-    // Of a JSON Pointer, this may be a member's name.
+    // In a JSON Pointer, such a text may be a member's name.
     let is_function = function.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !is_function || !rest.contains(')') {
         return None;
@@ -159,7 +159,7 @@ fn of_pipe(text: &str) -> Option<Vec<String>> {
     if rest.is_empty() || text.starts_with('/') {
         return None;
     }
-    // Others are functions.
+    // Other parts are functions.
     for part in rest.into_iter().take_while(|part| part.starts_with(['.', '['])) {
         path.push('.');
         path.push_str(part);
@@ -173,7 +173,7 @@ fn of_subscript(text: &str) -> Option<Vec<String>> {
 
 fn of_sigil(text: &str) -> Option<Vec<String>> {
     let begins = text.starts_with(['$', '.']) || text.starts_with("@.") || text.starts_with("#/");
-    // jq's alternative, and its mark for what may be missing.
+    // Removes jq's alternative operator and its mark for an optional value.
     let path = text.split(" //").next().unwrap_or_default().trim_end_matches('?');
     begins.then(|| foreign_steps(path))
 }
@@ -184,7 +184,7 @@ fn of_unmatched_pointer(text: &str) -> Option<Vec<String>> {
     if dotted.is_some_and(|(container, _)| CONTAINERS.contains(&container)) {
         return Some(foreign_steps(rest));
     }
-    // Alone, the slash is the claim without a name.
+    // The pointer "/" means the claim with the empty name.
     let is_wrong = !rest.is_empty() && rest.split('/').any(is_unmatched);
     is_wrong.then(|| matched(rest))
 }
@@ -199,23 +199,24 @@ fn of_root(text: &str) -> Option<Vec<String>> {
 
 fn of_slashes(text: &str) -> Option<Vec<String>> {
     let (first, _) = text.split_once('/')?;
-    // A URL, or the name of a host with a path, as in `kubernetes.io/serviceaccount/namespace`.
+    // Another text is a URL, or a host name with a path such as
+    // `kubernetes.io/serviceaccount/namespace`.
     let is_path = !first.is_empty() && !first.contains(['.', ':']);
     is_path.then(|| matched(text))
 }
 
-/// Whether a step of a pointer matches nothing: one for several items or for none, an index that
-/// RFC 6901 does not have, or no name.
+/// Whether a step of a pointer matches nothing: it selects several items or none, is not an index of
+/// RFC 6901, or is empty.
 fn is_unmatched(step: &str) -> bool {
     let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     let is_negative = step.strip_prefix('-').is_some_and(is_number);
-    // Longer ones may be names, as of tenants.
+    // Longer numbers may be names, such as those of tenants.
     let is_padded = step.len() == 2 && step.starts_with('0') && is_number(step);
     matches!(step, "" | "*" | "-" | "**") || is_negative || is_padded
 }
 
-/// The steps of a pointer without those that match nothing; none at all where one selects within several
-/// items. A message shows no more than the first ones.
+/// The steps of a pointer without those that match nothing. Empty if a step selects within several
+/// items. A message shows only the first steps.
 fn matched(pointer: &str) -> Vec<String> {
     const SHOWN: usize = 128;
     let mut out = Vec::new();
@@ -235,8 +236,8 @@ fn matched(pointer: &str) -> Vec<String> {
     out
 }
 
-/// Whether a text has a part in brackets that selects something: an index, a quoted name, a wildcard,
-/// a slice or a filter.
+/// Whether a text has a part in brackets that selects a value: an index, a quoted name, a wildcard, a
+/// slice or a filter.
 fn has_subscript(text: &str) -> bool {
     let mut inner = text.split('[').skip(1).filter_map(|rest| rest.split_once(']'));
     inner.any(|(inner, _)| selects(inner.trim()))
@@ -247,10 +248,10 @@ fn selects(inner: &str) -> bool {
         || inner.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b':'))
 }
 
-/// The names and indexes in a path of another syntax, outermost first. What selects several items of an
-/// array stands for the array.
+/// The names and indexes of a path in another syntax, outermost first. A selector of several items is
+/// left out, so that the path leads to the array.
 fn foreign_steps(text: &str) -> Vec<String> {
-    // A list, by itself or after `#>>`.
+    // The path is a list, possibly after `#>>`.
     let list = text.rsplit_once("#>").map_or(text, |(_, list)| list.trim_matches(['>', ' ', '\'']));
     if let Some(items) = list.strip_prefix('{').and_then(|list| list.strip_suffix('}')) {
         let items = items.split(',').map(|item| item.trim().trim_matches('"').to_owned());

@@ -14,7 +14,7 @@ use crate::json::{Json, Object, json_string};
 use crate::rejection::quoted;
 use crate::secret::{self, Found};
 
-/// RSA moduli in bits.
+/// The accepted lengths of RSA moduli, in bits.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 /// The members that only a private key has (RFC 7518 sections 6.2.2 and 6.3.2).
@@ -23,23 +23,23 @@ const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "pri
 /// One usable key.
 pub(crate) struct Key {
     pub(crate) kid: Option<String>,
-    /// Its place in the set that it comes from, from zero.
+    /// Its position in the set, from zero.
     pub(crate) index: u32,
-    /// A secret or a key in PEM has no key id to match, so the token's does not matter.
+    /// Whether the token's `kid` is ignored. A bare secret and a key in PEM have no `kid`.
     pub(crate) any_kid: bool,
     pub(crate) key_type: KeyType,
-    /// The algorithm that the JWK itself names, which then is the only one.
+    /// The `alg` of the JWK, which then is its only algorithm.
     pub(crate) declared: Option<Algorithm>,
-    /// Zero but for HMAC keys.
+    /// The length of an HMAC key; zero for other keys.
     pub(crate) secret_bytes: usize,
-    /// In what encoding the secret may be.
+    /// The encoding that the secret seems to be written in.
     pub(crate) encoding: Option<Encoding>,
     material: DecodingKey,
     pub(crate) algorithms: AlgorithmSet,
 }
 
 impl Key {
-    /// The key's type and numbers, in a form that is the same for equal keys.
+    /// The key's type and numbers in a canonical form, which is the same for equal keys.
     pub(crate) fn canonical_material(&self) -> Vec<u8> {
         let mut material = format!("{:?}", self.key_type).into_bytes();
         match self.material.kind() {
@@ -54,7 +54,7 @@ impl Key {
         material
     }
 
-    /// Verifies one signature; the algorithm is one of this key's.
+    /// Verifies a signature. The algorithm must be one of the key's.
     pub(crate) fn verify(
         &self,
         algorithm: Algorithm,
@@ -70,14 +70,14 @@ impl Key {
         .unwrap_or(false)
     }
 
-    /// Reads one JWK, which is known to be public; the error is a sentence.
+    /// Reads one JWK, which must be public or symmetric. The error is a sentence.
     pub(crate) fn from_jwk(entry: &Json<'_>) -> Result<Self, String> {
         let Some(object) = entry.as_object() else {
             return Err(format!("It is {}, not an object.", entry.type_name()));
         };
         object.check_names().map_err(|error| error.to_string())?;
         let kid = string(object, "kid")?.map(str::to_owned);
-        // The second is that of SPIFFE's bundles, whose other keys are for X.509.
+        // SPIFFE's bundles use "jwt-svid", and have other keys for X.509.
         if let Some(usage) = filled(object, "use")?
             && !["sig", "jwt-svid"].contains(&usage)
         {
@@ -90,7 +90,7 @@ impl Key {
             if !operations.contains(&"verify") {
                 return Err("Its key_ops does not contain \"verify\".".to_owned());
             }
-            // RFC 7517 section 4.3.
+            // RFC 7517 section 4.3 forbids duplicates.
             if operations.iter().enumerate().any(|(index, op)| operations[..index].contains(op)) {
                 return Err("Its key_ops names one operation twice.".to_owned());
             }
@@ -135,7 +135,7 @@ impl Key {
         }
     }
 
-    /// A secret at least as long as the hash (RFC 7518 section 3.2).
+    /// Reads an HMAC key, which must be at least as long as the hash (RFC 7518 section 3.2).
     pub(crate) fn hmac(secret: &[u8], algorithm: Option<Algorithm>) -> Result<Self, String> {
         let algorithm = algorithm.unwrap_or(KeyType::Oct.default_algorithm());
         if secret.len() < algorithm.least_secret() {
@@ -149,14 +149,14 @@ impl Key {
         Ok(Self::of_secret(secret))
     }
 
-    /// An HMAC key of any length.
+    /// An HMAC key without a check of its length.
     pub(crate) fn of_secret(secret: &[u8]) -> Self {
         let key = Self::new(KeyType::Oct, DecodingKey::from_secret(secret));
         Self { secret_bytes: secret.len(), ..key }
     }
 
     pub(crate) fn rsa(n: &[u8], e: &[u8]) -> Result<Self, String> {
-        // Zeros at the beginning are against RFC 7518 section 2, but the number is the same.
+        // Leading zeros violate RFC 7518 section 2, but do not change the number.
         let (n, e) = (without_zeros(n), without_zeros(e));
         if n.is_empty() || e.is_empty() {
             return Err("Its n or e is empty or zero.".to_owned());
@@ -170,7 +170,7 @@ impl Key {
             ));
         }
         let exponent = e.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
-        // The primitives take exponents of at most 33 bits.
+        // The cryptographic library accepts exponents of at most 33 bits.
         if e.len() > 5 || exponent >> 33 != 0 || exponent < 3 || exponent.is_multiple_of(2) {
             return Err("Its exponent is not an odd number from 3 up, below 2^33.".to_owned());
         }
@@ -187,8 +187,8 @@ impl Key {
             "P-384" => (KeyType::P384, 48, &signature::ECDSA_P384_SHA384_FIXED),
             other => return Err(format!("Its crv {} is not supported.", quoted(other))),
         };
-        // A coordinate with more or fewer zeros at its beginning is against RFC 7518 section 6.2.1.2, but
-        // the number is the same.
+        // A coordinate of another length violates RFC 7518 section 6.2.1.2, but leading zeros do not
+        // change the number.
         let (numbers, zeros) = ([without_zeros(x), without_zeros(y)], [0; 48]);
         if x.is_empty() || y.is_empty() || numbers.iter().any(|number| number.len() > length) {
             return Err(format!(
@@ -197,7 +197,7 @@ impl Key {
                 y.len()
             ));
         }
-        // SEC 1 section 2.3.3, uncompressed.
+        // The uncompressed point of SEC 1 section 2.3.3.
         let mut point = vec![4];
         for number in numbers {
             point.extend_from_slice(&zeros[..length - number.len()]);
@@ -206,7 +206,7 @@ impl Key {
         if ParsedPublicKey::new(verification, &point).is_err() {
             return Err(format!("Its coordinates are no point on {crv}."));
         }
-        // For this key type the primitives take the point as it is.
+        // For this key type, `jsonwebtoken` passes the point on unchanged.
         Ok(Self::new(key_type, DecodingKey::from_ec_der(&point)))
     }
 
@@ -221,7 +221,7 @@ impl Key {
         let Some(point) = point.filter(|point| point.compress() == compressed) else {
             return Err("Its x is no point on Ed25519.".to_owned());
         };
-        // Every message has a signature that such a key verifies.
+        // With such a key, every message has a valid signature.
         if point.is_small_order() {
             return Err("Its x is a point of small order.".to_owned());
         }
@@ -251,7 +251,7 @@ impl Key {
             .collect();
     }
 
-    /// Whether the material is the same, whatever the key is called and may be used with.
+    /// Whether both keys have the same material. Key id and algorithms do not matter.
     pub(crate) fn is_same_key(&self, other: &Self) -> bool {
         use DecodingKeyKind::{RsaModulusExponent, SecretOrDer};
         match (self.material.kind(), other.material.kind()) {
@@ -267,7 +267,7 @@ impl Key {
         self.key_type == KeyType::Oct
     }
 
-    /// A public key as a JWK with the members that matter, in ASCII and in one form.
+    /// A public key as a JWK in ASCII, with a fixed order of members and without unused members.
     pub(crate) fn published(&self) -> String {
         let mut members = Vec::new();
         let mut add = |name: &str, value: &str| {
@@ -290,7 +290,7 @@ impl Key {
         format!("{{{}}}", members.join(","))
     }
 
-    /// The hash of a public key (RFC 7638 section 3).
+    /// The JWK thumbprint of a public key (RFC 7638 section 3).
     pub(crate) fn thumbprint(&self) -> Vec<u8> {
         let (kty, crv) = self.names();
         let numbers = self.number_names().iter().zip(self.numbers());
@@ -304,7 +304,7 @@ impl Key {
         digest::digest(&digest::SHA256, text.as_bytes()).as_ref().to_vec()
     }
 
-    /// The type and the curve as a JWK names them.
+    /// The values of `kty` and `crv`.
     fn names(&self) -> (&'static str, Option<&'static str>) {
         match self.key_type {
             KeyType::Oct => ("oct", None),
@@ -324,7 +324,7 @@ impl Key {
         }
     }
 
-    /// The numbers that have these names.
+    /// The values of the members that [`Key::number_names`] lists.
     pub(crate) fn numbers(&self) -> Vec<Vec<u8>> {
         match self.material.kind() {
             DecodingKeyKind::RsaModulusExponent { n, e } => vec![n.to_vec(), e.to_vec()],
@@ -339,14 +339,14 @@ impl Key {
     }
 }
 
-/// Appends bytes and, before them, their number, so that two parts cannot be mistaken for another two.
+/// Appends bytes with their length before them, so that different parts never give the same result.
 fn append(to: &mut Vec<u8>, bytes: &[u8]) {
     to.extend(bytes.len().to_be_bytes());
     to.extend(bytes);
 }
 
-/// A member of a JWK. One that is null or an empty array is as good as absent: libraries write out
-/// what they have no value for.
+/// A member of a JWK. A member that is null or an empty array counts as absent, since libraries write
+/// such members for values that are not set.
 pub(crate) fn member<'o, 'j>(object: &'o Object<'j>, name: &str) -> Option<&'o Json<'j>> {
     object.get(name).filter(|value| has_value(value))
 }
@@ -364,7 +364,7 @@ pub(crate) fn private_member<'o>(object: &'o Object<'_>) -> Option<&'o str> {
     members.find(|name| PRIVATE_MEMBERS.contains(name))
 }
 
-/// What the bytes of a symmetric key hold that everybody can read.
+/// The public text that the bytes of a symmetric key contain, if any.
 pub(crate) fn public_secret(object: &Object<'_>) -> Option<Found> {
     let is_symmetric = string(object, "kty").is_ok_and(|kty| kty == Some("oct"));
     let secret = is_symmetric.then(|| bytes(object, "k").ok())??;
@@ -381,9 +381,8 @@ fn string<'o>(object: &'o Object<'_>, name: &str) -> Result<Option<&'o str>, Str
     }
 }
 
-/// The same where an empty string is as good as absent, as some libraries write it: it names no use and no
-/// algorithm, and so the key is bound to the usual one of its type. An empty key id is one: tokens are compared
-/// with it.
+/// A string member of a JWK. An empty string counts as absent, since some libraries write an empty
+/// `use` or `alg`. It is not used for `kid`: an empty `kid` is compared with the token's.
 fn filled<'o>(object: &'o Object<'_>, name: &str) -> Result<Option<&'o str>, String> {
     Ok(string(object, name)?.filter(|text| !text.is_empty()))
 }
@@ -392,8 +391,7 @@ fn required<'o>(object: &'o Object<'_>, name: &str) -> Result<&'o str, String> {
     string(object, name)?.ok_or_else(|| format!("It has no {name}."))
 }
 
-/// The bytes of a member: base64url, or base64 in the other alphabet, with the whole padding or
-/// without any.
+/// The bytes of a member, in base64url or base64, with complete padding or without padding.
 fn bytes(object: &Object<'_>, name: &str) -> Result<Vec<u8>, String> {
     let text = required(object, name)?;
     let digits = text.trim_end_matches('=');
@@ -405,7 +403,7 @@ fn bytes(object: &Object<'_>, name: &str) -> Result<Vec<u8>, String> {
     decoded.ok_or_else(|| format!("Its {name} is not base64url."))
 }
 
-/// A number's octets without the zeros at the beginning.
+/// Removes the leading zeros of a number.
 fn without_zeros(number: &[u8]) -> &[u8] {
     let zeros = number.iter().take_while(|octet| **octet == 0).count();
     &number[zeros..]

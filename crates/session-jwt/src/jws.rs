@@ -1,5 +1,5 @@
-//! The compact serialization of a JWS (RFC 7515 sections 3.1 and 7.1): three strictly encoded
-//! parts, and a header that asks for nothing we do not do.
+//! The compact serialization of a JWS (RFC 7515 sections 3.1 and 7.1): three strictly encoded parts,
+//! and a header without unsupported parameters.
 
 use std::borrow::Cow;
 
@@ -11,22 +11,22 @@ use crate::json::Json;
 use crate::not_a_token::{OPAQUE, explain};
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 
-/// The longest token in bytes.
+/// The maximum length of a token, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// Header parameters that say that the payload is compressed or encrypted (RFC 7516): a token that
-/// has one is refused rather than read as if it had none. Parameters that bring a key along (`jwk`,
-/// `jku`, `x5u`, `x5c`, `x5t`: RFC 7515 sections 4.1.2 to 4.1.8) are ignored: the key is chosen by
-/// `kid` among those of the provider, and nothing is fetched.
+/// Header parameters of compressed or encrypted payloads (RFC 7516). A token with one of them is
+/// rejected. Parameters that contain or name a key (`jwk`, `jku`, `x5u`, `x5c`, `x5t`: RFC 7515
+/// sections 4.1.2 to 4.1.8) are ignored: `kid` selects one of the provider's keys, and nothing is
+/// fetched.
 const REFUSED_PARAMETERS: [&str; 2] = ["zip", "enc"];
 
-/// A parsed token. Nothing about it has been verified.
+/// A parsed token. None of its contents are verified.
 pub(crate) struct Jws<'a> {
     pub(crate) header: Header,
     pub(crate) payload: Vec<u8>,
-    /// What the signature covers: the first two parts and the dot between them.
+    /// The signing input: the first two parts and the dot between them.
     pub(crate) signing_input: &'a str,
-    /// The third part, known to be well-formed base64url.
+    /// The third part, which is valid base64url.
     pub(crate) signature: &'a str,
 }
 
@@ -70,7 +70,7 @@ fn not_compact(token: &str) -> Rejection {
     explain(token, rejection)
 }
 
-/// Base64url without padding, whitespace or stray bits (RFC 7515 section 2).
+/// Decodes base64url without padding, white space or stray bits (RFC 7515 section 2).
 fn decode(part: &str, name: &str) -> Result<Vec<u8>, Rejection> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| {
         reject(Code::Malformed, "token is not base64url").with_detail(format!(
@@ -90,7 +90,7 @@ impl Header {
         };
         let value = Json::parse(text).map_err(|error| {
             let rejection = malformed(error.to_string());
-            // As the parts of opaque tokens.
+            // The parts of opaque tokens are not JSON.
             if text.first() == Some(&b'{') { rejection } else { rejection.with_hint(OPAQUE) }
         })?;
         let Some(object) = value.as_object() else {
@@ -107,7 +107,7 @@ impl Header {
                 "Present a token that is signed, and neither encrypted nor compressed.",
             ));
         }
-        // What is critical must be understood (RFC 7515 section 4.1.11), and no extension is.
+        // A critical extension must be understood (RFC 7515 section 4.1.11). No extension is supported.
         match object.present("crit") {
             None => {}
             Some(Json::Array(names)) if names.is_empty() => {}
@@ -120,7 +120,7 @@ impl Header {
                 .with_hint("No extension is supported, so \"crit\" must be absent or empty."));
             }
         }
-        // The payload as it is, rather than in base64url (RFC 7797).
+        // With `b64` false, the payload is not base64url (RFC 7797).
         match object.present("b64") {
             None | Some(Json::Bool(true)) => {}
             Some(_) => return Err(unsupported("It has the parameter \"b64\".".to_owned())),
@@ -148,9 +148,9 @@ impl Header {
         })
     }
 
-    /// The token is a JWT as far as its header says (RFC 7519 section 5.1, RFC 9068 section 2.1; `JOSE`
-    /// says no more than that it is a JWS, and stands in JWT-SVIDs), or of one of the types that are
-    /// `expected`.
+    /// Checks that `typ` is one of the `expected` types. By default it is that of a JWT (RFC 7519
+    /// section 5.1, RFC 9068 section 2.1), or absent, or `JOSE`, which stands for any JWS and is used
+    /// in JWT-SVIDs.
     pub(crate) fn check_typ(&self, expected: Option<&[String]>) -> Result<(), Rejection> {
         let accepted = match (&self.typ, expected) {
             (None, None) => true,
@@ -177,8 +177,8 @@ impl Header {
     }
 }
 
-/// A media type as `typ` is compared: its case does not matter, nor whether "application/" is
-/// before it (RFC 7515 section 4.1.9).
+/// Normalizes a media type for comparison: case does not matter, and neither does the prefix
+/// "application/" (RFC 7515 section 4.1.9).
 fn bare_type(typ: &str) -> String {
     let lower = typ.to_ascii_lowercase();
     lower.strip_prefix("application/").map_or_else(|| lower.clone(), str::to_owned)
@@ -198,10 +198,10 @@ fn unknown_algorithm(name: &str) -> Rejection {
     }
 }
 
-/// Whether a signature is two numbers in DER (RFC 3279 section 2.2.3), as libraries for X.509 make it.
+/// Whether a signature is two numbers in DER (RFC 3279 section 2.2.3), as X.509 libraries write it.
 pub(crate) fn is_der_signature(signature: &str) -> bool {
     let octets = URL_SAFE_NO_PAD.decode(signature).unwrap_or_default();
-    // A number, and what follows it.
+    // The length of the INTEGER that the octets begin with.
     let integer = |octets: &'_ [u8]| -> Option<usize> {
         let (tag, length) = (*octets.first()?, usize::from(*octets.get(1)?));
         (tag == 0x02 && (1..=49).contains(&length)).then_some(2 + length)

@@ -7,12 +7,16 @@ use crate::jwk::Key;
 use crate::key_set::KeySet;
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 
-/// With how many secrets a signature is looked at once more, for a message.
+/// The maximum number of secrets that are tried again with a line end, for a message.
 const MOST_SECRETS: usize = 4;
 
 impl KeySet {
-    /// The keys that a token with this header may have been signed with: of those with its kid, or,
-    /// where it names none, of all, those which fit its algorithm.
+    /// The keys that a token may have been signed with: they have its `kid`, or any `kid` if the token
+    /// has none, and its algorithm.
+    ///
+    /// # Errors
+    /// [`Code::NoKey`] if no key has the `kid`; [`Code::Algorithm`] if none of these keys has the
+    /// algorithm.
     pub(crate) fn candidates(
         &self,
         algorithm: Algorithm,
@@ -44,7 +48,8 @@ impl KeySet {
     ) -> Rejection {
         let is_unknown = kid.is_some_and(|kid| !self.by_kid.contains_key(kid));
         let mut named = named.peekable();
-        // A key without key id is there beside others: the token may be of one of those.
+        // The key without `kid` stands beside keys with `kid`: the token may be signed with a new one
+        // of those.
         let is_of_others =
             is_unknown && self.identified != 0 && algorithm.key_type() != KeyType::Oct;
         if named.peek().is_none() || is_of_others {
@@ -91,14 +96,14 @@ impl KeySet {
         }
     }
 
-    /// In what encoding the secret may be that a token of this algorithm was verified with.
+    /// The encoding that a secret seems to be written in, for a token with an HMAC algorithm.
     pub(crate) fn likely_encoding(&self, algorithm: Algorithm) -> Option<Encoding> {
         let is_secret = algorithm.key_type() == KeyType::Oct;
         self.keys.iter().filter(|_| is_secret).find_map(|key| key.encoding)
     }
 
-    /// The line end with which a secret would have verified a token that it does not: a file has one at its
-    /// end.
+    /// The line end with which a secret verifies the signature. The issuer may read its secret from a
+    /// file that ends with a line end.
     pub(crate) fn missing_line_end(
         &self,
         algorithm: Algorithm,

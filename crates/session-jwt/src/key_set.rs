@@ -1,5 +1,5 @@
-//! Sets of JSON Web Keys (RFC 7517 section 5), from a configured document or from a provider. A set is
-//! read entry by entry: which algorithms a key may be used with is decided here, when it is read.
+//! Sets of JSON Web Keys (RFC 7517 section 5), from a configured document or from a provider. Each
+//! entry is checked and bound to its algorithms when the set is read.
 
 use std::collections::HashMap;
 
@@ -13,65 +13,66 @@ use crate::public_key::PublicKey;
 use crate::rejection::{Rejection, quoted};
 use crate::secret::{self, Found};
 
-/// How many bytes a fetched set may have, both as it is published and as it is kept.
+/// The maximum length of a fetched set, in bytes, as published and as stored.
 pub const MAX_FETCHED_BYTES: usize = 256 * 1024;
 
-/// The most keys that a fetched set may have.
+/// The maximum number of keys in a fetched set.
 const MOST_FETCHED: usize = 100;
 
-/// Of how many entries that cannot be used a set keeps the reasons, which may be longer than the
-/// entries: as many as a fetched set may have.
+/// The maximum number of unusable entries whose reasons are kept. A reason may be longer than its
+/// entry.
 const MOST_REASONS: usize = MOST_FETCHED;
 
 const NOT_JSON: &str = "key set is not valid JSON";
 
-/// A JWK or a JWK set, checked: the keys that tokens may be verified with.
+/// The checked keys of a JWK or a JWK set.
 ///
-/// Its `Debug` form names no key material.
+/// Its `Debug` form contains no key material.
 pub struct KeySet {
-    /// Those for which the token's key id does not matter come last.
+    /// The keys that ignore the token's `kid` come last.
     pub(crate) keys: Vec<Key>,
-    /// Where in `keys` the keys of each key id are.
+    /// The positions in `keys` of the keys of each `kid`.
     pub(crate) by_kid: HashMap<String, Vec<usize>>,
-    /// How many keys come before those for which the token's key id does not matter.
+    /// The number of keys before those that ignore the token's `kid`.
     pub(crate) identified: usize,
-    /// Whether a token's algorithm decides which keys count at all: for HMAC the secret, for any other
-    /// the public ones.
+    /// Whether the token's algorithm selects the kind of key: the secret for HMAC, the public keys for
+    /// other algorithms.
     pub(crate) by_kind: bool,
-    /// Whether the public keys have not been fetched yet.
+    /// Whether the public keys are still to be fetched for the first time.
     pub(crate) is_waiting: bool,
-    /// The first of the entries that cannot be used.
+    /// The first unusable entries.
     unusable: Vec<UnusableKey>,
-    /// How many there are.
+    /// The number of all unusable entries.
     unusable_count: usize,
 }
 
-/// Where a set comes from, and so what a single entry may cost.
+/// The origin of a set, which decides how an entry with an error is handled.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
-    /// An administrator wrote it, and is told what is wrong with it.
+    /// An administrator wrote the set. An error in an entry is reported.
     Configured,
-    /// A provider published it: one bad entry does not cost the others, and a symmetric key is
-    /// everybody's.
+    /// A provider published the set. An entry with an error is skipped, and so is a symmetric key,
+    /// which is public.
     Fetched,
 }
 
-/// What a provider has published, reduced to what is used of it.
+/// A published key set, reduced to the members that are used.
 pub struct FetchedKeys {
-    /// A JWK set of the usable keys, in ASCII, ordered by key id: the same keys give the same text.
+    /// A JWK set of the usable keys, in ASCII, ordered by `kid`. The same keys always give the same
+    /// text.
     pub jwks: String,
-    /// The entries that were passed over.
+    /// The entries that were skipped.
     pub passed_over: Vec<UnusableKey>,
 }
 
-/// An entry of a JWK set that is passed over, as RFC 7517 section 5 asks, and why.
+/// An entry of a JWK set that was skipped, as RFC 7517 section 5 requires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnusableKey {
-    /// Its place in the set, from nought.
+    /// Its position in the set, from zero.
     pub index: usize,
-    /// Its key id, where it has one.
+    /// Its `kid`, if it has one.
     pub kid: Option<String>,
-    /// Why no token is verified with it; a whole sentence.
+    /// The reason, as a whole sentence.
     pub reason: String,
 }
 
@@ -83,13 +84,13 @@ impl std::fmt::Debug for KeySet {
 }
 
 impl KeySet {
-    /// Reads a JWK or a JWK set. Each key is bound to the algorithm it names, or else to the
-    /// usual one of its type: RS256, ES256 or ES384 by curve, EdDSA, HS256.
+    /// Reads a JWK or a JWK set. Each key is bound to its `alg`, or to the default algorithm of its
+    /// type: RS256, ES256 or ES384 by curve, EdDSA, HS256.
     ///
     /// # Errors
-    /// [`Code::Configuration`] where the text is neither, where no key in it can be used, where
-    /// two keys have one kid, where a key is private, and where a set mixes symmetric and
-    /// asymmetric keys; and where the text is longer than [`crate::MAX_DOCUMENT_BYTES`].
+    /// [`Code::Configuration`](crate::Code::Configuration) if the text is neither, has no usable key,
+    /// has two keys with the same `kid`, has a private key, or mixes symmetric and asymmetric keys; and
+    /// if the text is longer than [`crate::MAX_DOCUMENT_BYTES`].
     pub fn parse(text: &str) -> Result<Self, Rejection> {
         check_document_length(text)?;
         let value =
@@ -99,17 +100,16 @@ impl KeySet {
         Ok(set)
     }
 
-    /// Reads what a provider has published. An entry that cannot be used, for whatever reason, is
-    /// passed over; so is a symmetric one, and a private one.
+    /// Reads a set that a provider has published. Unusable, symmetric and private entries are skipped.
     ///
     /// # Errors
-    /// [`Code::Configuration`] where it is neither a JWK nor a JWK set, where no key in it can be
-    /// used, with these `algorithms` if any are given, and where there are more than a hundred or
-    /// they are longer than [`MAX_FETCHED_BYTES`].
+    /// [`Code::Configuration`](crate::Code::Configuration) if the text is neither a JWK nor a JWK set,
+    /// if it has no key that can be used with the listed `algorithms`, if it has more than a hundred
+    /// keys, or if it is longer than [`MAX_FETCHED_BYTES`].
     pub fn fetched(text: &str, algorithms: Option<AlgorithmSet>) -> Result<FetchedKeys, Rejection> {
         check_fetched_length(text)?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        // A name that stands twice in one key costs no other.
+        // A duplicate name within one key makes only that key unusable.
         let value = Json::parse_leniently(text.as_bytes())
             .map_err(|error| misplaced(NOT_JSON, text, &error))?;
         if let Some(object) = value.as_object() {
@@ -137,7 +137,7 @@ impl KeySet {
         Self::from_entries(Self::entries(value)?, Origin::Configured)
     }
 
-    /// The entries of a set; a single JWK is one.
+    /// The entries of a set. A single JWK is one entry.
     fn entries<'v>(value: &'v Json<'v>) -> Result<&'v [Json<'v>], Rejection> {
         const MESSAGE: &str = "key set is not a JWK or a JWK set";
         let Some(object) = value.as_object() else {
@@ -187,12 +187,13 @@ impl KeySet {
         }
     }
 
-    /// The same secret where it turns out to be public: no key, and the reason.
+    /// A set without keys, for a secret that was published after it was configured. `reason` is a
+    /// sentence.
     pub(crate) fn unusable_secret(reason: String) -> Self {
         Self::new(Vec::new(), vec![UnusableKey { index: 0, kid: None, reason }])
     }
 
-    /// No keys, so that nothing verifies.
+    /// A set without keys. It verifies no token.
     pub(crate) fn none() -> Self {
         Self::new(Vec::new(), Vec::new())
     }
@@ -214,12 +215,13 @@ impl KeySet {
         Self { keys, by_kid, identified, by_kind, is_waiting, unusable, unusable_count }
     }
 
-    /// A bare HMAC secret, its bytes being those of the text in UTF-8. It verifies HS256, and the
-    /// token's kid is not considered.
+    /// A bare HMAC secret: the bytes of the text in UTF-8. It verifies HS256 and ignores the token's
+    /// `kid`.
     ///
     /// # Errors
-    /// [`Code::Configuration`] where it is too short, where it begins or ends with a line end, and where
-    /// it holds what everybody can read: by a public text as a secret, everybody could sign.
+    /// [`Code::Configuration`](crate::Code::Configuration) if the secret is too short, if it begins or
+    /// ends with a control character, or if it contains a public text, with which anyone could sign
+    /// tokens.
     pub(crate) fn from_secret(secret: &str) -> Result<Self, Rejection> {
         const MESSAGE: &str = "secret cannot be used";
         if let Some(found) = secret::find(secret.as_bytes()) {
@@ -249,10 +251,11 @@ impl KeySet {
         Ok(Self::new(vec![key], Vec::new()))
     }
 
-    /// A public key in PEM. The token's kid is not considered.
+    /// A public key in PEM. It ignores the token's `kid`.
     ///
     /// # Errors
-    /// [`Code::Configuration`] where the text is not exactly one public key that can be used.
+    /// [`Code::Configuration`](crate::Code::Configuration) if the text is not exactly one usable public
+    /// key.
     pub(crate) fn from_pem(text: &str) -> Result<Self, Rejection> {
         const MESSAGE: &str = "public key cannot be used";
         let key = PublicKey::parse(text)
@@ -270,8 +273,8 @@ impl KeySet {
         Ok(Self::new(vec![key], Vec::new()))
     }
 
-    /// The keys of several members of one provider. Where a secret is among them, it is for HMAC alone,
-    /// and the others for anything else.
+    /// Joins the keys of several members of one provider. If one of them is a secret, it is used for
+    /// HMAC only, and the other keys for other algorithms.
     pub(crate) fn join(sets: impl IntoIterator<Item = Self>) -> Self {
         let mut sets: Vec<Self> = sets.into_iter().collect();
         if sets.len() == 1
@@ -290,15 +293,15 @@ impl KeySet {
         Self { by_kind, unusable_count: count, ..Self::new(keys, unusable) }
     }
 
-    /// The same where the public keys have not been fetched yet.
+    /// Marks the set as waiting for the first fetch of its public keys.
     pub(crate) fn waiting(self) -> Self {
         Self { by_kind: true, is_waiting: true, ..self }
     }
 
-    /// Refuses two keys between which a token's kid and algorithm do not decide.
+    /// Rejects two keys with the same `kid` and a common algorithm.
     ///
     /// # Errors
-    /// [`Code::Configuration`], with the key id.
+    /// [`Code::Configuration`](crate::Code::Configuration), with the `kid`.
     pub(crate) fn check_distinct(&self) -> Result<(), Rejection> {
         match self.duplicates().first().and_then(|place| self.keys.get(*place)) {
             None => Ok(()),
@@ -314,7 +317,7 @@ impl KeySet {
         }
     }
 
-    /// The same without the later one of two such keys.
+    /// Removes the later of two keys with the same `kid` and a common algorithm.
     pub(crate) fn without_duplicates(mut self) -> Self {
         let places = self.duplicates();
         if places.is_empty() {
@@ -340,12 +343,12 @@ impl KeySet {
         Self { unusable_count: count, ..Self::new(keys, self.unusable) }
     }
 
-    /// Where the later ones of two keys are that have one kid and a common algorithm, but are not the
-    /// same key.
+    /// The positions of keys that have the `kid` of an earlier, different key and share an algorithm
+    /// with it.
     fn duplicates(&self) -> Vec<usize> {
         let mut found = Vec::new();
         for places in self.by_kid.values().filter(|places| places.len() > 1) {
-            // No more than there are algorithms.
+            // The list has at most one entry per algorithm.
             let mut distinct: Vec<(&Key, AlgorithmSet)> = Vec::new();
             for place in places {
                 let Some(key) = self.keys.get(*place).filter(|key| !key.algorithms.is_empty())
@@ -428,7 +431,7 @@ impl KeySet {
                     key.index = index as u32;
                     push(&mut keys, key);
                 }
-                // A point that could not be looked at is not one that cannot be used.
+                // If memory is short, the failed check does not mean that the point is invalid.
                 Err(_) if key_type_name(entry) == Some("EC") && memory::is_memory_short() => {
                     return Err(memory::out_of_memory());
                 }
@@ -452,11 +455,11 @@ impl KeySet {
         Ok(Self { unusable_count, ..Self::new(keys, unusable) })
     }
 
-    /// The same keys, for these algorithms only: a key that names its algorithm keeps it where
-    /// it is listed, another gets those listed that fit its type and strength.
+    /// Restricts the keys to listed algorithms. A key with `alg` keeps it if it is listed. Another key
+    /// gets the listed algorithms that fit its type and its length.
     ///
     /// # Errors
-    /// [`Code::Configuration`] where that leaves no key with any algorithm.
+    /// [`Code::Configuration`](crate::Code::Configuration) if no key has an algorithm left.
     pub fn with_algorithms(self, listed: AlgorithmSet) -> Result<Self, Rejection> {
         let set = self.for_algorithms(listed);
         if set.algorithms().is_empty() {
@@ -470,7 +473,7 @@ impl KeySet {
         Ok(set)
     }
 
-    /// The same, also where that leaves no key.
+    /// Restricts the keys to listed algorithms; the result may have no key with an algorithm.
     pub(crate) fn for_algorithms(mut self, listed: AlgorithmSet) -> Self {
         for key in &mut self.keys {
             key.restrict(listed);
@@ -478,77 +481,77 @@ impl KeySet {
         self
     }
 
-    /// Whether a token with this key id could have been signed with one of the keys; where a secret is
-    /// beside public keys, with one of these.
+    /// Whether a token with this `kid` may have been signed with one of the keys. If the provider has a
+    /// secret in addition to public keys, only the public keys count.
     pub fn has_kid(&self, kid: &str) -> bool {
         let counts = |key: &Key| !self.by_kind || !key.is_secret();
         self.by_kid.contains_key(kid) || self.keys[self.identified..].iter().any(counts)
     }
 
-    /// Whether the keys are those of a provider of which none have been fetched yet.
+    /// Whether the provider's public keys have not been fetched yet.
     pub fn is_waiting(&self) -> bool {
         self.is_waiting
     }
 
-    /// Whether there is no key at all.
+    /// Whether the set has no keys.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// The usable keys: their key ids, and the algorithms that they may be used with.
+    /// The `kid` and the algorithms of each usable key.
     pub fn usable(&self) -> impl Iterator<Item = (Option<&str>, AlgorithmSet)> {
         self.keys.iter().map(|key| (key.kid.as_deref(), key.algorithms))
     }
 
-    /// The same without secrets.
+    /// The `kid` and the algorithms of each usable public key.
     pub fn public(&self) -> impl Iterator<Item = (Option<&str>, AlgorithmSet)> {
         let public = self.keys.iter().filter(|key| !key.is_secret());
         public.map(|key| (key.kid.as_deref(), key.algorithms))
     }
 
-    /// The usable public keys: their key ids and their material.
+    /// The `kid` and the material of each usable public key.
     pub(crate) fn materials(&self) -> impl Iterator<Item = (Option<&str>, Vec<u8>)> {
         let public = self.keys.iter().filter(|key| !key.is_secret());
         public.map(|key| (key.kid.as_deref(), key.canonical_material()))
     }
 
-    /// The bytes of the secrets.
+    /// The bytes of each secret.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &[u8]> {
         self.keys.iter().filter_map(Key::secret)
     }
 
-    /// The numbers of the public keys and their thumbprints.
+    /// The numbers and the thumbprint of each public key.
     pub(crate) fn public_values(&self) -> impl Iterator<Item = Vec<u8>> {
         let public = self.keys.iter().filter(|key| !key.is_secret());
         public.flat_map(|key| key.numbers().into_iter().chain([key.thumbprint()]))
     }
 
-    /// The key ids of the keys that can be used.
+    /// The `kid` of each usable key that has one.
     pub fn kids(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().filter_map(|key| key.kid.as_deref())
     }
 
-    /// The entries that are passed over, the first hundred of them.
+    /// The first hundred entries that were skipped.
     pub fn unusable(&self) -> &[UnusableKey] {
         &self.unusable
     }
 
-    /// How many entries are passed over.
+    /// The number of entries that were skipped.
     pub fn unusable_count(&self) -> usize {
         self.unusable_count
     }
 
-    /// Whether the keys are secrets, by which whoever can read them can also sign.
+    /// Whether the set has a secret. A role that can read a secret can sign tokens with it.
     pub fn is_symmetric(&self) -> bool {
         self.keys.iter().any(Key::is_secret)
     }
 
-    /// All algorithms that some key may be used with.
+    /// The algorithms of all keys.
     pub fn algorithms(&self) -> AlgorithmSet {
         self.keys.iter().fold(AlgorithmSet::default(), |set, key| set.union(key.algorithms))
     }
 
-    /// A sentence where the secrets are shorter than the algorithm needs.
+    /// A sentence if the secrets are shorter than the algorithm requires.
     pub(crate) fn too_short(&self, algorithm: Algorithm) -> Option<String> {
         let secrets = self.keys.iter().filter(|key| key.is_secret());
         let longest = secrets.map(|key| key.secret_bytes).max()?;
@@ -571,7 +574,7 @@ fn check_fetched_length(text: &str) -> Result<(), Rejection> {
         .with_detail(format!("The limit for a set that is fetched is {MAX_FETCHED_BYTES} bytes.")))
 }
 
-/// An entry of a set as a message names it.
+/// The position and the `kid` of an entry, for a message.
 fn place(index: usize, kid: Option<&str>) -> String {
     match kid {
         Some(kid) => format!("{} (kid {})", index + 1, quoted(kid)),

@@ -13,7 +13,7 @@ use crate::rejection::quoted;
 use crate::secret::{self, Found};
 use crate::slips;
 
-/// How many claims a provider may ask to have certain values, and how many values each.
+/// The maximum number of claims in `require`, and the maximum number of values per claim.
 const MAX_REQUIREMENTS: usize = 16;
 const MAX_REQUIRED_VALUES: usize = 64;
 
@@ -30,7 +30,7 @@ pub(crate) fn texts(value: &Json<'_>) -> Result<Vec<String>, String> {
     each(value, item)
 }
 
-/// What `read` makes of each item of an array of strings.
+/// Reads each item of an array of strings with `read`.
 pub(crate) fn each<T>(
     value: &Json<'_>,
     read: fn(&Json<'_>) -> Result<T, String>,
@@ -41,7 +41,7 @@ pub(crate) fn each<T>(
     if let Some(other) = items.iter().find(|item| item.as_str().is_none()) {
         return Err(format!("has an item that is {}, not a string", other.type_name()));
     }
-    // Only now, and of exactly the size that is needed: a text of numbers would make it long.
+    // Allocated after the check and with the exact size: an array of numbers would waste memory.
     let mut out = Vec::with_capacity(items.len());
     for item in items {
         out.push(read(item).map_err(|error| format!("has an item that {error}"))?);
@@ -137,8 +137,8 @@ pub(crate) fn parse_path(text: &str) -> Result<ClaimPath, String> {
     ))
 }
 
-/// A text that is compared with others as a whole: white space around it and control characters come
-/// from copying, and would make it match nothing.
+/// A string that is compared as a whole. White space around it and control characters come from
+/// copying, and would prevent a match.
 pub(crate) fn trimmed(value: &Json<'_>) -> Result<String, String> {
     let text = text(value)?;
     let bare: String = text.chars().filter(|character| !character.is_control()).collect();
@@ -155,7 +155,8 @@ pub(crate) fn trimmed(value: &Json<'_>) -> Result<String, String> {
     }
 }
 
-/// The same where tokens have it exactly: what else stands in place of one value would match nothing.
+/// A string that must be equal to a string in a token. A list or a placeholder in its place would never
+/// match.
 pub(crate) fn item(value: &Json<'_>) -> Result<String, String> {
     free_of(slips::in_item, trimmed(value)?)
 }
@@ -171,7 +172,7 @@ pub(crate) fn free_of(slip: fn(&str) -> Option<String>, text: String) -> Result<
     }
 }
 
-/// An issuer as a token may have it.
+/// An issuer that a token may have.
 pub(crate) fn issuer(value: &Json<'_>) -> Result<String, String> {
     let text = text(value)?;
     issuer::check(&text).map(|()| text)
@@ -184,7 +185,7 @@ pub(crate) fn key_url(value: &Json<'_>) -> Result<Endpoint, String> {
     const LONGEST: usize = 4 * 1024;
     match secret::find(text.get(..LONGEST).unwrap_or(&text).as_bytes()) {
         None | Some(Found::Url | Found::Point) => {}
-        // It is not repeated.
+        // The message does not repeat the text.
         Some(found) => {
             return Err(format!(
                 "is {}, not the URL of a JWK set: {}",
@@ -216,7 +217,7 @@ pub(crate) fn key_url(value: &Json<'_>) -> Result<Endpoint, String> {
         Ok(endpoint) if bare == text => Ok(endpoint),
         Ok(_) => write(&bare),
         Err(problem) => match Endpoint::parse(&format!("https://{bare}")) {
-            // A host and a path.
+            // The text is a host and a path without scheme.
             Ok(endpoint) if !bare.contains("://") && endpoint.host().contains('.') => {
                 write(endpoint.as_str())
             }

@@ -10,29 +10,28 @@ use crate::member_values::{
 };
 use crate::rejection::{Rejection, quoted};
 
-/// The largest leeway, in seconds.
+/// The maximum of `leeway`, in seconds.
 const MAX_LEEWAY: i64 = 3600;
 
-/// The largest age to which tokens can be limited, in seconds: ten years.
+/// The maximum of `max_token_age`, in seconds: ten years.
 const MAX_TOKEN_AGE: i64 = 315_360_000;
 
-/// The shortest such time, in seconds.
+/// The minimum of `keep_keys`, in seconds.
 const MIN_KEEP_KEYS: i64 = 300;
 
-/// How long the last good keys are kept where none can be fetched, in seconds, at most and where a
-/// provider does not say.
+/// The maximum and the default of `keep_keys`, in seconds.
 pub(crate) const MAX_KEEP_KEYS: i64 = 86_400;
 
 /// One member of a provider document.
 pub struct ProviderMember {
-    /// Its name.
+    /// The name of the member.
     pub name: &'static str,
-    /// What it is and what holds without it, in the words of the documentation's table.
+    /// The meaning and the default, in the words of the documentation's table.
     pub meaning: &'static str,
     read: fn(&Json<'_>, &mut Draft) -> Result<(), String>,
 }
 
-/// Every member that a provider document may have; any other is an error.
+/// All members of a provider document. Any other member is an error.
 pub const PROVIDER_MEMBERS: [ProviderMember; 19] = [
     ProviderMember {
         name: "name",
@@ -194,7 +193,7 @@ pub const PROVIDER_MEMBERS: [ProviderMember; 19] = [
     },
 ];
 
-/// What a row of the table of providers may have beside the members of a document.
+/// The columns of a row of the table of providers, in addition to the members of a document.
 pub const ROW_MEMBERS: [ProviderMember; 4] = [
     ProviderMember {
         name: "jwks_url",

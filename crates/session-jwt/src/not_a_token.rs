@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::json::Json;
 use crate::rejection::Rejection;
 
-/// Adds what the text is in place of a token, and what to do about it, where its form tells.
+/// Adds to a rejection the kind of the text and the correction, if the text is recognized.
 pub(crate) fn explain(text: &str, rejection: Rejection) -> Rejection {
     match recognize(text) {
         None => rejection,
@@ -22,7 +22,8 @@ pub(crate) const OPAQUE: &str = "Ask the identity provider for a JWT: Auth0 issu
                       an audience, Logto where it names a resource, others where the type of access \
                       tokens is JWT.";
 
-/// How other things begin that are presented for tokens, in lower case; what they are, and what to do.
+/// The beginnings of texts that are presented in place of tokens, in lower case; the kind of text; the
+/// correction.
 const BEGINNINGS: [(&str, &str, &str); 18] = [
     ("bearer", SCHEME, "Present the token alone, without the word \"Bearer\"."),
     ("basic ", SCHEME, "Present a token: user names and passwords are none."),
@@ -62,7 +63,7 @@ const BEGINNINGS: [(&str, &str, &str); 18] = [
     ),
     ("zxlk", BASE64, BASE64_HINT),
     ("ilzxlk", BASE64, BASE64_HINT),
-    // In quotes, and with the word Bearer.
+    // With quotes, and with the word Bearer.
     ("imv5s", BASE64, BASE64_HINT),
     ("qmvhcmvyigv5s", BASE64, BASE64_HINT),
 ];
@@ -72,17 +73,17 @@ const SCHEME: &str = "It begins with the name of an authentication scheme.";
 const GITHUB: &str = "It is an opaque token of GitHub.";
 const GITHUB_HINT: &str = "GitHub issues JWTs as ID tokens of Actions alone.";
 
-/// What a token is cut out of with too much.
+/// Text around a token that was copied with it.
 struct Surroundings {
-    /// How what is before the token ends.
+    /// The ends of the text before the token.
     before: &'static [&'static str],
-    /// How what is after the token begins.
+    /// The beginnings of the text after the token.
     after: &'static [&'static str],
     what: &'static str,
     hint: &'static str,
 }
 
-/// The first that fits counts.
+/// The first match counts.
 const SURROUNDINGS: [Surroundings; 4] = [
     Surroundings {
         before: &[">"],
@@ -110,12 +111,12 @@ const SURROUNDINGS: [Surroundings; 4] = [
     },
 ];
 
-/// How long a header may be that is looked for within other text.
+/// The maximum length of a header that is searched within other text, in bytes.
 const MAX_SOUGHT_HEADER: usize = 1024;
 
-/// Where the headers of tokens begin in a text, the first few of them.
+/// The positions of the headers of tokens in a text. Only the first positions are tested.
 fn headers(text: &str) -> impl Iterator<Item = usize> {
-    // Claims begin so, too.
+    // Claims sets begin so, too.
     const SOUGHT: usize = 32;
     let is_header = |place: &usize| {
         let rest = &text.as_bytes()[*place..];
@@ -131,11 +132,11 @@ fn has_member(header: &[u8], name: &str) -> bool {
     header.as_ref().and_then(Json::as_object).is_some_and(|header| header.get(name).is_some())
 }
 
-/// What is around the one token in a text.
+/// The kind of text around the one token in a text.
 fn surroundings(text: &str) -> Option<(&'static str, &'static str)> {
     let start = headers(text).next()?;
     let (before, rest) = text.split_at(start);
-    // Padding is another matter.
+    // Padding has a message of its own.
     let is_of_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '=');
     let after = rest.trim_start_matches(is_of_token);
     let (before, after) = (before.trim(), after.trim());
@@ -149,7 +150,7 @@ fn surroundings(text: &str) -> Option<(&'static str, &'static str)> {
     SURROUNDINGS.iter().find(fits).map(|around| (around.what, around.hint))
 }
 
-/// What a text is that is not a token, and what to do about it. Nothing of it is repeated.
+/// The kind of a text in place of a token, and the correction.
 fn recognize(text: &str) -> Option<(&'static str, &'static str)> {
     let is_around = |character: char| character.is_whitespace() || character.is_control();
     let bare = text.trim_matches(is_around).trim_start_matches('\u{feff}');
@@ -160,7 +161,7 @@ fn recognize(text: &str) -> Option<(&'static str, &'static str)> {
     let lower: String =
         bare.chars().take(16).map(|character| character.to_ascii_lowercase()).collect();
     let begins = |(start, ..): &&(&str, &str, &str)| match *start {
-        // `gho_`, `ghp_` and the like.
+        // The prefixes are `gho_`, `ghp_` and similar.
         "gh" => lower.starts_with("gh") && lower.get(3..4) == Some("_"),
         "sb_" => lower.starts_with("sb_publishable_") || lower.starts_with("sb_secret_"),
         start => lower.starts_with(start),
@@ -211,7 +212,7 @@ fn recognize(text: &str) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Whether a first part is the header of a JWE (RFC 7516 section 4.1.2).
+/// Whether the first part is the header of a JWE (RFC 7516 section 4.1.2).
 fn is_encrypted(header: &str) -> bool {
     URL_SAFE_NO_PAD.decode(header).is_ok_and(|header| has_member(&header, "enc"))
 }

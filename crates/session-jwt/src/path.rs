@@ -1,10 +1,10 @@
-//! Where in a claims set something is: a claim by its name, or by a JSON Pointer (RFC 6901).
+//! Paths in a claims set: a claim by its name, or by a JSON Pointer (RFC 6901).
 
 use crate::json::{Json, Object};
 use crate::rejection::{Code, Rejection, quoted, reject};
 
-/// A path to a value in a claims set. A text that begins with a slash is a JSON Pointer, any
-/// other the name of a claim, dots and all.
+/// A path to a value in a claims set. A text that begins with a slash is a JSON Pointer. Any other text
+/// is the name of a claim, which may contain dots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimPath {
     text: String,
@@ -15,7 +15,7 @@ impl ClaimPath {
     /// Reads a path.
     ///
     /// # Errors
-    /// [`Code::Configuration`] where a pointer has a `~` that is neither `~0` nor `~1`.
+    /// [`Code::Configuration`] if a pointer has a `~` that is followed by neither 0 nor 1.
     pub fn parse(text: &str) -> Result<Self, Rejection> {
         let steps = match text.strip_prefix('/') {
             None => return Ok(Self::name(text)),
@@ -30,29 +30,29 @@ impl ClaimPath {
         Ok(Self { text: text.to_owned(), steps })
     }
 
-    /// The path of the claim of that name, which may begin with a slash.
+    /// The path of the claim of that name. The name may begin with a slash.
     pub(crate) fn name(name: &str) -> Self {
         Self { text: name.to_owned(), steps: vec![name.to_owned()] }
     }
 
-    /// The path as it was written.
+    /// The path as written.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The reference tokens, unescaped, outermost first; at least one.
+    /// The reference tokens without escapes, outermost first. There is at least one.
     pub fn steps(&self) -> impl Iterator<Item = &str> {
         self.steps.iter().map(String::as_str)
     }
 
-    /// The path of the member `name` of what is at this path.
+    /// The path of the member `name` of the object at this path.
     pub(crate) fn member(&self, name: &str) -> Self {
         let mut path = self.clone();
         path.steps.push(name.to_owned());
         path
     }
 
-    /// Shows `look` what is at the path, if anything.
+    /// Calls `look` with the value at the path, or with None.
     pub(crate) fn find<T>(
         &self,
         claims: &Object<'_>,
@@ -86,27 +86,27 @@ fn walk<T>(
     }
 }
 
-/// The object or array that a string holds as JSON, as the claims of some providers do.
+/// The object or array that a string contains as JSON. Some providers write claims so.
 pub(crate) fn open(text: &str) -> Option<Json<'_>> {
     let value = Json::parse(text.as_bytes()).ok()?;
     let container = matches!(value, Json::Object(_) | Json::Array(_));
     (container && value.fits_jsonb().is_ok()).then_some(value)
 }
 
-/// Whether a path goes on within a string, because it holds an object or an array as JSON, as strict
-/// as a token's.
+/// Whether a path continues within a string, because the string contains an object or an array as
+/// strict JSON.
 pub fn opens(text: &str) -> bool {
     open(text).is_some()
 }
 
-/// A reference token as an array index: decimal digits without a leading zero (RFC 6901 section
-/// 4). `-`, the element after the last, never exists.
+/// Reads a reference token as an array index: decimal digits without a leading zero (RFC 6901 section
+/// 4). The token `-`, which means the element after the last, never exists.
 pub fn array_index(step: &str) -> Option<usize> {
     let canonical = step == "0" || !step.starts_with('0');
     (canonical && step.bytes().all(|byte| byte.is_ascii_digit())).then(|| step.parse().ok())?
 }
 
-/// A step of a JSON Pointer.
+/// Writes a reference token of a JSON Pointer, with the slash before it.
 pub(crate) fn escape(step: &str) -> String {
     format!("/{}", step.replace('~', "~0").replace('/', "~1"))
 }

@@ -8,9 +8,9 @@ use crate::key_set::KeySet;
 use crate::path::ClaimPath;
 use crate::rejection::{Rejection, quoted};
 
-/// One identity provider.
+/// An identity provider: its issuer, its keys, and the policy for its tokens.
 ///
-/// Its `Debug` form names no key material.
+/// Its `Debug` form contains no key material.
 #[derive(Debug)]
 pub struct Provider {
     pub(crate) name: String,
@@ -34,18 +34,18 @@ pub struct Provider {
     pub(crate) remote: Option<Remote>,
 }
 
-/// A claim that must have one of these values.
+/// A claim that must have one of several values.
 #[derive(Debug)]
 pub(crate) struct Requirement {
     pub(crate) path: ClaimPath,
     pub(crate) values: Box<[RequiredValue]>,
 }
 
-/// A value that a claim may be asked to have.
+/// A required value of a claim.
 #[derive(Debug, PartialEq)]
 pub(crate) enum RequiredValue {
     Text(Box<str>),
-    /// Its digits.
+    /// The decimal digits, possibly with a minus sign.
     Integer(Box<str>),
     Bool(bool),
 }
@@ -72,22 +72,22 @@ impl std::fmt::Display for RequiredValue {
     }
 }
 
-/// Where a provider's keys are fetched from.
+/// The source of a provider's keys.
 #[derive(Clone, Debug, PartialEq)]
 pub enum KeySource {
     /// The URL of a JWK set.
     Url(Endpoint),
-    /// An issuer, whose discovery document names the URL.
+    /// The discovery document of an issuer, which names the URL of the JWK set.
     Discovery {
-        /// The issuer, as tokens name it.
+        /// The issuer, as in `iss`.
         issuer: String,
-        /// Where its document is.
+        /// The URL of the discovery document.
         document: Endpoint,
     },
 }
 
 impl KeySource {
-    /// The URL that is asked first.
+    /// The URL of the first request.
     pub fn url(&self) -> &str {
         match self {
             KeySource::Url(url) => url.as_str(),
@@ -95,10 +95,11 @@ impl KeySource {
         }
     }
 
-    /// Whether the URL may be asked, given the hosts for which `http` may be used.
+    /// Checks the scheme of the URL, given the hosts that may be asked over `http`.
     ///
     /// # Errors
-    /// [`Code::Configuration`]. What to do about it depends on where the hosts are listed.
+    /// [`Code::Configuration`](crate::Code::Configuration), without hint: the caller knows where the
+    /// hosts are listed.
     pub fn check_scheme(&self, http: &HttpHosts) -> Result<(), Rejection> {
         let (member, endpoint) = match self {
             KeySource::Url(url) => ("jwks_url", url),
@@ -114,7 +115,7 @@ impl KeySource {
     }
 }
 
-/// A provider whose keys are fetched.
+/// The source of fetched keys, and how long they are kept.
 #[derive(Debug)]
 pub struct Remote {
     pub(crate) source: KeySource,
@@ -122,39 +123,39 @@ pub struct Remote {
 }
 
 impl Provider {
-    /// The name that messages use.
+    /// The name for messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The issuer whose tokens it serves.
+    /// The `iss` of the provider's tokens; None for tokens whose `iss` belongs to no other provider.
     pub fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
     }
 
-    /// Its keys.
+    /// The keys.
     pub fn keys(&self) -> &KeySet {
         &self.keys
     }
 
-    /// Where its keys are fetched from, if they are.
+    /// The source of fetched keys; None if the keys are configured.
     pub fn remote(&self) -> Option<&Remote> {
         self.remote.as_ref()
     }
 
-    /// The algorithms that are listed for it, if any are.
+    /// The listed algorithms, if any.
     pub fn algorithms(&self) -> Option<AlgorithmSet> {
         self.algorithms
     }
 }
 
 impl Remote {
-    /// Where the keys are fetched from.
+    /// The source of the keys.
     pub fn source(&self) -> &KeySource {
         &self.source
     }
 
-    /// For how many seconds keys are good if no newer ones can be had.
+    /// The number of seconds for which keys may be used after the last successful fetch.
     pub fn keep_keys(&self) -> i64 {
         self.keep_keys
     }

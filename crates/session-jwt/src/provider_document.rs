@@ -10,23 +10,24 @@ use crate::members::{MAX_KEEP_KEYS, PROVIDER_MEMBERS, ROW_MEMBERS};
 use crate::provider::{KeySource, Provider, Remote};
 use crate::rejection::{Rejection, quoted, quoted_list};
 
-/// The longest name of a provider that is a row, in bytes: it is handed to a background worker.
+/// The maximum length of the name of a provider in a row, in bytes. The name is passed to a background
+/// worker.
 pub const MAX_ROW_NAME_BYTES: usize = 90;
 
-/// How many bytes a row of the table of providers may have, as JSON: room for as many keys as can be
-/// fetched, and as much again for all the rest. Roles that are no administrators write rows, and each
+/// The maximum length of a row of the table of providers as JSON, in bytes: the maximum of fetched
+/// keys, and as much for the other columns. Roles that are not administrators may write rows, and each
 /// session reads them.
 pub const MAX_ROW_BYTES: usize = 2 * MAX_FETCHED_BYTES;
 
-/// The columns by which a row says where its keys are.
+/// The columns that contain or name keys.
 const KEY_COLUMNS: &str = "\"jwks\", \"public_key\", \"secret\" and \"jwks_url\"";
 
 impl Provider {
-    /// Reads the providers of a JSON object or of an array of them.
+    /// Reads the providers of a JSON object or of an array of objects.
     ///
     /// # Errors
-    /// [`Code::Configuration`], with the provider and the member in the detail; also where the text is
-    /// longer than [`crate::MAX_DOCUMENT_BYTES`].
+    /// [`Code::Configuration`](crate::Code::Configuration), with the provider and the member in the
+    /// detail; also if the text is longer than [`crate::MAX_DOCUMENT_BYTES`].
     pub fn parse_all(text: &str) -> Result<Vec<Self>, Rejection> {
         check_document_length(text)?;
         let value = Json::parse(text.as_bytes())
@@ -47,11 +48,11 @@ impl Provider {
         }
     }
 
-    /// Reads a row of the table of providers, as a JSON object: members that are null are not
-    /// there, and others than those of [`PROVIDER_MEMBERS`] and [`ROW_MEMBERS`] do not matter.
+    /// Reads a row of the table of providers from a JSON object. A member that is null counts as
+    /// absent. Members other than [`PROVIDER_MEMBERS`] and [`ROW_MEMBERS`] are ignored.
     ///
     /// # Errors
-    /// As for [`Provider::parse_all`]; a row may have [`MAX_ROW_BYTES`].
+    /// Those of [`Provider::parse_all`]; the limit for the text is [`MAX_ROW_BYTES`].
     pub fn from_row(text: &str) -> Result<Self, Rejection> {
         if text.len() > MAX_ROW_BYTES {
             return Err(wrong("provider is too long")
@@ -125,7 +126,7 @@ impl Provider {
                 )));
             }
         }
-        // Keys of another place say nothing here.
+        // Keys that were fetched from another URL are ignored.
         let is_from_there = draft.fetched_from.as_deref() == Some(source.url());
         draft.fetched = draft.fetched.take().filter(|_| is_from_there);
         draft.is_remote = true;
@@ -142,7 +143,7 @@ impl Provider {
             let Some(member) = PROVIDER_MEMBERS.iter().find(|member| member.name == name) else {
                 continue;
             };
-            // As a column without a value is.
+            // A member that is null counts as absent, like a column without a value.
             if !matches!(value, Json::Null) {
                 member.read_into(value, &mut draft, &label)?;
             }
@@ -152,7 +153,7 @@ impl Provider {
     }
 }
 
-/// What messages call a provider.
+/// The name of a provider in messages.
 fn label(object: &Object<'_>, place: usize) -> String {
     ["name", "issuer"]
         .iter()
@@ -165,8 +166,7 @@ fn not_an_object(found: &Json<'_>, what: &str) -> Rejection {
         .with_detail(format!("{what} is {}, not an object.", found.type_name()))
 }
 
-/// Members that other libraries and servers have, in lower case and without separators, and what to write
-/// here.
+/// Members of other libraries and servers, in lower case and without separators, and the corrections.
 const ELSEWHERE: [(&[&str], &str); 12] = [
     (
         &["key"],
@@ -221,7 +221,8 @@ const ELSEWHERE: [(&[&str], &str); 12] = [
     ),
 ];
 
-/// What to write in place of a member that is not known, where it nearly is one or is one elsewhere.
+/// The correction of an unknown member, if it nearly equals a known one or is a member of another
+/// library.
 fn instead_of_member(name: &str) -> Option<String> {
     let plain = |name: &str| -> String {
         name.chars().filter(char::is_ascii_alphanumeric).take(32).collect::<String>()
@@ -235,7 +236,7 @@ fn instead_of_member(name: &str) -> Option<String> {
     Some(format!("In place of {} write {advice}.", quoted(name)))
 }
 
-/// The refusal of a document that has members of other names.
+/// Rejects a document with unknown members.
 fn check_members(object: &Object<'_>, label: &str) -> Result<(), Rejection> {
     const SHOWN: usize = 10;
     let is_unknown = |name: &&str| !PROVIDER_MEMBERS.iter().any(|member| member.name == *name);
