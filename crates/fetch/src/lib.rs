@@ -462,7 +462,7 @@ fn other_reason(error: &ureq::Error) -> String {
         | ureq::Error::BodyStalled => "the answer is not proper HTTP".to_owned(),
         // The texts of these errors may contain the query.
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
-            "there can be no request for such a URL".to_owned()
+            "no request can be made for the URL".to_owned()
         }
         error => quoted(&error.to_string()),
     }

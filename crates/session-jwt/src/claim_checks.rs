@@ -42,7 +42,7 @@ pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
                     value.fits_jsonb()
                 };
                 fits.map_err(|reason| {
-                    reject(Code::Claim, "claim cannot be held by jsonb")
+                    reject(Code::Claim, "claim cannot be stored as jsonb")
                         .with_detail(format!("The claim {}: {reason}.", quoted(name)))
                 })
             })
@@ -149,7 +149,7 @@ pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
                 };
                 out.sequence = Some(sequence.ok_or_else(|| {
                     reject(Code::Claim, "claim is of the wrong type").with_detail(
-                        "The claim \"jti\" must be an integer, for the provider asks for \
+                        "The claim \"jti\" must be an integer, because the provider has \
                          monotonic_jti.",
                     )
                 })?);
@@ -217,17 +217,15 @@ pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
             let strict = provider.names_role_claim
                 || allowed.is_some()
                 || provider.allowed_roles_claim.is_some();
-            let of_array = |array: &Json<'_>| {
-                match allowed {
+            let of_array = |array: &Json<'_>| match allowed {
                 Some(allowed) => {
                     let held = role_names(path, array)?;
                     Ok(allowed.iter().find(|role| held.contains(&role.as_str())).cloned())
                 }
                 None => Err(wrong_type(path.text(), array, "a string").with_hint(
-                    "To take a role out of an array, the provider needs allowed_roles: the first of \
-                     them that is in the array counts.",
+                    "To take a role from an array, the provider needs allowed_roles. The first of \
+                     them that the array contains is used.",
                 )),
-            }
             };
             out.role = path.find(claims, |found| match found {
                 Some(Json::String(text)) => match path::open(text) {
@@ -302,7 +300,7 @@ pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
                             None => Ok(()),
                             Some(pair) => Err(reject(Code::Claim, "claim is ambiguous")
                                 .with_detail(format!(
-                                    "In the claim {} the name {} stands twice, but for its case.",
+                                    "The claim {} has the name {} twice if case is ignored.",
                                     quoted(path.text()),
                                     quoted(&pair[0])
                                 ))),
@@ -399,13 +397,13 @@ fn check_value(
         }
         Some(value) => shown(value),
     };
-    Err(reject(Code::Claim, "claim does not have the value that is required")
+    Err(reject(Code::Claim, "claim does not have a required value")
         .with_detail(format!(
             "The claim {} is {is}; expected is {}.",
             quoted(name),
             list(&mut expected.iter().map(RequiredValue::to_string))
         ))
-        .with_hint("The provider's member \"require\" asks for it."))
+        .with_hint("The provider's member \"require\" lists the accepted values."))
 }
 
 /// The roles in a claim that is an array of strings.
@@ -464,12 +462,11 @@ fn identifier(name: &str, found: Option<&Json<'_>>) -> Result<Option<String>, Re
 }
 
 pub(crate) fn wrong_issuer(found: Option<&str>, expected: Option<&str>) -> Rejection {
-    let rejection =
-        reject(Code::Issuer, "token has no issuer that is expected").with_detail(format!(
-            "Its iss is {}; expected is {}.",
-            found.map_or_else(|| "missing".to_owned(), quoted),
-            quoted_list(expected)
-        ));
+    let rejection = reject(Code::Issuer, "token issuer is not accepted").with_detail(format!(
+        "Its iss is {}; expected is {}.",
+        found.map_or_else(|| "missing".to_owned(), quoted),
+        quoted_list(expected)
+    ));
     match found.zip(expected).and_then(|(found, expected)| near_miss(found, expected)) {
         Some(hint) => rejection.with_hint(hint),
         None => rejection,

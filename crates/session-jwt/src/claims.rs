@@ -221,7 +221,7 @@ impl Claims {
             Some(expires) if now >= expires + self.leeway => {
                 Err(reject(Code::Expired, "token has expired")
                     .with_detail(format!(
-                        "Its exp is {expires}, it is {now} now, and the leeway is {} s.",
+                        "Its exp is {expires}, the current time is {now}, and the leeway is {} s.",
                         self.leeway
                     ))
                     .with_hint("Present a fresh token."))
@@ -238,8 +238,8 @@ impl Claims {
         {
             return Err(reject(Code::NotYetValid, "token is issued in the future")
                 .with_detail(format!(
-                    "Its iat is {}, it is {now} now, and the leeway is {} s; the provider limits the \
-                     age of tokens.",
+                    "Its iat is {}, the current time is {now}, and the leeway is {} s; the \
+                     provider limits the age of tokens.",
                     age.issued_by, self.leeway
                 ))
                 .with_hint("Compare the clocks of the issuer and of this server."));
@@ -248,7 +248,8 @@ impl Claims {
             Some(not_before) if now < not_before - self.leeway => {
                 Err(reject(Code::NotYetValid, "token is not yet valid")
                     .with_detail(format!(
-                        "Its nbf is {not_before}, it is {now} now, and the leeway is {} s.",
+                        "Its nbf is {not_before}, the current time is {now}, and the leeway is {} \
+                         s.",
                         self.leeway
                     ))
                     .with_hint("Compare the clocks of the issuer and of this server."))

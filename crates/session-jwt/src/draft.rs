@@ -73,10 +73,10 @@ impl Draft {
             None => Ok(()),
             Some(value) => Err(wrong("secret cannot be used")
                 .with_detail(format!(
-                    "{label}: The secret is {value}, which is public, or holds it."
+                    "{label}: The secret is or contains {value}, which is public."
                 ))
                 .with_hint(
-                    "Give at least 32 random bytes, as openssl rand -base64 32 makes them.",
+                    "Give at least 32 random bytes, such as those of openssl rand -base64 32.",
                 )),
         }
     }
@@ -90,7 +90,7 @@ impl Draft {
         let own = OwnValues::of_keys([fetched].into_iter());
         let found = secret.secrets().find_map(|secret| own.found_in(secret));
         if let Some(value) = found {
-            let reason = format!("It is {value} that was fetched, which is public, or holds it.");
+            let reason = format!("It is or contains {value} that was fetched, which is public.");
             self.secret = Some(KeySet::unusable_secret(reason));
         }
     }
@@ -122,7 +122,7 @@ impl Draft {
         {
             let kinds = "symmetric keys in \"jwks\" and \"secret\" or \"public_key\"";
             return Err(two_kinds_of_keys(label, kinds).with_hint(
-                "Give one symmetric key as \"secret\"; \"jwks\" is for public keys then.",
+                "Give the one symmetric key as \"secret\", and public keys as \"jwks\".",
             ));
         }
         let listed = self.algorithms;
@@ -145,7 +145,7 @@ impl Draft {
         let own = own.map(|(name, keys)| {
             fit(keys).map_err(|error| {
                 let detail = error.detail().unwrap_or_default();
-                let detail = format!("The member {} has none: {detail}", quoted(name));
+                let detail = format!("The member {} has no such key: {detail}", quoted(name));
                 in_provider(error.with_detail(detail))
             })
         });
@@ -173,8 +173,8 @@ impl Draft {
                          with the same keys."
                 ))
                 .with_hint(
-                    "Name the audience that tokens for your application have in \"aud\": without \
-                         it, a token for anybody else's application would be accepted too.",
+                    "Set \"audience\" to the value of \"aud\" in the tokens for your application. \
+                     Without it, a token for anybody else's application is accepted, too.",
                 )),
             _ => Ok(()),
         }

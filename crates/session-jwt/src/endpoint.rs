@@ -191,7 +191,7 @@ impl HttpHosts {
             return Err("is a URL, not a host name".to_owned());
         }
         if item.contains('*') {
-            return Err("has a wildcard, which the list does not know".to_owned());
+            return Err("has a wildcard, which the list does not support".to_owned());
         }
         if item.contains(['/', '?', '#', '@']) {
             return Err("is not a host name, with or without a port".to_owned());

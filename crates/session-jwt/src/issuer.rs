@@ -271,8 +271,8 @@ pub(crate) fn near_miss(found: &str, configured: &str) -> Option<String> {
         _ => needed.join(" and "),
     };
     Some(format!(
-        "The nearest issuer configured is {}: it differs by {difference}. If both are one, configure the \
-         issuer exactly as the token has it.",
+        "The nearest issuer configured is {}: it differs by {difference}. If both mean the same \
+         issuer, configure it exactly as in the token.",
         quoted(configured)
     ))
 }

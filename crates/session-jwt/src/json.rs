@@ -46,7 +46,7 @@ impl std::fmt::Display for JsonError {
         match self {
             JsonError::Syntax { offset } => write!(f, "It is not valid JSON at byte {offset}."),
             JsonError::DuplicateName(name) => {
-                write!(f, "The member {} stands twice in one object.", quoted(name))
+                write!(f, "An object has the member {} twice.", quoted(name))
             }
             JsonError::TooDeep => write!(f, "It nests deeper than {MAX_DEPTH} levels."),
         }

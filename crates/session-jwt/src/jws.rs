@@ -97,8 +97,7 @@ impl Header {
             return Err(malformed(format!("It is {}, not an object.", value.type_name())));
         };
         let unsupported = |detail: String| {
-            reject(Code::Malformed, "token header asks for what is not supported")
-                .with_detail(detail)
+            reject(Code::Malformed, "token header has an unsupported parameter").with_detail(detail)
         };
         if let Some(name) =
             REFUSED_PARAMETERS.into_iter().find(|name| object.present(name).is_some())
@@ -167,7 +166,7 @@ impl Header {
             None => vec!["JWT", "at+jwt", "JOSE"],
             Some(expected) => expected.iter().map(String::as_str).collect(),
         };
-        Err(reject(Code::Malformed, "token is of another type").with_detail(format!(
+        Err(reject(Code::Malformed, "token type is not accepted").with_detail(format!(
             "Its header has {}; accepted are {}.",
             self.typ
                 .as_deref()

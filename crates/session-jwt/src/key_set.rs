@@ -240,8 +240,9 @@ impl KeySet {
                     "It {end} with a line end, a byte order mark or another control character."
                 ))
                 .with_hint(
-                    "Leave the character out. If it belongs to the secret, give the bytes as \"jwks\": \
-                     a JWK with \"kty\": \"oct\" and the base64url of the bytes as \"k\".",
+                    "Remove the character. If it belongs to the secret, give the bytes as \
+                     \"jwks\": a JWK with \"kty\": \"oct\" and the base64url of the bytes as \
+                     \"k\".",
                 ));
         }
         let mut key = Key::hmac(secret.as_bytes(), None)
@@ -305,14 +306,14 @@ impl KeySet {
     pub(crate) fn check_distinct(&self) -> Result<(), Rejection> {
         match self.duplicates().first().and_then(|place| self.keys.get(*place)) {
             None => Ok(()),
-            Some(key) => Err(wrong("key set has one key id twice")
+            Some(key) => Err(wrong("key set has a duplicate key id")
                 .with_detail(format!(
                     "Two of its keys have the kid {} and may be used with {}.",
                     quoted(key.kid.as_deref().unwrap_or_default()),
                     key.algorithms.names()
                 ))
                 .with_hint(
-                    "Remove one, or have each name its algorithm in \"alg\", if they differ in it.",
+                    "Remove one of them. If they have different algorithms, add \"alg\" to each.",
                 )),
         }
     }
@@ -328,7 +329,7 @@ impl KeySet {
             if place.next().is_some_and(|place| places.binary_search(&place).is_err()) {
                 keys.push(key);
             } else {
-                let reason = "Its kid is that of a key before it that fits the same algorithm.";
+                let reason = "Its kid is that of an earlier key that fits the same algorithm.";
                 self.unusable_count += 1;
                 self.unusable.push(UnusableKey {
                     index: key.index as usize,
@@ -403,8 +404,8 @@ impl KeySet {
                         quoted(member)
                     ))
                     .with_hint(
-                        "Configure the public key, without the members of the private one; \
-                         replace the key pair if this text has been seen by others.",
+                        "Configure the public key without the private members. If others have \
+                         seen this text, replace the key pair.",
                     ));
             }
             if !is_fetched && let Some(found) = object.and_then(public_secret) {
@@ -415,10 +416,10 @@ impl KeySet {
                 )));
             }
             let key = match private {
-                Some(member) => Err(format!("It is private, for it has the member \"{member}\".")),
+                Some(member) => Err(format!("It is private: it has the member \"{member}\".")),
                 None => Key::from_jwk(entry).and_then(|key| match kid {
                     _ if is_fetched && key.key_type == KeyType::Oct => {
-                        Err("It is symmetric, and so no secret once it is published.".to_owned())
+                        Err("It is symmetric, and a published key is not secret.".to_owned())
                     }
                     Some(kid) if is_fetched && kid.contains('\0') => {
                         Err("Its kid holds the character U+0000.".to_owned())
@@ -450,7 +451,7 @@ impl KeySet {
                     format!("Key {}: {}", place(first.index, first.kid.as_deref()), first.reason)
                 }
             };
-            return Err(wrong("key set has no key that can be used").with_detail(detail));
+            return Err(wrong("key set has no usable key").with_detail(detail));
         }
         Ok(Self { unusable_count, ..Self::new(keys, unusable) })
     }
@@ -464,7 +465,7 @@ impl KeySet {
         let set = self.for_algorithms(listed);
         if set.algorithms().is_empty() {
             let too_short = listed.iter().find_map(|algorithm| set.too_short(algorithm));
-            return Err(wrong("no key fits the algorithms listed").with_detail(format!(
+            return Err(wrong("no key fits the listed algorithms").with_detail(format!(
                 "Listed are {}.{}",
                 listed.names(),
                 too_short.map_or_else(String::new, |sentence| format!(" {sentence}"))

@@ -196,8 +196,8 @@ pub(crate) fn key_url(value: &Json<'_>) -> Result<Endpoint, String> {
     }
     if let Some(issuer) = issuer::of_metadata(&text) {
         return Err(format!(
-            "is {}, the address of a discovery document, which holds no keys; leave the member out and \
-             write {} as \"issuer\", or write what the document has as \"jwks_uri\"",
+            "is {}, the address of a discovery document, which has no keys; omit the member and \
+             write {} as \"issuer\", or write the document's \"jwks_uri\"",
             quoted(&text),
             quoted(&issuer)
         ));

@@ -237,7 +237,7 @@ impl ProviderMember {
     ) -> Result<(), Rejection> {
         (self.read)(value, draft).map_err(|problem| {
             let name = quoted(self.name);
-            wrong("provider has a wrong member")
+            wrong("provider has an invalid member")
                 .with_detail(format!("{label}: the member {name} {problem}."))
         })
     }

@@ -18,15 +18,15 @@ pub(crate) fn explain(text: &str, rejection: Rejection) -> Rejection {
     }
 }
 
-pub(crate) const OPAQUE: &str = "Ask the identity provider for a JWT: Auth0 issues one where the application names \
-                      an audience, Logto where it names a resource, others where the type of access \
-                      tokens is JWT.";
+pub(crate) const OPAQUE: &str = "Ask the identity provider for a JWT: Auth0 issues one if the \
+                                 application names an audience, Logto if it names a resource, \
+                                 others if the type of access tokens is JWT.";
 
 /// The beginnings of texts that are presented in place of tokens, in lower case; the kind of text; the
 /// correction.
 const BEGINNINGS: [(&str, &str, &str); 18] = [
     ("bearer", SCHEME, "Present the token alone, without the word \"Bearer\"."),
-    ("basic ", SCHEME, "Present a token: user names and passwords are none."),
+    ("basic ", SCHEME, "Present a token in place of a user name and a password."),
     ("authorization:", SCHEME, "Present the token alone, without the name of the header."),
     ("jwt ", SCHEME, "Present the token alone, without the word before it."),
     ("token ", SCHEME, "Present the token alone, without the word before it."),
@@ -67,11 +67,11 @@ const BEGINNINGS: [(&str, &str, &str); 18] = [
     ("imv5s", BASE64, BASE64_HINT),
     ("qmvhcmvyigv5s", BASE64, BASE64_HINT),
 ];
-const BASE64: &str = "It is a JWT in base64 once more.";
+const BASE64: &str = "It is a JWT that is encoded in base64 once more.";
 const BASE64_HINT: &str = "Decode it from base64 first.";
 const SCHEME: &str = "It begins with the name of an authentication scheme.";
 const GITHUB: &str = "It is an opaque token of GitHub.";
-const GITHUB_HINT: &str = "GitHub issues JWTs as ID tokens of Actions alone.";
+const GITHUB_HINT: &str = "GitHub issues JWTs only as ID tokens of Actions.";
 
 /// Text around a token that was copied with it.
 struct Surroundings {
@@ -95,18 +95,18 @@ const SURROUNDINGS: [Surroundings; 4] = [
         before: &["\"", "'", "\\", "%22"],
         after: &["\"", "'", "\\", ",", "}", "]", "%22"],
         what: "It is a part of a JSON document.",
-        hint: "Present the token alone, without the quotes around it and what is beyond them.",
+        hint: "Present the token alone, without the quotes and the text outside of them.",
     },
     Surroundings {
         before: &["=", "%3D"],
         after: &["&", ";", "#"],
         what: "It is a part of a cookie, a form or a URL.",
-        hint: "Present the token alone: what is between \"=\" and the next \"&\" or \";\".",
+        hint: "Present the token alone: the text between \"=\" and the next \"&\" or \";\".",
     },
     Surroundings {
         before: &[""],
         after: &[""],
-        what: "Something else is before or after the token.",
+        what: "Other text is before or after the token.",
         hint: "Present the token alone.",
     },
 ];
@@ -195,10 +195,10 @@ fn recognize(text: &str) -> Option<(&'static str, &'static str)> {
         )),
         3 if parts.clone().any(|part| part.ends_with('=')) => Some((
             "It is padded with \"=\".",
-            "Remove each \"=\" from the ends of the parts, if the issuer has signed the token without. \
-             AWS's Application Load Balancer pads x-amzn-oidc-data and signs the padding, so that no \
-             JWT library verifies it: present the identity provider's own token, which it passes on in \
-             x-amzn-oidc-accesstoken.",
+            "Remove each \"=\" from the ends of the parts, if the issuer signed the token without \
+             padding. AWS's Application Load Balancer pads x-amzn-oidc-data and signs the \
+             padding, so JWT libraries reject it: present the identity provider's own token, \
+             which it passes on in x-amzn-oidc-accesstoken.",
         )),
         1 if !text.is_empty() => {
             Some(("It has no dots, so it is an opaque token, not a JWT.", OPAQUE))

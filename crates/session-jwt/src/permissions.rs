@@ -288,8 +288,9 @@ fn permission_parts(permission: &str) -> Result<(&str, Target, Vec<Action>), Rej
         reject(Code::Configuration, "permission is malformed")
             .with_detail(format!("{} does not name a table and actions.", quoted(permission)))
             .with_hint(format!(
-                "Write a table (\"all\", \"table\" or \"schema.table\", in double quotes what is no \
-                 plain word), a colon and actions with commas between them: {}.",
+                "Write a table (\"all\", \"table\" or \"schema.table\", with double quotes around \
+                 a name that is not a plain identifier), a colon, and actions separated by \
+                 commas: {}.",
                 Action::ALL.map(Action::name).join(", ")
             ))
     };

@@ -75,7 +75,7 @@ impl Provider {
             return Err(wrong("provider has no name").with_detail("A row must have one."));
         };
         if name.len() > MAX_ROW_NAME_BYTES {
-            return Err(wrong("provider has a wrong member").with_detail(format!(
+            return Err(wrong("provider has an invalid member").with_detail(format!(
                 "{label}: the member \"name\" is longer than {MAX_ROW_NAME_BYTES} bytes."
             )));
         }
@@ -86,8 +86,8 @@ impl Provider {
             (None, Some(issuer)) if !has_own => {
                 let document = Endpoint::discovery(issuer).map_err(|problem| {
                     wrong("provider has no key").with_detail(format!(
-                        "{label} has none of {KEY_COLUMNS}, and its issuer, by which OpenID \
-                         discovery would find a URL, {problem}."
+                        "{label} has none of {KEY_COLUMNS}, and its issuer, which OpenID \
+                         discovery needs, {problem}."
                     ))
                 })?;
                 Some(KeySource::Discovery { issuer: issuer.clone(), document })
@@ -97,20 +97,20 @@ impl Provider {
         let Some(source) = source else {
             if !has_own {
                 return Err(wrong("provider has no key").with_detail(format!(
-                    "{label} has none of {KEY_COLUMNS}, and no issuer by which OpenID discovery \
-                     would find a URL."
+                    "{label} has none of {KEY_COLUMNS}, and no issuer, which OpenID discovery \
+                     needs."
                 )));
             }
             return draft.finish(&label, "provider");
         };
         if draft.jwks.is_some() || draft.public_key.is_some() {
             return Err(two_kinds_of_keys(&label, "\"jwks_url\" and \"jwks\" or \"public_key\"")
-                .with_hint("Set those that do not count any more to NULL."));
+                .with_hint("Set the columns that are not used any more to NULL."));
         }
         let is_symmetric = |algorithm: &Algorithm| algorithm.key_type() == KeyType::Oct;
         if let Some(listed) = draft.algorithms {
             if listed.iter().all(|algorithm| is_symmetric(&algorithm)) {
-                return Err(wrong("provider has a wrong member").with_detail(format!(
+                return Err(wrong("provider has an invalid member").with_detail(format!(
                     "{label}: the member \"algorithms\" names {} alone, but keys that are fetched are \
                      public.",
                     listed.names()
@@ -119,7 +119,7 @@ impl Provider {
             if let Some(algorithm) = listed.iter().find(is_symmetric)
                 && draft.secret.is_none()
             {
-                return Err(wrong("provider has a wrong member").with_detail(format!(
+                return Err(wrong("provider has an invalid member").with_detail(format!(
                     "{label}: the member \"algorithms\" names {}, but keys that are fetched are \
                      public.",
                     algorithm.name()

@@ -46,8 +46,7 @@ const DASHES: &str = "-----";
 const EXPECTED: &str = "Give one block in PEM: PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE, with a key \
                         of RSA, P-256, P-384 or Ed25519.";
 
-const REPLACE: &str = "Replace the key pair if this text has been seen by others, and give the public \
-                       key.";
+const REPLACE: &str = "If others have seen this text, replace the key pair. Give the public key.";
 
 impl PublicKey {
     /// Reads the one block of a text. Text around the block, a byte order mark, and line ends of any

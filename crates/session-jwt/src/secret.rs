@@ -57,11 +57,11 @@ impl Found {
             Found::Markup => "HTML or XML",
             Found::Url => "a URL",
             Found::Token => "a token",
-            Found::Publishable => "a publishable API key, which everybody can read",
+            Found::Publishable => "a publishable API key, which is public",
             Found::PrintedKey => "a key or a certificate as openssl prints it",
-            Found::OtherKey => "a public key of a kind that signs no tokens",
+            Found::OtherKey => "a public key of a kind that is not used for tokens",
             Found::Fingerprint => "the fingerprint of a key or a certificate",
-            Found::Name => "an address or a name, which everybody can know",
+            Found::Name => "an address or a name, which is public",
             Found::Unclear => {
                 "encoded so often or so long that it cannot be told from a public text"
             }
@@ -73,8 +73,8 @@ impl Found {
         match self {
             Found::Pem => "Give a public key in PEM as \"public_key\".",
             Found::Private => {
-                "Replace the key pair if this text has been seen by others, and give the public key \
-                 as \"public_key\"."
+                "If others have seen this text, replace the key pair. Give the public key as \
+                 \"public_key\"."
             }
             Found::Der => {
                 "Give it as \"public_key\", in base64 or in PEM, if it is a public key or a certificate."
@@ -83,7 +83,8 @@ impl Found {
                 "Convert it to PEM, as with ssh-keygen -e -m PKCS8, and give that as \"public_key\"."
             }
             Found::Point => {
-                "Give it as a JWK of kty \"EC\" in \"jwks\". If the bytes are random, make other ones."
+                "Give it as a JWK of kty \"EC\" in \"jwks\". If the bytes are random, generate \
+                 other bytes."
             }
             Found::Jwk | Found::JwkSet => "Give it as \"jwks\", as a JSON object.",
             Found::KeyList => "Give them as \"jwks\", within an object: {\"keys\": [...]}.",
@@ -112,14 +113,12 @@ impl Found {
                 "A token is what the key signs. Give the key: as \"secret\", \"jwks\" or \
                  \"public_key\"."
             }
-            Found::Publishable => {
-                "Give the secret by which tokens are signed, or the keys as \"jwks\"."
-            }
+            Found::Publishable => "Give the secret that signs the tokens, or the keys as \"jwks\".",
             Found::PrintedKey => {
                 "Give the key in PEM, as openssl prints it without -text and -modulus, as \"public_key\"."
             }
             Found::OtherKey => {
-                "Give the key by which tokens are signed: as \"secret\", \"jwks\" or \"public_key\"."
+                "Give the key that signs the tokens: as \"secret\", \"jwks\" or \"public_key\"."
             }
             Found::Fingerprint => {
                 "Give the key itself: in PEM as \"public_key\", as a JWK as \"jwks\", or its URL as \
@@ -130,7 +129,8 @@ impl Found {
                  an application's name as \"audience\"."
             }
             Found::Unclear => {
-                "Give at least 32 random bytes as \"secret\", as openssl rand -base64 32 makes them."
+                "Give at least 32 random bytes as \"secret\", such as those of openssl rand \
+                 -base64 32."
             }
         }
     }

@@ -70,13 +70,13 @@ pub(crate) fn json(text: &str) -> Option<Json<'_>> {
 fn as_items<'t>(items: impl Iterator<Item = &'t str>) -> String {
     let bare = |item: &'t str| item.trim().trim_matches(['"', '\'']);
     let items = quoted_list(items.map(bare).filter(|item| !item.is_empty()));
-    format!("a list in one text; write each item as a text of its own: {items}")
+    format!("a list in one string; write each item as a string of its own: {items}")
 }
 
 fn wildcard(text: &str) -> Option<String> {
     text.contains('*').then(|| {
-        "a wildcard, which stands for itself alone; write each value in full, or leave the member out \
-         where any is to count"
+        "a wildcard, which matches only itself; write each value in full, or omit the member to \
+         accept any value"
             .to_owned()
     })
 }
@@ -237,7 +237,7 @@ pub(crate) fn in_document(text: &str) -> Option<(&'static str, &'static str)> {
                     && !text.contains(['"', '\n', '{'])
             },
             "the name of a file",
-            "Write what is in the file.",
+            "Write the contents of the file.",
         ),
     ];
     let text = text.trim();

@@ -46,8 +46,8 @@ impl Verifier {
             None => self.without_issuer.replace(place),
         };
         if let Some(earlier) = earlier {
-            return Err(reject(Code::Configuration, "two providers serve one issuer").with_detail(
-                format!(
+            return Err(reject(Code::Configuration, "two providers have the same issuer")
+                .with_detail(format!(
                     "The providers {} and {} {}.",
                     quoted(&self.providers[earlier].name),
                     quoted(&provider.name),
@@ -55,11 +55,10 @@ impl Verifier {
                         Some(issuer) => format!("both have the issuer {}", quoted(issuer)),
                         None => "both have no issuer".to_owned(),
                     }
-                ),
-            ));
+                )));
         }
         if !self.names.insert(provider.name.clone()) {
-            return Err(reject(Code::Configuration, "two providers have one name")
+            return Err(reject(Code::Configuration, "two providers have the same name")
                 .with_detail(format!("The name is {}.", quoted(&provider.name))));
         }
         self.providers.push(Arc::new(provider));
@@ -148,7 +147,7 @@ impl Unverified<'_> {
             return no_provider_configured(Code::NoKey);
         }
         let Some(issuer) = self.issuer else {
-            return reject(Code::Issuer, "token has no issuer that is expected")
+            return reject(Code::Issuer, "token issuer is not accepted")
                 .with_detail(format!("Its iss is missing; expected is {}.", quoted_list(issuers)));
         };
         let issuers: Vec<&str> = issuers.collect();
@@ -249,25 +248,27 @@ fn verify_signature(jws: &Jws<'_>, keys: &KeySet) -> Result<(), Rejection> {
     let rejection = reject(Code::Signature, "token signature does not verify");
     if matches!(algorithm, Algorithm::ES256 | Algorithm::ES384) && is_der_signature(jws.signature) {
         return Err(rejection.with_detail(format!("{found} Its signature is in DER.")).with_hint(
-            "Have the issuer write the signature as JWS needs it: r and s concatenated, not in DER \
-             (RFC 7518 section 3.4).",
+            "Configure the issuer to write the signature as JWS requires: r and s concatenated, \
+             not in DER (RFC 7518 section 3.4).",
         ));
     }
     if let Some(end) = keys.missing_line_end(algorithm, kid, jws.signing_input, jws.signature) {
         return Err(rejection
-            .with_detail(format!("{found} It was signed with the secret and {end} after it."))
+            .with_detail(format!("{found} It was signed with the secret followed by {end}."))
             .with_hint(
-                "Have the issuer's secret written without the line end, as a file or echo adds one. If \
-                 it is to stay, give the secret's bytes with it as \"jwks\", a JWK of kty \"oct\".",
+                "Remove the line end from the issuer's secret; a file or echo adds one. To keep \
+                 it, give the bytes of the secret with the line end as \"jwks\", a JWK of kty \
+                 \"oct\".",
             ));
     }
     let rejection = rejection.with_detail(found);
     Err(match keys.likely_encoding(algorithm) {
-        None => rejection
-            .with_hint("The token was changed, or signed with another key than the one configured."),
+        None => rejection.with_hint(
+            "The token was changed, or signed with another key than the one configured.",
+        ),
         Some(encoding) => rejection.with_hint(format!(
-            "The token was changed, or signed with another key than the one configured. The secret may \
-             be bytes written in {}: give these as \"jwks\", a JWK of kty \"oct\".",
+            "The token was changed, or signed with another key than the one configured. The \
+             secret may be bytes written in {}: give the bytes as \"jwks\", a JWK of kty \"oct\".",
             encoding.name()
         )),
     })
