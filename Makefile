@@ -50,7 +50,8 @@ lint: setup ## Check formatting and lints
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 
 test-core: setup ## Test the crates that do not depend on Postgres
-	cargo test --locked --package session-jwt --package jwks-fetch --package mint
+	cargo test --locked --package session-jwt --package jwks-fetch --package mint \
+		--package redact-statements
 
 test-integration: build setup-tests clients ## Test the extension in temporary clusters
 	$(TEST)

@@ -8,7 +8,7 @@
 use std::ffi::{CStr, CString, c_char};
 
 use pgrx::pg_sys;
-use session_jwt::Quotes;
+use redact_statements::Quotes;
 
 use super::compat::{self, CHANGED_GUC_MESSAGE, DUMP_MESSAGE, JSON_SOURCE_PREFIX};
 use super::error;
@@ -28,7 +28,7 @@ pub(crate) fn redact_statement() -> bool {
         let text = CStr::from_ptr(statement).to_bytes();
         let mut text = text.get(..shown).unwrap_or(text).to_vec();
         // Judged as a part of the whole: its own words may not tell that it has a secret.
-        session_jwt::conceal_with(
+        redact_statements::redact_with(
             &mut text,
             Quotes::of_statement(CStr::from_ptr(statement).to_bytes()),
         );
@@ -44,7 +44,7 @@ pub(crate) fn redact_statement() -> bool {
 /// The text is a C string.
 unsafe fn has_secrets(text: *const c_char) -> bool {
     // SAFETY: the caller passes a C string.
-    session_jwt::has_secrets(unsafe { CStr::from_ptr(text) }.to_bytes())
+    redact_statements::contains_secrets(unsafe { CStr::from_ptr(text) }.to_bytes())
 }
 
 /// Redacts a report before Postgres writes it to the log and sends it to the client.
@@ -92,7 +92,7 @@ pub(crate) unsafe fn redact_report(report: *mut pg_sys::ErrorData) {
                 let length = CStr::from_ptr(text).count_bytes();
                 let bytes = std::slice::from_raw_parts_mut(text.cast(), length);
                 if is_dump && text == report.detail {
-                    session_jwt::conceal_dump(bytes);
+                    redact_statements::redact_dump(bytes);
                 }
                 let quotes = if is_own {
                     of_statement
@@ -100,9 +100,9 @@ pub(crate) unsafe fn redact_report(report: *mut pg_sys::ErrorData) {
                     of_statement.or(Quotes::of_statement(bytes))
                 };
                 if text == report.context {
-                    session_jwt::conceal_context(bytes, quotes);
+                    redact_statements::redact_context(bytes, quotes);
                 } else {
-                    session_jwt::conceal_with(bytes, quotes);
+                    redact_statements::redact_with(bytes, quotes);
                 }
             }
         }
@@ -126,7 +126,7 @@ pub(crate) unsafe fn redacted(text: *const c_char) -> *const c_char {
         // Postgres raises an error where it has no memory left.
         let copy = pg_sys::MemoryContextAllocHuge(pg_sys::CurrentMemoryContext, size);
         copy.copy_from_nonoverlapping(text.cast(), size);
-        session_jwt::conceal(std::slice::from_raw_parts_mut(copy.cast(), size - 1));
+        redact_statements::redact(std::slice::from_raw_parts_mut(copy.cast(), size - 1));
         copy.cast_const().cast()
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use session_jwt::{
     Code, Provider, Rejection, UnjudgedClaims, Unverified, Verifier, authenticate,
-    no_key_configured,
+    no_provider_configured,
 };
 
 use super::refresh;
@@ -167,7 +167,7 @@ fn attempt(token: &str) -> Result<(UnjudgedClaims, Trust), Failure> {
         }
         // This does not happen: `authenticate` accepts a token only after the closure has returned a
         // provider.
-        (Ok(_), None) => Err(Failure { rejection: no_key_configured(Code::NoKey), missing: None }),
+        (Ok(_), None) => Err(Failure { rejection: nothing_configured(Code::NoKey), missing: None }),
         (Err(rejection), selection) => {
             let newer_keys_may_help = match rejection.code() {
                 // Fetched keys do not verify a token that was signed with a secret.
@@ -392,7 +392,17 @@ fn no_provider(unverified: &Unverified<'_>) -> Rejection {
         });
         issuers.splice(0..0, near);
     }
-    unverified.no_provider(!has_providers, issuers.iter().map(String::as_str))
+    if !has_providers {
+        return nothing_configured(Code::NoKey);
+    }
+    unverified.no_provider(false, issuers.iter().map(String::as_str))
+}
+
+/// The rejection if neither the settings nor the table have a provider.
+fn nothing_configured(code: Code) -> Rejection {
+    no_provider_configured(code).with_hint(
+        "Set pg_session_jwt.jwk or pg_session_jwt.providers, or call auth.add_provider().",
+    )
 }
 
 /// The providers in the settings.
@@ -406,7 +416,7 @@ pub(super) fn configured() -> Result<Rc<Verifier>, Rejection> {
         None => None,
     };
     if settings.providers().is_empty() && row.is_none() {
-        return Err(no_key_configured(Code::Configuration));
+        return Err(nothing_configured(Code::Configuration));
     }
     Ok(settings)
 }

@@ -1,4 +1,4 @@
-//! What the body of an answer is, where it is not the plain JSON that was asked for.
+//! The content of a response body: decompression, character encoding, and documents in place of JSON.
 
 use std::fmt;
 use std::io::Read;
@@ -9,16 +9,16 @@ use ureq::http::{HeaderMap, header};
 
 use crate::MAX_BODY_BYTES;
 
-/// The octets with which gzip begins (RFC 1952 section 2.3.1).
+/// The first octets of gzip (RFC 1952 section 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// The text of a body. Gzip is read although the client does not ask for it: some servers and caches
-/// send nothing else. The error is a clause.
+/// The text of a body. Gzip is accepted although the client does not request it, since some servers and
+/// caches always send it. The error is a clause.
 pub(crate) fn text(headers: &HeaderMap, body: Vec<u8>) -> Result<String, String> {
     let body = decompressed(headers, body)?;
     let is_wide = match body.as_slice() {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
-        // JSON begins with ASCII.
+        // JSON begins with two ASCII characters.
         [first, second, ..] => (*first == 0) != (*second == 0) || (*first == 0 && *second == 0),
         _ => false,
     };
@@ -46,13 +46,13 @@ fn decompressed(headers: &HeaderMap, body: Vec<u8>) -> Result<Vec<u8>, String> {
     if codings.len() > 1 {
         return Err("the answer is compressed more than once".to_owned());
     }
-    // The octets decide: the header is missing for files that are stored compressed, and is left over
-    // where a proxy has decompressed the body.
+    // The octets decide. The header is missing for files that are stored compressed, and it remains
+    // after a proxy has decompressed the body.
     if !body.starts_with(&GZIP) {
         return Ok(body);
     }
     let mut plain = Vec::new();
-    // One byte more tells a body that is too large, and no further one is decompressed.
+    // One byte more than the limit detects a body that is too large, without decompressing the rest.
     MultiGzDecoder::new(body.as_slice())
         .take(MAX_BODY_BYTES as u64 + 1)
         .read_to_end(&mut plain)
@@ -66,7 +66,7 @@ fn decompressed(headers: &HeaderMap, body: Vec<u8>) -> Result<Vec<u8>, String> {
     Ok(plain)
 }
 
-/// What a text is that is not JSON.
+/// The kind of a text that is not JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Empty,
@@ -76,8 +76,8 @@ pub(crate) enum Kind {
     Jwt,
 }
 
-/// What a text is, where it is something known and not JSON. The type that the server names counts only
-/// where the text is no object: many servers send JSON as something else.
+/// The kind of a text, if it is a known kind other than JSON. The content type is used only if the text
+/// is not an object, since many servers send JSON with another content type.
 pub(crate) fn kind(headers: &HeaderMap, text: &str) -> Option<Kind> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim_start();
     let start = text.get(..text.floor_char_boundary(1024))?.to_ascii_lowercase();
@@ -104,7 +104,7 @@ pub(crate) fn kind(headers: &HeaderMap, text: &str) -> Option<Kind> {
 }
 
 impl Kind {
-    /// What to do where a JWK set is expected, as a clause.
+    /// The correction if a JWK set is expected, as a clause.
     pub(crate) fn advice(self) -> &'static str {
         match self {
             Kind::Empty | Kind::Xml => "name the URL of the JWK set",

@@ -1,15 +1,15 @@
-//! How long a response is fresh (RFC 9111 section 4.2), for a cache that serves one.
+//! The freshness lifetime of a response (RFC 9111 section 4.2), for a private cache.
 
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use ureq::http::{HeaderMap, HeaderName, header};
 
-/// What any larger number of seconds counts as (RFC 9111 section 1.2.2).
+/// The maximum of delta-seconds; larger numbers count as this one (RFC 9111 section 1.2.2).
 const MAX_SECONDS: u64 = 1 << 31;
 
-/// How long a response that has come now stays fresh; nothing where it does not say so. Where it
-/// says so twice, the shorter counts.
+/// The freshness lifetime of a response that was received now. None if the headers do not set one. If
+/// they set it twice, the shorter one counts.
 pub(crate) fn fresh_for(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let directives = || values(headers, header::CACHE_CONTROL).flat_map(|value| value.split(','));
     let directives =
@@ -26,7 +26,7 @@ pub(crate) fn fresh_for(headers: &HeaderMap, now: SystemTime) -> Option<Duration
         return Some(lifetime.saturating_sub(age));
     }
     let expires = values(headers, header::EXPIRES).map(date).min()?;
-    // What is no date, such as 0, has passed (RFC 9111 section 5.3).
+    // An invalid date, such as 0, is in the past (RFC 9111 section 5.3).
     let Some(expires) = expires else { return Some(Duration::ZERO) };
     let left = match values(headers, header::DATE).find_map(date) {
         Some(date) => expires.duration_since(date).unwrap_or_default().saturating_sub(age),
@@ -35,7 +35,7 @@ pub(crate) fn fresh_for(headers: &HeaderMap, now: SystemTime) -> Option<Duration
     Some(left.min(Duration::from_secs(MAX_SECONDS)))
 }
 
-/// The values of a header that may be there more than once.
+/// The values of a header, which may occur more than once.
 fn values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     headers.get_all(name).into_iter().map(|value| value.to_str().unwrap_or_default())
 }
@@ -43,7 +43,7 @@ fn values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
 fn seconds(text: &str) -> Option<Duration> {
     let text = text.trim();
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    // Digits that are no number are too many of them.
+    // A number that does not fit `u64` counts as the maximum.
     digits.then(|| Duration::from_secs(u64::from_str(text).unwrap_or(u64::MAX).min(MAX_SECONDS)))
 }
 
@@ -100,7 +100,7 @@ mod tests {
             (&["cache-control: max-age=\u{e4}"], None),
             (&["cache-control: max-age=x, max-age=60"], Some(60)),
             (&["cache-control: max-age=x", "expires: Tue, 15 Nov 1994 12:01:00 GMT"], None),
-            // Not to be kept
+            // no-store and no-cache
             (&["cache-control: no-store"], Some(0)),
             (&["cache-control: max-age=60, No-Cache"], Some(0)),
             (&["cache-control: no-cache=\"set-cookie, x\""], Some(0)),

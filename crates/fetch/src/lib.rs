@@ -1,8 +1,7 @@
-//! Fetches the key set of an identity provider over HTTPS, from a URL or by OpenID Connect
-//! Discovery.
+//! Fetches the key set of an identity provider over HTTPS, from a URL or by OpenID Connect Discovery.
 //!
-//! Blocking, and with a thread of its own while a host name is resolved. Nothing is kept between
-//! two calls: what is to be known the next time is in the [`Response`].
+//! The functions block. The client starts a thread while it resolves a host name. No state is kept
+//! between two calls: the caller stores the validators of a [`Response`].
 #![forbid(unsafe_code)]
 
 mod content;
@@ -23,47 +22,50 @@ use ureq::http::{HeaderMap, StatusCode, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Timeout};
 
-/// How many bytes a key set or a discovery document may have.
+/// The maximum length of a key set or a discovery document, in bytes.
 const MAX_BODY_BYTES: usize = session_jwt::MAX_FETCHED_BYTES;
 
-/// How many redirects are followed.
+/// The maximum number of redirects.
 const MAX_REDIRECTS: usize = 3;
 
-/// How many bytes a validator may have.
+/// The maximum length of a validator, in bytes.
 const MAX_VALIDATOR_BYTES: usize = 256;
 
-/// How many bytes an error may have.
+/// The maximum length of an error, in bytes.
 const MAX_ERROR_BYTES: usize = 480;
 
-/// What to fetch, and how.
+/// A request for a key set.
 pub struct Request {
-    /// Where the keys are.
+    /// The source of the keys.
     pub source: Source,
-    /// What the last response said, so that keys that have not changed need not be sent.
+    /// The validators of the last response. With them, the server need not send keys that have not
+    /// changed.
     pub validators: Validators,
-    /// The hosts that may be asked over `http`; all others are asked over `https` only.
+    /// The hosts that may be asked over `http`. Other hosts are asked over `https` only.
     pub http_hosts: HttpHosts,
-    /// PEM certificates to trust besides those that the operating system trusts.
+    /// A file of PEM certificates that are trusted in addition to those of the operating system.
     pub ca_file: Option<PathBuf>,
-    /// How long everything together may take; to connect may take half of it.
+    /// The time limit for all requests together. A connection may take half of it.
     pub timeout: Duration,
 }
 
-/// Where keys are.
+/// The source of keys.
 pub enum Source {
-    /// At a URL.
+    /// The URL of a JWK set.
     Url(Endpoint),
-    /// Where the issuer's discovery document says (OpenID Connect Discovery 1.0 section 4).
+    /// The discovery document of an issuer, which names the URL (OpenID Connect Discovery 1.0 section
+    /// 4).
     Discovery {
         /// The issuer.
         issuer: String,
     },
 }
 
-/// By what a server knows whether the keys have changed (RFC 9110 section 8.8).
+/// The validators of a response (RFC 9110 section 8.8), by which a server tells whether the keys have
+/// changed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Validators {
-    /// Where they come from. They are sent nowhere else.
+    /// The URL of the response. The validators are sent to this URL only.
     pub url: Option<String>,
     /// The `ETag`.
     pub etag: Option<String>,
@@ -71,24 +73,24 @@ pub struct Validators {
     pub last_modified: Option<String>,
 }
 
-/// What was fetched.
+/// The response to a request.
 pub struct Response {
-    /// The key set as the server sent it; nothing where it has not changed.
+    /// The key set as the server sent it. None if it has not changed.
     pub body: Option<String>,
-    /// What to send the next time.
+    /// The validators for the next request.
     pub validators: Validators,
-    /// How long the server says that the key set stays as it is.
+    /// How long the response is fresh, by its headers.
     pub fresh_for: Option<Duration>,
 }
 
 /// Fetches a key set.
 ///
 /// # Errors
-/// A sentence for whoever configured the provider. It is ASCII and short, and has neither a
-/// URL's query nor anything of a key set.
+/// A sentence for the administrator who configured the provider. It is short and in ASCII. It contains
+/// neither the query of a URL nor any part of a key set.
 pub fn fetch(request: &Request) -> Result<Response, String> {
     answer(request).map_err(|reason| {
-        // A certificate that could not be looked at, for one, is not a wrong one.
+        // Without memory, the verification of a valid certificate may fail.
         if is_memory_short() { "Memory ran out.".to_owned() } else { reason }
     })
 }
@@ -129,11 +131,12 @@ fn answer(request: &Request) -> Result<Response, String> {
     })
 }
 
-/// Why there is no answer that can be used. It displays as a clause.
+/// The reason why there is no usable response. It displays as a clause.
 enum Failure {
-    /// Another status than those that are known.
+    /// The status of the response is neither OK, nor a redirect, nor "not modified" after a conditional
+    /// request.
     Status(u16),
-    /// Anything else.
+    /// Another reason, as a clause.
     Other(String),
 }
 
@@ -159,12 +162,12 @@ struct Fetcher<'r> {
     trusts_nobody: bool,
 }
 
-/// What came back in the end.
+/// The final response.
 struct Answer {
-    /// Where from, after redirects.
+    /// Its URL, after redirects.
     endpoint: Endpoint,
     headers: HeaderMap,
-    /// Nothing where it has not changed.
+    /// None if the body has not changed.
     body: Option<String>,
 }
 
@@ -182,7 +185,7 @@ impl<'r> Fetcher<'r> {
             .build();
         let agent = Agent::config_builder()
             .tls_config(tls)
-            // The server's environment does not say where keys come from.
+            // The server's environment must not redirect requests to a proxy.
             .proxy(None)
             .max_redirects(0)
             .http_status_as_error(false)
@@ -193,7 +196,7 @@ impl<'r> Fetcher<'r> {
         Ok(Self { request, started, agent, trusts_nobody })
     }
 
-    /// Where the issuer's keys are; the error is a sentence without its full stop.
+    /// The URL of the issuer's keys. The error is a sentence without its full stop.
     fn discover(&self, issuer: &str) -> Result<Endpoint, String> {
         let endpoint = Endpoint::discovery(issuer).map_err(|reason| {
             format!("Discovery failed: the issuer {} {reason}", quoted(issuer))
@@ -238,7 +241,7 @@ impl<'r> Fetcher<'r> {
         Ok(keys)
     }
 
-    /// What is at a URL, or where it redirects to.
+    /// Gets a URL and follows its redirects.
     fn get(&self, endpoint: &Endpoint, conditional: bool) -> Result<Answer, Failure> {
         let mut endpoint = endpoint.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -267,7 +270,7 @@ impl<'r> Fetcher<'r> {
         Err(format!("there are more than {MAX_REDIRECTS} redirects").into())
     }
 
-    /// One request.
+    /// Sends one request.
     fn call(
         &self,
         endpoint: &Endpoint,
@@ -304,7 +307,7 @@ impl<'r> Fetcher<'r> {
         call.call().map_err(|error| self.reason(&error, endpoint))
     }
 
-    /// Whether there is something that this URL's server knows the keys by.
+    /// Whether there are validators for this URL.
     fn has_validators(&self, endpoint: &Endpoint) -> bool {
         let validators = &self.request.validators;
         validators.url.as_deref() == Some(endpoint.as_str())
@@ -315,7 +318,7 @@ impl<'r> Fetcher<'r> {
 
     fn read(&self, mut body: ureq::Body) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
-        // One byte more tells a body that is too large.
+        // One byte more than the limit detects a body that is too large.
         body.as_reader()
             .take(MAX_BODY_BYTES as u64 + 1)
             .read_to_end(&mut bytes)
@@ -334,13 +337,13 @@ impl<'r> Fetcher<'r> {
         }
     }
 
-    /// Why a request failed, as a clause.
+    /// The reason of a failed request, as a clause.
     fn reason(&self, error: &ureq::Error, endpoint: &Endpoint) -> String {
         match error {
             ureq::Error::Timeout(timeout) => self.timed_out(*timeout),
             ureq::Error::HostNotFound => UNRESOLVED.to_owned(),
             ureq::Error::Rustls(error) => tls_reason(error, endpoint),
-            // What TLS objects to comes as an error of reading.
+            // An error of TLS is wrapped in an I/O error.
             ureq::Error::Io(error) => {
                 match error.get_ref().and_then(|inner| inner.downcast_ref()) {
                     Some(error) => tls_reason(error, endpoint),
@@ -360,15 +363,16 @@ impl<'r> Fetcher<'r> {
     }
 }
 
-/// What to do where an issuer has no discovery document.
+/// The advice if an issuer has no discovery document.
 const DISCOVERY_ADVICE: &str = "check that the issuer is spelled as in the tokens' iss, or name the \
                                 URL of the keys as jwks_url";
 
 const UNRESOLVED: &str = "the host name cannot be resolved";
 
-/// The certificate authorities to trust; the error is a sentence without its full stop.
+/// The trusted certificate authorities. The error is a sentence without its full stop.
 fn trusted(ca_file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, String> {
-    // What cannot be read of the system's is missed only where a server's certificate needs it.
+    // Certificates of the operating system that cannot be read are ignored: if one of them is needed,
+    // verification of the server's certificate fails.
     let mut roots = rustls_native_certs::load_native_certs().certs;
     if let Some(path) = ca_file {
         let name = quoted(&path.to_string_lossy());
@@ -391,7 +395,7 @@ fn trusted(ca_file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, Strin
     Ok(roots)
 }
 
-/// Where a redirect leads; the error is a clause.
+/// The target of a redirect. The error is a clause.
 fn redirected(endpoint: &Endpoint, headers: &HeaderMap) -> Result<Endpoint, String> {
     let location = headers
         .get(header::LOCATION)
@@ -435,7 +439,8 @@ fn tls_reason(error: &rustls::Error, endpoint: &Endpoint) -> String {
     }
 }
 
-/// Why reading or writing failed. The operating system's own words depend on the locale.
+/// The reason why reading or writing failed, as a clause. The texts of the operating system depend on
+/// the locale, so they are not used.
 fn io_reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "the connection was refused".to_owned(),
@@ -444,7 +449,7 @@ fn io_reason(error: &io::Error) -> String {
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe => "the connection ended early".to_owned(),
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        // The standard library has no kind for it.
+        // The standard library has no kind for this error.
         _ if error.to_string().starts_with("failed to lookup address") => UNRESOLVED.to_owned(),
         kind => kind.to_string(),
     }
@@ -455,21 +460,21 @@ fn other_reason(error: &ureq::Error) -> String {
         ureq::Error::Protocol(_)
         | ureq::Error::LargeResponseHeader(..)
         | ureq::Error::BodyStalled => "the answer is not proper HTTP".to_owned(),
-        // Their words may have the query in them.
+        // The texts of these errors may contain the query.
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
-            "there can be no request for such a URL".to_owned()
+            "no request can be made for the URL".to_owned()
         }
         error => quoted(&error.to_string()),
     }
 }
 
-/// A validator of a response.
+/// A validator of a response, if it can be sent again.
 fn validator(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
     let value = headers.get(name)?.to_str().ok();
     usable(value).map(str::to_owned)
 }
 
-/// A validator, if it is one that fits into a header.
+/// The validator, if it fits into a header.
 fn usable(validator: Option<&str>) -> Option<&str> {
     validator.filter(|text| {
         (1..=MAX_VALIDATOR_BYTES).contains(&text.len())
@@ -477,13 +482,14 @@ fn usable(validator: Option<&str>) -> Option<&str> {
     })
 }
 
-/// A URL as a message names it.
+/// The URL without its query, for a message.
 fn shown(endpoint: &Endpoint) -> String {
     let url = endpoint.as_str();
     quoted(url.split_once('?').map_or(url, |(before, _)| before))
 }
 
-/// The sentence, with a full stop and not too long. All that comes from outside is quoted in it.
+/// Ends a sentence with a full stop, or cuts it at the maximum length. Text from outside is quoted in
+/// it.
 fn sentence(text: String) -> String {
     match text.get(..MAX_ERROR_BYTES - 3) {
         Some(start) => format!("{start}..."),

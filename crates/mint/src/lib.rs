@@ -1,5 +1,5 @@
-//! Makes key pairs and signs tokens with them: what an identity provider does, for tests, demos
-//! and people trying things out. Not for production: nothing here protects a private key.
+//! Generates keys and signs tokens like an identity provider, for tests, demos and experiments. Not for
+//! production: private keys are not protected.
 
 use std::error::Error;
 
@@ -12,7 +12,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-/// What goes wrong is a private key that cannot be read, or arguments that do not fit.
+/// The result of an operation. The errors are private keys that cannot be read, and arguments that do
+/// not fit each other.
 pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// A JWS algorithm (RFC 7518 section 3.1, RFC 8037).
@@ -55,13 +56,13 @@ impl Algorithm {
         format!("{self:?}")
     }
 
-    /// The algorithm of that name.
+    /// The algorithm of exactly that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 }
 
-/// A key that signs, with the algorithm it signs with and the key id it is published under.
+/// A signing key with its algorithm and its `kid`.
 pub struct Key {
     algorithm: Algorithm,
     kid: Option<String>,
@@ -76,18 +77,18 @@ enum Pair {
 }
 
 impl Key {
-    /// A fresh key: 2048-bit RSA, the curve of the algorithm, or a secret of 64 bytes.
+    /// Generates a key: RSA with 2048 bits, EC on the curve of the algorithm, or a secret of 64 bytes.
     ///
     /// # Panics
-    /// Where the system has no randomness.
+    /// If the system's random number generator fails.
     pub fn generate(algorithm: Algorithm) -> Self {
         Self::try_generate(algorithm, KeySize::Rsa2048).expect("the system has randomness")
     }
 
-    /// A fresh RSA key of another size.
+    /// Generates an RSA key of another size.
     ///
     /// # Panics
-    /// Where the system has no randomness.
+    /// If the system's random number generator fails.
     pub fn generate_rsa(algorithm: Algorithm, size: KeySize) -> Self {
         Self::try_generate(algorithm, size).expect("the system has randomness")
     }
@@ -109,12 +110,15 @@ impl Key {
         Ok(Self { algorithm, kid: None, pair })
     }
 
-    /// An HMAC key of these bytes.
+    /// An HMAC key with these bytes.
     pub fn from_secret(algorithm: Algorithm, secret: &[u8]) -> Self {
         Self { algorithm, kid: None, pair: Pair::Secret(secret.to_vec()) }
     }
 
-    /// Reads a private JWK (or a symmetric one) that names its algorithm.
+    /// Reads a private or symmetric JWK with `alg`.
+    ///
+    /// # Errors
+    /// A member is missing or invalid.
     pub fn from_private_jwk(jwk: &Value) -> Result<Self> {
         let text = |name: &str| {
             jwk[name].as_str().ok_or_else(|| format!("the private JWK has no string \"{name}\""))
@@ -145,20 +149,20 @@ impl Key {
         Ok(Self { algorithm, kid: jwk["kid"].as_str().map(str::to_owned), pair })
     }
 
-    /// The same key under a key id.
+    /// Sets the `kid`.
     pub fn with_kid(mut self, kid: &str) -> Self {
         self.kid = Some(kid.to_owned());
         self
     }
 
-    /// The same key, signing with another algorithm of its type.
+    /// Sets another algorithm of the same key type.
     pub fn with_algorithm(mut self, algorithm: Algorithm) -> Self {
         self.algorithm = algorithm;
         self
     }
 
-    /// The JWK to publish: what a verifier is configured with. It names its `alg`, its `use` and
-    /// its key id where it has one. That of an HMAC key is the secret itself.
+    /// The public JWK for a verifier's configuration, with `alg`, `use` and, if set, `kid`. The JWK of
+    /// an HMAC key contains the secret.
     pub fn public_jwk(&self) -> Value {
         let mut jwk = self.bare_public_jwk();
         jwk["alg"] = self.algorithm.name().into();
@@ -169,7 +173,7 @@ impl Key {
         jwk
     }
 
-    /// The JWK with nothing but its type and its material.
+    /// The public JWK with only its type and its material.
     pub fn bare_public_jwk(&self) -> Value {
         match &self.pair {
             Pair::Secret(secret) => json!({"kty": "oct", "k": encode(secret)}),
@@ -189,7 +193,10 @@ impl Key {
         }
     }
 
-    /// The JWK that signs. Keep it secret.
+    /// The private JWK.
+    ///
+    /// # Errors
+    /// The cryptographic library cannot export the key.
     pub fn private_jwk(&self) -> Result<Value> {
         let mut jwk = self.public_jwk();
         match &self.pair {
@@ -197,7 +204,7 @@ impl Key {
             Pair::Rsa(pair) => {
                 let der: Pkcs8V1Der = pair.as_der()?;
                 let integers = rsa_integers(der.as_ref()).ok_or("the RSA key is not PKCS #8")?;
-                // After the version, n and e (RFC 8017 appendix A.1.2).
+                // Skips version, n and e (RFC 8017 appendix A.1.2).
                 for (name, value) in ["d", "p", "q", "dp", "dq", "qi"].iter().zip(&integers[3..]) {
                     jwk[name] = encode(value).into();
                 }
@@ -211,7 +218,10 @@ impl Key {
         Ok(jwk)
     }
 
-    /// A JWT with these claims: `typ` JWT, the key's algorithm, its key id where it has one.
+    /// Signs a JWT with these claims. The header has `typ` JWT, `alg` and, if set, `kid`.
+    ///
+    /// # Panics
+    /// Like [`Key::sign_raw`].
     pub fn sign(&self, claims: &Value) -> String {
         let mut header = json!({"alg": self.algorithm.name(), "typ": "JWT"});
         if let Some(kid) = &self.kid {
@@ -220,17 +230,20 @@ impl Key {
         self.sign_raw(header.to_string().as_bytes(), claims.to_string().as_bytes())
     }
 
-    /// A compact JWS of exactly this header and this payload, whatever they say.
+    /// Signs a compact JWS with exactly these bytes as header and payload.
     ///
     /// # Panics
-    /// Where the primitives refuse, as for an RSA key smaller than the hash.
+    /// If the key cannot sign with the algorithm, such as an RSA key that is smaller than the hash.
     pub fn sign_raw(&self, header: &[u8], payload: &[u8]) -> String {
         let input = format!("{}.{}", encode(header), encode(payload));
         let signature = self.signature(input.as_bytes()).expect("the key fits the algorithm");
         format!("{input}.{}", encode(signature))
     }
 
-    /// The signature over these bytes.
+    /// Signs a message and returns the signature, as JWS encodes it.
+    ///
+    /// # Errors
+    /// The key cannot sign with the algorithm.
     pub fn signature(&self, message: &[u8]) -> Result<Vec<u8>> {
         let random = SystemRandom::new();
         Ok(match &self.pair {
@@ -295,7 +308,7 @@ fn rsa_integers(pkcs8: &[u8]) -> Option<Vec<&[u8]>> {
     (integers.len() == 9).then_some(integers)
 }
 
-/// The first DER element: its tag, its contents, and what follows it.
+/// Splits off the first DER element: its tag, its contents, and the bytes after it.
 fn der(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (tag, rest) = bytes.split_first()?;
     let (first, rest) = rest.split_first()?;

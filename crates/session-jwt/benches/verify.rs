@@ -1,5 +1,5 @@
-//! What verifying a token costs: against `jsonwebtoken::decode` for each algorithm, and as tokens,
-//! keys and providers grow. `cargo bench --package session-jwt`.
+//! Measures the verification of tokens: for each algorithm, compared with `jsonwebtoken::decode`, and
+//! for growing tokens, key sets and lists of providers. `cargo bench --package session-jwt`.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use jsonwebtoken::jwk::Jwk;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use session_jwt::{Provider, Verifier};
 use std::hint::black_box;
 
-/// Long before the tokens expire.
+/// A time before the tokens expire.
 const NOW: i64 = 1_800_000_000;
 
 /// The algorithms that identity providers sign with.
@@ -26,7 +26,7 @@ fn key(algorithm: Algorithm, kid: &str) -> Key {
     Key::generate(algorithm).with_kid(kid)
 }
 
-/// Claims as identity providers issue them, and a text of that many bytes.
+/// Claims of an identity provider, with a padding of that many bytes.
 fn claims(issuer: &str, padding: usize) -> Value {
     json!({
         "iss": issuer, "aud": "todos", "sub": "5f4c1d0e-7d1f-4c7a-9c6c-2a4d7a9d6f11",

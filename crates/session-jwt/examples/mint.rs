@@ -73,7 +73,7 @@ fn read(argument: &str) -> Result<Value> {
     })
 }
 
-/// "+1h" as seconds since 1970.
+/// Reads a time such as "+1h" as seconds since 1970.
 fn from_now(offset: &str) -> Result<i64> {
     let unreadable = || format!("cannot read {offset:?} as a time from now, such as \"+1h\"");
     let (number, unit) =

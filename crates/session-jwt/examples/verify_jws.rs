@@ -38,8 +38,8 @@ fn verify(line: &str) -> Result<Vec<u8>, Rejection> {
     let wrong = |detail: String| {
         Rejection::new(Code::Configuration, "input line is malformed").with_detail(detail)
     };
-    // The key is taken from the text as it stands, so that what the parser would refuse, such as
-    // a member that stands twice, still reaches it.
+    // The key's text is passed on unchanged, so that errors in it, such as a duplicate member, reach
+    // the verifier.
     let input: Input = serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
     let keys = match (&input.jwk, &input.jwks) {
         (Some(keys), None) | (None, Some(keys)) => keys.get(),

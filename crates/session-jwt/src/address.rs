@@ -1,6 +1,6 @@
-//! Texts that name something: URLs, hosts, mail addresses, resources. A name is public.
+//! Public names: URLs, hosts, mail addresses and names of resources.
 
-/// Top-level domains beside those of two letters that hosts of identity providers have.
+/// The top-level domains of identity providers, besides those of two letters.
 const DOMAINS: [&str; 96] = [
     "com",
     "net",
@@ -100,16 +100,16 @@ const DOMAINS: [&str; 96] = [
     "internal",
 ];
 
-/// A word may end a host that has no more labels than this, unless it is one of the usual domains: longer
-/// ones are passphrases.
+/// The maximum number of labels of a host with a top-level domain that is also a word. A text with more
+/// labels is a passphrase.
 const MOST_LABELS: usize = 5;
 
-/// What names a host or a resource, or is one's URL.
+/// Whether a text is the name of a host, a mail address or a resource.
 pub(crate) fn is_name(text: &str) -> bool {
     is_mail_address(text) || is_resource(text) || is_distinguished_name(text)
 }
 
-/// RFC 5322 section 3.4, as people have it.
+/// Whether a text is a mail address in the usual form (RFC 5322 section 3.4).
 fn is_mail_address(text: &str) -> bool {
     let address = match text.strip_suffix('>') {
         Some(rest) => rest.rsplit_once('<').map_or(rest, |(_, address)| address),
@@ -122,7 +122,7 @@ fn is_mail_address(text: &str) -> bool {
     })
 }
 
-/// The name of a resource of Amazon, Google or Microsoft.
+/// Whether a text is the name of a resource of Amazon, Google or Microsoft.
 fn is_resource(text: &str) -> bool {
     const STARTS: [&str; 6] = [
         "projects/",
@@ -139,7 +139,7 @@ fn is_resource(text: &str) -> bool {
     !has_blanks && (is_arn || parts > 1 && STARTS.iter().any(|start| lower.starts_with(start)))
 }
 
-/// A name as certificates have it (RFC 4514).
+/// Whether a text is a distinguished name (RFC 4514).
 fn is_distinguished_name(text: &str) -> bool {
     const TYPES: [&str; 12] =
         ["cn", "o", "ou", "c", "dc", "l", "st", "s", "uid", "e", "emailaddress", "serialnumber"];
@@ -155,10 +155,10 @@ fn is_distinguished_name(text: &str) -> bool {
     typed > 1 && typed * 2 > all
 }
 
-/// A URL, with or without its scheme.
+/// Whether a text is a URL, with or without its scheme.
 pub(crate) fn is_url(text: &str) -> bool {
     let lower = text.to_ascii_lowercase().replace("\\/", "/");
-    /// What only addresses of identity providers and of their keys have in them.
+    /// Parts that only URLs of identity providers and of their keys contain.
     const MARKS: [&str; 8] = [
         "http:/",
         "https:/",
@@ -172,7 +172,7 @@ pub(crate) fn is_url(text: &str) -> bool {
     if MARKS.iter().any(|mark| lower.contains(mark)) {
         return true;
     }
-    // A host is written in one case; random letters are of both.
+    // Hosts are written in one case, random letters in both.
     let host = text.split(['/', '?', '#']).find(|part| !part.is_empty()).unwrap_or_default();
     let is_mixed = is_mixed_case(host);
     let is_scheme = |text: &str| {
@@ -197,7 +197,7 @@ fn is_mixed_case(text: &str) -> bool {
     text.contains(char::is_uppercase) && text.contains(char::is_lowercase)
 }
 
-/// A host name with a path or a port; alone, where it ends as hosts do.
+/// Whether a text is a host name with a path or a port, or a host name with a usual top-level domain.
 fn is_url_without_scheme(lower: &str, is_mixed: bool) -> bool {
     let lower = lower.strip_prefix("//").unwrap_or(lower);
     // RFC 3986 section 2.
@@ -216,7 +216,7 @@ fn is_url_without_scheme(lower: &str, is_mixed: bool) -> bool {
         return false;
     }
     let Some((_, last)) = host.rsplit_once('.') else {
-        // Not what a prefix like base64: stands before.
+        // A prefix such as `base64:` is not a host.
         return !port.is_empty() && !rest.is_empty() && !is_mixed;
     };
     let is_address = host.split('.').all(is_number);
@@ -228,13 +228,13 @@ fn is_url_without_scheme(lower: &str, is_mixed: bool) -> bool {
     }
 }
 
-/// Whether a host, in lower case, ends as hosts do.
+/// Whether a host, in lower case, has a usual top-level domain.
 fn is_host(host: &str) -> bool {
     const USUAL: [&str; 8] = ["com", "net", "org", "io", "co", "dev", "app", "ai"];
     let Some((_, last)) = host.rsplit_once('.') else {
         return false;
     };
-    /// Random letters have shorter ones.
+    /// The minimum length of a host with a country code. Random letters may contain shorter ones.
     const SHORTEST: usize = 10;
     let is_country =
         last.len() == 2 && last.chars().all(|c| c.is_ascii_alphabetic()) && host.len() >= SHORTEST;

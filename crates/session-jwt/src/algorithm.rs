@@ -1,5 +1,4 @@
-//! The signature algorithms of RFC 7518 section 3.1 and RFC 8037 that are supported, and sets of
-//! them.
+//! The supported signature algorithms of RFC 7518 section 3.1 and RFC 8037, and sets of them.
 
 use jsonwebtoken::Algorithm as Primitive;
 
@@ -22,7 +21,7 @@ pub enum Algorithm {
     EdDSA,
 }
 
-/// What kind of key an algorithm needs.
+/// The type of key that an algorithm needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyType {
     Oct,
@@ -49,8 +48,8 @@ impl Algorithm {
         Algorithm::EdDSA,
     ];
 
-    /// The algorithm of that exact name. `Ed25519` (RFC 9864) is the same as `EdDSA` here, where
-    /// no other curve is supported.
+    /// The algorithm of exactly that name. `Ed25519` (RFC 9864) is an alias of `EdDSA`, since no other
+    /// curve is supported.
     pub fn from_name(name: &str) -> Option<Self> {
         if name == "Ed25519" {
             return Some(Algorithm::EdDSA);
@@ -58,7 +57,7 @@ impl Algorithm {
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 
-    /// The name in the IANA registry, as `alg` has it.
+    /// The name in the IANA registry, which is the value of `alg`.
     pub const fn name(self) -> &'static str {
         self.describe().0
     }
@@ -71,8 +70,8 @@ impl Algorithm {
         self.describe().2
     }
 
-    /// The least length of an HMAC key in bytes: the hash's (RFC 7518 section 3.2). Nought for
-    /// the other algorithms.
+    /// The minimum length of an HMAC key in bytes, which is the length of the hash (RFC 7518 section
+    /// 3.2). Zero for other algorithms.
     pub(crate) const fn least_secret(self) -> usize {
         match self {
             Algorithm::HS256 => 32,
@@ -101,7 +100,7 @@ impl Algorithm {
 }
 
 impl KeyType {
-    /// The algorithm of a key that names none.
+    /// The algorithm of a key without `alg`.
     pub(crate) const fn default_algorithm(self) -> Algorithm {
         match self {
             KeyType::Oct => Algorithm::HS256,
@@ -123,12 +122,12 @@ impl AlgorithmSet {
         self.0 & (1 << algorithm as u16) != 0
     }
 
-    /// Whether nothing is.
+    /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// What is in either.
+    /// The union of two sets.
     pub fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }

@@ -1,6 +1,6 @@
-//! As much of DER (X.690) as tells a key from other bytes and finds the key in a certificate.
+//! The part of DER (X.690) that tells a key from other bytes and finds the key in a certificate.
 
-/// How deep structures may nest.
+/// The maximum nesting depth of structures.
 const MAX_DEPTH: usize = 16;
 
 pub(crate) const INTEGER: u8 = 0x02;
@@ -9,10 +9,10 @@ const OCTET_STRING: u8 = 0x04;
 pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
 pub(crate) const SEQUENCE: u8 = 0x30;
 
-/// The version of a certificate, which is optional (RFC 5280 section 4.1).
+/// The tag of a certificate's version, which is optional (RFC 5280 section 4.1).
 pub(crate) const EXPLICIT_0: u8 = 0xa0;
 
-/// The flag of a tag whose contents are elements.
+/// The bit of a tag that says that the contents are elements.
 const CONSTRUCTED: u8 = 0x20;
 
 /// rsaEncryption, id-RSASSA-PSS, id-ecPublicKey, id-Ed25519, secp256r1 and secp384r1: contents of an
@@ -22,12 +22,12 @@ pub(crate) const RSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10
 pub(crate) const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
 pub(crate) const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 
-/// The arc of encryption by passwords, PKCS #5.
+/// The object identifiers of encryption by passwords (PKCS #5) begin so.
 const PASSWORD: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 5];
 pub(crate) const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
 pub(crate) const P384: &[u8] = &[0x2b, 0x81, 4, 0, 0x22];
 
-/// The elements of some contents, one after the other.
+/// A sequence of elements.
 #[derive(Clone, Copy)]
 pub(crate) struct Elements<'d>(&'d [u8]);
 
@@ -36,14 +36,14 @@ impl<'d> Elements<'d> {
         Self(bytes)
     }
 
-    /// The contents of the one element of that tag that the bytes consist of.
+    /// The contents of the element, if the bytes consist of one element of that tag.
     pub(crate) fn only(bytes: &'d [u8], tag: u8) -> Option<&'d [u8]> {
         let mut elements = Self(bytes);
         let contents = elements.take(tag)?;
         elements.is_empty().then_some(contents)
     }
 
-    /// The contents of the next element, where it has that tag.
+    /// Takes the next element, if it has that tag, and returns its contents.
     pub(crate) fn take(&mut self, tag: u8) -> Option<&'d [u8]> {
         let (found, contents, rest) = element(self.0)?;
         (found == tag).then_some(())?;
@@ -51,12 +51,12 @@ impl<'d> Elements<'d> {
         Some(contents)
     }
 
-    /// Passes over the next element, where it has that tag.
+    /// Skips the next element, if it has that tag.
     pub(crate) fn skip_optional(&mut self, tag: u8) {
         let _ = self.take(tag);
     }
 
-    /// The next element with its tag and its length.
+    /// Takes the next element and returns it with its tag and its length.
     pub(crate) fn take_whole(&mut self) -> Option<&'d [u8]> {
         let (_, _, rest) = element(self.0)?;
         let whole = &self.0[..self.0.len() - rest.len()];
@@ -69,19 +69,19 @@ impl<'d> Elements<'d> {
     }
 }
 
-/// Whether the bytes are one SEQUENCE, all parts of which can be read to the end.
+/// Whether the bytes are one SEQUENCE that can be read to the end.
 pub(crate) fn is_structure(bytes: &[u8]) -> bool {
     Elements::only(bytes, SEQUENCE)
         .is_some_and(|contents| !contents.is_empty() && are_elements(contents, 1))
 }
 
-/// Whether the bytes begin as a key or a certificate does, whether or not the end is there: a SEQUENCE
-/// in whose beginning the algorithm of a key is named.
+/// Whether the bytes begin as a key or a certificate does, complete or cut off: a SEQUENCE that names
+/// the algorithm of a key near its beginning.
 pub(crate) fn begins_as_key(bytes: &[u8]) -> bool {
-    // An algorithm stands at the beginning of a key, and after the names in a certificate.
+    // The algorithm is at the beginning of a key, and after the names in a certificate.
     const WITHIN: usize = 1024;
     let start = &bytes[..bytes.len().min(WITHIN)];
-    // Two numbers, the first of 256 bytes or more, which is positive: RFC 8017 appendix A.1.1.
+    // Two INTEGERs, of which the first has 256 bytes or more and is positive (RFC 8017 appendix A.1.1).
     if matches!(start, [SEQUENCE, 0x82, _, _, INTEGER, 0x82, _, _, 0, ..]) {
         return true;
     }
@@ -92,9 +92,10 @@ pub(crate) fn begins_as_key(bytes: &[u8]) -> bool {
         })
 }
 
-/// Whether the bytes begin as a key or a certificate does, by so many fixed octets that no random text has
-/// them: two SEQUENCEs with long lengths, a SEQUENCE with a long INTEGER, with a version, or with a SEQUENCE
-/// that begins with an object identifier of the arcs of algorithms (1.2 and 1.3).
+/// Whether the bytes begin as a key or a certificate does, with so many fixed octets that random bytes
+/// do not match. One of: two SEQUENCEs with long lengths; a SEQUENCE with a long INTEGER; a SEQUENCE
+/// with a version; a SEQUENCE with a SEQUENCE that begins with an object identifier of the arcs 1.2 or
+/// 1.3.
 pub(crate) fn begins_unmistakably(bytes: &[u8]) -> bool {
     let (long, rest) = match bytes {
         [SEQUENCE, 0x82, 0..=0x40, _, rest @ ..] => (true, rest),
@@ -111,8 +112,8 @@ pub(crate) fn begins_unmistakably(bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether the bytes begin as a private key does: a version, and then an algorithm (PKCS #8), the number
-/// itself (SEC 1) or a modulus (PKCS #1).
+/// Whether the bytes begin as a private key does: a version, followed by an algorithm (PKCS #8), the
+/// number itself (SEC 1) or a modulus (PKCS #1).
 pub(crate) fn begins_as_private(bytes: &[u8]) -> bool {
     let rest = match bytes {
         [SEQUENCE, 0x82, _, _, rest @ ..] | [SEQUENCE, 0x81, _, rest @ ..] => rest,
@@ -147,8 +148,8 @@ fn are_elements(mut bytes: &[u8], depth: usize) -> bool {
     true
 }
 
-/// The first element: its tag, its contents, and what follows it. Tags of one byte, and lengths as
-/// short as they can be.
+/// Splits off the first element: its tag, its contents, and the bytes after it. The tag must have one
+/// byte, and the length its shortest form.
 fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (tag, rest) = bytes.split_first()?;
     let (first, rest) = rest.split_first()?;

@@ -1,4 +1,4 @@
-//! How bytes are written as text and packed: every way to read bytes as the encoding of others.
+//! The decodings of a text: alphabets, lists of numbers, escapes, compression.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -7,17 +7,18 @@ use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
 use crate::json::Json;
 
-/// Shorter words are not decoded: fewer bytes are no key, and a passphrase may have such a word.
+/// The minimum length of a word that is decoded. A shorter word cannot encode a key, and a passphrase
+/// may contain it.
 const SHORTEST_ENCODED: usize = 22;
 
-/// Fewer numbers in a row are no key.
+/// The minimum length of a list of numbers that is decoded. A shorter list cannot encode a key.
 const FEWEST_NUMBERS: usize = 16;
 
-/// What a text or some bytes are the encoding of, if they are one.
+/// Decodes a text or bytes. None if they are not in the encoding.
 type Decoder<T> = fn(&T) -> Option<Vec<u8>>;
 
-/// Calls `visit` with each decoding of the bytes. A decoding need not be meant: random letters are base64 of
-/// something.
+/// Calls `visit` with each decoding of the bytes. Some decodings are accidental: random letters are
+/// valid base64.
 pub(crate) fn each_decoding(bytes: &[u8], visit: &mut dyn FnMut(Vec<u8>)) {
     const PACKINGS: [Decoder<[u8]>; 2] = [from_utf16, inflated];
     const NOTATIONS: [Decoder<str>; 6] =
@@ -31,7 +32,7 @@ pub(crate) fn each_decoding(bytes: &[u8], visit: &mut dyn FnMut(Vec<u8>)) {
     each_number(&text, visit);
 }
 
-/// The bytes as text, where most of them are text.
+/// The bytes as text, if at least three quarters of them are text.
 pub(crate) fn as_text(bytes: &[u8]) -> Option<Cow<'_, str>> {
     let text = String::from_utf8_lossy(bytes);
     let is_odd = |character: &char| {
@@ -41,7 +42,7 @@ pub(crate) fn as_text(bytes: &[u8]) -> Option<Cow<'_, str>> {
     (odd <= bytes.len() / 4).then_some(text)
 }
 
-/// UTF-16 or UTF-32 in either order, as far as it is ASCII.
+/// Decodes the ASCII characters of UTF-16 or UTF-32 in either byte order.
 fn from_utf16(bytes: &[u8]) -> Option<Vec<u8>> {
     let zeros = bytes.iter().filter(|byte| **byte == 0).count();
     let is_marked = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
@@ -52,11 +53,11 @@ fn from_utf16(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(bytes.iter().copied().filter(|byte| !is_mark(*byte)).collect())
 }
 
-/// What gzip, zlib or deflate alone has packed, also where it is cut off.
+/// Decompresses gzip, zlib or raw deflate, complete or cut off.
 fn inflated(bytes: &[u8]) -> Option<Vec<u8>> {
-    /// How much longer the text may be than what is packed.
+    /// The maximum ratio of decompressed to compressed bytes.
     const MOST: u64 = 8;
-    /// As much of it tells what it is.
+    /// The maximum number of decompressed bytes. Its kind can be told from this prefix.
     const LONGEST: u64 = 1024 * 1024;
     let most = (bytes.len() as u64).saturating_mul(MOST).min(LONGEST);
     let mut out = Vec::new();
@@ -70,19 +71,20 @@ fn inflated(bytes: &[u8]) -> Option<Vec<u8>> {
         _ => {
             let mut rest = bytes;
             let outcome = DeflateDecoder::new(&mut rest).take(most).read_to_end(&mut out);
-            // Any bytes begin some stream.
+            // Most byte strings are the beginning of some deflate stream, so the stream must be
+            // complete.
             if outcome.is_err() || !rest.is_empty() {
                 return None;
             }
             outcome
         }
     };
-    // What was unpacked before an error counts.
+    // Bytes that were decompressed before an error are kept.
     drop(outcome);
     (out.len() >= FEWEST_NUMBERS).then_some(out)
 }
 
-/// Without what is put around a text: a byte order mark, white space, quotes.
+/// Removes a byte order mark, white space and quotes around a text.
 pub(crate) fn trimmed(text: &str) -> &str {
     text.trim_matches(|character: char| {
         character.is_whitespace()
@@ -106,7 +108,7 @@ fn from_json(text: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// Without the escapes of a program's source: `\n`, `\"`, `\x30`, `\060`, `\u0030`.
+/// Replaces the escapes of source code: `\n`, `\"`, `\x30`, `\060`, `\u0030`.
 fn unescaped(text: &str) -> Option<Vec<u8>> {
     let mut parts = text.split('\\');
     let mut out = parts.next()?.as_bytes().to_vec();
@@ -117,7 +119,7 @@ fn unescaped(text: &str) -> Option<Vec<u8>> {
             part.get(from..to).and_then(|digits| u32::from_str_radix(digits, radix).ok())
         };
         let used = match part.as_bytes().first() {
-            // Two backslashes are one.
+            // Two backslashes stand for one.
             None => {
                 out.push(b'\\');
                 out.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
@@ -151,7 +153,7 @@ fn unescaped(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Without the character references of HTML and XML.
+/// Replaces the character references of HTML and XML.
 fn from_entities(text: &str) -> Option<Vec<u8>> {
     const NAMES: [(&str, &str); 6] =
         [("quot", "\""), ("amp", "&"), ("lt", "<"), ("gt", ">"), ("apos", "'"), ("nbsp", " ")];
@@ -186,17 +188,17 @@ fn from_entities(text: &str) -> Option<Vec<u8>> {
     found.then(|| out.into_bytes())
 }
 
-/// RFC 3986 section 2.1.
+/// Replaces percent-encoding (RFC 3986 section 2.1).
 pub(crate) fn from_percent(text: &str) -> Option<Vec<u8>> {
     from_marked(text, '%')
 }
 
-/// Quoted-printable (RFC 2045 section 6.7).
+/// Decodes quoted-printable (RFC 2045 section 6.7).
 fn from_printable(text: &str) -> Option<Vec<u8>> {
     from_marked(&text.replace("=\r\n", "").replace("=\n", ""), '=')
 }
 
-/// With the byte in the place of a mark and two hexadecimal digits.
+/// Replaces a mark and two hexadecimal digits by the byte that they stand for.
 fn from_marked(text: &str, mark: char) -> Option<Vec<u8>> {
     let mut parts = text.split(mark);
     let mut out = parts.next()?.as_bytes().to_vec();
@@ -217,10 +219,12 @@ fn from_marked(text: &str, mark: char) -> Option<Vec<u8>> {
     found.then_some(out)
 }
 
-/// The value of a token, and of how many bytes it is; the token may have a minus sign before it.
+/// Reads a number of a list. The second argument says whether a minus sign stands before it. The result
+/// is the value and its length in bytes.
 type NumberReader = fn(&str, bool) -> Option<(u64, usize)>;
 
-/// Lists of numbers, each one byte or more: `48, 130`, `0x30, 0x82`, `30:82`, `3082 0122`, `060 202`.
+/// Visits the lists of numbers in a text; a number is one byte or more: `48, 130`, `0x30, 0x82`,
+/// `30:82`, `3082 0122`, `060 202`.
 fn each_list(text: &str, visit: &mut dyn FnMut(Vec<u8>)) {
     const READERS: [NumberReader; 4] = [decimal, hexadecimal, octal, binary];
     let is_part = |c: char| c.is_ascii_alphanumeric();
@@ -234,7 +238,7 @@ fn each_list(text: &str, visit: &mut dyn FnMut(Vec<u8>)) {
             },
         )
     };
-    // No list has fewer.
+    // A list has at least two numbers.
     if tokens().nth(1).is_none() {
         return;
     }
@@ -252,7 +256,7 @@ fn each_list(text: &str, visit: &mut dyn FnMut(Vec<u8>)) {
     }
 }
 
-/// A byte, also a signed one.
+/// Reads a signed or unsigned byte.
 fn decimal(token: &str, is_negative: bool) -> Option<(u64, usize)> {
     let value = token.parse::<u8>().ok().filter(|_| token.len() <= 3)?;
     Some((u64::from(if is_negative { value.wrapping_neg() } else { value }), 1))
@@ -283,11 +287,11 @@ fn binary(token: &str, _: bool) -> Option<(u64, usize)> {
     Some((value.into(), 1))
 }
 
-/// The text, what is left of it without separators, and its words, in every alphabet.
+/// Decodes the text, the text without separators, and its words, in every alphabet.
 fn each_number(text: &str, visit: &mut dyn FnMut(Vec<u8>)) {
     let only = |keep: fn(char) -> bool| text.chars().filter(|c| keep(*c)).collect::<String>();
     let dense = only(|c| !c.is_whitespace());
-    // Broken into lines with a mark at each, or with characters that no alphabet has.
+    // Each line may begin with a mark, and separators may be characters of no alphabet.
     let digits = only(|c| c.is_ascii_alphanumeric() || "+/-_=".contains(c));
     let letters = only(|c| c.is_ascii_alphanumeric());
     let is_long = |part: &&str| part.len() >= SHORTEST_ENCODED;
@@ -295,7 +299,7 @@ fn each_number(text: &str, visit: &mut dyn FnMut(Vec<u8>)) {
     parts.extend([&dense[..], &digits, &letters].into_iter().filter(is_long));
     parts.sort_unstable();
     parts.dedup();
-    // Marks are digits of these.
+    // Marks are digits of these alphabets, so only white space separates words.
     let mut spaced: Vec<&str> =
         text.split_whitespace().chain([&dense[..]]).filter(is_long).collect();
     spaced.sort_unstable();
@@ -307,10 +311,10 @@ fn each_number(text: &str, visit: &mut dyn FnMut(Vec<u8>)) {
     each_beginning(&dense, visit);
 }
 
-/// What begins in base64 behind other letters: JSON, PEM, a URL.
+/// Visits base64 of JSON, PEM or a URL that begins after other letters.
 fn each_beginning(text: &str, visit: &mut dyn FnMut(Vec<u8>)) {
     const STARTS: [&str; 6] = ["eyJ", "eyAi", "ewog", "LS0tLS", "aHR0cDovL", "aHR0cHM6Ly"];
-    /// More of them are no text that somebody has made.
+    /// The maximum number of places per beginning.
     const MOST: usize = 4;
     for start in STARTS {
         let places = text.match_indices(start).take(MOST);
@@ -318,22 +322,22 @@ fn each_beginning(text: &str, visit: &mut dyn FnMut(Vec<u8>)) {
     }
 }
 
-/// The digits of base64 that a text has from a place on.
+/// The base64 digits of a text from a position on.
 pub(crate) fn digits_at(text: &str, place: usize) -> &str {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte);
     let rest = text.get(place..).unwrap_or_default();
     &rest[..rest.bytes().take_while(|byte| is_digit(byte)).count()]
 }
 
-/// The words of a text: what stands between spaces, quotes, brackets and other marks.
+/// The words of a text. White space, quotes, brackets and other marks separate them.
 pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     let ends_word = |c: char| c.is_whitespace() || "\"'`,;:=|()[]{}<>\\&?\u{feff}".contains(c);
     text.split(ends_word).filter(|word| !word.is_empty())
 }
 
-/// The digits of a notation for bytes.
+/// The digits of an encoding of bytes.
 struct Alphabet {
-    /// The value of each byte, and `NO_DIGIT` for others.
+    /// The value of each byte as a digit, or `NO_DIGIT`.
     values: [u8; 256],
     radix: u32,
     scheme: Scheme,
@@ -341,7 +345,7 @@ struct Alphabet {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Scheme {
-    /// A digit is so many bits.
+    /// A digit is this number of bits.
     Bits(u32),
     /// Five digits are four bytes.
     Groups,
@@ -353,7 +357,7 @@ const NO_DIGIT: u8 = u8::MAX;
 const BASE64: usize = 0;
 const HEXADECIMAL: usize = 1;
 
-/// Each with the digits of one value for every way to write them.
+/// The alphabets. Each lists its digits in every spelling.
 static ALPHABETS: [Alphabet; 13] = [
     // RFC 4648 sections 4 and 5.
     Alphabet::new(
@@ -418,9 +422,9 @@ impl Alphabet {
         Self { values, radix: digits[0].len() as u32, scheme }
     }
 
-    /// The bytes that a text stands for, whether padded or not, and whole or cut off.
+    /// Decodes a text, padded or not, complete or cut off.
     fn decode(&self, text: &str) -> Option<Vec<u8>> {
-        // Most texts are of few alphabets.
+        // Few alphabets fit a text: the first digits decide.
         if text.bytes().take(SHORTEST_ENCODED).any(|digit| !self.may_begin(digit)) {
             return None;
         }
@@ -435,7 +439,7 @@ impl Alphabet {
         }
     }
 
-    /// Whether a text of this alphabet may have the byte near its beginning, as a digit or as a mark.
+    /// Whether the byte may be near the beginning of a text in this alphabet, as a digit or as a mark.
     fn may_begin(&self, byte: u8) -> bool {
         self.values[usize::from(byte)] != NO_DIGIT || b"=x<~z".contains(&byte)
     }
@@ -465,7 +469,7 @@ impl Alphabet {
         let mut out = Vec::with_capacity(text.len());
         let (mut sum, mut held) = (0, 0);
         for digit in text.bytes() {
-            // Four zeros in Ascii85; Z85 and RFC 1924 have the digit itself.
+            // In Ascii85 the letter stands for four zero bytes. In Z85 and RFC 1924 it is a digit.
             if digit == b'z' && self.value(digit).is_none() && held == 0 {
                 out.extend_from_slice(&[0; 4]);
                 continue;
@@ -485,12 +489,12 @@ impl Alphabet {
     }
 
     fn decode_number(&self, text: &str) -> Option<Vec<u8>> {
-        /// An RSA key of 4096 bits has fewer decimal digits.
+        /// The maximum number of digits. An RSA key of 4096 bits has fewer decimal digits.
         const MOST_DIGITS: usize = 1400;
         if text.len() > MOST_DIGITS {
             return None;
         }
-        // The lowest first.
+        // The least significant limb comes first.
         let mut limbs: Vec<u32> = Vec::new();
         let mut add = |factor: u64, part: u64| {
             let mut carry = part;
@@ -520,7 +524,7 @@ impl Alphabet {
     }
 }
 
-/// Base64 in either alphabet, padded or not, whole or cut off.
+/// Decodes base64 in either alphabet, padded or not, complete or cut off.
 pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
     ALPHABETS[BASE64].decode(text)
 }
@@ -531,7 +535,7 @@ pub(crate) fn decode_hex(text: &str) -> Option<Vec<u8>> {
     digits.len().is_multiple_of(2).then(|| ALPHABETS[HEXADECIMAL].decode(digits))?
 }
 
-/// How bytes may be written as a text.
+/// An encoding that a secret may be written in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Encoding {
     Base64,
@@ -547,7 +551,7 @@ impl Encoding {
     }
 }
 
-/// In what encoding a secret may be, where it looks as if it were encoded.
+/// The encoding that a secret seems to be written in.
 pub(crate) fn likely_encoding(secret: &str) -> Option<Encoding> {
     if decode_hex(secret).is_some() {
         return Some(Encoding::Hexadecimal);

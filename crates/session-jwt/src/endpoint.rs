@@ -1,17 +1,17 @@
-//! Where keys may be fetched from: which URLs are accepted, and who runs them.
+//! URLs that keys are fetched from: which URLs are accepted, and which operator runs the host.
 
 use std::net::Ipv6Addr;
 
 use crate::rejection::quoted;
 use crate::shared_keys;
 
-/// The longest URL, in bytes.
+/// The maximum length of a URL, in bytes.
 const MAX_URL_BYTES: usize = 2048;
 
-/// The longest host name, in bytes (RFC 1035 section 2.3.4).
+/// The maximum length of a host name, in bytes (RFC 1035 section 2.3.4).
 const MAX_HOST_BYTES: usize = 253;
 
-/// A URL with the scheme `https` or `http`. Keys are fetched over `http` only where [`HttpHosts`] lists
+/// A URL with the scheme `https` or `http`. Keys are fetched over `http` only if [`HttpHosts`] lists
 /// the host: see [`Endpoint::check_scheme`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
@@ -20,7 +20,7 @@ pub struct Endpoint {
     https: bool,
     host: String,
     port: u16,
-    /// Where in `text` the port, or else the host, ends.
+    /// The end of scheme, host and port in `text`.
     origin_end: usize,
 }
 
@@ -28,7 +28,7 @@ impl Endpoint {
     /// Reads a URL.
     ///
     /// # Errors
-    /// What is wrong with it, as a predicate: "is not an https URL".
+    /// The error as a predicate of the URL, such as "is not an https URL".
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.len() > MAX_URL_BYTES {
             return Err(format!("is longer than {MAX_URL_BYTES} bytes"));
@@ -75,12 +75,12 @@ impl Endpoint {
         })
     }
 
-    /// Where an issuer says what it offers (OpenID Connect Discovery 1.0 section 4).
+    /// The URL of an issuer's discovery document (OpenID Connect Discovery 1.0 section 4).
     ///
     /// # Errors
-    /// What is wrong with the issuer, as a predicate.
+    /// The error as a predicate of the issuer.
     pub fn discovery(issuer: &str) -> Result<Self, String> {
-        // The length and the characters are checked before anything is put together.
+        // Length and characters are checked before the URL is built.
         Self::parse(issuer)?;
         if issuer.contains('?') {
             return Err("has a query".to_owned());
@@ -89,15 +89,15 @@ impl Endpoint {
         Self::parse(&format!("{base}/.well-known/openid-configuration"))
     }
 
-    /// Where a redirect leads: a reference is resolved as RFC 3986 section 5.2 asks.
+    /// The target of a redirect. A relative reference is resolved as RFC 3986 section 5.2 requires.
     ///
     /// # Errors
-    /// What is wrong with the URL, as a predicate.
+    /// The error as a predicate of the target.
     pub fn resolve(&self, location: &str) -> Result<Self, String> {
         if location.is_empty() {
             return Err("is empty".to_owned());
         }
-        // Before anything is put together, and before a path is taken apart.
+        // The length is checked before the path is resolved.
         if location.len() > MAX_URL_BYTES {
             return Err(format!("is longer than {MAX_URL_BYTES} bytes"));
         }
@@ -122,10 +122,10 @@ impl Endpoint {
         Self::parse(&format!("{origin}{path}{query}"))
     }
 
-    /// Whether keys may be fetched from here: the scheme is `https`, or the host is listed.
+    /// Checks that keys may be fetched from this URL: the scheme is `https`, or the host is listed.
     ///
     /// # Errors
-    /// What is wrong with the URL, as a predicate.
+    /// The error as a predicate of the URL.
     pub fn check_scheme(&self, http: &HttpHosts) -> Result<(), String> {
         if self.https || http.contains(&self.host, self.port) {
             Ok(())
@@ -144,34 +144,34 @@ impl Endpoint {
         self.https
     }
 
-    /// The host in lower case, an IPv6 address in its brackets.
+    /// The host in lower case; an IPv6 address is in brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// Whether scheme, host and port are the same.
+    /// Whether both URLs have the same scheme, host and port.
     pub fn same_origin(&self, other: &Endpoint) -> bool {
         self.https == other.https && self.host == other.host && self.port == other.port
     }
 
-    /// Who runs the host, if its keys sign tokens for many applications that have nothing to do
-    /// with each other: only the audience tells those tokens apart.
+    /// The operator of the host, if its keys sign tokens for unrelated applications. Only the audience
+    /// tells those tokens apart.
     pub fn shared_by(&self) -> Option<&'static str> {
         shared_keys::operator_of(&self.host, self.text.get(self.origin_end..).unwrap_or_default())
     }
 }
 
-/// The hosts from which keys may be fetched over `http`, as an administrator lists them. The default is
-/// none, and no host is in the list without being named: `localhost` is not, either.
+/// The hosts that keys may be fetched from over `http`, as an administrator lists them. The default is
+/// an empty list. No host is allowed without being listed, not even `localhost`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HttpHosts(Vec<(String, Option<u16>)>);
 
 impl HttpHosts {
-    /// Reads a list: host names or IP addresses, separated by commas, each with a port or, for all
-    /// ports, without. An IPv6 address has its brackets.
+    /// Reads a list of host names or IP addresses, separated by commas. An item with a port allows this
+    /// port, another item allows all ports. An IPv6 address is in brackets.
     ///
     /// # Errors
-    /// What is wrong with an item, as a sentence.
+    /// The error in an item, as a sentence.
     pub fn parse(list: &str) -> Result<Self, String> {
         if list.trim_matches(' ').is_empty() {
             return Ok(Self::default());
@@ -191,7 +191,7 @@ impl HttpHosts {
             return Err("is a URL, not a host name".to_owned());
         }
         if item.contains('*') {
-            return Err("has a wildcard, which the list does not know".to_owned());
+            return Err("has a wildcard, which the list does not support".to_owned());
         }
         if item.contains(['/', '?', '#', '@']) {
             return Err("is not a host name, with or without a port".to_owned());
@@ -206,8 +206,8 @@ impl HttpHosts {
     }
 }
 
-/// The characters of RFC 3986 section 2. A backslash is not among them: some readers take it for
-/// a slash.
+/// Whether a byte is a character of RFC 3986 section 2. A backslash is not: some parsers read it as a
+/// slash.
 fn is_url_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte)
 }
@@ -231,12 +231,12 @@ fn has_scheme(reference: &str) -> bool {
     reference[end..].starts_with(':') && reference.starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
-/// What is before a query, and the query with its question mark.
+/// Splits a reference before the question mark of its query.
 fn split_query(reference: &str) -> (&str, &str) {
     reference.split_at(reference.find('?').unwrap_or(reference.len()))
 }
 
-/// An absolute path without the segments `.` and `..` (RFC 3986 section 5.2.4).
+/// Removes the segments `.` and `..` of an absolute path (RFC 3986 section 5.2.4).
 fn without_dots(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     let all: Vec<&str> = path.split('/').skip(1).collect();
@@ -257,10 +257,10 @@ fn without_dots(path: &str) -> String {
     format!("/{}", segments.join("/"))
 }
 
-/// The number of a port with the colon before it.
+/// The port after a colon.
 fn port_number(port: &str) -> Option<u16> {
     let digits = port.strip_prefix(':')?;
-    // A sign would be read, too.
+    // `parse` would accept a sign.
     let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
     digits.parse().ok().filter(|_| plain)
 }

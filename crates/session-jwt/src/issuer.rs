@@ -1,6 +1,5 @@
-//! Issuers: what is configured as one but cannot be one, and those that differ from another by what is
-//! easily overlooked. A token's issuer is compared as it is; what is here serves configuration and
-//! messages.
+//! Issuers in the configuration: texts that cannot be an issuer, and issuers that nearly equal another.
+//! A token's issuer is compared exactly; this module serves configuration and messages.
 
 use std::borrow::Cow;
 
@@ -13,10 +12,10 @@ use crate::rejection::{quoted, quoted_list};
 use crate::secret::{self, Found};
 use crate::slips;
 
-/// Checks a text that is configured as an issuer, which need not be a URL.
+/// Checks a text that is configured as an issuer. An issuer need not be a URL.
 ///
 /// # Errors
-/// What is wrong with it and what to write instead, as a predicate.
+/// The error and the correction, as a predicate.
 pub(crate) fn check(text: &str) -> Result<(), String> {
     if let Some(problem) = other_than_issuer(text) {
         return Err(problem);
@@ -60,7 +59,8 @@ pub(crate) fn check(text: &str) -> Result<(), String> {
     }
 }
 
-/// A token or a key in place of an issuer. It is not repeated, but for the issuer in it.
+/// Recognizes a token or a key in place of an issuer. The message repeats only the issuer that the
+/// token contains.
 fn other_than_issuer(text: &str) -> Option<String> {
     const LONGEST: usize = 64 * 1024;
     let is_likely = ["eyJ", "BEGIN", "\"kty\""].iter().any(|mark| text.contains(mark));
@@ -90,8 +90,8 @@ fn issuer_of_token(text: &str) -> Option<String> {
     Some(quoted(payload.as_object()?.get("iss")?.as_str()?))
 }
 
-/// A text without what stands around an issuer, or in it, by mistake. A name may begin with "issuer:", but
-/// no URL does.
+/// Removes white space, quotes, labels and brackets around an issuer. A name may begin with "issuer:",
+/// so a label is removed only before a URL.
 fn stripped(text: &str) -> String {
     const BEFORE: [&str; 5] = ["iss:", "iss=", "issuer:", "issuer=", "bearer "];
     let mut text = text.trim();
@@ -121,15 +121,15 @@ fn stripped(text: &str) -> String {
     list.map_or_else(|| bare.clone(), without_quotes)
 }
 
-/// Characters that show nothing: byte order marks, zero-width characters, marks of direction.
+/// Whether a character is invisible: a byte order mark, a zero-width character, a mark of direction.
 pub(crate) fn is_invisible(character: char) -> bool {
     matches!(character,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// A part that is to be replaced by one's own value: what examples have, and the tenants of Entra that
-/// stand for any.
+/// The part of an issuer that is a placeholder: one of an example, or a tenant of Entra that stands for
+/// any tenant.
 fn placeholder(issuer: &str) -> Option<&str> {
     const ENTRA: &str = "login.microsoftonline.com/";
     let tenant = issuer.split_once(ENTRA).and_then(|(_, rest)| rest.split('/').next());
@@ -137,7 +137,7 @@ fn placeholder(issuer: &str) -> Option<&str> {
     tenant.filter(is_any).or_else(|| slips::placeholder(issuer))
 }
 
-/// How the addresses of key sets and metadata end, and how the issuer ends instead; the first that fits
+/// The ends of URLs of key sets and metadata, and the end of the issuer in its place. The first match
 /// counts.
 const DOCUMENTS: [(&str, &str); 16] = [
     // Google.
@@ -147,7 +147,7 @@ const DOCUMENTS: [(&str, &str); 16] = [
     ("/protocol/openid-connect/auth", ""),
     ("/protocol/openid-connect/token", ""),
     ("/protocol/openid-connect/userinfo", ""),
-    // Okta: the organization's, and those of its authorization servers.
+    // Okta: of the organization, and of its authorization servers.
     ("/oauth2/v1/keys", ""),
     ("/v1/keys", ""),
     // Entra and ADFS.
@@ -164,8 +164,8 @@ const DOCUMENTS: [(&str, &str); 16] = [
     ("/certs", ""),
 ];
 
-/// The issuer whose metadata or keys are at an address (OpenID Connect Discovery section 4, RFC 8414
-/// section 3).
+/// The issuer whose metadata or keys are at a URL (OpenID Connect Discovery section 4, RFC 8414 section
+/// 3).
 fn of_document(address: &str) -> Option<String> {
     if !address.contains("://") {
         return None;
@@ -192,7 +192,7 @@ fn without_query(address: &str) -> &str {
     address.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/')
 }
 
-/// Whether an address is that of metadata, which name the address of the keys.
+/// The issuer, if the URL is that of a metadata document. Such a document names the URL of the keys.
 pub(crate) fn of_metadata(address: &str) -> Option<String> {
     const METADATA: [&str; 2] = ["openid-configuration", "oauth-authorization-server"];
     let path = without_query(address).to_ascii_lowercase();
@@ -202,7 +202,7 @@ pub(crate) fn of_metadata(address: &str) -> Option<String> {
 fn of_well_known(address: &str) -> Option<String> {
     const DOCUMENTS: [&str; 5] =
         ["openid-configuration", "oauth-authorization-server", "jwks.json", "jwks", "keys"];
-    // Not in lower case: the places would not be the same.
+    // Converting to lower case could change the byte positions.
     let place = address
         .char_indices()
         .find(|(place, _)| {
@@ -220,14 +220,14 @@ fn of_well_known(address: &str) -> Option<String> {
 
 const WELL_KNOWN: &str = "/.well-known/";
 
-/// One thing by which issuers may differ that are meant to be one.
+/// One difference between two spellings of an issuer.
 struct Difference {
     name: &'static str,
-    /// The issuer without it.
+    /// Removes the difference from an issuer.
     without: fn(&str) -> Cow<'_, str>,
 }
 
-/// In the order in which they are taken away.
+/// The differences, in the order in which they are removed.
 const DIFFERENCES: [Difference; 9] = [
     Difference { name: "white space", without: |issuer| issuer.trim().into() },
     Difference {
@@ -255,13 +255,13 @@ const DIFFERENCES: [Difference; 9] = [
     Difference { name: "http or https", without: |issuer| without_scheme(issuer).into() },
 ];
 
-/// What to do where the token's issuer is nearly the one that is configured: such a difference makes
-/// another issuer, but is most often a slip.
+/// The hint if the token's issuer nearly equals the configured one. Such an issuer is another issuer,
+/// but most often the configuration is misspelt.
 pub(crate) fn near_miss(found: &str, configured: &str) -> Option<String> {
     if found == configured || bare(found, None) != bare(configured, None) {
         return None;
     }
-    // What it takes to make them equal.
+    // The differences that must be removed to make the issuers equal.
     let needed: Vec<&str> = (0..DIFFERENCES.len())
         .filter(|left| bare(found, Some(*left)) != bare(configured, Some(*left)))
         .map(|left| DIFFERENCES[left].name)
@@ -271,13 +271,13 @@ pub(crate) fn near_miss(found: &str, configured: &str) -> Option<String> {
         _ => needed.join(" and "),
     };
     Some(format!(
-        "The nearest issuer configured is {}: it differs by {difference}. If both are one, configure the \
-         issuer exactly as the token has it.",
+        "The nearest issuer configured is {}: it differs by {difference}. If both mean the same \
+         issuer, configure it exactly as in the token.",
         quoted(configured)
     ))
 }
 
-/// An issuer without all differences but one.
+/// An issuer without any difference, except possibly one.
 fn bare(issuer: &str, but: Option<usize>) -> String {
     let differences = DIFFERENCES.iter().enumerate().filter(|(place, _)| but != Some(*place));
     differences.fold(issuer.to_owned(), |issuer, (_, difference)| {
@@ -285,7 +285,8 @@ fn bare(issuer: &str, but: Option<usize>) -> String {
     })
 }
 
-/// The issuers that differ from this one by what [`near_miss`] looks for, as far as they can be listed.
+/// The spellings of an issuer with the differences that [`near_miss`] removes, as far as they can be
+/// listed.
 pub(crate) fn variants(issuer: &str) -> Vec<String> {
     let rest = without_scheme(issuer.trim()).trim_end_matches('/').to_owned();
     let bare = bare(issuer, None);
@@ -325,7 +326,7 @@ fn without_scheme(issuer: &str) -> &str {
     scheme("https://").or_else(|| scheme("http://")).unwrap_or(issuer)
 }
 
-/// An issuer with something done to its host and port.
+/// Changes the host and port of an issuer.
 fn with_host(issuer: &str, change: impl FnOnce(&str) -> &str) -> Cow<'_, str> {
     let rest = without_scheme(issuer);
     let scheme = &issuer[..issuer.len() - rest.len()];
@@ -348,7 +349,7 @@ fn percent_decoded(issuer: &str) -> Cow<'_, str> {
     }
 }
 
-/// Where Entra's tokens of version 1 have their issuer, and those of version 2.
+/// The beginnings of Entra's issuers in tokens of version 1 and version 2, without the scheme.
 const ENTRA_1: &str = "sts.windows.net/";
 const ENTRA_2: &str = "login.microsoftonline.com/";
 

@@ -1,6 +1,6 @@
-//! JSON as strict as a token needs it (RFC 8259, RFC 7515 section 4): valid UTF-8, no byte order
-//! mark, no duplicate member names at any depth, bounded nesting, numbers kept as they were
-//! written. Lexing is `hifijson`'s; the rules on top of it are ours.
+//! Strict JSON for tokens (RFC 8259, RFC 7515 section 4): valid UTF-8, no byte order mark, no duplicate
+//! member names at any depth, bounded nesting, numbers kept as written. `hifijson` is the lexer; this
+//! module adds the rules.
 
 use std::borrow::Cow;
 
@@ -9,14 +9,16 @@ use hifijson::str::LexAlloc;
 use hifijson::token::Lex;
 use hifijson::{Expect, SliceLexer};
 
-/// How deep arrays and objects may nest.
+use crate::rejection::quoted;
+
+/// The maximum nesting depth of arrays and objects.
 pub(crate) const MAX_DEPTH: usize = 32;
 
-/// Up to this many members, names are compared with each other; above, they are sorted. Room for as
-/// many is made at once, and what is not needed is given back.
+/// Up to this number of members, names are compared pairwise; above it, they are sorted. Room for this
+/// number of members is allocated at once, and unused room is given back.
 const FEW_MEMBERS: usize = 16;
 
-/// A JSON value that borrows from its text wherever no escape was undone.
+/// A JSON value. It borrows from its text, except strings with escapes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Json<'a> {
     Null,
@@ -27,11 +29,11 @@ pub(crate) enum Json<'a> {
     Object(Object<'a>),
 }
 
-/// An object's members in the order of the text, their names distinct.
+/// The members of an object, in the order of the text, with distinct names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Object<'a>(Box<[(Cow<'a, str>, Json<'a>)]>);
 
-/// Why a text is not acceptable JSON. Positions are byte offsets.
+/// The reason why a text is rejected. Positions are byte offsets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum JsonError {
     Syntax { offset: usize },
@@ -44,7 +46,7 @@ impl std::fmt::Display for JsonError {
         match self {
             JsonError::Syntax { offset } => write!(f, "It is not valid JSON at byte {offset}."),
             JsonError::DuplicateName(name) => {
-                write!(f, "The member {} stands twice in one object.", crate::quoted(name))
+                write!(f, "An object has the member {} twice.", quoted(name))
             }
             JsonError::TooDeep => write!(f, "It nests deeper than {MAX_DEPTH} levels."),
         }
@@ -52,12 +54,12 @@ impl std::fmt::Display for JsonError {
 }
 
 impl<'a> Json<'a> {
-    /// Reads the one JSON value that `text` consists of.
+    /// Reads a text that consists of one JSON value.
     pub(crate) fn parse(text: &'a [u8]) -> Result<Self, JsonError> {
         Self::parse_with(text, |object| object.check_names())
     }
 
-    /// The same where one name may stand twice in an object, of which [`Object::check_names`] tells.
+    /// Reads a JSON value whose objects may have duplicate names. [`Object::check_names`] finds them.
     pub(crate) fn parse_leniently(text: &'a [u8]) -> Result<Self, JsonError> {
         Self::parse_with(text, |_| Ok(()))
     }
@@ -95,7 +97,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The strings of an array of nothing but strings.
+    /// The items of an array of strings. None if another type of item is in the array.
     pub(crate) fn as_strings(&self) -> Option<Vec<&str>> {
         let items = self.as_array()?;
         let mut texts = Vec::with_capacity(items.len());
@@ -105,7 +107,7 @@ impl<'a> Json<'a> {
         Some(texts)
     }
 
-    /// The type's name as JSON has it, for messages.
+    /// The name of the type, with its article, for messages.
     pub(crate) fn type_name(&self) -> &'static str {
         match self {
             Json::Null => "null",
@@ -117,8 +119,8 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// Whether Postgres' `jsonb` can hold the value: no U+0000 in a name or a string, no number
-    /// beyond `numeric`. The error says which.
+    /// Whether Postgres' `jsonb` can store the value: no U+0000 in a name or a string, no number beyond
+    /// the range of `numeric`. The error names the reason as a clause.
     pub(crate) fn fits_jsonb(&self) -> Result<(), &'static str> {
         const NUL: &str = "a string holds the character U+0000";
         match self {
@@ -140,7 +142,7 @@ impl<'a> Object<'a> {
         self.iter().find_map(|(member, value)| (member == name).then_some(value))
     }
 
-    /// The member of that name, where it is there and not null.
+    /// The member of that name, if it is present and not null.
     pub(crate) fn present(&self, name: &str) -> Option<&Json<'a>> {
         self.get(name).filter(|value| !matches!(value, Json::Null))
     }
@@ -149,7 +151,7 @@ impl<'a> Object<'a> {
         self.0.iter().map(|(name, value)| (name.as_ref(), value))
     }
 
-    /// Whether no name stands twice.
+    /// Checks that all names are distinct.
     pub(crate) fn check_names(&self) -> Result<(), JsonError> {
         let duplicate = if self.0.len() <= FEW_MEMBERS {
             self.0
@@ -169,8 +171,8 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Adds an item to a list that grows by a quarter at a time, not by as much again: what a text says
-/// takes a small multiple of its length.
+/// Adds an item to a list whose capacity grows by a quarter at a time. Doubling would let a text take a
+/// larger multiple of its length.
 pub(crate) fn push<T>(list: &mut Vec<T>, item: T) {
     if list.len() == list.capacity() {
         list.reserve_exact((list.len() / 4).max(4));
@@ -178,7 +180,7 @@ pub(crate) fn push<T>(list: &mut Vec<T>, item: T) {
     list.push(item);
 }
 
-/// A text as a JSON string, in ASCII.
+/// Writes a text as a JSON string in ASCII.
 pub fn json_string(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
@@ -192,7 +194,7 @@ pub fn json_string(text: &str) -> String {
     out
 }
 
-/// Why parsing has stopped: where the lexer stands, or for a reason of its own.
+/// The reason why parsing stopped: a syntax error at the lexer's position, or a rule of this module.
 enum Problem {
     Syntax,
     Rule(JsonError),
@@ -204,8 +206,8 @@ impl From<Expect> for Problem {
     }
 }
 
-/// The value that begins with the byte `next`; `depth` containers are open around it, and each object
-/// is `check`ed.
+/// Reads the value that begins with the byte `next`. `depth` is the number of open containers around
+/// it. `check` is called for each object.
 fn value<'a>(
     next: u8,
     lexer: &mut SliceLexer<'a>,
@@ -248,62 +250,62 @@ fn value<'a>(
     }
 }
 
-/// The string that begins with the byte `next`.
+/// Reads the string that begins with the byte `next`.
 fn string<'a>(next: u8, lexer: &mut SliceLexer<'a>) -> Result<Cow<'a, str>, Problem> {
     lexer.expect(|_| Some(next), b'"').ok_or(Problem::Syntax)?;
     lexer.str_string().map_err(|_| Problem::Syntax)
 }
 
-/// A JSON number as it was written; every question about it is answered exactly.
+/// A JSON number as written. All comparisons are exact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Number<'a>(&'a str);
 
-/// A number's decimal digits without leading zeros, and how many of them (it may be fewer than
-/// none, or more than there are) stand before the decimal point.
+/// The decimal digits of a number without leading zeros, and the position of the decimal point among
+/// them. The position may be negative or beyond the last digit.
 struct Decimal {
     negative: bool,
     digits: Vec<u8>,
-    /// Digits after the decimal point, as `numeric` counts them: never below zero.
+    /// The number of digits after the decimal point, as `numeric` counts them. Never negative.
     scale: i64,
     point: i64,
 }
 
 impl Number<'_> {
-    /// The number as it was written.
+    /// The number as written.
     pub(crate) fn text(&self) -> &str {
         self.0
     }
 
-    /// Whether it is written as an integer, without fraction or exponent, of any size.
+    /// Whether the number is written as an integer of any size, without fraction or exponent.
     fn is_integer(&self) -> bool {
         self.0.strip_prefix('-').unwrap_or(self.0).bytes().all(|byte| byte.is_ascii_digit())
     }
 
-    /// The digits of a number that is written as an integer, as Postgres' `jsonb` shows them: without
-    /// negative zero.
+    /// The digits of a number that is written as an integer, as Postgres' `jsonb` shows them: `-0` is
+    /// `0`.
     pub(crate) fn integer_text(&self) -> Option<&str> {
         self.is_integer().then_some(if self.0 == "-0" { "0" } else { self.0 })
     }
 
-    /// The integer that is written without fraction or exponent, where `i64` holds it.
+    /// The value of a number that is written without fraction or exponent, if it fits `i64`.
     pub(crate) fn as_i64(&self) -> Option<i64> {
         self.0.parse().ok()
     }
 
-    /// The largest integer not above the number, where `i64` holds it.
+    /// The largest integer that is not greater than the number, if it fits `i64`.
     pub(crate) fn floor(&self) -> Option<i64> {
         let (truncated, exact, negative) = self.truncate()?;
         if negative && !exact { truncated.checked_sub(1) } else { Some(truncated) }
     }
 
-    /// The smallest integer not below the number, where `i64` holds it.
+    /// The smallest integer that is not less than the number, if it fits `i64`.
     pub(crate) fn ceil(&self) -> Option<i64> {
         let (truncated, exact, negative) = self.truncate()?;
         if negative || exact { Some(truncated) } else { truncated.checked_add(1) }
     }
 
-    /// Whether Postgres' `numeric` holds it: at most 131,072 digits before the decimal point and
-    /// 16,383 after it (`NUMERIC_WEIGHT_MAX`, `NUMERIC_DSCALE_MAX`).
+    /// Whether Postgres' `numeric` can store the number: at most 131,072 digits before the decimal
+    /// point and 16,383 after it (`NUMERIC_WEIGHT_MAX`, `NUMERIC_DSCALE_MAX`).
     pub(crate) fn fits_numeric(&self) -> bool {
         self.as_i64().is_some()
             || self.decimal().is_some_and(|decimal| {
@@ -311,9 +313,9 @@ impl Number<'_> {
             })
     }
 
-    /// The integer part, whether that is the whole number, and whether it is below zero.
+    /// The integer part, whether the number is an integer, and whether it is negative.
     fn truncate(&self) -> Option<(i64, bool, bool)> {
-        // As nearly all are.
+        // Nearly all numbers are such integers.
         if let Some(integer) = self.as_i64() {
             return Some((integer, true, integer < 0));
         }
@@ -330,7 +332,7 @@ impl Number<'_> {
         Some((value, exact, negative))
     }
 
-    /// None where the exponent is beyond what `numeric` reads (2^30 and more).
+    /// None if the exponent exceeds the limit of `numeric` (2^30).
     fn decimal(&self) -> Option<Decimal> {
         let (negative, unsigned) = match self.0.strip_prefix('-') {
             Some(rest) => (true, rest),
@@ -376,7 +378,7 @@ mod tests {
             ("-1e-300", Some(-1), Some(0)),
             ("17e8", Some(1_700_000_000), Some(1_700_000_000)),
             ("1.7000000005e9", Some(1_700_000_000), Some(1_700_000_001)),
-            // As a double this is 1700000001.
+            // As a double, this number is 1700000001.
             ("1700000000.99999999999", Some(1_700_000_000), Some(1_700_000_001)),
             ("9223372036854775807", Some(i64::MAX), Some(i64::MAX)),
             ("9223372036854775808", None, None),
@@ -479,7 +481,7 @@ mod tests {
         }
     }
 
-    /// The same value as serde_json sees it; numbers as doubles.
+    /// The value as serde_json reads it, with numbers as doubles.
     fn as_serde(value: &Json<'_>) -> serde_json::Value {
         match value {
             Json::Null => serde_json::Value::Null,
@@ -508,7 +510,7 @@ mod tests {
         }
     }
 
-    /// Texts that are JSON, or nearly.
+    /// Generates texts that are JSON or nearly JSON.
     fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
         let pieces = prop::sample::select(vec![
             "{",
@@ -556,8 +558,8 @@ mod tests {
             ..ProptestConfig::default()
         })]
 
-        /// Whatever serde_json reads, this reads alike, and nothing else but numbers that no
-        /// double holds.
+        /// This parser and serde_json read a text alike; in addition, this parser reads numbers beyond
+        /// the range of doubles.
         #[test]
         fn agrees_with_serde_json(text in nearly_json()) {
             match (Json::parse(&text), serde_json::from_slice::<serde_json::Value>(&text)) {

@@ -1,27 +1,27 @@
-//! What differs between two key sets of one provider.
+//! The difference of two key sets of one provider.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::jwk::KeySet;
+use crate::key_set::KeySet;
 
-/// The usable keys of two sets, compared by key id and by key material. How a key is written does not
-/// matter, nor do its `alg` and other members.
+/// The usable keys of two sets, compared by `kid` and by material. The spelling of a key, its `alg` and
+/// its other members do not matter.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct KeyChanges {
-    /// The key ids that only the later set has.
+    /// The `kid`s that only the later set has.
     pub added: Vec<Option<String>>,
-    /// The key ids that only the earlier set has.
+    /// The `kid`s that only the earlier set has.
     pub removed: Vec<Option<String>>,
-    /// The key ids that both sets have, for other keys.
+    /// The `kid`s that both sets have, with different keys.
     pub changed: Vec<Option<String>>,
-    /// The key ids that both sets have, for the same keys.
+    /// The `kid`s that both sets have, with the same keys.
     pub kept: Vec<Option<String>>,
 }
 
 type Materials = BTreeSet<Vec<u8>>;
 
 impl KeyChanges {
-    /// Compares two sets. A key without an id is added, removed or kept by its material alone.
+    /// Compares two sets. Keys without `kid` are compared by material only.
     pub fn between(before: &KeySet, after: &KeySet) -> Self {
         let (before, after) = (by_kid(before), by_kid(after));
         let mut changes = Self::default();

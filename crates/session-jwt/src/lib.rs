@@ -3,21 +3,30 @@
 
 mod address;
 mod algorithm;
+mod claim_checks;
 mod claims;
-mod conceal;
 mod der;
+mod document;
+mod draft;
 mod encoding;
 mod endpoint;
+mod foreign_path;
 mod issuer;
 mod json;
 mod jwk;
 mod jws;
 mod key_changes;
+mod key_choice;
+mod key_set;
+mod member_values;
+mod members;
 mod memory;
+mod not_a_token;
 mod own_values;
 mod path;
 mod permissions;
 mod provider;
+mod provider_document;
 mod public_key;
 mod rejection;
 mod secret;
@@ -26,19 +35,19 @@ mod slips;
 mod verifier;
 
 pub use algorithm::{Algorithm, AlgorithmSet};
-pub use claims::{CLAIM_CHECKS, ClaimCheck, Claims, UnjudgedClaims};
-pub use conceal::{Quotes, conceal, conceal_context, conceal_dump, conceal_with, has_secrets};
+pub use claim_checks::{CLAIM_CHECKS, ClaimCheck};
+pub use claims::{Claims, UnjudgedClaims};
+pub use document::MAX_DOCUMENT_BYTES;
 pub use endpoint::{Endpoint, HttpHosts};
 pub use json::json_string;
-pub use jwk::{FetchedKeys, KeySet, MAX_DOCUMENT_BYTES, MAX_FETCHED_BYTES, UnusableKey};
 pub use jws::MAX_TOKEN_BYTES;
 pub use key_changes::KeyChanges;
+pub use key_set::{FetchedKeys, KeySet, MAX_FETCHED_BYTES, UnusableKey};
+pub use members::{PROVIDER_MEMBERS, ProviderMember, ROW_MEMBERS};
 pub use memory::is_memory_short;
 pub use path::{ClaimPath, array_index, opens};
 pub use permissions::{Action, Permissions, permission_claims};
-pub use provider::{
-    KeySource, MAX_ROW_BYTES, MAX_ROW_NAME_BYTES, PROVIDER_MEMBERS, Provider, ProviderMember,
-    ROW_MEMBERS, Remote,
-};
+pub use provider::{KeySource, Provider, Remote};
+pub use provider_document::{MAX_ROW_BYTES, MAX_ROW_NAME_BYTES};
 pub use rejection::{Code, Rejection, quoted};
-pub use verifier::{Unverified, Verifier, authenticate, no_key_configured, verify_jws};
+pub use verifier::{Unverified, Verifier, authenticate, no_provider_configured, verify_jws};

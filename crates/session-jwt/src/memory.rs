@@ -1,23 +1,24 @@
-//! Whether memory has run out, where a library reports nothing but that something has failed.
+//! Tells whether memory has run out, for libraries that report only that an operation failed.
 
 use crate::rejection::{Code, Rejection, reject};
 
-/// More than any operation on one key needs, and more than the C library asks the system for at once
-/// (1 MiB, where its heap cannot grow): where this can be had, the operation had what it needed.
+/// The number of bytes that [`is_memory_short`] tries to allocate. It exceeds the need of any operation
+/// on one key, and the 1 MiB that the C library requests from the system at once if its heap cannot
+/// grow. If the allocation succeeds, the operation had enough memory.
 const PROBE_BYTES: usize = 2 * 1024 * 1024;
 
-/// Whether memory is so short that an operation may have failed for want of it. The cryptographic
-/// library allocates by itself, and does not tell such a failure from a wrong signature or key. So
-/// this is asked before a failure counts as a verdict; a success needs no such question.
+/// Whether an operation may have failed because memory is short. The cryptographic library allocates
+/// memory itself and reports a failed allocation like a wrong signature or a wrong key. The caller asks
+/// after each failure, before it rejects a token or a key. A success needs no check.
 pub fn is_memory_short() -> bool {
     let mut probe: Vec<u8> = Vec::new();
     let outcome = probe.try_reserve_exact(PROBE_BYTES);
-    // The compiler may leave out an allocation that nothing uses.
+    // The compiler may remove an allocation that is not used.
     std::hint::black_box(&probe);
     outcome.is_err()
 }
 
-/// The error in the place of a verdict.
+/// The error to return in place of a rejection of the token or the key.
 pub(crate) fn out_of_memory() -> Rejection {
     reject(Code::OutOfMemory, "out of memory").with_detail("A cryptographic operation has failed.")
 }

@@ -1,5 +1,5 @@
-//! What a provider's document itself says to everybody: its names, and the values of its public keys. A secret
-//! that is made of them is none.
+//! The public values in a provider's document: its names, and the values of its public keys. A secret
+//! must not consist of them.
 
 use std::collections::HashSet;
 
@@ -8,31 +8,31 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use crate::encoding::decode_base64;
 use crate::json::{Json, Object};
-use crate::jwk::KeySet;
+use crate::key_set::KeySet;
 use crate::secret;
 
-/// By so many bytes at its beginning a value of a key is known.
+/// The number of bytes at its beginning by which a value of a key is recognized.
 const BEGINNING: usize = 22;
 
-/// The members whose texts are compared, and how many texts.
+/// The members whose strings are compared, and the maximum number of strings.
 const NAMES: [&str; 4] = ["issuer", "jwks_url", "audience", "name"];
 const MOST_NAMES: usize = 32;
 
-/// Shorter names are parts of other words.
+/// The minimum length of a name. Shorter names are parts of other words.
 const SHORTEST_NAME: usize = 6;
 
-/// A secret that has fewer bytes beside names is made of them.
+/// The minimum number of characters that a secret must have besides the names.
 const LEAST_REST: usize = 16;
 
 /// The public values of one document.
 pub(crate) struct OwnValues {
-    /// In lower case, the longest first.
+    /// The member and its string in lower case; the longest strings come first.
     names: Vec<(&'static str, String)>,
     beginnings: HashSet<[u8; BEGINNING]>,
 }
 
 impl OwnValues {
-    /// The values of a document and of the keys that were read from it.
+    /// The public values of a document and of the keys that were read from it.
     pub(crate) fn of<'k>(object: &Object<'_>, keys: impl Iterator<Item = &'k KeySet>) -> Self {
         let mut values = Self::of_keys(keys);
         for member in NAMES {
@@ -62,7 +62,7 @@ impl OwnValues {
         values
     }
 
-    /// The values of keys alone.
+    /// The public values of keys.
     pub(crate) fn of_keys<'k>(keys: impl Iterator<Item = &'k KeySet>) -> Self {
         let mut values = Self { names: Vec::new(), beginnings: HashSet::new() };
         for set in keys {
@@ -93,7 +93,7 @@ impl OwnValues {
         }
     }
 
-    /// What a secret is made of, however it is encoded.
+    /// The public value that a secret contains in any encoding, if any.
     pub(crate) fn found_in(&self, secret: &[u8]) -> Option<&'static str> {
         if self.names.is_empty() && self.beginnings.is_empty() {
             return None;

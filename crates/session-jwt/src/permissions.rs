@@ -1,16 +1,16 @@
-//! What a token allows on tables: the claims `perm` and `a`, in the shape that Turso gives them
+//! The actions that a token allows on tables: the claims `perm` and `a`, in Turso's format
 //! (<https://docs.turso.tech/sdk/authorization/fine-grained-permissions>).
 //!
-//! `perm` is an array of `{"t": [tables] | null, "a": [actions]}`, `a` is `rw` or `ro`. Grants add
-//! up, and whatever is not understood grants nothing: neither does it fail a token, for other
-//! providers use claims of these names for other things, nor does it take a grant away.
+//! `perm` is an array of `{"t": [tables] | null, "a": [actions]}`; `a` is `rw` or `ro`. Grants add up.
+//! An entry in another format grants nothing. It does not reject the token, since other providers use
+//! claims of these names for other purposes, and it does not revoke other grants.
 
 use std::borrow::Cow;
 
 use crate::json::{Json, Object, json_string, push};
 use crate::rejection::{Code, Rejection, quoted, reject};
 
-/// What can be done with a table, or with the database as a whole.
+/// An action on a table or on the whole database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Read rows.
@@ -21,11 +21,11 @@ pub enum Action {
     DataUpdate,
     /// Delete rows.
     DataDelete,
-    /// Create the table, or what belongs to it.
+    /// Create the table or an object that belongs to it.
     SchemaAdd,
-    /// Alter it.
+    /// Alter the table.
     SchemaUpdate,
-    /// Drop it.
+    /// Drop the table.
     SchemaDelete,
 }
 
@@ -41,7 +41,7 @@ impl Action {
         Action::SchemaDelete,
     ];
 
-    /// The name, as tokens and SQL have it.
+    /// The name in tokens and in SQL.
     pub const fn name(self) -> &'static str {
         match self {
             Action::DataRead => "data_read",
@@ -59,10 +59,10 @@ impl Action {
         Self::ALL.into_iter().find(|action| action.name() == name)
     }
 
-    /// The same of a name that somebody has written.
+    /// Reads the name of an action.
     ///
     /// # Errors
-    /// [`Code::Configuration`], with the names that there are, where it is none.
+    /// [`Code::Configuration`], with the names of all actions, if the name is unknown.
     pub fn expect(name: &str) -> Result<Self, Rejection> {
         Self::from_name(name).ok_or_else(|| {
             reject(Code::Configuration, "action is unknown")
@@ -72,7 +72,7 @@ impl Action {
     }
 }
 
-/// A set of actions, a bit each.
+/// A set of actions, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Actions(u8);
 
@@ -94,14 +94,14 @@ impl Actions {
     }
 }
 
-/// A table by its schema and its name, as Postgres' catalogs have them.
+/// A table by its schema and its name, as in Postgres' catalogs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Table {
     schema: Box<str>,
     name: Box<str>,
 }
 
-/// What a name in a grant stands for.
+/// The target of a grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Target {
     /// `all`
@@ -110,8 +110,8 @@ enum Target {
 }
 
 impl Target {
-    /// Reads `all`, `table` or `schema.table`; a table without schema is one of `public`. None where
-    /// the name is malformed.
+    /// Reads `all`, `table` or `schema.table`. A table without schema is in `public`. None if the name
+    /// is malformed.
     fn parse(text: &str) -> Option<Self> {
         if text.eq_ignore_ascii_case("all") {
             return Some(Target::Everywhere);
@@ -127,9 +127,9 @@ impl Target {
     }
 }
 
-/// The identifier at the beginning of a text, and what follows it: in double quotes, `""` being a
-/// quote, or a plain word, as SQL has them (PostgreSQL documentation, section 4.1.1). Of plain words,
-/// ASCII letters are folded to lower case.
+/// Splits off the identifier at the beginning of a text (PostgreSQL documentation, section 4.1.1). A
+/// quoted identifier is in double quotes, with `""` for a quote. In an unquoted identifier, ASCII
+/// letters are folded to lower case.
 fn identifier(text: &str) -> Option<(Cow<'_, str>, &str)> {
     if let Some(quoted) = text.strip_prefix('"') {
         let mut name = String::new();
@@ -155,11 +155,11 @@ fn identifier(text: &str) -> Option<(Cow<'_, str>, &str)> {
     word.starts_with(begins).then(|| (word.to_ascii_lowercase().into(), rest))
 }
 
-/// What the claims of one token allow.
+/// The actions that the claims of one token allow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Permissions {
     everywhere: Actions,
-    /// Each table once, in order.
+    /// The tables, without duplicates, sorted.
     tables: Vec<(Table, Actions)>,
 }
 
@@ -208,8 +208,8 @@ impl Permissions {
         }
     }
 
-    /// Whether the action is allowed on the table of that schema and name; for None, on the database
-    /// as a whole, which only what is granted for all tables is.
+    /// Whether the action is allowed on the table of that schema and name. For None, whether it is
+    /// allowed on the whole database, which only a grant on all tables allows.
     pub fn allows(&self, action: Action, table: Option<(&str, &str)>) -> bool {
         self.everywhere.has(action)
             || table.is_some_and(|wanted| {
@@ -220,7 +220,7 @@ impl Permissions {
             })
     }
 
-    /// The memory that they take beside themselves, in bytes, without the allocator's own.
+    /// The memory of the lists, in bytes, without the overhead of the allocator.
     pub fn size(&self) -> usize {
         let names: usize =
             self.tables.iter().map(|(table, _)| table.schema.len() + table.name.len()).sum();
@@ -228,14 +228,14 @@ impl Permissions {
     }
 }
 
-/// The scopes of [`permission_claims`], with their values of the claim `a`.
+/// The scopes of [`permission_claims`], and their values of the claim `a`.
 const SCOPES: [(&str, &str); 2] = [("full-access", "rw"), ("read-only", "ro")];
 
-/// The claims by which a token grants what is asked for, as a JSON object: `a` for a scope, and
-/// `perm` for permissions such as `comments:data_add,data_update`, split at their last colon.
+/// The claims of a token that grants a scope and permissions, as a JSON object. A scope sets `a`.
+/// Permissions such as `comments:data_add,data_update`, which are split at the last colon, set `perm`.
 ///
 /// # Errors
-/// [`Code::Configuration`] where neither is given, and where one is unknown or malformed.
+/// [`Code::Configuration`] if neither is given, or if one is unknown or malformed.
 pub fn permission_claims(scope: Option<&str>, permissions: &[&str]) -> Result<String, Rejection> {
     let mut members = Vec::new();
     if let Some(scope) = scope {
@@ -288,8 +288,9 @@ fn permission_parts(permission: &str) -> Result<(&str, Target, Vec<Action>), Rej
         reject(Code::Configuration, "permission is malformed")
             .with_detail(format!("{} does not name a table and actions.", quoted(permission)))
             .with_hint(format!(
-                "Write a table (\"all\", \"table\" or \"schema.table\", in double quotes what is no \
-                 plain word), a colon and actions with commas between them: {}.",
+                "Write a table (\"all\", \"table\" or \"schema.table\", with double quotes around \
+                 a name that is not a plain identifier), a colon, and actions separated by \
+                 commas: {}.",
                 Action::ALL.map(Action::name).join(", ")
             ))
     };
@@ -312,7 +313,7 @@ mod tests {
     const COMMENTS: Option<(&str, &str)> = Some(("public", "comments"));
     const POSTS: Option<(&str, &str)> = Some(("public", "posts"));
 
-    /// The names of the actions that are allowed.
+    /// The names of the allowed actions.
     fn allowed(permissions: &Permissions, table: Option<(&str, &str)>) -> String {
         let all = Action::ALL.into_iter().filter(|action| permissions.allows(*action, table));
         all.map(Action::name).collect::<Vec<_>>().join(" ")
@@ -387,7 +388,7 @@ mod tests {
             assert_eq!(permissions, Permissions::default(), "{claims}");
             assert_eq!(allowed(&permissions, COMMENTS), "", "{claims}");
         }
-        // What stands beside it still counts.
+        // Valid entries beside it still grant.
         let mixed = r#"{"perm": [7, {"t": ["x y", "comments"], "a": ["nothing", "data_read"]}]}"#;
         assert_eq!(allowed(&permissions(mixed), COMMENTS), "data_read");
     }
@@ -494,7 +495,7 @@ mod tests {
         }
     }
 
-    /// A name in quotes, as SQL's `quote_ident` always could.
+    /// Quotes a name as SQL's `quote_ident` does.
     fn quote(name: &str) -> String {
         format!("\"{}\"", name.replace('"', "\"\""))
     }
@@ -507,7 +508,7 @@ mod tests {
             ..ProptestConfig::default()
         })]
 
-        /// Whatever a template grants, its token allows, and nothing else.
+        /// A token allows exactly the actions that its template grants.
         #[test]
         fn templates_are_understood(
             grants in prop::collection::vec(

@@ -1,5 +1,5 @@
-//! A public key in PEM (RFC 7468): as SubjectPublicKeyInfo, in the form of PKCS #1, or within a
-//! certificate, of which the key counts and nothing else.
+//! A public key in PEM (RFC 7468): SubjectPublicKeyInfo, PKCS #1, or a certificate, of which only the
+//! key is used.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -7,22 +7,23 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use crate::der::{self, Elements};
 use crate::encoding;
+use crate::rejection::quoted;
 use crate::secret::{self, Found};
 
-/// With its padding or without.
+/// Accepts base64 with and without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A public key as its numbers.
+/// The numbers of a public key.
 #[derive(Debug)]
 pub(crate) enum PublicKey {
     Rsa {
         n: Vec<u8>,
         e: Vec<u8>,
     },
-    /// The curve's name in JOSE, and the two coordinates.
+    /// The name of the curve in JOSE, and the two coordinates.
     Ec {
         crv: &'static str,
         x: Vec<u8>,
@@ -31,7 +32,7 @@ pub(crate) enum PublicKey {
     Ed25519(Vec<u8>),
 }
 
-/// What is wrong with a text that should be a public key, and what to do; whole sentences.
+/// The error in a text that should be a public key, and the correction. Both are whole sentences.
 #[derive(Debug)]
 pub(crate) struct Wrong {
     pub(crate) detail: String,
@@ -45,13 +46,12 @@ const DASHES: &str = "-----";
 const EXPECTED: &str = "Give one block in PEM: PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE, with a key \
                         of RSA, P-256, P-384 or Ed25519.";
 
-const REPLACE: &str = "Replace the key pair if this text has been seen by others, and give the public \
-                       key.";
+const REPLACE: &str = "If others have seen this text, replace the key pair. Give the public key.";
 
 impl PublicKey {
-    /// Reads the one block of a text. Lines around it, a byte order mark, line ends of any kind, also
-    /// as `\n` in two characters, do not matter. The DER says what it holds, so its label does not matter
-    /// either, nor whether there is any armour at all.
+    /// Reads the one block of a text. Text around the block, a byte order mark, and line ends of any
+    /// kind (also `\n` as two characters) are allowed. The DER decides the kind of key, so the label
+    /// does not matter, and the armour may be missing.
     pub(crate) fn parse(text: &str) -> Result<Self, Wrong> {
         let text = text.replace("\\r", "").replace("\\n", "\n").replace('\r', "\n");
         let armoured = text.contains(BEGIN);
@@ -78,12 +78,12 @@ impl PublicKey {
         if der::begins_as_private(&der) {
             return Err(private());
         }
-        // OpenSSL puts what a certificate is trusted for behind it.
+        // OpenSSL appends to a certificate the purposes that it is trusted for.
         let der = match Elements::of(&der).take_whole() {
             Some(certificate) if label.starts_with("TRUSTED") => certificate,
             _ => &der,
         };
-        // No bytes are more than one of these.
+        // The three formats exclude each other.
         let key = from_info(der).or_else(|| from_pkcs1(der)).or_else(|| from_certificate(der));
         key.unwrap_or_else(|| {
             Err(match armoured {
@@ -94,7 +94,7 @@ impl PublicKey {
     }
 }
 
-/// What a text without a block is.
+/// The error in a text without a block.
 fn unarmoured(text: &str) -> Wrong {
     let (what, hint) = match secret::find(text.as_bytes()) {
         Some(Found::Private) => return private(),
@@ -130,22 +130,20 @@ fn only_block(text: &str) -> Result<(&str, &str), Wrong> {
     match label {
         _ if !same => Err(broken()),
         _ if label.ends_with("PUBLIC KEY") || label.ends_with("CERTIFICATE") => Ok((label, body)),
-        _ => {
-            Err(Wrong { detail: format!("Its block is {}.", crate::quoted(label)), hint: EXPECTED })
-        }
+        _ => Err(Wrong { detail: format!("Its block is {}.", quoted(label)), hint: EXPECTED }),
     }
 }
 
-/// A key, or why it is none; None where the DER is not what it should be.
+/// The key, or the reason why it is rejected. None if the DER has another structure.
 type Read = Option<Result<PublicKey, Wrong>>;
 
-/// RFC 5280 section 4.1.2.7.
+/// Reads SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7).
 fn from_info(der: &[u8]) -> Read {
     let mut info = Elements::of(Elements::only(der, der::SEQUENCE)?);
     let mut algorithm = Elements::of(info.take(der::SEQUENCE)?);
     let bits = info.take(der::BIT_STRING)?;
     info.is_empty().then_some(())?;
-    // No bit is unused.
+    // The number of unused bits must be zero.
     let (0, key) = bits.split_first()? else {
         return None;
     };
@@ -173,17 +171,17 @@ fn from_info(der: &[u8]) -> Read {
     }
 }
 
-/// RFC 8017 appendix A.1.1.
+/// Reads an RSAPublicKey (RFC 8017 appendix A.1.1).
 fn from_pkcs1(der: &[u8]) -> Read {
     let mut key = Elements::of(Elements::only(der, der::SEQUENCE)?);
     let (n, e) = (key.take(der::INTEGER)?, key.take(der::INTEGER)?);
-    // A first bit that is set would make it negative.
+    // If the first bit is set, the number is negative.
     let is_positive = |number: &[u8]| number.first().is_some_and(|first| *first < 0x80);
     (key.is_empty() && is_positive(n) && is_positive(e)).then_some(())?;
     Some(Ok(PublicKey::Rsa { n: n.to_vec(), e: e.to_vec() }))
 }
 
-/// RFC 5280 section 4.1.
+/// Reads the key of a certificate (RFC 5280 section 4.1).
 fn from_certificate(der: &[u8]) -> Read {
     let mut certificate = Elements::of(Elements::only(der, der::SEQUENCE)?);
     let mut body = Elements::of(certificate.take(der::SEQUENCE)?);
@@ -192,7 +190,7 @@ fn from_certificate(der: &[u8]) -> Read {
     certificate.is_empty().then_some(())?;
     body.skip_optional(der::EXPLICIT_0);
     body.take(der::INTEGER)?;
-    // Signature algorithm, issuer, validity, subject.
+    // Skips signature algorithm, issuer, validity and subject.
     for _ in 0..4 {
         body.take(der::SEQUENCE)?;
     }

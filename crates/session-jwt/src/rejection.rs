@@ -1,9 +1,9 @@
-//! Why something was refused: one type for tokens and for configuration.
+//! Rejections: one error type for tokens and for configuration.
 
 use std::borrow::Cow;
 
-/// What kind of refusal this is. Each has an SQLSTATE of its own, so that a client can tell
-/// "refresh the token" from "log out" by the code alone.
+/// The kind of a rejection. Each kind has an SQLSTATE of its own, so that a client can tell by the code
+/// whether to refresh the token or to log out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
     /// The token is not a well-formed compact JWS that this library accepts.
@@ -14,28 +14,28 @@ pub enum Code {
     Signature,
     /// `exp` has passed.
     Expired,
-    /// `nbf` has not come yet.
+    /// `nbf` is in the future.
     NotYetValid,
-    /// The token names no issuer where one is needed, or another than the provider's.
+    /// The token has no issuer but needs one, or its issuer is not the provider's.
     Issuer,
-    /// The token is not meant for this audience.
+    /// The token's audience does not contain the provider's audience.
     Audience,
-    /// `jti` is not above the last one that this session saw.
+    /// `jti` is not greater than the last one of this session.
     Replayed,
     /// A claim is missing, of the wrong type, or not allowed.
     Claim,
-    /// The token's algorithm is not one that the key may be used with.
+    /// The key may not be used with the token's algorithm.
     Algorithm,
-    /// A provider's keys could not be fetched when an administrator wanted it.
+    /// A provider's keys could not be fetched for an administrator.
     Fetching,
-    /// No provider has the name that an administrator gave.
+    /// No provider has the given name.
     NoProvider,
     /// A key, a provider, a setting or an argument is wrong.
     Configuration,
-    /// The token does not grant what a statement needs, the session may not change its role, or role or
-    /// token have changed since the statement was planned.
+    /// The token does not grant an action that a statement needs, the session may not change its role,
+    /// or the role or the token changed after the statement was planned.
     Forbidden,
-    /// Memory ran out before there could be a verdict.
+    /// Memory ran out before verification ended. The code says nothing about the token.
     OutOfMemory,
 }
 
@@ -66,7 +66,7 @@ impl Code {
         self.describe().0
     }
 
-    /// What the code means, in the words of the documentation's table.
+    /// The meaning of the code, in the words of the documentation's table.
     pub const fn meaning(self) -> &'static str {
         self.describe().1
     }
@@ -103,11 +103,11 @@ impl Code {
     }
 }
 
-/// A refusal: a stable message that says which check failed, a detail with what was found and
-/// what was expected, and a hint with what to do about it.
+/// A rejection. The message says which check failed and never varies. The detail says which value was
+/// found and which was expected. The hint says how to correct it.
 ///
-/// None of the three ever holds bytes of a token, of a signature or of a key; strings that come
-/// from outside appear quoted, escaped and shortened.
+/// The texts never contain bytes of a token, a signature or a key. Strings from outside are quoted,
+/// escaped and shortened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Rejection {
@@ -118,54 +118,54 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// A refusal with neither detail nor hint.
+    /// A rejection without detail and hint.
     pub fn new(code: Code, message: &'static str) -> Self {
         Self { code, message, detail: None, hint: None }
     }
 
-    /// The same with what was found and what was expected; whole sentences.
+    /// Adds the detail: the value that was found and the value that was expected, in whole sentences.
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self
     }
 
-    /// The same with what to do about it; whole sentences.
+    /// Adds the hint: how to correct the error, in whole sentences.
     pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The kind of refusal.
+    /// The kind of the rejection.
     pub fn code(&self) -> Code {
         self.code
     }
 
-    /// Which check failed: lower case, no full stop, never varies with the input.
+    /// The primary message: lower case, without full stop, independent of the input.
     pub fn message(&self) -> &'static str {
         self.message
     }
 
-    /// What was found and what was expected.
+    /// The value that was found and the value that was expected.
     pub fn detail(&self) -> Option<&str> {
         self.detail.as_deref()
     }
 
-    /// What to do about it.
+    /// How to correct the error.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 }
 
-/// Short for `Rejection::new`, for the many places that refuse.
+/// Abbreviates `Rejection::new`.
 pub(crate) fn reject(code: Code, message: &'static str) -> Rejection {
     Rejection::new(code, message)
 }
 
-/// How many characters of a string from outside a message may carry.
+/// The maximum number of characters that a message quotes of a string from outside.
 const QUOTED_CHARACTERS: usize = 128;
 
-/// A string from outside, fit for a message or a log line in any encoding: in double quotes, all
-/// but printable ASCII escaped, cut after 128 characters.
+/// Quotes a string from outside for a message or a log line in any encoding. The result is in double
+/// quotes, in printable ASCII with escapes, and cut after 128 characters.
 pub fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(QUOTED_CHARACTERS) + 2);
     out.push('"');
@@ -184,7 +184,7 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
-/// Several of them, separated by commas, the first ten only; "none" where there are none.
+/// Quotes up to ten strings, separated by commas. The result is "none" for an empty list.
 pub(crate) fn quoted_list<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     const LISTED: usize = 10;
     let mut texts = texts.into_iter();

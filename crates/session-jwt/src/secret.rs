@@ -1,5 +1,5 @@
-//! Tells a secret from what everybody can read. A public text as an HMAC key would let everybody sign,
-//! so a text is judged by what it holds, however it is wrapped.
+//! Tells a secret from a public text. If an HMAC key is public, anyone can sign tokens. So a text is
+//! rejected as a secret if it contains a public text in any encoding.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -11,7 +11,7 @@ use crate::der;
 use crate::encoding;
 use crate::json::{Json, Object};
 
-/// What was found in place of a secret, or of a key set.
+/// The kind of text that was found in place of a secret or of a key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     Pem,
@@ -34,12 +34,12 @@ pub(crate) enum Found {
     OtherKey,
     Fingerprint,
     Name,
-    /// What takes too long to tell.
+    /// The decodings exceed the limits, so the text cannot be told from a public one.
     Unclear,
 }
 
 impl Found {
-    /// What it is, with its article.
+    /// The kind, with its article.
     pub(crate) fn description(self) -> &'static str {
         match self {
             Found::Pem => "a key or a certificate in PEM",
@@ -57,24 +57,24 @@ impl Found {
             Found::Markup => "HTML or XML",
             Found::Url => "a URL",
             Found::Token => "a token",
-            Found::Publishable => "a publishable API key, which everybody can read",
+            Found::Publishable => "a publishable API key, which is public",
             Found::PrintedKey => "a key or a certificate as openssl prints it",
-            Found::OtherKey => "a public key of a kind that signs no tokens",
+            Found::OtherKey => "a public key of a kind that is not used for tokens",
             Found::Fingerprint => "the fingerprint of a key or a certificate",
-            Found::Name => "an address or a name, which everybody can know",
+            Found::Name => "an address or a name, which is public",
             Found::Unclear => {
                 "encoded so often or so long that it cannot be told from a public text"
             }
         }
     }
 
-    /// Where it belongs; a whole sentence.
+    /// The member to use for a text of this kind, as a whole sentence.
     pub(crate) fn place(self) -> &'static str {
         match self {
             Found::Pem => "Give a public key in PEM as \"public_key\".",
             Found::Private => {
-                "Replace the key pair if this text has been seen by others, and give the public key \
-                 as \"public_key\"."
+                "If others have seen this text, replace the key pair. Give the public key as \
+                 \"public_key\"."
             }
             Found::Der => {
                 "Give it as \"public_key\", in base64 or in PEM, if it is a public key or a certificate."
@@ -83,21 +83,22 @@ impl Found {
                 "Convert it to PEM, as with ssh-keygen -e -m PKCS8, and give that as \"public_key\"."
             }
             Found::Point => {
-                "Give it as a JWK of kty \"EC\" in \"jwks\". If the bytes are random, make other ones."
+                "Give it as a JWK of kty \"EC\" in \"jwks\". If the bytes are random, generate \
+                 other bytes."
             }
             Found::Jwk | Found::JwkSet => "Give it as \"jwks\", as a JSON object.",
             Found::KeyList => "Give them as \"jwks\", within an object: {\"keys\": [...]}.",
             Found::Discovery => {
-                "Give its issuer as \"issuer\" to auth.add_provider(), without \"jwks_url\", so that \
-                 discovery is used, or its \"jwks_uri\" as \"jwks_url\"."
+                "In a row of the table of providers, give its issuer as \"issuer\" without \
+                 \"jwks_url\", so that discovery is used, or its \"jwks_uri\" as \"jwks_url\"."
             }
             Found::CertificateMap => {
                 "Give the URL of the same keys as a JWK set as \"jwks_url\"; for Firebase that is \
                  https://www.googleapis.com/service_accounts/v1/jwk/securetoken@system.gserviceaccount.com."
             }
             Found::Realm => {
-                "Give its issuer as \"issuer\" to auth.add_provider(), without \"jwks_url\", so that \
-                 discovery is used."
+                "In a row of the table of providers, give its issuer as \"issuer\" without \
+                 \"jwks_url\", so that discovery is used."
             }
             Found::Json => "Give a JWK or a JWK set as \"jwks\".",
             Found::Markup => {
@@ -105,21 +106,19 @@ impl Found {
                  \"public_key\"."
             }
             Found::Url => {
-                "Give the URL of a JWK set as \"jwks_url\" to auth.add_provider(), and that of an \
-                 identity provider as \"issuer\"."
+                "Give the URL of a JWK set as \"jwks_url\" in a row of the table of providers, and the \
+                 URL of an identity provider as \"issuer\"."
             }
             Found::Token => {
                 "A token is what the key signs. Give the key: as \"secret\", \"jwks\" or \
                  \"public_key\"."
             }
-            Found::Publishable => {
-                "Give the secret by which tokens are signed, or the keys as \"jwks\"."
-            }
+            Found::Publishable => "Give the secret that signs the tokens, or the keys as \"jwks\".",
             Found::PrintedKey => {
                 "Give the key in PEM, as openssl prints it without -text and -modulus, as \"public_key\"."
             }
             Found::OtherKey => {
-                "Give the key by which tokens are signed: as \"secret\", \"jwks\" or \"public_key\"."
+                "Give the key that signs the tokens: as \"secret\", \"jwks\" or \"public_key\"."
             }
             Found::Fingerprint => {
                 "Give the key itself: in PEM as \"public_key\", as a JWK as \"jwks\", or its URL as \
@@ -130,30 +129,31 @@ impl Found {
                  an application's name as \"audience\"."
             }
             Found::Unclear => {
-                "Give at least 32 random bytes as \"secret\", as openssl rand -base64 32 makes them."
+                "Give at least 32 random bytes as \"secret\", such as those of openssl rand \
+                 -base64 32."
             }
         }
     }
 }
 
-/// The most bytes of decoded texts that judging a text looks at: so many for each of its bytes, and so many in
-/// any case. Random bytes need about a hundredth of it.
+/// The limit for the total bytes of decoded texts: a number per byte of the text, with a minimum and a
+/// maximum. Random bytes need about a hundredth of it.
 const EFFORT: usize = 64;
 const LEAST_EFFORT: usize = 512 * 1024;
 const MOST_EFFORT: usize = 8 * 1024 * 1024;
 
-/// The most bytes of decoded texts that may wait at a time: so many for each byte of the text, and so many in any
-/// case.
+/// The limit for the bytes of decoded texts that wait at a time: a number per byte of the text, and a
+/// base.
 const WAITING: usize = 16;
 const LEAST_WAITING: usize = 32 * 1024;
 
-/// How often an encoding may be encoded once more: what is deeper is no secret of a kind that programs make.
+/// The maximum depth of nested encodings. Programs do not generate secrets with a greater depth.
 const MAX_DEPTH: usize = 32;
 
-/// Fewer bytes are no key in DER: one of Ed25519 has 44.
+/// The minimum length of a key in DER. A key of Ed25519 has 44 bytes.
 const LEAST_DER: usize = 40;
 
-/// What the bytes hold that everybody can read, if anything.
+/// The kind of public text that the bytes contain, if any.
 pub(crate) fn find(bytes: &[u8]) -> Option<Found> {
     let mut found = None;
     let complete = any_form(bytes, |form| {
@@ -166,10 +166,10 @@ pub(crate) fn find(bytes: &[u8]) -> Option<Found> {
     }
 }
 
-/// Whether the bytes, or what they are an encoding of at any depth, are what is looked for. None where that
-/// would take too long. The search goes into the depth first, so that few decodings wait at a time.
+/// Whether the predicate accepts the bytes or one of their decodings at any depth. None if the search
+/// exceeds its limits. The search is depth-first, so that few decodings wait at a time.
 pub(crate) fn any_form(bytes: &[u8], mut is_sought: impl FnMut(&[u8]) -> bool) -> Option<bool> {
-    /// What the shortest form costs.
+    /// The cost of a decoding, in addition to its bytes.
     const BASE: usize = 32;
     let mut effort = (bytes.len().saturating_mul(EFFORT) + LEAST_EFFORT).min(MOST_EFFORT);
     let mut room = bytes.len().saturating_mul(WAITING) + LEAST_WAITING;
@@ -204,10 +204,10 @@ pub(crate) fn any_form(bytes: &[u8], mut is_sought: impl FnMut(&[u8]) -> bool) -
     is_complete.then_some(false)
 }
 
-/// A kind of public text, and what it is called.
+/// A predicate for a kind of public text, and the kind.
 type Recognizer<T> = (fn(&T) -> bool, Found);
 
-/// What the bytes are as they stand.
+/// The kind of the bytes themselves, without decoding.
 fn recognize(bytes: &[u8]) -> Option<Found> {
     const OF_BYTES: [Recognizer<[u8]>; 6] = [
         (is_private_der, Found::Private),
@@ -237,7 +237,7 @@ fn recognize(bytes: &[u8]) -> Option<Found> {
     }
     let text = encoding::as_text(bytes)?;
     let text = encoding::trimmed(&text);
-    // A document may hold any of the others, and is named first.
+    // A document may contain any of the other kinds, so it is tested first.
     let json = || find_json(text);
     let of_text = |range: std::ops::Range<usize>| {
         OF_TEXT[range].iter().find(|(is_such, _)| is_such(text)).map(|(_, found)| *found)
@@ -256,7 +256,7 @@ fn is_der(bytes: &[u8]) -> bool {
             || (0..bytes.len()).any(|place| der::begins_unmistakably(&bytes[place..])))
 }
 
-/// Whether the bytes begin with the name of a type of key and its length (RFC 4253 section 6.6).
+/// Whether the bytes begin with the length and the name of a key type of SSH (RFC 4253 section 6.6).
 fn is_ssh(bytes: &[u8]) -> bool {
     let Some((length, rest)) = bytes.split_at_checked(4) else {
         return false;
@@ -281,8 +281,8 @@ fn is_point(bytes: &[u8]) -> bool {
     curves.iter().any(|curve| ParsedPublicKey::new(*curve, &point).is_ok())
 }
 
-/// Whether the bytes are a public key of minisign, or begin as one of OpenPGP: an old or a new packet of type
-/// 6 or 14, a version, and an algorithm after four bytes of time (RFC 9580 section 5.5.2).
+/// Whether the bytes are a public key of minisign, or begin as a public key of OpenPGP: an old or a new
+/// packet of type 6 or 14, a version, four bytes of time, and an algorithm (RFC 9580 section 5.5.2).
 fn is_packet(bytes: &[u8]) -> bool {
     const MINISIGN: usize = 42;
     let body = match bytes {
@@ -296,15 +296,15 @@ fn is_packet(bytes: &[u8]) -> bool {
         || matches!(body, [4 | 6, _, _, _, _, 1..=3 | 16..=28, 0..=0x20, ..])
 }
 
-/// A public key of COSE, as WebAuthn has it: a map of two to six entries that begins with the type, 1 to 3,
-/// and the algorithm (RFC 9052 section 7).
+/// Whether the bytes are a public key of COSE, as WebAuthn uses it: a map of two to six entries that
+/// begins with the type, 1 to 3, and the algorithm (RFC 9052 section 7).
 fn is_cose(bytes: &[u8]) -> bool {
     matches!(bytes, [0xa2..=0xa6, 1, 1..=3, 3, 0x20..=0x39, ..])
         || matches!(bytes, [0xa2..=0xa6, 1, 1..=3, 0x20, 1..=8, 0x21, 0x58, ..])
 }
 
-/// A compact JWS or JWE, whole or cut off (RFC 7515 section 7.1, RFC 7516 section 7.1), whatever stands
-/// before and after it and however its lines are broken.
+/// Whether a text contains a compact JWS or JWE, complete or cut off (RFC 7515 section 7.1, RFC 7516
+/// section 7.1), with any text around it and with any line breaks.
 fn has_token(text: &str) -> bool {
     let dense: String = text.chars().filter(|c| !c.is_whitespace()).collect();
     let begins = |text: &str, place: usize| {
@@ -339,15 +339,15 @@ fn begins_der(text: &str) -> bool {
     begins_in_base64(text, der::begins_unmistakably)
 }
 
-/// Whether DER of a kind begins anywhere in base64. The beginnings are long enough that no random text has
-/// them.
+/// Whether base64 of a kind of DER begins anywhere in a text. The beginnings are so long that random
+/// text does not contain them.
 fn begins_in_base64(text: &str, is_such: fn(&[u8]) -> bool) -> bool {
-    /// As many characters as tell what bytes begin as.
+    /// The number of characters that are decoded of each beginning.
     const ENOUGH: usize = 64;
     let begins = |text: &str, place: usize| {
         let digits = encoding::digits_at(text, place);
         let digits = digits.get(..ENOUGH).unwrap_or(digits);
-        // The first octet of a SEQUENCE.
+        // The first octet is that of a SEQUENCE.
         matches!(digits.as_bytes(), [_, b'A'..=b'P', ..])
             && encoding::decode_base64(digits).is_some_and(|bytes| is_such(&bytes))
     };
@@ -356,7 +356,8 @@ fn begins_in_base64(text: &str, is_such: fn(&[u8]) -> bool) -> bool {
     [text, &dense].iter().any(|text| text.match_indices('M').any(|(place, _)| begins(text, place)))
 }
 
-/// The armour of a key or a certificate, also broken, or the beginning of one in base64.
+/// Whether a text has the armour of a key or a certificate, possibly broken, or the beginning of one in
+/// base64.
 fn is_pem(text: &str) -> bool {
     let upper = text.to_ascii_uppercase();
     let is_armour = |(place, _)| {
@@ -394,7 +395,7 @@ fn find_json(text: &str) -> Option<Found> {
     }
 }
 
-/// A JWK or a JWK set that is not quite JSON.
+/// Recognizes a JWK or a JWK set with errors in its JSON.
 fn broken_json(text: &str) -> Option<Found> {
     const QUOTES: [char; 3] = ['"', '\'', '\\'];
     let lower = text.to_ascii_lowercase();
@@ -415,7 +416,7 @@ fn broken_json(text: &str) -> Option<Found> {
     }
 }
 
-/// Whether a member kty without quotes has the value that it has in JWKs.
+/// Whether the text has a member kty, possibly without quotes, with a value that JWKs have.
 fn has_key_type(text: &str) -> bool {
     const MARKS: [char; 8] = ['"', '\'', '\\', ':', '=', '>', ' ', '\t'];
     text.to_ascii_lowercase().match_indices("kty").any(|(place, name)| {
@@ -424,7 +425,7 @@ fn has_key_type(text: &str) -> bool {
     })
 }
 
-/// What a JSON object is.
+/// The kind of a JSON object.
 pub(crate) fn kind_of_object(object: &Object<'_>) -> Found {
     let has = |name: &str| object.get(name).is_some();
     let is_certificate = |value: &Json<'_>| {
@@ -444,7 +445,7 @@ pub(crate) fn is_markup(text: &str) -> bool {
     text.starts_with('<') && text.ends_with('>') && (text.contains("</") || text.contains("/>"))
 }
 
-/// What providers give to browsers in place of a token or with it.
+/// Whether a text contains a publishable API key, which providers give to browsers.
 fn has_publishable(text: &str) -> bool {
     encoding::words(text).any(is_publishable)
 }
@@ -466,13 +467,13 @@ fn is_publishable(word: &str) -> bool {
         "k3.public.",
         "k4.public.",
     ];
-    // Google's keys for browsers all have this length.
+    // All of Google's keys for browsers have this length.
     let is_google = word.starts_with("AIza") && word.len() == 39;
     let lower = word.to_ascii_lowercase();
     is_google || word.len() > 20 && STARTS.iter().any(|start| lower.starts_with(start))
 }
 
-/// A line as of `authorized_keys`, or the key alone.
+/// Whether a text is a line of `authorized_keys`, or its key.
 fn is_ssh_line(text: &str) -> bool {
     const NAMES: [&str; 6] =
         ["ssh-rsa", "ssh-dss", "ssh-ed25519", "ecdsa-sha2-nistp", "sk-ssh-", "sk-ecdsa-"];
@@ -482,7 +483,8 @@ fn is_ssh_line(text: &str) -> bool {
     is_named && words.next().is_some() || STARTS.iter().any(|start| text.contains(start))
 }
 
-/// Public keys in formats that have a mark of their own: age, Nostr, signify, Curve25519 of NaCl.
+/// Whether a text contains a public key with a distinctive prefix: age, Nostr, signify, Curve25519 of
+/// NaCl.
 fn has_other_key(text: &str) -> bool {
     const BECH32: &str = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
     const LENGTH: usize = 58;
@@ -500,7 +502,8 @@ fn has_other_key(text: &str) -> bool {
     encoding::words(text).any(is_bech32) || comment.is_some_and(|rest| !rest.contains("secret key"))
 }
 
-/// A key or a certificate as `openssl` prints it with `-text` or `-modulus`, and as XML's cut-off.
+/// Whether a text is a key or a certificate as `openssl` prints it with `-text` or `-modulus`, or a
+/// modulus in XML, possibly cut off.
 fn is_printed_key(text: &str) -> bool {
     const MARKS: [&str; 5] = [
         "public-key: (",
@@ -509,7 +512,7 @@ fn is_printed_key(text: &str) -> bool {
         "signature algorithm:",
         "asn1 oid:",
     ];
-    /// As many digits tell a number from a word.
+    /// The minimum number of digits of a modulus.
     const FEWEST_DIGITS: usize = 24;
     let lower = text.to_ascii_lowercase();
     let is_modulus = |(place, name): (usize, &str)| {
@@ -524,8 +527,8 @@ fn is_printed_key(text: &str) -> bool {
         || lower.contains("<modulus>")
 }
 
-/// A hash of a key or a certificate that is named as one, or that has the length and the colons of one by
-/// MD5 or SHA-1. Longer ones with colons are as often random.
+/// Whether a text is the fingerprint of a key or a certificate: it names the hash, or it has the length
+/// and the colons of MD5 or SHA-1. Longer texts with colons may be random.
 fn is_fingerprint(text: &str) -> bool {
     const HASHES: [(&str, usize); 5] =
         [("md5", 32), ("sha1", 27), ("sha256", 43), ("sha384", 64), ("sha512", 86)];

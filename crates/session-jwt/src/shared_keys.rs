@@ -1,26 +1,26 @@
-//! Operators that sign for many customers with one key set. There, only the audience tells which
-//! application a token is for.
+//! Operators that sign tokens for many customers with one key set. Only the audience tells for which
+//! application such a token is.
 //!
-//! A host is in the table where one key set signs the tokens of customers who have nothing to do with
-//! each other. Three kinds of issuers have such keys:
+//! A host is in the table if one key set signs the tokens of unrelated customers. Three kinds of
+//! issuers have such keys:
 //!
 //! - The issuer is the same for all customers. A token of any customer has the expected `iss`.
-//! - The issuer names the customer, and the keys are one set. A provider that has the key URL and no
-//!   issuer accepts the tokens of all customers; one that has the issuer accepts tokens that were
-//!   made for other applications of the customer.
-//! - The host serves such keys, under another issuer.
+//! - The issuer names the customer, and all customers share the keys. A provider with the key URL and
+//!   without issuer accepts the tokens of all customers. A provider with the issuer accepts tokens for
+//!   other applications of the customer.
+//! - The host serves such keys under another issuer.
 //!
-//! A host is not in the table where each customer has keys of its own: `cognito-idp.REGION`, Auth0,
-//! Okta, Clerk, Keycloak, `oidc.eks.REGION.amazonaws.com`, `container.googleapis.com`, Stytch (the key
-//! URL names the project, and so does the issuer), `TENANT.b2clogin.com`, Spacelift
+//! A host is not in the table if each customer has keys of its own: `cognito-idp.REGION`, Auth0, Okta,
+//! Clerk, Keycloak, `oidc.eks.REGION.amazonaws.com`, `container.googleapis.com`, Stytch (the key URL
+//! names the project, and so does the issuer), `TENANT.b2clogin.com`, Spacelift
 //! (`ACCOUNT.app.spacelift.io`), and Salesforce's `ORG.my.salesforce.com`, whose issuer is the
 //! organization's own host.
 
-/// A host whose keys many customers share.
+/// A host whose keys are shared by many customers.
 pub(crate) struct SharedHost {
-    /// The host name. One that ends with a dot stands for all hosts that begin so: the region follows.
+    /// The host name. A name that ends with a dot is a prefix, followed by the region.
     pub(crate) host: &'static str,
-    /// Who runs it.
+    /// The operator of the host.
     pub(crate) operator: &'static str,
 }
 
@@ -28,7 +28,7 @@ const fn shared(host: &'static str, operator: &'static str) -> SharedHost {
     SharedHost { host, operator }
 }
 
-/// The hosts, by operator.
+/// The hosts, ordered by operator.
 pub(crate) const SHARED_HOSTS: [SharedHost; 131] = [
     // One issuer for every OAuth client.
     shared("accounts.google.com", "Google"),
@@ -193,13 +193,13 @@ pub(crate) const SHARED_HOSTS: [SharedHost; 131] = [
     shared("accounts.zohocloud.ca", "Zoho"),
 ];
 
-/// Paths at such hosts below which each customer has an issuer or keys of its own, named by the one
-/// segment that follows.
+/// Paths of such hosts below which each customer has an issuer or keys of its own. One segment after
+/// the path names the customer.
 const OWN_PATHS: [(&str, &str); 2] =
     [("api.workos.com", "/user_management/"), ("api.workos.com", "/sso/jwks/")];
 
-/// Who runs a host whose keys many customers share; None for other hosts. `host` is in lower case,
-/// and `path` is what follows the host and the port in a URL.
+/// The operator of a host whose keys are shared by many customers; None for other hosts. `host` is in
+/// lower case. `path` is the part of the URL after host and port.
 pub(crate) fn operator_of(host: &str, path: &str) -> Option<&'static str> {
     let host = host.strip_suffix('.').unwrap_or(host);
     let is_meant = |shared: &&SharedHost| {

@@ -1,33 +1,33 @@
-//! What is written by mistake around a value of the configuration, or in its place: quotes, a list, a
-//! placeholder, a misspelt scheme. Tokens are never read with any of this.
+//! Mistakes around a configured value, or in its place: quotes, a list, a placeholder, a misspelt
+//! scheme. The reader of tokens does not use this module.
 
 use crate::json::Json;
 use crate::rejection::{quoted, quoted_list};
 
-/// What may be wrong with a text, and what to write instead, as a relative clause.
+/// Describes a mistake in a text and the correction, as a relative clause.
 type Slip = fn(&str) -> Option<String>;
 
-/// What is wrong with a text that a token has to have exactly.
+/// The mistake in a text that a token must contain exactly.
 pub(crate) fn in_item(text: &str) -> Option<String> {
     const SLIPS: [Slip; 4] = [quotes, list, wildcard, placeholder_slip];
     SLIPS.iter().find_map(|slip| slip(text))
 }
 
-/// The same for a value of any claim, which may have a comma or an asterisk, and may be in brackets, as
-/// the groups are that Cognito has from SAML.
+/// The mistake in a value of any claim. Such a value may contain a comma or an asterisk, and may stand
+/// in brackets, like the groups that Cognito gets from SAML.
 pub(crate) fn in_value(text: &str) -> Option<String> {
     const SLIPS: [Slip; 3] = [quotes, bracketed_list, placeholder_slip];
     let is_bracketed = text.starts_with('[') && json(text).is_none();
     SLIPS.iter().filter(|_| !is_bracketed).find_map(|slip| slip(text))
 }
 
-/// The same for the name of a role.
+/// The mistake in the name of a role.
 pub(crate) fn in_role(text: &str) -> Option<String> {
     const SLIPS: [Slip; 2] = [quotes, placeholder_slip];
     SLIPS.iter().find_map(|slip| slip(text))
 }
 
-/// The same for a claim's name; a JSON Pointer may lead to a member with any name.
+/// The mistake in a claim's name. A JSON Pointer may lead to a member of any name.
 pub(crate) fn in_claim(text: &str) -> Option<String> {
     (text.contains(',') && !text.starts_with('/')).then(|| as_items(text.split(',')))
 }
@@ -49,7 +49,7 @@ fn list(text: &str) -> Option<String> {
 fn bracketed_list(text: &str) -> Option<String> {
     let inner = inside(text, '[', ']').or_else(|| inside(text, '{', '}'))?;
     if inside(inner, '{', '}').is_some() {
-        // A template's placeholder.
+        // The text is a placeholder of a template.
         return None;
     }
     if let Some(Json::Array(items)) = json(text) {
@@ -58,7 +58,7 @@ fn bracketed_list(text: &str) -> Option<String> {
     Some(as_items(inner.split(',')))
 }
 
-/// What a text holds as JSON. A long one is no slip, and is not worth the memory.
+/// Reads a text as JSON. A long text is not read: it is not a mistake of this kind.
 pub(crate) fn json(text: &str) -> Option<Json<'_>> {
     const LONGEST: usize = 4096;
     if text.len() > LONGEST {
@@ -70,13 +70,13 @@ pub(crate) fn json(text: &str) -> Option<Json<'_>> {
 fn as_items<'t>(items: impl Iterator<Item = &'t str>) -> String {
     let bare = |item: &'t str| item.trim().trim_matches(['"', '\'']);
     let items = quoted_list(items.map(bare).filter(|item| !item.is_empty()));
-    format!("a list in one text; write each item as a text of its own: {items}")
+    format!("a list in one string; write each item as a string of its own: {items}")
 }
 
 fn wildcard(text: &str) -> Option<String> {
     text.contains('*').then(|| {
-        "a wildcard, which stands for itself alone; write each value in full, or leave the member out \
-         where any is to count"
+        "a wildcard, which matches only itself; write each value in full, or omit the member to \
+         accept any value"
             .to_owned()
     })
 }
@@ -89,7 +89,7 @@ fn placeholder_slip(text: &str) -> Option<String> {
     })
 }
 
-/// What an example has in place of a value of one's own.
+/// The placeholder that an example has for the reader's own value.
 pub(crate) fn placeholder(text: &str) -> Option<&str> {
     const BRACKETS: [(&str, &str); 5] =
         [("{{", "}}"), ("${", "}"), ("{", "}"), ("<", ">"), ("[", "]")];
@@ -111,7 +111,7 @@ pub(crate) fn placeholder(text: &str) -> Option<&str> {
         .or_else(|| ["\u{2026}", "..."].into_iter().find(|ellipsis| text.contains(ellipsis)))
 }
 
-/// Whether a word is one that documentation has, ours included, for a value of the reader's own.
+/// Whether a word is a placeholder of documentation, this project's included.
 fn is_placeholder(word: &str) -> bool {
     const NAMES: [&str; 16] = [
         "TENANT",
@@ -131,7 +131,7 @@ fn is_placeholder(word: &str) -> bool {
         "DOMAIN",
         "CHANGEME",
     ];
-    /// What may be "your" in an example; others may be names.
+    /// The words that may follow "your" in a placeholder. Other words may be names.
     const YOURS: [&str; 17] = [
         "domain",
         "tenant",
@@ -172,7 +172,7 @@ fn is_placeholder(word: &str) -> bool {
         || lower.split(['-', '_']).any(is_crossed_out)
 }
 
-/// The URL that a text with a misspelt scheme most likely is.
+/// The URL that a text with a misspelt scheme most likely means.
 pub(crate) fn with_scheme(text: &str) -> Option<String> {
     const HTTPS: [&str; 13] = [
         "https", "htps", "htpps", "htttps", "hhttps", "httpss", "htts", "httsp", "httpps", "ttps",
@@ -192,7 +192,7 @@ pub(crate) fn with_scheme(text: &str) -> Option<String> {
     if !has_host || !(marks.len() > 1 || marks == ":" && after.contains('.')) {
         return None;
     }
-    // The scheme twice.
+    // The text has the scheme twice.
     if let Some(inner) = with_scheme(after).or_else(|| has_scheme(after).then(|| after.to_owned()))
     {
         return Some(inner);
@@ -206,7 +206,7 @@ fn has_scheme(text: &str) -> bool {
         .any(|scheme| text.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme)))
 }
 
-/// What a text is in place of a JSON document, and what to do about it, where its form tells.
+/// Recognizes a text in place of a JSON document: its kind and the correction.
 pub(crate) fn in_document(text: &str) -> Option<(&'static str, &'static str)> {
     type Form = (fn(&str) -> bool, &'static str, &'static str);
     const FORMS: [Form; 6] = [
@@ -237,7 +237,7 @@ pub(crate) fn in_document(text: &str) -> Option<(&'static str, &'static str)> {
                     && !text.contains(['"', '\n', '{'])
             },
             "the name of a file",
-            "Write what is in the file.",
+            "Write the contents of the file.",
         ),
     ];
     let text = text.trim();
@@ -245,7 +245,7 @@ pub(crate) fn in_document(text: &str) -> Option<(&'static str, &'static str)> {
     Some((what, hint))
 }
 
-/// Whether the first line that is no comment is a member, or an item, of YAML.
+/// Whether the first line that is not a comment is a member or an item of YAML.
 fn is_yaml(text: &str) -> bool {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
     let Some(line) = lines.find(|line| !matches!(*line, "" | "---")) else {
@@ -258,7 +258,7 @@ fn is_yaml(text: &str) -> bool {
     is_name && (value.is_empty() || value.starts_with(' '))
 }
 
-/// The URLs in a text that has several.
+/// The URLs in a text that contains several.
 pub(crate) fn several_urls(text: &str) -> Option<Vec<&str>> {
     let ends = |c: char| c.is_whitespace() || ",;|[]{}\"'()".contains(c);
     let urls: Vec<&str> =
@@ -266,10 +266,10 @@ pub(crate) fn several_urls(text: &str) -> Option<Vec<&str>> {
     (urls.len() > 1).then_some(urls)
 }
 
-/// How many URLs are read of a text that should be one.
+/// The maximum number of URLs that are read.
 const MOST_LISTED: usize = 11;
 
-/// What is between two characters that a text begins and ends with.
+/// The text between two characters, if the text begins and ends with them.
 pub(crate) fn inside(text: &str, open: char, close: char) -> Option<&str> {
     text.strip_prefix(open)?.strip_suffix(close)
 }

@@ -1,43 +1,44 @@
-//! From a token's text to its verified claims: parse, choose the provider by issuer, choose the
-//! key, verify the signature, check the claims. Each step only hands on to the next.
+//! The order of verification: parse the token, choose the provider by issuer, choose the key, verify
+//! the signature, check the claims.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::algorithm::{Algorithm, KeyType};
-use crate::claims::{self, Claims, UnjudgedClaims};
+use crate::claim_checks;
+use crate::claims::{Claims, UnjudgedClaims};
 use crate::issuer::{self, near_miss};
-use crate::jwk::KeySet;
 use crate::jws::{Jws, is_der_signature};
+use crate::key_set::KeySet;
 use crate::memory;
 use crate::provider::Provider;
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 
-/// Verifies tokens against a fixed set of providers.
+/// Verifies tokens for a fixed set of providers.
 #[derive(Debug, Default)]
 pub struct Verifier {
     providers: Vec<Arc<Provider>>,
-    /// Where in `providers` each issuer's is.
+    /// The positions in `providers` of the provider of each issuer.
     by_issuer: HashMap<String, usize>,
-    /// Where the one is that names no issuer.
+    /// The position of the provider without issuer.
     without_issuer: Option<usize>,
     names: HashSet<String>,
 }
 
 impl Verifier {
-    /// A verifier that trusts these providers.
+    /// A verifier for these providers.
     ///
     /// # Errors
-    /// As for [`Verifier::with`].
+    /// Those of [`Verifier::with`].
     pub fn new(providers: Vec<Provider>) -> Result<Self, Rejection> {
         providers.into_iter().try_fold(Self::default(), Self::with)
     }
 
-    /// The same, trusting one more.
+    /// Adds a provider.
     ///
     /// # Errors
-    /// [`Code::Configuration`] where two have one name or one issuer, or where two have no
-    /// issuer: which provider a token belongs to must never be a matter of trying.
+    /// [`Code::Configuration`] if two providers have the same name or the same issuer, or if both have
+    /// no issuer: the provider of a token must be unambiguous.
     pub fn with(mut self, provider: Provider) -> Result<Self, Rejection> {
         let place = self.providers.len();
         let earlier = match &provider.issuer {
@@ -45,8 +46,8 @@ impl Verifier {
             None => self.without_issuer.replace(place),
         };
         if let Some(earlier) = earlier {
-            return Err(reject(Code::Configuration, "two providers serve one issuer").with_detail(
-                format!(
+            return Err(reject(Code::Configuration, "two providers have the same issuer")
+                .with_detail(format!(
                     "The providers {} and {} {}.",
                     quoted(&self.providers[earlier].name),
                     quoted(&provider.name),
@@ -54,23 +55,22 @@ impl Verifier {
                         Some(issuer) => format!("both have the issuer {}", quoted(issuer)),
                         None => "both have no issuer".to_owned(),
                     }
-                ),
-            ));
+                )));
         }
         if !self.names.insert(provider.name.clone()) {
-            return Err(reject(Code::Configuration, "two providers have one name")
+            return Err(reject(Code::Configuration, "two providers have the same name")
                 .with_detail(format!("The name is {}.", quoted(&provider.name))));
         }
         self.providers.push(Arc::new(provider));
         Ok(self)
     }
 
-    /// The providers, in the order in which they were given.
+    /// The providers, in the order in which they were added.
     pub fn providers(&self) -> &[Arc<Provider>] {
         &self.providers
     }
 
-    /// The provider of exactly this issuer; for None, the one that names no issuer.
+    /// The provider of exactly this issuer. For None, the provider without issuer.
     pub fn provider_of(&self, issuer: Option<&str>) -> Option<&Arc<Provider>> {
         let place = match issuer {
             Some(issuer) => self.by_issuer.get(issuer).copied(),
@@ -84,19 +84,25 @@ impl Verifier {
         self.names.contains(name)
     }
 
-    /// Whether a symmetric key is among the keys, by which whoever can read it can also sign.
+    /// Whether a provider has a secret. A role that can read a secret can sign tokens with it.
     pub fn has_secret(&self) -> bool {
         self.providers.iter().any(|provider| provider.keys.is_symmetric())
     }
 
     /// Verifies a token at the time `now`, in seconds since 1970.
+    ///
+    /// # Errors
+    /// The rejection of the first check that failed.
     pub fn verify(&self, token: &str, now: i64) -> Result<Claims, Rejection> {
         let claims = self.authenticate(token)?;
         claims.judge_presentation(now)?;
         Ok(claims.0)
     }
 
-    /// Verifies everything about a token but its times.
+    /// Verifies a token, except its times.
+    ///
+    /// # Errors
+    /// The rejection of the first check that failed.
     pub fn authenticate(&self, token: &str) -> Result<UnjudgedClaims, Rejection> {
         authenticate(token, |unverified| {
             let provider = unverified.issuer.and_then(|issuer| self.provider_of(Some(issuer)));
@@ -107,7 +113,7 @@ impl Verifier {
     }
 }
 
-/// What a token says of itself, before anything about it has been verified.
+/// The claims and header parameters that select the provider of a token. They are not verified.
 pub struct Unverified<'t> {
     /// `iss`
     pub issuer: Option<&'t str>,
@@ -117,31 +123,31 @@ pub struct Unverified<'t> {
 }
 
 impl Unverified<'_> {
-    /// Whether its algorithm needs a secret.
+    /// Whether the token's algorithm is an HMAC.
     pub fn is_symmetric(&self) -> bool {
         self.algorithm.key_type() == KeyType::Oct
     }
 
-    /// Whether a key that its provider publishes could have signed it: whether its algorithm is
-    /// asymmetric, and among those that are listed for the provider, if any are.
+    /// Whether one of the provider's published keys may have signed the token: the algorithm is
+    /// asymmetric, and is listed if the provider lists algorithms.
     pub fn may_have_published_key(&self, provider: &Provider) -> bool {
         let listed = provider.algorithms();
         self.algorithm.key_type() != KeyType::Oct
             && listed.is_none_or(|listed| listed.contains(self.algorithm))
     }
 
-    /// The refusal where no provider serves it: because none is there at all, or only others, with
-    /// these issuers.
+    /// The rejection if no provider serves the token's issuer. `none_at_all` says that no provider is
+    /// configured; otherwise `issuers` are those of the providers.
     pub fn no_provider<'i>(
         &self,
         none_at_all: bool,
         issuers: impl Iterator<Item = &'i str>,
     ) -> Rejection {
         if none_at_all {
-            return no_key_configured(Code::NoKey);
+            return no_provider_configured(Code::NoKey);
         }
         let Some(issuer) = self.issuer else {
-            return reject(Code::Issuer, "token has no issuer that is expected")
+            return reject(Code::Issuer, "token issuer is not accepted")
                 .with_detail(format!("Its iss is missing; expected is {}.", quoted_list(issuers)));
         };
         let issuers: Vec<&str> = issuers.collect();
@@ -160,33 +166,34 @@ impl Unverified<'_> {
         }
     }
 
-    /// The issuers that differ from the token's by a slash at the end, by the scheme or by being in
-    /// lower case, which somebody may have configured in its place.
+    /// The spellings of the token's issuer that may be configured in its place: with another scheme, in
+    /// lower case, with or without a slash at the end, and similar.
     pub fn near_issuers(&self) -> Vec<String> {
         self.issuer.map(issuer::variants).unwrap_or_default()
     }
 }
 
-/// What is wrong where there is no provider at all.
-pub fn no_key_configured(code: Code) -> Rejection {
-    reject(code, "no key is configured").with_hint(
-        "Set pg_session_jwt.jwk or pg_session_jwt.providers, or call auth.add_provider().",
-    )
+/// The rejection if no provider is configured.
+pub fn no_provider_configured(code: Code) -> Rejection {
+    reject(code, "no provider is configured")
 }
 
-/// Verifies everything about a token but its times, as [`Verifier::authenticate`] does, for the
-/// provider that `choose` finds. It must serve the token's issuer; whether it does is checked.
+/// Verifies a token, except its times, for the provider that `choose` returns. The provider must serve
+/// the token's issuer, which is checked.
+///
+/// # Errors
+/// Those of `choose`, or the rejection of the first check that failed.
 pub fn authenticate(
     token: &str,
     choose: impl FnOnce(&Unverified<'_>) -> Result<Arc<Provider>, Rejection>,
 ) -> Result<UnjudgedClaims, Rejection> {
     let jws = Jws::parse(token)?;
-    let payload = claims::parse(&jws.payload)?;
-    // `claims::parse` gives nothing but objects.
+    let payload = claim_checks::parse(&jws.payload)?;
+    // `claim_checks::parse` accepts only objects.
     let Some(unverified) = payload.as_object() else {
         return Err(reject(Code::Malformed, "token payload is malformed"));
     };
-    let issuer = claims::string(unverified, "iss")?;
+    let issuer = claim_checks::string(unverified, "iss")?;
     let provider = choose(&Unverified {
         issuer,
         kid: jws.header.kid.as_deref(),
@@ -209,12 +216,14 @@ pub fn authenticate(
     Claims::check(unverified, json, jws.header.kid, &provider).map(UnjudgedClaims)
 }
 
-/// Verifies one compact JWS against one JWK or JWK set and returns the payload's bytes, which
-/// need not be JSON.
+/// Verifies one compact JWS with one JWK or JWK set. Returns the bytes of the payload, which need not
+/// be JSON.
 ///
-/// This is the layer below [`Verifier::verify`], as strict about encodings, headers, keys and
-/// algorithms, but without `typ` and without any check of claims: **what it returns is signed,
-/// not valid**.
+/// This is the layer below [`Verifier::verify`]. It checks encoding, header, keys and algorithms as
+/// strictly, but neither `typ` nor claims: **the payload is signed, not valid**.
+///
+/// # Errors
+/// The rejection of the first check that failed.
 pub fn verify_jws(jws: &str, keys: &KeySet) -> Result<Vec<u8>, Rejection> {
     let jws = Jws::parse(jws)?;
     verify_signature(&jws, keys)?;
@@ -239,25 +248,27 @@ fn verify_signature(jws: &Jws<'_>, keys: &KeySet) -> Result<(), Rejection> {
     let rejection = reject(Code::Signature, "token signature does not verify");
     if matches!(algorithm, Algorithm::ES256 | Algorithm::ES384) && is_der_signature(jws.signature) {
         return Err(rejection.with_detail(format!("{found} Its signature is in DER.")).with_hint(
-            "Have the issuer write the signature as JWS needs it: r and s concatenated, not in DER \
-             (RFC 7518 section 3.4).",
+            "Configure the issuer to write the signature as JWS requires: r and s concatenated, \
+             not in DER (RFC 7518 section 3.4).",
         ));
     }
     if let Some(end) = keys.missing_line_end(algorithm, kid, jws.signing_input, jws.signature) {
         return Err(rejection
-            .with_detail(format!("{found} It was signed with the secret and {end} after it."))
+            .with_detail(format!("{found} It was signed with the secret followed by {end}."))
             .with_hint(
-                "Have the issuer's secret written without the line end, as a file or echo adds one. If \
-                 it is to stay, give the secret's bytes with it as \"jwks\", a JWK of kty \"oct\".",
+                "Remove the line end from the issuer's secret; a file or echo adds one. To keep \
+                 it, give the bytes of the secret with the line end as \"jwks\", a JWK of kty \
+                 \"oct\".",
             ));
     }
     let rejection = rejection.with_detail(found);
     Err(match keys.likely_encoding(algorithm) {
-        None => rejection
-            .with_hint("The token was changed, or signed with another key than the one configured."),
+        None => rejection.with_hint(
+            "The token was changed, or signed with another key than the one configured.",
+        ),
         Some(encoding) => rejection.with_hint(format!(
-            "The token was changed, or signed with another key than the one configured. The secret may \
-             be bytes written in {}: give these as \"jwks\", a JWK of kty \"oct\".",
+            "The token was changed, or signed with another key than the one configured. The \
+             secret may be bytes written in {}: give the bytes as \"jwks\", a JWK of kty \"oct\".",
             encoding.name()
         )),
     })

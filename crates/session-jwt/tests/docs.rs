@@ -62,6 +62,7 @@ fn files_on_the_map() {
         ("crates/session-jwt/src", ""),
         ("crates/fetch/src", "crates/fetch/src/"),
         ("crates/mint/src", "crates/mint/src/"),
+        ("crates/redact/src", "crates/redact/src/"),
         ("benches", "benches/"),
     ] {
         for entry in std::fs::read_dir(root.join(folder)).unwrap() {
@@ -76,4 +77,31 @@ fn files_on_the_map() {
             assert!(map.contains(&named), "{named}");
         }
     }
+}
+
+/// A module of the core uses only modules above it in ARCHITECTURE.md's table.
+#[test]
+fn modules_use_only_those_above() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = std::fs::read_to_string(root.join("../../ARCHITECTURE.md")).unwrap();
+    let (_, core) = map.split_once("### The core").unwrap();
+    let (core, _) = core.split_once("\n### ").unwrap();
+    let names = core.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let names: Vec<&str> = names.collect();
+    let mut found = 0;
+    for (floor, name) in names.iter().enumerate() {
+        let path = root.join("src").join(format!("{name}.rs"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("crate::{"), "{name} has one use line for several modules");
+        let used = text
+            .split("crate::")
+            .skip(1)
+            .filter_map(|rest| rest.split(|c: char| !(c.is_ascii_lowercase() || c == '_')).next());
+        for used in used.filter(|used| !used.is_empty()) {
+            found += 1;
+            let is_above = names[..floor].contains(&used);
+            assert!(is_above, "{name} uses {used}");
+        }
+    }
+    assert!(found > 50, "{found}");
 }

@@ -279,7 +279,7 @@ fn the_algorithm_decides_between_a_secret_and_public_keys() {
         let mut listed = document.clone();
         listed["algorithms"] = json!(algorithms);
         let refusal = Provider::parse_all(&listed.to_string()).unwrap_err();
-        assert_eq!(refusal.message(), "no key fits the algorithms listed");
+        assert_eq!(refusal.message(), "no key fits the listed algorithms");
         assert!(refusal.detail().unwrap().contains(member), "{refusal:?}");
     }
 
@@ -341,14 +341,14 @@ fn keys_of_one_id_are_told_apart_by_algorithm() {
     let (one, two) = (key(0, Algorithm::RS256), key(1, Algorithm::RS256));
     let set = json!({"keys": [one.public_jwk(), two.public_jwk()]});
     let refusal = Provider::parse_all(&json!({"jwks": set}).to_string()).unwrap_err();
-    assert_eq!(refusal.message(), "key set has one key id twice");
+    assert_eq!(refusal.message(), "key set has a duplicate key id");
     let two = key(1, Algorithm::RS512);
     let mut one_bare = one.bare_public_jwk();
     one_bare["kid"] = "k".into();
     let set = json!({"keys": [one_bare, two.public_jwk()]});
     assert_eq!(code(&json!({"jwks": set}), &token(&two)), "00000");
     let wide = json!({"jwks": set, "algorithms": ["RS256", "RS512"]}).to_string();
-    assert_eq!(Provider::parse_all(&wide).unwrap_err().message(), "key set has one key id twice");
+    assert_eq!(Provider::parse_all(&wide).unwrap_err().message(), "key set has a duplicate key id");
     let passed_over = fetched(&[one.public_jwk(), key(1, Algorithm::RS256).public_jwk()]);
     assert_eq!(passed_over.passed_over[0].index, 1);
     assert!(passed_over.passed_over[0].reason.contains("same algorithm"));

@@ -51,9 +51,9 @@ fn a_row_says_where_its_keys_are() {
     refused(json!({"jwks_url": URL, "jwks": jwks}), two, "jwks_url");
     assert!(row(json!({"jwks_url": URL, "secret": secret})).unwrap().keys().is_waiting());
     assert!(row(json!({"jwks": jwks, "secret": secret})).unwrap().remote().is_none());
-    refused(json!({}), "provider has no key", "no issuer by which");
+    refused(json!({}), "provider has no key", "no issuer, which OpenID discovery needs");
     let symmetric = json!({"jwks_url": URL, "algorithms": ["ES256", "HS256"]});
-    refused(symmetric, "provider has a wrong member", "names HS256");
+    refused(symmetric, "provider has an invalid member", "names HS256");
     refused(json!({"issuer": "example"}), "provider has no key", "OpenID discovery");
     refused(json!({"name": null, "jwks": jwks}), "provider has no name", "A row");
     for (member, value, detail) in [
@@ -67,12 +67,15 @@ fn a_row_says_where_its_keys_are() {
     ] {
         let mut columns = json!({"jwks_url": URL});
         columns[member] = value;
-        refused(columns, "provider has a wrong member", detail);
+        refused(columns, "provider has an invalid member", detail);
     }
     // In a setting, nothing is fetched.
     let setting = json!({"issuer": ISSUER, "jwks_url": URL}).to_string();
     let rejection = Provider::parse_all(&setting).unwrap_err();
-    assert!(rejection.hint().unwrap().contains("auth.add_provider()"), "{rejection:?}");
+    assert!(
+        rejection.hint().unwrap().contains("in a row of the table of providers"),
+        "{rejection:?}"
+    );
 }
 
 #[test]
@@ -98,10 +101,10 @@ fn fetched_keys_count_where_they_were_fetched_from() {
     // What the table holds is held to the same rules.
     let secret = Key::generate(Algorithm::HS256).public_jwk();
     let columns = json!({"jwks_url": URL, "fetched_jwks": secret, "fetched_from": URL});
-    refused(columns, "key set has no key that can be used", "symmetric");
+    refused(columns, "key set has no usable key", "symmetric");
     let columns = json!({"jwks_url": URL, "fetched_jwks": jwks, "fetched_from": URL,
                          "algorithms": ["RS256"]});
-    refused(columns, "no key fits the algorithms listed", "RS256");
+    refused(columns, "no key fits the listed algorithms", "RS256");
 }
 
 #[test]
@@ -158,13 +161,13 @@ fn a_key_that_cannot_be_read_does_not_cost_the_others() {
 fn a_set_without_a_usable_key_is_refused() {
     let many: Vec<Value> = (0..101).map(|n| key(&n.to_string()).public_jwk()).collect();
     for (set, message) in [
-        (json!({"keys": []}), "key set has no key that can be used"),
-        (json!({"keys": [null]}), "key set has no key that can be used"),
+        (json!({"keys": []}), "key set has no usable key"),
+        (json!({"keys": [null]}), "key set has no usable key"),
         (
             json!({"keys": [Key::generate(Algorithm::HS256).public_jwk()]}),
-            "key set has no key that can be used",
+            "key set has no usable key",
         ),
-        (json!({"keys": [key("p").private_jwk().unwrap()]}), "key set has no key that can be used"),
+        (json!({"keys": [key("p").private_jwk().unwrap()]}), "key set has no usable key"),
         (json!({"keys": many}), "key set has too many keys"),
         (json!({"keys": {}}), "key set is not a JWK or a JWK set"),
         (json!([]), "key set is not a JWK or a JWK set"),
@@ -181,7 +184,7 @@ fn a_set_without_a_usable_key_is_refused() {
     let eddsa = json!({"keys": [key("k").public_jwk()]}).to_string();
     let listed = [session_jwt::Algorithm::RS256].into_iter().collect();
     let rejection = KeySet::fetched(&eddsa, Some(listed)).err().unwrap();
-    assert_eq!(rejection.message(), "no key fits the algorithms listed");
+    assert_eq!(rejection.message(), "no key fits the listed algorithms");
 }
 
 #[test]
@@ -260,7 +263,7 @@ fn the_type_may_matter() {
         }
         for bad in bad.into_iter().map(Some).chain([None]) {
             let rejection = verifier.verify(&token(bad), NOW).unwrap_err();
-            assert_eq!(rejection.message(), "token is of another type", "{typ} {bad:?}");
+            assert_eq!(rejection.message(), "token type is not accepted", "{typ} {bad:?}");
             assert_eq!(rejection.code(), Code::Malformed);
         }
     }

@@ -303,7 +303,7 @@ fn a_line_end_around_a_secret_is_named() {
         let refusal = as_secret(&text).unwrap_err();
         assert_eq!(refusal.code(), Code::Configuration, "{text:?}");
         assert!(refusal.detail().unwrap().contains("line end"), "{refusal:?}");
-        assert!(refusal.hint().unwrap().contains("Leave the character out"), "{refusal:?}");
+        assert!(refusal.hint().unwrap().contains("Remove the character"), "{refusal:?}");
         // Where it belongs to the secret, it can be given.
         assert!(as_oct(text.as_bytes()).is_ok(), "{text:?}");
     }

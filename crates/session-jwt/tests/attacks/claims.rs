@@ -568,7 +568,7 @@ fn required_claims_are_there() {
 
 #[test]
 fn claims_fit_jsonb() {
-    const UNFIT: Expected = Err(("28J09", "claim cannot be held by jsonb"));
+    const UNFIT: Expected = Err(("28J09", "claim cannot be stored as jsonb"));
     const SYNTAX: Expected = Err(("28J01", "token payload is malformed"));
     check(
         &json!({}),
@@ -627,7 +627,7 @@ fn claims_are_kept_as_they_were_written() {
 /// Which application, which kind of token, which tenant: a claim that must have one of some values.
 #[test]
 fn a_required_value_is_there() {
-    const OTHER: &str = "claim does not have the value that is required";
+    const OTHER: &str = "claim does not have a required value";
     for (require, claim, expected) in [
         (json!({"azp": "app"}), r#""azp":"app""#, Ok(())),
         (json!({"azp": ["web", "app"]}), r#""azp":"app""#, Ok(())),
@@ -1081,9 +1081,9 @@ fn trusted_claims_have_the_same_form() {
         (r#"{"aud":[1]}"#, WRONG_TYPE),
         (r#"{"exp":"1700000300"}"#, WRONG_TYPE),
         (r#"{"exp":1700000300000}"#, Err(("28J09", "claim is out of range"))),
-        (r#"{"x":"\u0000"}"#, Err(("28J09", "claim cannot be held by jsonb"))),
-        (r#"{"x":1e131072}"#, Err(("28J09", "claim cannot be held by jsonb"))),
-        (r#"{"sub":"alice","sub":"root"}"#, Err(("28J01", "stands twice"))),
+        (r#"{"x":"\u0000"}"#, Err(("28J09", "claim cannot be stored as jsonb"))),
+        (r#"{"x":1e131072}"#, Err(("28J09", "claim cannot be stored as jsonb"))),
+        (r#"{"sub":"alice","sub":"root"}"#, Err(("28J01", "twice"))),
         (r#"{"sub":"alice",}"#, Err(("28J01", "token payload is malformed"))),
         (r#"["sub"]"#, Err(("28J01", "token payload is malformed"))),
         ("", Err(("28J01", "token payload is malformed"))),

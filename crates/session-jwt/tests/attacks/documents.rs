@@ -239,7 +239,7 @@ fn every_member_is_of_its_type() {
         for value in bad {
             let words = match name {
                 "jwks" | "secret" | "algorithms" | "public_key" => "",
-                _ => "provider has a wrong member",
+                _ => "provider has an invalid member",
             };
             wrong(&with(name, &value), words);
         }
@@ -352,9 +352,9 @@ fn unknown_members_are_an_error() {
         wrong(&with(member, &json!(null)), "Known are name, issuer");
     }
     let text = r#"{"issuer":"a","issuer":"b","secret":"x"}"#;
-    refused("a member twice", text, load(text), "22023", "stands twice");
+    refused("a member twice", text, load(text), "22023", "twice");
     let text = r#"{"issuer":"a","\u0069ssuer":"b","secret":"x"}"#;
-    refused("a member twice, escaped", text, load(text), "22023", "stands twice");
+    refused("a member twice, escaped", text, load(text), "22023", "twice");
 }
 
 #[test]
@@ -426,7 +426,7 @@ fn providers_differ() {
         }
         document
     };
-    let (name, issuer) = ("two providers have one name", "two providers serve one issuer");
+    let (name, issuer) = ("two providers have the same name", "two providers have the same issuer");
     for (documents, expected) in [
         (vec![document(None, Some("a")), document(None, Some("b")), document(None, None)], None),
         (vec![document(None, Some("a")), document(None, Some("A"))], None),
@@ -465,7 +465,7 @@ fn no_provider_serves_nobody() {
                 &token,
                 verifier.verify(&token, NOW),
                 "28J02",
-                "no key is configured",
+                "no provider is configured",
             );
         }
     }

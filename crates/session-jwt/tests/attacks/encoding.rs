@@ -86,8 +86,8 @@ fn the_reason_is_told_where_the_form_tells() {
         ),
         ("a query", format!("?token={token}&state=1"), "a cookie, a form or a URL"),
         ("a fragment", format!("#access_token={token}"), "a cookie, a form or a URL"),
-        ("words", format!("my token: {token}"), "Something else is before or after"),
-        ("a curl argument", format!("-H {token}"), "Something else is before or after"),
+        ("words", format!("my token: {token}"), "Other text is before or after"),
+        ("a curl argument", format!("-H {token}"), "Other text is before or after"),
         ("Basic", "Basic dXNlcjpwYXNz".to_owned(), "authentication scheme"),
         ("base64, quotes", STANDARD_NO_PAD.encode(format!("\"{token}\"")), "in base64 once more"),
         (
@@ -434,7 +434,7 @@ fn a_claim_stands_once() {
         r#"{"exp":1700000300,"":1,"":2}"#,
         &many,
     ] {
-        base.refuses_jwt(claims, &base.claims(claims), "28J01", "stands twice in one object");
+        base.refuses_jwt(claims, &base.claims(claims), "28J01", "has the member");
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
 fn unusable(name: &str, entry: &Value, reason: &str) {
     let alone = entry.to_string();
     let as_key = json!({"keys": [entry]}).to_string();
-    let words = "key set has no key that can be used";
+    let words = "key set has no usable key";
     if entry.is_object() && entry.get("keys").is_none() && entry.get("kty").is_some() {
         refused(name, &alone, KeySet::parse(&alone), "22023", words);
     }
@@ -321,7 +321,7 @@ fn the_universal_forgery_has_no_key_to_work_with() {
         assert!(verifies, "the forgery is none");
 
         let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": encode(&neutral)}).to_string();
-        let words = "key set has no key that can be used";
+        let words = "key set has no usable key";
         refused("alone", &jwk, KeySet::parse(&jwk), "22023", words);
         let set = format!(r#"{{"keys":[{jwk},{}]}}"#, bare(Algorithm::EdDSA));
         let keys = accepted("in a set", KeySet::parse(&set));
@@ -519,9 +519,9 @@ fn a_set_is_of_one_kind_and_names_each_key_once() {
     let key = |algorithm: Algorithm, kid: &str| with(&bare(algorithm), json!({"kid": kid}));
     let (ed, ec) = (key(Algorithm::EdDSA, "ed"), key(Algorithm::ES256, "ec"));
     let (rsa, oct) = (key(Algorithm::RS256, "rsa"), key(Algorithm::HS256, "oct"));
-    let twice = "key set has one key id twice";
+    let twice = "key set has a duplicate key id";
     let mixed = "key set mixes symmetric and asymmetric keys";
-    let none = "key set has no key that can be used";
+    let none = "key set has no usable key";
     let other_rsa = Key::generate(Algorithm::RS256).with_kid("rsa").bare_public_jwk();
     let other_rsa = with(&other_rsa, json!({"kid": "rsa"}));
     let other_ed = with(&Key::generate(Algorithm::EdDSA).bare_public_jwk(), json!({"kid": "ed"}));
@@ -621,11 +621,11 @@ fn a_key_document_is_a_jwk_or_a_jwk_set() {
         ("too deep", deep, "32 levels"),
         ("PEM", "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----".to_owned(), json),
         ("a URL", "https://issuer.example/jwks.json".to_owned(), json),
-        ("a member twice", format!(r#"{{{inner},{inner}}}"#), "stands twice"),
-        ("kty twice", format!(r#"{{"kty":"oct",{inner}}}"#), "stands twice"),
-        ("kty twice, escaped", format!(r#"{{"\u006bty":"oct",{inner}}}"#), "stands twice"),
-        ("x twice within a set", format!(r#"{{"keys":[{{{inner},"x":"AA"}}]}}"#), "stands twice"),
-        ("keys twice", format!(r#"{{"keys":[{jwk}],"keys":[{jwk}]}}"#), "stands twice"),
+        ("a member twice", format!(r#"{{{inner},{inner}}}"#), "twice"),
+        ("kty twice", format!(r#"{{"kty":"oct",{inner}}}"#), "twice"),
+        ("kty twice, escaped", format!(r#"{{"\u006bty":"oct",{inner}}}"#), "twice"),
+        ("x twice within a set", format!(r#"{{"keys":[{{{inner},"x":"AA"}}]}}"#), "twice"),
+        ("keys twice", format!(r#"{{"keys":[{jwk}],"keys":[{jwk}]}}"#), "twice"),
         ("a key and a set", format!(r#"{{{inner},"keys":[{jwk}]}}"#), "both"),
         ("an array of keys", format!("[{jwk}]"), neither),
         ("a string", serde_json::Value::from(jwk.as_str()).to_string(), neither),

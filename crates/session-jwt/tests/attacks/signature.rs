@@ -272,11 +272,11 @@ fn a_line_end_after_the_signers_secret_is_named() {
             let verify = |token: &str| verifier.verify(token, NOW);
             accepted("the secret", verify(&signed(SECRET.to_owned())));
             for (end, words) in
-                [("\n", "and a line feed after it"), ("\r\n", "and CR and LF after it")]
+                [("\n", "followed by a line feed"), ("\r\n", "followed by CR and LF")]
             {
                 let token = signed(format!("{SECRET}{end}"));
                 let refusal = refused(words, &token, verify(&token), "28J03", words);
-                assert!(refusal.hint().unwrap().contains("without the line end"), "{refusal:?}");
+                assert!(refusal.hint().unwrap().contains("Remove the line end"), "{refusal:?}");
             }
             for other in [format!("{SECRET} "), format!("{SECRET}\n\n"), format!("\n{SECRET}")] {
                 let token = signed(other);

@@ -305,7 +305,7 @@ fn items_of_lists_are_single_values() {
     refused("placeholder", "", outcome, "22023", "a placeholder");
     for (algorithms, words) in [
         (json!(["EdDSA,ES256"]), "\"EdDSA\", \"ES256\""),
-        (json!(["{EdDSA}"]), "write each item as a text of its own: \"EdDSA\""),
+        (json!(["{EdDSA}"]), "write each item as a string of its own: \"EdDSA\""),
         (json!(["*"]), "a wildcard"),
         (json!(["eddsa"]), "write \"EdDSA\""),
         (json!(["none"]), "supported are HS256"),
@@ -321,7 +321,7 @@ fn values_that_are_required_are_values() {
     let of = |value: Value| Provider::parse_all(&with("require", &json!({"azp": value})));
     for (value, words) in [
         (json!("\"app\""), "write \"app\""),
-        (json!(["x", "[\"app\"]"]), "a text of its own: \"app\""),
+        (json!(["x", "[\"app\"]"]), "a string of its own: \"app\""),
         (json!("{app,other}"), "\"app\", \"other\""),
         (json!("${CLIENT}"), "a placeholder"),
         (json!("YOUR_CLIENT_ID"), "a placeholder"),
@@ -374,7 +374,7 @@ fn the_url_of_keys_is_a_url_of_keys() {
         "https://x.example/a/.Well-Known/OpenID-Configuration",
         "https://x.example/a/.well-known/oauth-authorization-server",
     ] {
-        let words = "leave the member out and write \"https://x.example/a\" as \"issuer\"";
+        let words = "omit the member and write \"https://x.example/a\" as \"issuer\"";
         refused(url, "", row(json!({"jwks_url": url})), "22023", words);
         accepted(url, row(json!({"issuer": "https://x.example/a"})));
     }
@@ -462,10 +462,22 @@ fn members_of_other_servers_are_translated() {
         ),
         (json!({"type": "RS256", "key": "-----BEGIN PUBLIC KEY-----"}), "\"algorithms\""),
         (json!({"type": "HS256", "key": SECRET}), "as \"secret\""),
-        (json!({"jwk_url": "https://x.example"}), "\"jwks_url\" to auth.add_provider()"),
-        (json!({"jwksUri": "https://x.example"}), "\"jwks_url\" to auth.add_provider()"),
-        (json!({"jwks_uri": "https://x.example"}), "\"jwks_url\" to auth.add_provider()"),
-        (json!({"jwks_url": "https://x.example"}), "\"jwks_url\" to auth.add_provider()"),
+        (
+            json!({"jwk_url": "https://x.example"}),
+            "\"jwks_url\" in a row of the table of providers",
+        ),
+        (
+            json!({"jwksUri": "https://x.example"}),
+            "\"jwks_url\" in a row of the table of providers",
+        ),
+        (
+            json!({"jwks_uri": "https://x.example"}),
+            "\"jwks_url\" in a row of the table of providers",
+        ),
+        (
+            json!({"jwks_url": "https://x.example"}),
+            "\"jwks_url\" in a row of the table of providers",
+        ),
         (json!({"claims_namespace_path": "$"}), "as \"claims_namespace\""),
         (json!({"iss": "x"}), "as \"issuer\""),
         (json!({"issuerBaseURL": "x"}), "as \"issuer\""),
