@@ -147,6 +147,30 @@ fn nothing_is_shown() {
     waiting.join().unwrap();
 }
 
+/// Postgres shows the beginning of a statement, which may not tell that it has a secret.
+#[test]
+fn the_part_that_is_shown_is_judged_by_the_whole() {
+    let cluster = Cluster::start(Preload::Shared, &[]);
+    let mut canaries = Canaries::default();
+    let secret = canaries.secret("shown");
+    let padding = "-".repeat(2000);
+    let statement = format!(
+        "WITH s AS (SELECT '{secret}' AS v FROM pg_sleep(2)) /* {padding} */
+         UPDATE auth.providers SET secret = s.v FROM s"
+    );
+    let mut admin = Wire::connect(&cluster.as_role("postgres")).unwrap();
+    let running = std::thread::spawn(move || admin.query(&statement).unwrap());
+    let mut observer = cluster.admin();
+    let shown = "SELECT query FROM pg_stat_activity WHERE query LIKE 'WITH s AS%'";
+    wait_for("the statement", || !observer.query(shown, &[]).unwrap().is_empty());
+    // The hooks redact the statement right after Postgres has shown it.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let query: String = observer.query_one(shown, &[]).unwrap().get(0);
+    canaries.assert_absent(&query, "pg_stat_activity");
+    assert!(query.contains("SELECT '****"), "the statement is shown: {query}");
+    running.join().unwrap();
+}
+
 /// Errors quote names as they quote values, and say no less in a statement that presents a token.
 #[test]
 fn names_stay_in_errors() {
