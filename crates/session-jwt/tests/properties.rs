@@ -528,3 +528,125 @@ proptest! {
         }
     }
 }
+
+/// Pieces that the code looks for in configured texts and tokens, and characters of several bytes, at which a
+/// text must not be cut.
+const PIECES: [&str; 72] = [
+    "",
+    "a",
+    "é",
+    "．",
+    "😀",
+    "\u{feff}",
+    "\u{0}",
+    "\n",
+    "\r\n",
+    " ",
+    "\t",
+    "\u{a0}",
+    "/",
+    "//",
+    ".",
+    "..",
+    ":",
+    ",",
+    "*",
+    "'",
+    "\"",
+    "`",
+    "{",
+    "}",
+    "[",
+    "]",
+    "(",
+    ")",
+    "<",
+    ">",
+    "|",
+    "#",
+    "?",
+    "&",
+    "=",
+    "%",
+    "%e2",
+    "%C3%A9",
+    "+",
+    "-",
+    "_",
+    "~0",
+    "~1",
+    "~",
+    "$",
+    "$.",
+    "${",
+    "->",
+    "->>",
+    "\\",
+    "\\u00",
+    "\\x3",
+    "&#x",
+    "&quot;",
+    "0x",
+    "https://",
+    "http:",
+    "www.",
+    ":443",
+    "/.well-known/openid-configuration",
+    "/.well-known/jwks.json",
+    "/v2.0",
+    "eyJ",
+    "e30",
+    "-----BEGIN ",
+    "PUBLIC KEY-----",
+    "-----END ",
+    "MIIB",
+    "ssh-rsa ",
+    "modulus",
+    "SHA256:",
+    "age1",
+];
+
+/// Some pieces; or characters of several bytes throughout, so that few places are between two of them.
+fn odd_text() -> impl Strategy<Value = String> {
+    let pieces = prop::collection::vec(prop::sample::select(&PIECES[..]), 0..12);
+    let wide = (0..4_usize, prop::sample::select(&["é", "．", "😀"][..]), 1..60_usize);
+    let wide = wide.prop_map(|(narrow, wide, count)| "a".repeat(narrow) + &wide.repeat(count));
+    let pieces = pieces.prop_map(|pieces| pieces.concat());
+    (pieces, prop_oneof![Just(String::new()), wide]).prop_map(|(pieces, wide)| pieces + &wide)
+}
+
+fn members() -> Vec<&'static str> {
+    let rows = session_jwt::ROW_MEMBERS.iter().map(|member| member.name);
+    session_jwt::PROVIDER_MEMBERS.iter().map(|member| member.name).chain(rows).collect()
+}
+
+proptest! {
+    #![proptest_config(cases(3000))]
+
+    /// A text of pieces that the code looks for is judged without a panic, wherever it is cut.
+    #[test]
+    fn odd_texts_are_judged(
+        text in odd_text(),
+        tail in odd_text(),
+        member in prop::sample::select(members()),
+    ) {
+        let signer = &SIGNERS[0];
+        let mut row = json!({"name": "p", "jwks": signer.key.public_jwk()});
+        for value in [json!(text), json!([text, tail]), json!({(text.clone()): [tail]})] {
+            row[member] = value;
+            let row = row.to_string();
+            drop(Provider::from_row(&row));
+            drop(Provider::parse_all(&row));
+        }
+        drop(KeySet::parse(&text));
+        drop(KeySet::fetched(&text, None));
+        drop(session_jwt::HttpHosts::parse(&text));
+        drop(session_jwt::ClaimPath::parse(&text));
+        for token in [text.clone() + &tail, signer.token.clone() + &text, text.clone() + &signer.token] {
+            let is_whole = token == signer.token;
+            prop_assert_eq!(signer.verifier.verify(&token, NOW).is_ok(), is_whole);
+        }
+        let named = signer.key.sign(&json!({"iss": text, "exp": NOW + 60}));
+        drop(signer.verifier.verify(&named, NOW));
+    }
+}
