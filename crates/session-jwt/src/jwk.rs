@@ -78,7 +78,7 @@ impl Key {
         object.check_names().map_err(|error| error.to_string())?;
         let kid = string(object, "kid")?.map(str::to_owned);
         // SPIFFE's bundles use "jwt-svid", and have other keys for X.509.
-        if let Some(usage) = filled(object, "use")?
+        if let Some(usage) = nonempty_string(object, "use")?
             && !["sig", "jwt-svid"].contains(&usage)
         {
             return Err(format!("Its use is {}, not \"sig\".", quoted(usage)));
@@ -95,7 +95,7 @@ impl Key {
                 return Err("Its key_ops names one operation twice.".to_owned());
             }
         }
-        let declared = match filled(object, "alg")? {
+        let declared = match nonempty_string(object, "alg")? {
             None => None,
             Some(name) => Some(
                 Algorithm::from_name(name)
@@ -138,12 +138,12 @@ impl Key {
     /// Reads an HMAC key, which must be at least as long as the hash (RFC 7518 section 3.2).
     pub(crate) fn hmac(secret: &[u8], algorithm: Option<Algorithm>) -> Result<Self, String> {
         let algorithm = algorithm.unwrap_or(KeyType::Oct.default_algorithm());
-        if secret.len() < algorithm.least_secret() {
+        if secret.len() < algorithm.min_secret_bytes() {
             return Err(format!(
                 "It has {} bytes; {} needs at least {} (RFC 7518 section 3.2).",
                 secret.len(),
                 algorithm.name(),
-                algorithm.least_secret()
+                algorithm.min_secret_bytes()
             ));
         }
         Ok(Self::of_secret(secret))
@@ -245,7 +245,7 @@ impl Key {
                 Some(declared) => *algorithm == declared,
                 None => {
                     algorithm.key_type() == self.key_type
-                        && algorithm.least_secret() <= self.secret_bytes
+                        && algorithm.min_secret_bytes() <= self.secret_bytes
                 }
             })
             .collect();
@@ -268,7 +268,7 @@ impl Key {
     }
 
     /// A public key as a JWK in ASCII, with a fixed order of members and without unused members.
-    pub(crate) fn published(&self) -> String {
+    pub(crate) fn to_jwk(&self) -> String {
         let mut members = Vec::new();
         let mut add = |name: &str, value: &str| {
             members.push(format!("\"{name}\":{}", json_string(value)));
@@ -383,7 +383,7 @@ fn string<'o>(object: &'o Object<'_>, name: &str) -> Result<Option<&'o str>, Str
 
 /// A string member of a JWK. An empty string counts as absent, since some libraries write an empty
 /// `use` or `alg`. It is not used for `kid`: an empty `kid` is compared with the token's.
-fn filled<'o>(object: &'o Object<'_>, name: &str) -> Result<Option<&'o str>, String> {
+fn nonempty_string<'o>(object: &'o Object<'_>, name: &str) -> Result<Option<&'o str>, String> {
     Ok(string(object, name)?.filter(|text| !text.is_empty()))
 }
 
