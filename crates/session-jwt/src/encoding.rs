@@ -57,7 +57,7 @@ fn from_utf16(bytes: &[u8]) -> Option<Vec<u8>> {
 fn decompressed(bytes: &[u8]) -> Option<Vec<u8>> {
     /// The maximum ratio of decompressed to compressed bytes.
     const MAX_RATIO: u64 = 8;
-    /// The maximum number of decompressed bytes. Its kind can be told from this prefix.
+    /// The maximum number of decompressed bytes. A prefix of this length shows the kind of a text.
     const MAX_OUTPUT: u64 = 1024 * 1024;
     let most = (bytes.len() as u64).saturating_mul(MAX_RATIO).min(MAX_OUTPUT);
     let mut out = Vec::new();

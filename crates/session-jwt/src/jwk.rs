@@ -39,37 +39,6 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// The key's type and numbers in a canonical form, which is the same for equal keys.
-    pub(crate) fn canonical_material(&self) -> Vec<u8> {
-        let mut material = format!("{:?}", self.key_type).into_bytes();
-        match self.material.kind() {
-            DecodingKeyKind::SecretOrDer(bytes) => append(&mut material, bytes),
-            DecodingKeyKind::RsaModulusExponent { n, e } => {
-                for number in [n, e] {
-                    let zeros = number.iter().take_while(|byte| **byte == 0).count();
-                    append(&mut material, number.get(zeros..).unwrap_or_default());
-                }
-            }
-        }
-        material
-    }
-
-    /// Verifies a signature. The algorithm must be one of the key's.
-    pub(crate) fn verify(
-        &self,
-        algorithm: Algorithm,
-        signing_input: &str,
-        signature: &str,
-    ) -> bool {
-        jsonwebtoken::crypto::verify(
-            signature,
-            signing_input.as_bytes(),
-            &self.material,
-            algorithm.primitive(),
-        )
-        .unwrap_or(false)
-    }
-
     /// Reads one JWK, which must be public or symmetric. The error is a sentence.
     pub(crate) fn from_jwk(entry: &Json<'_>) -> Result<Self, String> {
         let Some(object) = entry.as_object() else {
@@ -228,6 +197,22 @@ impl Key {
         Ok(Self::new(KeyType::Ed25519, DecodingKey::from_ed_der(x)))
     }
 
+    /// Verifies a signature. The algorithm must be one of the key's.
+    pub(crate) fn verify(
+        &self,
+        algorithm: Algorithm,
+        signing_input: &str,
+        signature: &str,
+    ) -> bool {
+        jsonwebtoken::crypto::verify(
+            signature,
+            signing_input.as_bytes(),
+            &self.material,
+            algorithm.primitive(),
+        )
+        .unwrap_or(false)
+    }
+
     /// The bytes of an HMAC key; None for a public key.
     pub(crate) fn secret(&self) -> Option<&[u8]> {
         match self.material.kind() {
@@ -249,6 +234,21 @@ impl Key {
                 }
             })
             .collect();
+    }
+
+    /// The key's type and numbers in a canonical form, which is the same for equal keys.
+    pub(crate) fn canonical_material(&self) -> Vec<u8> {
+        let mut material = format!("{:?}", self.key_type).into_bytes();
+        match self.material.kind() {
+            DecodingKeyKind::SecretOrDer(bytes) => append(&mut material, bytes),
+            DecodingKeyKind::RsaModulusExponent { n, e } => {
+                for number in [n, e] {
+                    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+                    append(&mut material, number.get(zeros..).unwrap_or_default());
+                }
+            }
+        }
+        material
     }
 
     /// Whether both keys have the same material. Key id and algorithms do not matter.
