@@ -464,8 +464,12 @@ impl Alphabet {
     }
 
     fn decode_groups(&self, text: &str) -> Option<Vec<u8>> {
-        let text = text.split_once("<~").map_or(text, |(_, rest)| rest);
-        let text = text.split_once("~>").map_or(text, |(rest, _)| rest);
+        // The marks of Ascii85, unless the tilde is a digit.
+        let (mut text, has_marks) = (text, self.value(b'~').is_none());
+        if has_marks {
+            text = text.split_once("<~").map_or(text, |(_, rest)| rest);
+            text = text.split_once("~>").map_or(text, |(rest, _)| rest);
+        }
         let mut out = Vec::with_capacity(text.len());
         let (mut sum, mut held) = (0, 0);
         for digit in text.bytes() {
@@ -562,4 +566,23 @@ pub(crate) fn likely_encoding(secret: &str) -> Option<Encoding> {
         .all(|is_some| secret.chars().any(is_some));
     let has_length = is_padded || !secret.ends_with('=') && secret.len() % 4 != 1;
     (has_length && is_mixed && decode_base64(secret).is_some()).then_some(Encoding::Base64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In RFC 1924, the marks of Ascii85 are digits.
+    #[test]
+    fn digits_are_not_read_as_marks() {
+        for (group, bytes) in
+            [("0<~00", [0x02, 0xb5, 0x54, 0x49]), ("0~>00", [0x03, 0x1b, 0x6a, 0x77])]
+        {
+            let mut found = false;
+            each_decoding(group.repeat(6).as_bytes(), &mut |decoded| {
+                found |= decoded == bytes.repeat(6);
+            });
+            assert!(found, "{group}");
+        }
+    }
 }
