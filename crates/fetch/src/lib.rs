@@ -89,13 +89,13 @@ pub struct Response {
 /// A sentence for the administrator who configured the provider. It is short and in ASCII. It contains
 /// neither the query of a URL nor any part of a key set.
 pub fn fetch(request: &Request) -> Result<Response, String> {
-    answer(request).map_err(|reason| {
+    fetch_response(request).map_err(|reason| {
         // Without memory, the verification of a valid certificate may fail.
         if is_memory_short() { "Memory ran out.".to_owned() } else { reason }
     })
 }
 
-fn answer(request: &Request) -> Result<Response, String> {
+fn fetch_response(request: &Request) -> Result<Response, String> {
     let fetcher = Fetcher::new(request).map_err(sentence)?;
     let found;
     let endpoint = match &request.source {
@@ -105,14 +105,15 @@ fn answer(request: &Request) -> Result<Response, String> {
             &found
         }
     };
-    let failed =
-        |reason: String| sentence(format!("Fetching {} failed: {reason}", shown(endpoint)));
+    let failed = |reason: String| {
+        sentence(format!("Fetching {} failed: {reason}", url_for_message(endpoint)))
+    };
     let answer = fetcher.get(endpoint, true).map_err(|reason| failed(reason.to_string()))?;
     if let Some(what) = answer.body.as_deref().and_then(|body| content::kind(&answer.headers, body))
     {
         let place = match &answer.endpoint {
             there if there == endpoint => String::new(),
-            there => format!(", after a redirect to {}", shown(there)),
+            there => format!(", after a redirect to {}", url_for_message(there)),
         };
         return Err(failed(format!(
             "the answer is {what}, not a JWK set{place}; {}",
@@ -159,7 +160,7 @@ struct Fetcher<'r> {
     request: &'r Request,
     started: Instant,
     agent: Agent,
-    trusts_nobody: bool,
+    has_no_roots: bool,
 }
 
 /// The final response.
@@ -174,8 +175,8 @@ struct Answer {
 impl<'r> Fetcher<'r> {
     fn new(request: &'r Request) -> Result<Self, String> {
         let started = Instant::now();
-        let roots = trusted(request.ca_file.as_deref())?;
-        let trusts_nobody = roots.is_empty();
+        let roots = trusted_roots(request.ca_file.as_deref())?;
+        let has_no_roots = roots.is_empty();
         let roots = roots.iter().map(|root| Certificate::from_der(root).to_owned());
         let tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(Arc::new(
@@ -193,7 +194,7 @@ impl<'r> Fetcher<'r> {
             .user_agent(concat!("pg_session_jwt/", env!("CARGO_PKG_VERSION")))
             .build()
             .new_agent();
-        Ok(Self { request, started, agent, trusts_nobody })
+        Ok(Self { request, started, agent, has_no_roots })
     }
 
     /// The URL of the issuer's keys. The error is a sentence without its full stop.
@@ -201,7 +202,9 @@ impl<'r> Fetcher<'r> {
         let endpoint = Endpoint::discovery(issuer).map_err(|reason| {
             format!("Discovery failed: the issuer {} {reason}", quoted(issuer))
         })?;
-        let from = |reason: String| format!("Discovery at {} failed: {reason}", shown(&endpoint));
+        let from = |reason: String| {
+            format!("Discovery at {} failed: {reason}", url_for_message(&endpoint))
+        };
         let wrong = |what: &str| from(format!("{what}; {DISCOVERY_ADVICE}"));
         let answer = self.get(&endpoint, false).map_err(|reason| match reason {
             Failure::Status(400 | 404 | 410) => wrong(&reason.to_string()),
@@ -282,7 +285,7 @@ impl<'r> Fetcher<'r> {
                 quoted(endpoint.host())
             ));
         }
-        if endpoint.is_https() && self.trusts_nobody {
+        if endpoint.is_https() && self.has_no_roots {
             return Err("no certificate authority is trusted, neither by the operating system \
                         nor by configuration"
                 .to_owned());
@@ -297,10 +300,10 @@ impl<'r> Fetcher<'r> {
             .build();
         if conditional && self.has_validators(endpoint) {
             let validators = &self.request.validators;
-            if let Some(etag) = usable(validators.etag.as_deref()) {
+            if let Some(etag) = sendable(validators.etag.as_deref()) {
                 call = call.header(header::IF_NONE_MATCH, etag);
             }
-            if let Some(last_modified) = usable(validators.last_modified.as_deref()) {
+            if let Some(last_modified) = sendable(validators.last_modified.as_deref()) {
                 call = call.header(header::IF_MODIFIED_SINCE, last_modified);
             }
         }
@@ -313,7 +316,7 @@ impl<'r> Fetcher<'r> {
         validators.url.as_deref() == Some(endpoint.as_str())
             && [&validators.etag, &validators.last_modified]
                 .iter()
-                .any(|validator| usable(validator.as_deref()).is_some())
+                .any(|validator| sendable(validator.as_deref()).is_some())
     }
 
     fn read(&self, mut body: ureq::Body) -> Result<Vec<u8>, String> {
@@ -370,7 +373,7 @@ const DISCOVERY_ADVICE: &str = "check that the issuer is spelled as in the token
 const UNRESOLVED: &str = "the host name cannot be resolved";
 
 /// The trusted certificate authorities. The error is a sentence without its full stop.
-fn trusted(ca_file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, String> {
+fn trusted_roots(ca_file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, String> {
     // Certificates of the operating system that cannot be read are ignored: if one of them is needed,
     // verification of the server's certificate fails.
     let mut roots = rustls_native_certs::load_native_certs().certs;
@@ -471,11 +474,11 @@ fn other_reason(error: &ureq::Error) -> String {
 /// A validator of a response, if it can be sent again.
 fn validator(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
     let value = headers.get(name)?.to_str().ok();
-    usable(value).map(str::to_owned)
+    sendable(value).map(str::to_owned)
 }
 
 /// The validator, if it fits into a header.
-fn usable(validator: Option<&str>) -> Option<&str> {
+fn sendable(validator: Option<&str>) -> Option<&str> {
     validator.filter(|text| {
         (1..=MAX_VALIDATOR_BYTES).contains(&text.len())
             && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
@@ -483,7 +486,7 @@ fn usable(validator: Option<&str>) -> Option<&str> {
 }
 
 /// The URL without its query, for a message.
-fn shown(endpoint: &Endpoint) -> String {
+fn url_for_message(endpoint: &Endpoint) -> String {
     let url = endpoint.as_str();
     quoted(url.split_once('?').map_or(url, |(before, _)| before))
 }
@@ -511,7 +514,7 @@ mod tests {
     #[test]
     fn urls_are_shown_without_their_query() {
         let endpoint = Endpoint::parse("https://example.com/a?secret=b").unwrap();
-        assert_eq!(shown(&endpoint), "\"https://example.com/a\"");
+        assert_eq!(url_for_message(&endpoint), "\"https://example.com/a\"");
     }
 
     #[test]
@@ -536,10 +539,10 @@ mod tests {
     #[test]
     fn validators_fit_into_headers() {
         for text in ["\"a\"", "W/\"a\"", "Tue, 15 Nov 1994 12:45:26 GMT", &"x".repeat(256)] {
-            assert_eq!(usable(Some(text)), Some(text));
+            assert_eq!(sendable(Some(text)), Some(text));
         }
         for text in ["", "a\r\nb: c", "a\tb", "\u{e4}", "\0", "\x7f", &"x".repeat(257)] {
-            assert_eq!(usable(Some(text)), None, "{text:?}");
+            assert_eq!(sendable(Some(text)), None, "{text:?}");
         }
     }
 }

@@ -102,7 +102,7 @@ const DOMAINS: [&str; 96] = [
 
 /// The maximum number of labels of a host with a top-level domain that is also a word. A text with more
 /// labels is a passphrase.
-const MOST_LABELS: usize = 5;
+const MAX_LABELS: usize = 5;
 
 /// Whether a text is the name of a host, a mail address or a resource.
 pub(crate) fn is_name(text: &str) -> bool {
@@ -235,10 +235,11 @@ fn is_host(host: &str) -> bool {
         return false;
     };
     /// The minimum length of a host with a country code. Random letters may contain shorter ones.
-    const SHORTEST: usize = 10;
-    let is_country =
-        last.len() == 2 && last.chars().all(|c| c.is_ascii_alphabetic()) && host.len() >= SHORTEST;
-    let is_short = host.split('.').count() <= MOST_LABELS;
+    const MIN_HOST_BYTES: usize = 10;
+    let is_country = last.len() == 2
+        && last.chars().all(|c| c.is_ascii_alphabetic())
+        && host.len() >= MIN_HOST_BYTES;
+    let is_short = host.split('.').count() <= MAX_LABELS;
     let is_domain = USUAL.contains(&last)
         || is_short && (is_country || last.starts_with("xn--") || DOMAINS.contains(&last));
     is_domain && host.split('.').all(is_label)

@@ -72,7 +72,7 @@ impl Algorithm {
 
     /// The minimum length of an HMAC key in bytes, which is the length of the hash (RFC 7518 section
     /// 3.2). Zero for other algorithms.
-    pub(crate) const fn least_secret(self) -> usize {
+    pub(crate) const fn min_secret_bytes(self) -> usize {
         match self {
             Algorithm::HS256 => 32,
             Algorithm::HS384 => 48,

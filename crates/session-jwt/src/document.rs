@@ -15,26 +15,30 @@ pub(crate) fn check_document_length(text: &str) -> Result<(), Rejection> {
     if text.len() <= MAX_DOCUMENT_BYTES {
         return Ok(());
     }
-    Err(wrong("document is too long")
+    Err(misconfigured("document is too long")
         .with_detail(format!("It has {} bytes; the limit is {MAX_DOCUMENT_BYTES}.", text.len())))
 }
 
 /// The rejection of a setting that is not JSON. It names the actual format, or the kind of text and the
 /// member for it.
-pub(crate) fn not_json(message: &'static str, text: &str, error: &JsonError) -> Rejection {
+pub(crate) fn reject_non_json_setting(
+    message: &'static str,
+    text: &str,
+    error: &JsonError,
+) -> Rejection {
     match error {
         JsonError::Syntax { .. } => slips::in_document(text),
         _ => None,
     }
     .map_or_else(
-        || misplaced(message, text, error),
-        |(what, hint)| wrong(message).with_detail(format!("It is {what}.")).with_hint(hint),
+        || reject_non_json(message, text, error),
+        |(what, hint)| misconfigured(message).with_detail(format!("It is {what}.")).with_hint(hint),
     )
 }
 
 /// The rejection of a text that is not JSON. It names the kind of text and the member for it.
-pub(crate) fn misplaced(message: &'static str, text: &str, error: &JsonError) -> Rejection {
-    let rejection = wrong(message).with_detail(error.to_string());
+pub(crate) fn reject_non_json(message: &'static str, text: &str, error: &JsonError) -> Rejection {
+    let rejection = misconfigured(message).with_detail(error.to_string());
     let found = match error {
         JsonError::Syntax { .. } if !text.trim_start().starts_with(['{', '[']) => {
             secret::find(text.as_bytes())
@@ -43,15 +47,17 @@ pub(crate) fn misplaced(message: &'static str, text: &str, error: &JsonError) ->
     };
     match found {
         Some(Found::Jwk | Found::JwkSet | Found::Json) | None => rejection,
-        Some(found) => instead(message, found),
+        Some(found) => reject_kind(message, found),
     }
 }
 
 /// The rejection of a text in place of a key. It names the kind of text and the member for it.
-pub(crate) fn instead(message: &'static str, found: Found) -> Rejection {
-    wrong(message).with_detail(format!("It is {}.", found.description())).with_hint(found.place())
+pub(crate) fn reject_kind(message: &'static str, found: Found) -> Rejection {
+    misconfigured(message)
+        .with_detail(format!("It is {}.", found.description()))
+        .with_hint(found.place())
 }
 
-pub(crate) fn wrong(message: &'static str) -> Rejection {
+pub(crate) fn misconfigured(message: &'static str) -> Rejection {
     reject(Code::Configuration, message)
 }

@@ -2,7 +2,7 @@
 //! members.
 
 use crate::algorithm::AlgorithmSet;
-use crate::document::wrong;
+use crate::document::misconfigured;
 use crate::endpoint::Endpoint;
 use crate::json::Object;
 use crate::key_set::KeySet;
@@ -51,13 +51,13 @@ impl Provider {
     /// `iss` belongs to no other provider.
     pub fn with_default_policy(name: &str, keys: KeySet) -> Self {
         let draft = Draft { name: Some(name.to_owned()), ..Draft::default() };
-        draft.provider(keys, name)
+        draft.into_provider(keys, name)
     }
 
     /// The policy for claims that another server has verified: it has no keys and requires no claims.
     pub(crate) fn of_trusted_claims() -> Self {
         let draft = Draft { required_claims: Some(Vec::new()), ..Draft::default() };
-        draft.provider(KeySet::none(), "trusted claims")
+        draft.into_provider(KeySet::empty(), "trusted claims")
     }
 }
 
@@ -71,7 +71,7 @@ impl Draft {
         let own = OwnValues::of(object, sets());
         match sets().flat_map(KeySet::secrets).find_map(|secret| own.found_in(secret)) {
             None => Ok(()),
-            Some(value) => Err(wrong("secret cannot be used")
+            Some(value) => Err(misconfigured("secret cannot be used")
                 .with_detail(format!(
                     "{label}: The secret is or contains {value}, which is public."
                 ))
@@ -96,7 +96,7 @@ impl Draft {
     }
 
     /// Builds the provider.
-    pub(crate) fn finish(mut self, label: &str, unnamed: &str) -> Result<Provider, Rejection> {
+    pub(crate) fn build(mut self, label: &str, unnamed: &str) -> Result<Provider, Rejection> {
         let in_provider = |error: Rejection| in_provider(label, error);
         if let Some(error) = self.key_error.take() {
             return Err(in_provider(error));
@@ -106,14 +106,14 @@ impl Draft {
             false => keys.check_distinct().map(|()| keys).map_err(in_provider),
         })?;
         self.check_audience(label)?;
-        Ok(self.provider(keys, unnamed))
+        Ok(self.into_provider(keys, unnamed))
     }
 
     /// Joins the keys of all members, restricted to the listed algorithms.
     fn keys(&mut self, label: &str) -> Result<KeySet, Rejection> {
         let in_provider = |error: Rejection| in_provider(label, error);
         if !self.is_remote && !self.has_keys() {
-            return Err(wrong("provider has no key").with_detail(format!(
+            return Err(misconfigured("provider has no key").with_detail(format!(
                 "{label} has none of \"jwks\", \"public_key\" and \"secret\"."
             )));
         }
@@ -167,20 +167,22 @@ impl Draft {
         });
         let mut urls = [issuer.as_ref(), self.jwks_url.as_ref()].into_iter().flatten();
         match urls.find_map(Endpoint::shared_by) {
-            Some(operator) if self.audience.is_empty() => Err(wrong("provider needs an audience")
-                .with_detail(format!(
-                    "{label}: {operator} signs the tokens of all its customers' applications \
+            Some(operator) if self.audience.is_empty() => Err(misconfigured(
+                "provider needs an audience",
+            )
+            .with_detail(format!(
+                "{label}: {operator} signs the tokens of all its customers' applications \
                          with the same keys."
-                ))
-                .with_hint(
-                    "Set \"audience\" to the value of \"aud\" in the tokens for your application. \
+            ))
+            .with_hint(
+                "Set \"audience\" to the value of \"aud\" in the tokens for your application. \
                      Without it, a token for anybody else's application is accepted, too.",
-                )),
+            )),
             _ => Ok(()),
         }
     }
 
-    fn provider(self, keys: KeySet, unnamed: &str) -> Provider {
+    fn into_provider(self, keys: KeySet, unnamed: &str) -> Provider {
         let claim =
             |path: Option<ClaimPath>, name: &str| path.unwrap_or_else(|| ClaimPath::name(name));
         Provider {
@@ -214,5 +216,6 @@ fn in_provider(label: &str, error: Rejection) -> Rejection {
 }
 
 pub(crate) fn two_kinds_of_keys(label: &str, kinds: &str) -> Rejection {
-    wrong("provider has two kinds of keys").with_detail(format!("{label} has both {kinds}."))
+    misconfigured("provider has two kinds of keys")
+        .with_detail(format!("{label} has both {kinds}."))
 }

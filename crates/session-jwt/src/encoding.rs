@@ -9,10 +9,10 @@ use crate::json::Json;
 
 /// The minimum length of a word that is decoded. A shorter word cannot encode a key, and a passphrase
 /// may contain it.
-const SHORTEST_ENCODED: usize = 22;
+const MIN_WORD_BYTES: usize = 22;
 
 /// The minimum length of a list of numbers that is decoded. A shorter list cannot encode a key.
-const FEWEST_NUMBERS: usize = 16;
+const MIN_LIST_BYTES: usize = 16;
 
 /// Decodes a text or bytes. None if they are not in the encoding.
 type Decoder<T> = fn(&T) -> Option<Vec<u8>>;
@@ -20,7 +20,7 @@ type Decoder<T> = fn(&T) -> Option<Vec<u8>>;
 /// Calls `visit` with each decoding of the bytes. Some decodings are accidental: random letters are
 /// valid base64.
 pub(crate) fn each_decoding(bytes: &[u8], visit: &mut dyn FnMut(Vec<u8>)) {
-    const PACKINGS: [Decoder<[u8]>; 2] = [from_utf16, inflated];
+    const PACKINGS: [Decoder<[u8]>; 2] = [from_utf16, decompressed];
     const NOTATIONS: [Decoder<str>; 6] =
         [quoted, from_json, unescaped, from_entities, from_percent, from_printable];
     PACKINGS.iter().filter_map(|unpack| unpack(bytes)).for_each(&mut *visit);
@@ -29,7 +29,7 @@ pub(crate) fn each_decoding(bytes: &[u8], visit: &mut dyn FnMut(Vec<u8>)) {
     };
     NOTATIONS.iter().filter_map(|read| read(&text)).for_each(&mut *visit);
     each_list(&text, visit);
-    each_number(&text, visit);
+    each_word(&text, visit);
 }
 
 /// The bytes as text, if at least three quarters of them are text.
@@ -46,7 +46,7 @@ pub(crate) fn as_text(bytes: &[u8]) -> Option<Cow<'_, str>> {
 fn from_utf16(bytes: &[u8]) -> Option<Vec<u8>> {
     let zeros = bytes.iter().filter(|byte| **byte == 0).count();
     let is_marked = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
-    if bytes.len() <= SHORTEST_ENCODED || zeros < bytes.len() / if is_marked { 8 } else { 3 } {
+    if bytes.len() <= MIN_WORD_BYTES || zeros < bytes.len() / if is_marked { 8 } else { 3 } {
         return None;
     }
     let is_mark = |byte: u8| matches!(byte, 0 | 0xfe | 0xff);
@@ -54,12 +54,12 @@ fn from_utf16(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Decompresses gzip, zlib or raw deflate, complete or cut off.
-fn inflated(bytes: &[u8]) -> Option<Vec<u8>> {
+fn decompressed(bytes: &[u8]) -> Option<Vec<u8>> {
     /// The maximum ratio of decompressed to compressed bytes.
-    const MOST: u64 = 8;
-    /// The maximum number of decompressed bytes. Its kind can be told from this prefix.
-    const LONGEST: u64 = 1024 * 1024;
-    let most = (bytes.len() as u64).saturating_mul(MOST).min(LONGEST);
+    const MAX_RATIO: u64 = 8;
+    /// The maximum number of decompressed bytes. A prefix of this length shows the kind of a text.
+    const MAX_OUTPUT: u64 = 1024 * 1024;
+    let most = (bytes.len() as u64).saturating_mul(MAX_RATIO).min(MAX_OUTPUT);
     let mut out = Vec::new();
     let outcome = match bytes {
         [0x1f, 0x8b, 8, ..] => MultiGzDecoder::new(bytes).take(most).read_to_end(&mut out),
@@ -81,7 +81,7 @@ fn inflated(bytes: &[u8]) -> Option<Vec<u8>> {
     };
     // Bytes that were decompressed before an error are kept.
     drop(outcome);
-    (out.len() >= FEWEST_NUMBERS).then_some(out)
+    (out.len() >= MIN_LIST_BYTES).then_some(out)
 }
 
 /// Removes a byte order mark, white space and quotes around a text.
@@ -249,7 +249,7 @@ fn each_list(text: &str, visit: &mut dyn FnMut(Vec<u8>)) {
                 Some((value, length)) => {
                     run.extend_from_slice(&value.to_be_bytes()[8 - length..]);
                 }
-                None if run.len() >= FEWEST_NUMBERS => visit(std::mem::take(&mut run)),
+                None if run.len() >= MIN_LIST_BYTES => visit(std::mem::take(&mut run)),
                 None => run.clear(),
             }
         }
@@ -288,13 +288,13 @@ fn binary(token: &str, _: bool) -> Option<(u64, usize)> {
 }
 
 /// Decodes the text, the text without separators, and its words, in every alphabet.
-fn each_number(text: &str, visit: &mut dyn FnMut(Vec<u8>)) {
+fn each_word(text: &str, visit: &mut dyn FnMut(Vec<u8>)) {
     let only = |keep: fn(char) -> bool| text.chars().filter(|c| keep(*c)).collect::<String>();
     let dense = only(|c| !c.is_whitespace());
     // Each line may begin with a mark, and separators may be characters of no alphabet.
     let digits = only(|c| c.is_ascii_alphanumeric() || "+/-_=".contains(c));
     let letters = only(|c| c.is_ascii_alphanumeric());
-    let is_long = |part: &&str| part.len() >= SHORTEST_ENCODED;
+    let is_long = |part: &&str| part.len() >= MIN_WORD_BYTES;
     let mut parts: Vec<&str> = words(text).filter(is_long).collect();
     parts.extend([&dense[..], &digits, &letters].into_iter().filter(is_long));
     parts.sort_unstable();
@@ -308,16 +308,16 @@ fn each_number(text: &str, visit: &mut dyn FnMut(Vec<u8>)) {
         let parts = if alphabet.scheme == Scheme::Groups { &spaced } else { &parts };
         parts.iter().filter_map(|part| alphabet.decode(part)).for_each(&mut *visit);
     }
-    each_beginning(&dense, visit);
+    each_embedded(&dense, visit);
 }
 
 /// Visits base64 of JSON, PEM or a URL that begins after other letters.
-fn each_beginning(text: &str, visit: &mut dyn FnMut(Vec<u8>)) {
+fn each_embedded(text: &str, visit: &mut dyn FnMut(Vec<u8>)) {
     const STARTS: [&str; 6] = ["eyJ", "eyAi", "ewog", "LS0tLS", "aHR0cDovL", "aHR0cHM6Ly"];
     /// The maximum number of places per beginning.
-    const MOST: usize = 4;
+    const MAX_PLACES: usize = 4;
     for start in STARTS {
-        let places = text.match_indices(start).take(MOST);
+        let places = text.match_indices(start).take(MAX_PLACES);
         places.filter_map(|(place, _)| decode_base64(digits_at(text, place))).for_each(&mut *visit);
     }
 }
@@ -425,7 +425,7 @@ impl Alphabet {
     /// Decodes a text, padded or not, complete or cut off.
     fn decode(&self, text: &str) -> Option<Vec<u8>> {
         // Few alphabets fit a text: the first digits decide.
-        if text.bytes().take(SHORTEST_ENCODED).any(|digit| !self.may_begin(digit)) {
+        if text.bytes().take(MIN_WORD_BYTES).any(|digit| !self.may_begin(digit)) {
             return None;
         }
         match self.scheme {
@@ -464,8 +464,12 @@ impl Alphabet {
     }
 
     fn decode_groups(&self, text: &str) -> Option<Vec<u8>> {
-        let text = text.split_once("<~").map_or(text, |(_, rest)| rest);
-        let text = text.split_once("~>").map_or(text, |(rest, _)| rest);
+        // The marks of Ascii85, unless the tilde is a digit.
+        let (mut text, has_marks) = (text, self.value(b'~').is_none());
+        if has_marks {
+            text = text.split_once("<~").map_or(text, |(_, rest)| rest);
+            text = text.split_once("~>").map_or(text, |(rest, _)| rest);
+        }
         let mut out = Vec::with_capacity(text.len());
         let (mut sum, mut held) = (0, 0);
         for digit in text.bytes() {
@@ -490,8 +494,8 @@ impl Alphabet {
 
     fn decode_number(&self, text: &str) -> Option<Vec<u8>> {
         /// The maximum number of digits. An RSA key of 4096 bits has fewer decimal digits.
-        const MOST_DIGITS: usize = 1400;
-        if text.len() > MOST_DIGITS {
+        const MAX_DIGITS: usize = 1400;
+        if text.len() > MAX_DIGITS {
             return None;
         }
         // The least significant limb comes first.
@@ -562,4 +566,23 @@ pub(crate) fn likely_encoding(secret: &str) -> Option<Encoding> {
         .all(|is_some| secret.chars().any(is_some));
     let has_length = is_padded || !secret.ends_with('=') && secret.len() % 4 != 1;
     (has_length && is_mixed && decode_base64(secret).is_some()).then_some(Encoding::Base64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In RFC 1924, the marks of Ascii85 are digits.
+    #[test]
+    fn digits_are_not_read_as_marks() {
+        for (group, bytes) in
+            [("0<~00", [0x02, 0xb5, 0x54, 0x49]), ("0~>00", [0x03, 0x1b, 0x6a, 0x77])]
+        {
+            let mut found = false;
+            each_decoding(group.repeat(6).as_bytes(), &mut |decoded| {
+                found |= decoded == bytes.repeat(6);
+            });
+            assert!(found, "{group}");
+        }
+    }
 }

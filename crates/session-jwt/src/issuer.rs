@@ -17,7 +17,7 @@ use crate::slips;
 /// # Errors
 /// The error and the correction, as a predicate.
 pub(crate) fn check(text: &str) -> Result<(), String> {
-    if let Some(problem) = other_than_issuer(text) {
+    if let Some(problem) = recognize_other(text) {
         return Err(problem);
     }
     if let Some(urls) = slips::several_urls(text) {
@@ -61,10 +61,10 @@ pub(crate) fn check(text: &str) -> Result<(), String> {
 
 /// Recognizes a token or a key in place of an issuer. The message repeats only the issuer that the
 /// token contains.
-fn other_than_issuer(text: &str) -> Option<String> {
-    const LONGEST: usize = 64 * 1024;
+fn recognize_other(text: &str) -> Option<String> {
+    const MAX_BYTES: usize = 64 * 1024;
     let is_likely = ["eyJ", "BEGIN", "\"kty\""].iter().any(|mark| text.contains(mark));
-    if !is_likely || text.len() > LONGEST {
+    if !is_likely || text.len() > MAX_BYTES {
         return None;
     }
     let found = secret::find(text.as_bytes())?;
@@ -300,8 +300,8 @@ pub(crate) fn variants(issuer: &str) -> Vec<String> {
         format!("www.{bare}"),
         percent_decoded(&bare).into_owned(),
     ];
-    if let Some(tenant) = bare.strip_prefix(ENTRA_1) {
-        rests.extend([format!("{ENTRA_2}{tenant}/v2.0"), format!("{ENTRA_2}{tenant}")]);
+    if let Some(tenant) = bare.strip_prefix(ENTRA_V1) {
+        rests.extend([format!("{ENTRA_V2}{tenant}/v2.0"), format!("{ENTRA_V2}{tenant}")]);
     }
     rests.push(bare);
     let mut near = Vec::new();
@@ -350,8 +350,8 @@ fn percent_decoded(issuer: &str) -> Cow<'_, str> {
 }
 
 /// The beginnings of Entra's issuers in tokens of version 1 and version 2, without the scheme.
-const ENTRA_1: &str = "sts.windows.net/";
-const ENTRA_2: &str = "login.microsoftonline.com/";
+const ENTRA_V1: &str = "sts.windows.net/";
+const ENTRA_V2: &str = "login.microsoftonline.com/";
 
 fn without_version(issuer: &str) -> Cow<'_, str> {
     let rest = without_scheme(issuer);
@@ -359,8 +359,8 @@ fn without_version(issuer: &str) -> Cow<'_, str> {
     let path = rest.trim_end_matches('/');
     let slashes = &rest[path.len()..];
     let tenant = path.strip_suffix("/v2.0").unwrap_or(path);
-    let (host, tenant) = match tenant.strip_prefix(ENTRA_2) {
-        Some(tenant) => (ENTRA_1, tenant),
+    let (host, tenant) = match tenant.strip_prefix(ENTRA_V2) {
+        Some(tenant) => (ENTRA_V1, tenant),
         None => ("", tenant),
     };
     format!("{scheme}{host}{tenant}{slashes}").into()

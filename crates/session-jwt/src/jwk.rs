@@ -39,37 +39,6 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// The key's type and numbers in a canonical form, which is the same for equal keys.
-    pub(crate) fn canonical_material(&self) -> Vec<u8> {
-        let mut material = format!("{:?}", self.key_type).into_bytes();
-        match self.material.kind() {
-            DecodingKeyKind::SecretOrDer(bytes) => append(&mut material, bytes),
-            DecodingKeyKind::RsaModulusExponent { n, e } => {
-                for number in [n, e] {
-                    let zeros = number.iter().take_while(|byte| **byte == 0).count();
-                    append(&mut material, number.get(zeros..).unwrap_or_default());
-                }
-            }
-        }
-        material
-    }
-
-    /// Verifies a signature. The algorithm must be one of the key's.
-    pub(crate) fn verify(
-        &self,
-        algorithm: Algorithm,
-        signing_input: &str,
-        signature: &str,
-    ) -> bool {
-        jsonwebtoken::crypto::verify(
-            signature,
-            signing_input.as_bytes(),
-            &self.material,
-            algorithm.primitive(),
-        )
-        .unwrap_or(false)
-    }
-
     /// Reads one JWK, which must be public or symmetric. The error is a sentence.
     pub(crate) fn from_jwk(entry: &Json<'_>) -> Result<Self, String> {
         let Some(object) = entry.as_object() else {
@@ -78,7 +47,7 @@ impl Key {
         object.check_names().map_err(|error| error.to_string())?;
         let kid = string(object, "kid")?.map(str::to_owned);
         // SPIFFE's bundles use "jwt-svid", and have other keys for X.509.
-        if let Some(usage) = filled(object, "use")?
+        if let Some(usage) = nonempty_string(object, "use")?
             && !["sig", "jwt-svid"].contains(&usage)
         {
             return Err(format!("Its use is {}, not \"sig\".", quoted(usage)));
@@ -95,7 +64,7 @@ impl Key {
                 return Err("Its key_ops names one operation twice.".to_owned());
             }
         }
-        let declared = match filled(object, "alg")? {
+        let declared = match nonempty_string(object, "alg")? {
             None => None,
             Some(name) => Some(
                 Algorithm::from_name(name)
@@ -138,12 +107,12 @@ impl Key {
     /// Reads an HMAC key, which must be at least as long as the hash (RFC 7518 section 3.2).
     pub(crate) fn hmac(secret: &[u8], algorithm: Option<Algorithm>) -> Result<Self, String> {
         let algorithm = algorithm.unwrap_or(KeyType::Oct.default_algorithm());
-        if secret.len() < algorithm.least_secret() {
+        if secret.len() < algorithm.min_secret_bytes() {
             return Err(format!(
                 "It has {} bytes; {} needs at least {} (RFC 7518 section 3.2).",
                 secret.len(),
                 algorithm.name(),
-                algorithm.least_secret()
+                algorithm.min_secret_bytes()
             ));
         }
         Ok(Self::of_secret(secret))
@@ -228,6 +197,22 @@ impl Key {
         Ok(Self::new(KeyType::Ed25519, DecodingKey::from_ed_der(x)))
     }
 
+    /// Verifies a signature. The algorithm must be one of the key's.
+    pub(crate) fn verify(
+        &self,
+        algorithm: Algorithm,
+        signing_input: &str,
+        signature: &str,
+    ) -> bool {
+        jsonwebtoken::crypto::verify(
+            signature,
+            signing_input.as_bytes(),
+            &self.material,
+            algorithm.primitive(),
+        )
+        .unwrap_or(false)
+    }
+
     /// The bytes of an HMAC key; None for a public key.
     pub(crate) fn secret(&self) -> Option<&[u8]> {
         match self.material.kind() {
@@ -245,10 +230,25 @@ impl Key {
                 Some(declared) => *algorithm == declared,
                 None => {
                     algorithm.key_type() == self.key_type
-                        && algorithm.least_secret() <= self.secret_bytes
+                        && algorithm.min_secret_bytes() <= self.secret_bytes
                 }
             })
             .collect();
+    }
+
+    /// The key's type and numbers in a canonical form, which is the same for equal keys.
+    pub(crate) fn canonical_material(&self) -> Vec<u8> {
+        let mut material = format!("{:?}", self.key_type).into_bytes();
+        match self.material.kind() {
+            DecodingKeyKind::SecretOrDer(bytes) => append(&mut material, bytes),
+            DecodingKeyKind::RsaModulusExponent { n, e } => {
+                for number in [n, e] {
+                    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+                    append(&mut material, number.get(zeros..).unwrap_or_default());
+                }
+            }
+        }
+        material
     }
 
     /// Whether both keys have the same material. Key id and algorithms do not matter.
@@ -268,7 +268,7 @@ impl Key {
     }
 
     /// A public key as a JWK in ASCII, with a fixed order of members and without unused members.
-    pub(crate) fn published(&self) -> String {
+    pub(crate) fn to_jwk(&self) -> String {
         let mut members = Vec::new();
         let mut add = |name: &str, value: &str| {
             members.push(format!("\"{name}\":{}", json_string(value)));
@@ -383,7 +383,7 @@ fn string<'o>(object: &'o Object<'_>, name: &str) -> Result<Option<&'o str>, Str
 
 /// A string member of a JWK. An empty string counts as absent, since some libraries write an empty
 /// `use` or `alg`. It is not used for `kid`: an empty `kid` is compared with the token's.
-fn filled<'o>(object: &'o Object<'_>, name: &str) -> Result<Option<&'o str>, String> {
+fn nonempty_string<'o>(object: &'o Object<'_>, name: &str) -> Result<Option<&'o str>, String> {
     Ok(string(object, name)?.filter(|text| !text.is_empty()))
 }
 

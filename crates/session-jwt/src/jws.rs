@@ -18,7 +18,7 @@ pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// rejected. Parameters that contain or name a key (`jwk`, `jku`, `x5u`, `x5c`, `x5t`: RFC 7515
 /// sections 4.1.2 to 4.1.8) are ignored: `kid` selects one of the provider's keys, and nothing is
 /// fetched.
-const REFUSED_PARAMETERS: [&str; 2] = ["zip", "enc"];
+const UNSUPPORTED_PARAMETERS: [&str; 2] = ["zip", "enc"];
 
 /// A parsed token. None of its contents are verified.
 pub(crate) struct Jws<'a> {
@@ -100,7 +100,7 @@ impl Header {
             reject(Code::Malformed, "token header has an unsupported parameter").with_detail(detail)
         };
         if let Some(name) =
-            REFUSED_PARAMETERS.into_iter().find(|name| object.present(name).is_some())
+            UNSUPPORTED_PARAMETERS.into_iter().find(|name| object.present(name).is_some())
         {
             return Err(unsupported(format!("It has the parameter {}.", quoted(name))).with_hint(
                 "Present a token that is signed, and neither encrypted nor compressed.",

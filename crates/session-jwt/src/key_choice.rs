@@ -8,7 +8,7 @@ use crate::key_set::KeySet;
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 
 /// The maximum number of secrets that are tried again with a line end, for a message.
-const MOST_SECRETS: usize = 4;
+const MAX_SECRETS: usize = 4;
 
 impl KeySet {
     /// The keys that a token may have been signed with: they have its `kid`, or any `kid` if the token
@@ -63,7 +63,7 @@ impl KeySet {
                 if kid.is_none() { "the provider's keys" } else { "its key" },
                 allowed.names()
             ));
-        match self.too_short(algorithm) {
+        match self.describe_short_secret(algorithm) {
             None => rejection,
             Some(sentence) => rejection.with_hint(format!(
                 "{sentence} Use a longer secret, or have tokens signed with {}.",
@@ -115,7 +115,7 @@ impl KeySet {
         let secrets = self
             .named(algorithm, kid)
             .filter(|key| key.is_secret() && key.algorithms.contains(algorithm));
-        secrets.take(MOST_SECRETS).find_map(|key| {
+        secrets.take(MAX_SECRETS).find_map(|key| {
             let secret = key.secret()?;
             let signed = |(end, _): &&(&[u8], &str)| {
                 let longer = [secret, *end].concat();

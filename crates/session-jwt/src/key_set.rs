@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 
 use crate::algorithm::{Algorithm, AlgorithmSet, KeyType};
-use crate::document::{check_document_length, instead, misplaced, not_json, wrong};
+use crate::document::{
+    check_document_length, misconfigured, reject_kind, reject_non_json, reject_non_json_setting,
+};
 use crate::encoding;
 use crate::json::{Json, push};
 use crate::jwk::{Key, key_type_name, member, private_member, public_secret};
@@ -17,11 +19,11 @@ use crate::secret::{self, Found};
 pub const MAX_FETCHED_BYTES: usize = 256 * 1024;
 
 /// The maximum number of keys in a fetched set.
-const MOST_FETCHED: usize = 100;
+const MAX_FETCHED_KEYS: usize = 100;
 
 /// The maximum number of unusable entries whose reasons are kept. A reason may be longer than its
 /// entry.
-const MOST_REASONS: usize = MOST_FETCHED;
+const MAX_REASONS: usize = MAX_FETCHED_KEYS;
 
 const NOT_JSON: &str = "key set is not valid JSON";
 
@@ -93,8 +95,8 @@ impl KeySet {
     /// if the text is longer than [`crate::MAX_DOCUMENT_BYTES`].
     pub fn parse(text: &str) -> Result<Self, Rejection> {
         check_document_length(text)?;
-        let value =
-            Json::parse(text.as_bytes()).map_err(|error| not_json(NOT_JSON, text, &error))?;
+        let value = Json::parse(text.as_bytes())
+            .map_err(|error| reject_non_json_setting(NOT_JSON, text, &error))?;
         let set = Self::from_json(&value)?;
         set.check_distinct()?;
         Ok(set)
@@ -111,9 +113,9 @@ impl KeySet {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         // A duplicate name within one key makes only that key unusable.
         let value = Json::parse_leniently(text.as_bytes())
-            .map_err(|error| misplaced(NOT_JSON, text, &error))?;
+            .map_err(|error| reject_non_json(NOT_JSON, text, &error))?;
         if let Some(object) = value.as_object() {
-            object.check_names().map_err(|error| misplaced(NOT_JSON, text, &error))?;
+            object.check_names().map_err(|error| reject_non_json(NOT_JSON, text, &error))?;
         }
         let mut set = Self::from_fetched(&value)?;
         if let Some(listed) = algorithms {
@@ -121,7 +123,7 @@ impl KeySet {
         }
         let set = set.without_duplicates();
         let mut used: Vec<(&Option<String>, String)> =
-            set.keys.iter().map(|key| (&key.kid, key.published())).collect();
+            set.keys.iter().map(|key| (&key.kid, key.to_jwk())).collect();
         used.sort();
         let entries: Vec<String> = used.into_iter().map(|(_, entry)| entry).collect();
         let jwks = format!("{{\"keys\":[{}]}}", entries.join(","));
@@ -149,24 +151,24 @@ impl KeySet {
                 _ => None,
             };
             return Err(match found {
-                Some(found @ (Found::Jwk | Found::JwkSet)) => wrong(MESSAGE)
+                Some(found @ (Found::Jwk | Found::JwkSet)) => misconfigured(MESSAGE)
                     .with_detail(format!("It is a string that holds {}.", found.description()))
                     .with_hint(
                         "The set must be the JSON object itself, without quotes around it and without \
                          a backslash before each quote in it.",
                     ),
-                Some(found) => instead(MESSAGE, found),
-                None => wrong(MESSAGE)
+                Some(found) => reject_kind(MESSAGE, found),
+                None => misconfigured(MESSAGE)
                     .with_detail(format!("It is {}, not an object.", value.type_name())),
             });
         };
         match (member(object, "keys"), member(object, "kty")) {
             (Some(_), Some(_)) => {
-                Err(wrong(MESSAGE).with_detail("It has both \"keys\" and \"kty\"."))
+                Err(misconfigured(MESSAGE).with_detail("It has both \"keys\" and \"kty\"."))
             }
             (Some(keys), None) => match keys.as_array() {
                 Some(entries) => Ok(entries),
-                None => Err(wrong(MESSAGE)
+                None => Err(misconfigured(MESSAGE)
                     .with_detail(format!("Its \"keys\" is {}, not an array.", keys.type_name()))),
             },
             (None, Some(_)) => Ok(std::slice::from_ref(value)),
@@ -175,9 +177,9 @@ impl KeySet {
             }
             (None, None) => match secret::kind_of_object(object) {
                 found @ (Found::Discovery | Found::CertificateMap | Found::Realm) => {
-                    Err(instead(MESSAGE, found))
+                    Err(reject_kind(MESSAGE, found))
                 }
-                _ => Err(wrong(MESSAGE)
+                _ => Err(misconfigured(MESSAGE)
                     .with_detail("It has neither \"keys\" nor \"kty\".")
                     .with_hint(
                         "A JWK is an object with a \"kty\", a JWK set one with an array of them as \
@@ -194,7 +196,7 @@ impl KeySet {
     }
 
     /// A set without keys. It verifies no token.
-    pub(crate) fn none() -> Self {
+    pub(crate) fn empty() -> Self {
         Self::new(Vec::new(), Vec::new())
     }
 
@@ -225,7 +227,7 @@ impl KeySet {
     pub(crate) fn from_secret(secret: &str) -> Result<Self, Rejection> {
         const MESSAGE: &str = "secret cannot be used";
         if let Some(found) = secret::find(secret.as_bytes()) {
-            return Err(instead(MESSAGE, found));
+            return Err(reject_kind(MESSAGE, found));
         }
         let is_at_edge = |character: Option<char>| {
             character.is_some_and(|c| {
@@ -235,7 +237,7 @@ impl KeySet {
         let (first, last) = (secret.chars().next(), secret.chars().next_back());
         if is_at_edge(first) || is_at_edge(last) {
             let end = if is_at_edge(first) { "begins" } else { "ends" };
-            return Err(wrong(MESSAGE)
+            return Err(misconfigured(MESSAGE)
                 .with_detail(format!(
                     "It {end} with a line end, a byte order mark or another control character."
                 ))
@@ -246,7 +248,7 @@ impl KeySet {
                 ));
         }
         let mut key = Key::hmac(secret.as_bytes(), None)
-            .map_err(|reason| wrong(MESSAGE).with_detail(reason))?;
+            .map_err(|reason| misconfigured(MESSAGE).with_detail(reason))?;
         key.any_kid = true;
         key.encoding = encoding::likely_encoding(secret);
         Ok(Self::new(vec![key], Vec::new()))
@@ -259,8 +261,9 @@ impl KeySet {
     /// key.
     pub(crate) fn from_pem(text: &str) -> Result<Self, Rejection> {
         const MESSAGE: &str = "public key cannot be used";
-        let key = PublicKey::parse(text)
-            .map_err(|error| wrong(MESSAGE).with_detail(error.detail).with_hint(error.hint))?;
+        let key = PublicKey::parse(text).map_err(|error| {
+            misconfigured(MESSAGE).with_detail(error.detail).with_hint(error.hint)
+        })?;
         let key = match key {
             PublicKey::Rsa { n, e } => Key::rsa(&n, &e),
             PublicKey::Ec { crv, x, y } => Key::ec(crv, &x, &y),
@@ -268,7 +271,7 @@ impl KeySet {
         };
         let mut key = key.map_err(|reason| match memory::is_memory_short() {
             true => memory::out_of_memory(),
-            false => wrong(MESSAGE).with_detail(reason),
+            false => misconfigured(MESSAGE).with_detail(reason),
         })?;
         key.any_kid = true;
         Ok(Self::new(vec![key], Vec::new()))
@@ -306,7 +309,7 @@ impl KeySet {
     pub(crate) fn check_distinct(&self) -> Result<(), Rejection> {
         match self.duplicates().first().and_then(|place| self.keys.get(*place)) {
             None => Ok(()),
-            Some(key) => Err(wrong("key set has a duplicate key id")
+            Some(key) => Err(misconfigured("key set has a duplicate key id")
                 .with_detail(format!(
                     "Two of its keys have the kid {} and may be used with {}.",
                     quoted(key.kid.as_deref().unwrap_or_default()),
@@ -339,7 +342,7 @@ impl KeySet {
             }
         }
         self.unusable.sort_by_key(|unusable| unusable.index);
-        self.unusable.truncate(MOST_REASONS);
+        self.unusable.truncate(MAX_REASONS);
         let count = self.unusable_count;
         Self { unusable_count: count, ..Self::new(keys, self.unusable) }
     }
@@ -379,13 +382,13 @@ impl KeySet {
         let types = || entries.iter().filter_map(key_type_name);
         let (all, symmetric) = (types().count(), types().filter(|kty| *kty == "oct").count());
         if !is_fetched && symmetric != 0 && symmetric != all {
-            return Err(wrong("key set mixes symmetric and asymmetric keys")
+            return Err(misconfigured("key set mixes symmetric and asymmetric keys")
                 .with_detail(format!("Of its {all} keys {symmetric} have the kty \"oct\"."))
                 .with_hint("Give the symmetric key as \"secret\", beside the others."));
         }
-        if is_fetched && entries.len() > MOST_FETCHED {
-            return Err(wrong("key set has too many keys").with_detail(format!(
-                "It has {}; the limit for a set that is fetched is {MOST_FETCHED}.",
+        if is_fetched && entries.len() > MAX_FETCHED_KEYS {
+            return Err(misconfigured("key set has too many keys").with_detail(format!(
+                "It has {}; the limit for a set that is fetched is {MAX_FETCHED_KEYS}.",
                 entries.len()
             )));
         }
@@ -397,7 +400,7 @@ impl KeySet {
             if let Some(member) = private
                 && !is_fetched
             {
-                return Err(wrong("key is private")
+                return Err(misconfigured("key is private")
                     .with_detail(format!(
                         "Key {} has the member {}, which only a private key has.",
                         place(index, kid),
@@ -409,7 +412,7 @@ impl KeySet {
                     ));
             }
             if !is_fetched && let Some(found) = object.and_then(public_secret) {
-                return Err(instead("key cannot be a secret", found).with_detail(format!(
+                return Err(reject_kind("key cannot be a secret", found).with_detail(format!(
                     "The k of key {} is {}.",
                     place(index, kid),
                     found.description()
@@ -438,7 +441,7 @@ impl KeySet {
                 }
                 Err(reason) => {
                     unusable_count += 1;
-                    if unusable.len() < MOST_REASONS {
+                    if unusable.len() < MAX_REASONS {
                         unusable.push(UnusableKey { index, kid: kid.map(str::to_owned), reason });
                     }
                 }
@@ -451,7 +454,7 @@ impl KeySet {
                     format!("Key {}: {}", place(first.index, first.kid.as_deref()), first.reason)
                 }
             };
-            return Err(wrong("key set has no usable key").with_detail(detail));
+            return Err(misconfigured("key set has no usable key").with_detail(detail));
         }
         Ok(Self { unusable_count, ..Self::new(keys, unusable) })
     }
@@ -464,11 +467,12 @@ impl KeySet {
     pub fn with_algorithms(self, listed: AlgorithmSet) -> Result<Self, Rejection> {
         let set = self.for_algorithms(listed);
         if set.algorithms().is_empty() {
-            let too_short = listed.iter().find_map(|algorithm| set.too_short(algorithm));
-            return Err(wrong("no key fits the listed algorithms").with_detail(format!(
+            let describe_short_secret =
+                listed.iter().find_map(|algorithm| set.describe_short_secret(algorithm));
+            return Err(misconfigured("no key fits the listed algorithms").with_detail(format!(
                 "Listed are {}.{}",
                 listed.names(),
-                too_short.map_or_else(String::new, |sentence| format!(" {sentence}"))
+                describe_short_secret.map_or_else(String::new, |sentence| format!(" {sentence}"))
             )));
         }
         Ok(set)
@@ -553,15 +557,16 @@ impl KeySet {
     }
 
     /// A sentence if the secrets are shorter than the algorithm requires.
-    pub(crate) fn too_short(&self, algorithm: Algorithm) -> Option<String> {
+    pub(crate) fn describe_short_secret(&self, algorithm: Algorithm) -> Option<String> {
         let secrets = self.keys.iter().filter(|key| key.is_secret());
         let longest = secrets.map(|key| key.secret_bytes).max()?;
-        let is_short = algorithm.key_type() == KeyType::Oct && longest < algorithm.least_secret();
+        let is_short =
+            algorithm.key_type() == KeyType::Oct && longest < algorithm.min_secret_bytes();
         is_short.then(|| {
             format!(
                 "The secret has {longest} bytes; {} needs at least {} (RFC 7518 section 3.2).",
                 algorithm.name(),
-                algorithm.least_secret()
+                algorithm.min_secret_bytes()
             )
         })
     }
@@ -571,7 +576,7 @@ fn check_fetched_length(text: &str) -> Result<(), Rejection> {
     if text.len() <= MAX_FETCHED_BYTES {
         return Ok(());
     }
-    Err(wrong("key set is too long")
+    Err(misconfigured("key set is too long")
         .with_detail(format!("The limit for a set that is fetched is {MAX_FETCHED_BYTES} bytes.")))
 }
 

@@ -83,7 +83,7 @@ pub(crate) fn required_values(value: &Json<'_>) -> Result<Box<[RequiredValue]>, 
     for value in values {
         if matches!(value, Json::String(_)) {
             trimmed(value)
-                .and_then(|text| free_of(slips::in_value, text))
+                .and_then(|text| without_slip(slips::in_value, text))
                 .map_err(|problem| format!("has a value that {problem}"))?;
         }
         out.push(RequiredValue::of(value).ok_or_else(|| match value {
@@ -158,14 +158,17 @@ pub(crate) fn trimmed(value: &Json<'_>) -> Result<String, String> {
 /// A string that must be equal to a string in a token. A list or a placeholder in its place would never
 /// match.
 pub(crate) fn item(value: &Json<'_>) -> Result<String, String> {
-    free_of(slips::in_item, trimmed(value)?)
+    without_slip(slips::in_item, trimmed(value)?)
 }
 
 pub(crate) fn role(value: &Json<'_>) -> Result<String, String> {
-    free_of(slips::in_role, trimmed(value)?)
+    without_slip(slips::in_role, trimmed(value)?)
 }
 
-pub(crate) fn free_of(slip: fn(&str) -> Option<String>, text: String) -> Result<String, String> {
+pub(crate) fn without_slip(
+    slip: fn(&str) -> Option<String>,
+    text: String,
+) -> Result<String, String> {
     match slip(&text) {
         None => Ok(text),
         Some(problem) => Err(format!("is {}, {problem}", quoted(&text))),
@@ -182,8 +185,8 @@ pub(crate) fn issuer(value: &Json<'_>) -> Result<String, String> {
 pub(crate) fn key_url(value: &Json<'_>) -> Result<Endpoint, String> {
     let text = text(value)?;
     let write = |url: &str| Err(format!("is {}; write {}", quoted(&text), quoted(url)));
-    const LONGEST: usize = 4 * 1024;
-    match secret::find(text.get(..LONGEST).unwrap_or(&text).as_bytes()) {
+    const MAX_BYTES: usize = 4 * 1024;
+    match secret::find(text.get(..MAX_BYTES).unwrap_or(&text).as_bytes()) {
         None | Some(Found::Url | Found::Point) => {}
         // The message does not repeat the text.
         Some(found) => {

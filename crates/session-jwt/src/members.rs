@@ -1,7 +1,7 @@
 //! The members of a provider document and the columns of a row, as tables.
 
 use crate::algorithm::{Algorithm, AlgorithmSet};
-use crate::document::wrong;
+use crate::document::misconfigured;
 use crate::draft::Draft;
 use crate::json::Json;
 use crate::key_set::KeySet;
@@ -237,7 +237,7 @@ impl ProviderMember {
     ) -> Result<(), Rejection> {
         (self.read)(value, draft).map_err(|problem| {
             let name = quoted(self.name);
-            wrong("provider has an invalid member")
+            misconfigured("provider has an invalid member")
                 .with_detail(format!("{label}: the member {name} {problem}."))
         })
     }

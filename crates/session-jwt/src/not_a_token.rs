@@ -112,19 +112,19 @@ const SURROUNDINGS: [Surroundings; 4] = [
 ];
 
 /// The maximum length of a header that is searched within other text, in bytes.
-const MAX_SOUGHT_HEADER: usize = 1024;
+const MAX_HEADER_BYTES: usize = 1024;
 
 /// The positions of the headers of tokens in a text. Only the first positions are tested.
 fn headers(text: &str) -> impl Iterator<Item = usize> {
     // Claims sets begin so, too.
-    const SOUGHT: usize = 32;
+    const MAX_CANDIDATES: usize = 32;
     let is_header = |place: &usize| {
         let rest = &text.as_bytes()[*place..];
-        let end = rest.iter().take(MAX_SOUGHT_HEADER).position(|byte| *byte == b'.');
+        let end = rest.iter().take(MAX_HEADER_BYTES).position(|byte| *byte == b'.');
         let decoded = end.and_then(|end| URL_SAFE_NO_PAD.decode(&rest[..end]).ok());
         decoded.is_some_and(|header| has_member(&header, "alg"))
     };
-    text.match_indices("eyJ").map(|(place, _)| place).take(SOUGHT).filter(is_header)
+    text.match_indices("eyJ").map(|(place, _)| place).take(MAX_CANDIDATES).filter(is_header)
 }
 
 fn has_member(header: &[u8], name: &str) -> bool {

@@ -11,31 +11,31 @@ use crate::json::{Json, Object};
 use crate::key_set::KeySet;
 use crate::secret;
 
-/// The number of bytes at its beginning by which a value of a key is recognized.
-const BEGINNING: usize = 22;
+/// The length of the prefix by which a value of a key is recognized, in bytes.
+const PREFIX_BYTES: usize = 22;
 
 /// The members whose strings are compared, and the maximum number of strings.
-const NAMES: [&str; 4] = ["issuer", "jwks_url", "audience", "name"];
-const MOST_NAMES: usize = 32;
+const NAME_MEMBERS: [&str; 4] = ["issuer", "jwks_url", "audience", "name"];
+const MAX_NAMES: usize = 32;
 
 /// The minimum length of a name. Shorter names are parts of other words.
-const SHORTEST_NAME: usize = 6;
+const MIN_NAME_BYTES: usize = 6;
 
 /// The minimum number of characters that a secret must have besides the names.
-const LEAST_REST: usize = 16;
+const MIN_OTHER_CHARACTERS: usize = 16;
 
 /// The public values of one document.
 pub(crate) struct OwnValues {
     /// The member and its string in lower case; the longest strings come first.
     names: Vec<(&'static str, String)>,
-    beginnings: HashSet<[u8; BEGINNING]>,
+    prefixes: HashSet<[u8; PREFIX_BYTES]>,
 }
 
 impl OwnValues {
     /// The public values of a document and of the keys that were read from it.
     pub(crate) fn of<'k>(object: &Object<'_>, keys: impl Iterator<Item = &'k KeySet>) -> Self {
         let mut values = Self::of_keys(keys);
-        for member in NAMES {
+        for member in NAME_MEMBERS {
             let texts = object
                 .get(member)
                 .into_iter()
@@ -64,7 +64,7 @@ impl OwnValues {
 
     /// The public values of keys.
     pub(crate) fn of_keys<'k>(keys: impl Iterator<Item = &'k KeySet>) -> Self {
-        let mut values = Self { names: Vec::new(), beginnings: HashSet::new() };
+        let mut values = Self { names: Vec::new(), prefixes: HashSet::new() };
         for set in keys {
             for kid in set.kids() {
                 values.add_name("kid", kid);
@@ -82,24 +82,24 @@ impl OwnValues {
     }
 
     fn add_name(&mut self, member: &'static str, name: &str) {
-        if name.len() >= SHORTEST_NAME && self.names.len() < MOST_NAMES {
+        if name.len() >= MIN_NAME_BYTES && self.names.len() < MAX_NAMES {
             self.names.push((member, name.to_lowercase()));
         }
     }
 
     fn add_value(&mut self, value: &[u8]) {
-        if let Some(beginning) = value.first_chunk() {
-            self.beginnings.insert(*beginning);
+        if let Some(prefix) = value.first_chunk() {
+            self.prefixes.insert(*prefix);
         }
     }
 
     /// The public value that a secret contains in any encoding, if any.
     pub(crate) fn found_in(&self, secret: &[u8]) -> Option<&'static str> {
-        if self.names.is_empty() && self.beginnings.is_empty() {
+        if self.names.is_empty() && self.prefixes.is_empty() {
             return None;
         }
         let mut found = None;
-        secret::any_form(secret, |form| {
+        secret::any_decoding(secret, |form| {
             found = self.value_in(form).or_else(|| self.name_in(form));
             found.is_some()
         });
@@ -108,10 +108,10 @@ impl OwnValues {
 
     fn value_in(&self, form: &[u8]) -> Option<&'static str> {
         let is_known = |window: &[u8]| {
-            window.first_chunk::<BEGINNING>().is_some_and(|start| self.beginnings.contains(start))
+            window.first_chunk::<PREFIX_BYTES>().is_some_and(|start| self.prefixes.contains(start))
         };
         let holds =
-            |bytes: &[u8]| !self.beginnings.is_empty() && bytes.windows(BEGINNING).any(is_known);
+            |bytes: &[u8]| !self.prefixes.is_empty() && bytes.windows(PREFIX_BYTES).any(is_known);
         (holds(form) || holds(&form.to_ascii_lowercase())).then_some("a value of its public keys")
     }
 
@@ -131,6 +131,6 @@ impl OwnValues {
             }
         }
         let rest = rest.chars().filter(|c| c.is_alphanumeric()).count();
-        found.filter(|_| rest < LEAST_REST)
+        found.filter(|_| rest < MIN_OTHER_CHARACTERS)
     }
 }

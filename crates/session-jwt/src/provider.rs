@@ -1,7 +1,7 @@
 //! An identity provider: its issuer, its keys, and the policy for its tokens.
 
 use crate::algorithm::AlgorithmSet;
-use crate::document::wrong;
+use crate::document::misconfigured;
 use crate::endpoint::{Endpoint, HttpHosts};
 use crate::json::Json;
 use crate::key_set::KeySet;
@@ -106,7 +106,7 @@ impl KeySource {
             KeySource::Discovery { document, .. } => ("issuer", document),
         };
         endpoint.check_scheme(http).map_err(|problem| {
-            wrong("keys cannot be fetched over http").with_detail(format!(
+            misconfigured("keys cannot be fetched over http").with_detail(format!(
                 "The member {} {problem}, and the host {} is not listed for http.",
                 quoted(member),
                 quoted(endpoint.host())

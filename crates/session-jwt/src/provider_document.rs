@@ -1,7 +1,7 @@
 //! Reads providers: those of a configured document, and a row of the table of providers.
 
 use crate::algorithm::{Algorithm, KeyType};
-use crate::document::{check_document_length, not_json, wrong};
+use crate::document::{check_document_length, misconfigured, reject_non_json_setting};
 use crate::draft::{Draft, two_kinds_of_keys};
 use crate::endpoint::Endpoint;
 use crate::json::{Json, Object, push};
@@ -30,8 +30,9 @@ impl Provider {
     /// detail; also if the text is longer than [`crate::MAX_DOCUMENT_BYTES`].
     pub fn parse_all(text: &str) -> Result<Vec<Self>, Rejection> {
         check_document_length(text)?;
-        let value = Json::parse(text.as_bytes())
-            .map_err(|error| not_json("providers are not valid JSON", text, &error))?;
+        let value = Json::parse(text.as_bytes()).map_err(|error| {
+            reject_non_json_setting("providers are not valid JSON", text, &error)
+        })?;
         match &value {
             Json::Object(object) => Ok(vec![Self::from_object(object, 1)?]),
             Json::Array(items) => {
@@ -55,11 +56,12 @@ impl Provider {
     /// Those of [`Provider::parse_all`]; the limit for the text is [`MAX_ROW_BYTES`].
     pub fn from_row(text: &str) -> Result<Self, Rejection> {
         if text.len() > MAX_ROW_BYTES {
-            return Err(wrong("provider is too long")
+            return Err(misconfigured("provider is too long")
                 .with_detail(format!("The limit for the row as JSON is {MAX_ROW_BYTES} bytes.")));
         }
-        let value = Json::parse(text.as_bytes())
-            .map_err(|error| wrong("provider cannot be read").with_detail(error.to_string()))?;
+        let value = Json::parse(text.as_bytes()).map_err(|error| {
+            misconfigured("provider cannot be read").with_detail(error.to_string())
+        })?;
         let Some(row) = value.as_object() else {
             return Err(not_an_object(&value, "It"));
         };
@@ -72,10 +74,10 @@ impl Provider {
             }
         }
         let Some(name) = &draft.name else {
-            return Err(wrong("provider has no name").with_detail("A row must have one."));
+            return Err(misconfigured("provider has no name").with_detail("A row must have one."));
         };
         if name.len() > MAX_ROW_NAME_BYTES {
-            return Err(wrong("provider has an invalid member").with_detail(format!(
+            return Err(misconfigured("provider has an invalid member").with_detail(format!(
                 "{label}: the member \"name\" is longer than {MAX_ROW_NAME_BYTES} bytes."
             )));
         }
@@ -85,7 +87,7 @@ impl Provider {
             (Some(url), _) => Some(KeySource::Url(url.clone())),
             (None, Some(issuer)) if !has_own => {
                 let document = Endpoint::discovery(issuer).map_err(|problem| {
-                    wrong("provider has no key").with_detail(format!(
+                    misconfigured("provider has no key").with_detail(format!(
                         "{label} has none of {KEY_COLUMNS}, and its issuer, which OpenID \
                          discovery needs, {problem}."
                     ))
@@ -96,12 +98,12 @@ impl Provider {
         };
         let Some(source) = source else {
             if !has_own {
-                return Err(wrong("provider has no key").with_detail(format!(
+                return Err(misconfigured("provider has no key").with_detail(format!(
                     "{label} has none of {KEY_COLUMNS}, and no issuer, which OpenID discovery \
                      needs."
                 )));
             }
-            return draft.finish(&label, "provider");
+            return draft.build(&label, "provider");
         };
         if draft.jwks.is_some() || draft.public_key.is_some() {
             return Err(two_kinds_of_keys(&label, "\"jwks_url\" and \"jwks\" or \"public_key\"")
@@ -110,7 +112,7 @@ impl Provider {
         let is_symmetric = |algorithm: &Algorithm| algorithm.key_type() == KeyType::Oct;
         if let Some(listed) = draft.algorithms {
             if listed.iter().all(|algorithm| is_symmetric(&algorithm)) {
-                return Err(wrong("provider has an invalid member").with_detail(format!(
+                return Err(misconfigured("provider has an invalid member").with_detail(format!(
                     "{label}: the member \"algorithms\" names {} alone, but keys that are fetched are \
                      public.",
                     listed.names()
@@ -119,7 +121,7 @@ impl Provider {
             if let Some(algorithm) = listed.iter().find(is_symmetric)
                 && draft.secret.is_none()
             {
-                return Err(wrong("provider has an invalid member").with_detail(format!(
+                return Err(misconfigured("provider has an invalid member").with_detail(format!(
                     "{label}: the member \"algorithms\" names {}, but keys that are fetched are \
                      public.",
                     algorithm.name()
@@ -132,7 +134,7 @@ impl Provider {
         draft.is_remote = true;
         draft.drop_published_secret();
         let keep_keys = draft.keep_keys.unwrap_or(MAX_KEEP_KEYS);
-        Ok(Self { remote: Some(Remote { source, keep_keys }), ..draft.finish(&label, "provider")? })
+        Ok(Self { remote: Some(Remote { source, keep_keys }), ..draft.build(&label, "provider")? })
     }
 
     fn from_object(object: &Object<'_>, place: usize) -> Result<Self, Rejection> {
@@ -149,7 +151,7 @@ impl Provider {
             }
         }
         draft.check_secrets(object, &label)?;
-        draft.finish(&label, &format!("provider {place}"))
+        draft.build(&label, &format!("provider {place}"))
     }
 }
 
@@ -162,12 +164,12 @@ fn label(object: &Object<'_>, place: usize) -> String {
 }
 
 fn not_an_object(found: &Json<'_>, what: &str) -> Rejection {
-    wrong("provider is not a JSON object")
+    misconfigured("provider is not a JSON object")
         .with_detail(format!("{what} is {}, not an object.", found.type_name()))
 }
 
 /// Members of other libraries and servers, in lower case and without separators, and the corrections.
-const ELSEWHERE: [(&[&str], &str); 12] = [
+const FOREIGN_MEMBERS: [(&[&str], &str); 12] = [
     (
         &["key"],
         "a public key in PEM as \"public_key\", an HMAC secret as \"secret\", a JWK or a JWK set as \
@@ -223,14 +225,15 @@ const ELSEWHERE: [(&[&str], &str); 12] = [
 
 /// The correction of an unknown member, if it nearly equals a known one or is a member of another
 /// library.
-fn instead_of_member(name: &str) -> Option<String> {
+fn correction_of_member(name: &str) -> Option<String> {
     let plain = |name: &str| -> String {
         name.chars().filter(char::is_ascii_alphanumeric).take(32).collect::<String>()
     };
     let found = plain(name).to_ascii_lowercase();
     let known = PROVIDER_MEMBERS.iter().find(|member| plain(member.name) == found);
     let advice = known.map(|member| quoted(member.name)).or_else(|| {
-        let (_, advice) = ELSEWHERE.iter().find(|(names, _)| names.contains(&found.as_str()))?;
+        let (_, advice) =
+            FOREIGN_MEMBERS.iter().find(|(names, _)| names.contains(&found.as_str()))?;
         Some((*advice).to_owned())
     })?;
     Some(format!("In place of {} write {advice}.", quoted(name)))
@@ -246,9 +249,9 @@ fn check_members(object: &Object<'_>, label: &str) -> Result<(), Rejection> {
     }
     let several = if unknown().nth(1).is_some() { "members" } else { "member" };
     let known = PROVIDER_MEMBERS.map(|member| member.name).join(", ");
-    let mut hint: Vec<String> = unknown().take(SHOWN).filter_map(instead_of_member).collect();
+    let mut hint: Vec<String> = unknown().take(SHOWN).filter_map(correction_of_member).collect();
     hint.push(format!("Known are {known}."));
-    Err(wrong("provider has an unknown member")
+    Err(misconfigured("provider has an unknown member")
         .with_detail(format!("{label} has the {several} {}.", quoted_list(unknown())))
         .with_hint(hint.join(" ")))
 }

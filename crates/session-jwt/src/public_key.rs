@@ -34,7 +34,7 @@ pub(crate) enum PublicKey {
 
 /// The error in a text that should be a public key, and the correction. Both are whole sentences.
 #[derive(Debug)]
-pub(crate) struct Wrong {
+pub(crate) struct KeyError {
     pub(crate) detail: String,
     pub(crate) hint: &'static str,
 }
@@ -43,16 +43,17 @@ const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
-const EXPECTED: &str = "Give one block in PEM: PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE, with a key \
+const EXPECTED_HINT: &str = "Give one block in PEM: PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE, with a key \
                         of RSA, P-256, P-384 or Ed25519.";
 
-const REPLACE: &str = "If others have seen this text, replace the key pair. Give the public key.";
+const REPLACE_HINT: &str =
+    "If others have seen this text, replace the key pair. Give the public key.";
 
 impl PublicKey {
     /// Reads the one block of a text. Text around the block, a byte order mark, and line ends of any
     /// kind (also `\n` as two characters) are allowed. The DER decides the kind of key, so the label
     /// does not matter, and the armour may be missing.
-    pub(crate) fn parse(text: &str) -> Result<Self, Wrong> {
+    pub(crate) fn parse(text: &str) -> Result<Self, KeyError> {
         let text = text.replace("\\r", "").replace("\\n", "\n").replace('\r', "\n");
         let armoured = text.contains(BEGIN);
         let (label, body) = match armoured {
@@ -68,12 +69,12 @@ impl PublicKey {
                 other => other,
             })
             .collect();
-        let unreadable = |what: &str| Wrong {
+        let unreadable = |what: &str| KeyError {
             detail: format!("Its block {label} is not {what}."),
-            hint: EXPECTED,
+            hint: EXPECTED_HINT,
         };
         let Ok(der) = BASE64.decode(digits) else {
-            return Err(if armoured { unreadable("base64") } else { unarmoured(&text) });
+            return Err(if armoured { unreadable("base64") } else { not_pem(&text) });
         };
         if der::begins_as_private(&der) {
             return Err(private());
@@ -88,41 +89,44 @@ impl PublicKey {
         key.unwrap_or_else(|| {
             Err(match armoured {
                 true => unreadable("a public key or a certificate in DER"),
-                false => unarmoured(&text),
+                false => not_pem(&text),
             })
         })
     }
 }
 
 /// The error in a text without a block.
-fn unarmoured(text: &str) -> Wrong {
+fn not_pem(text: &str) -> KeyError {
     let (what, hint) = match secret::find(text.as_bytes()) {
         Some(Found::Private) => return private(),
         Some(Found::Der) => {
-            ("base64 of another structure than a public key or a certificate", EXPECTED)
+            ("base64 of another structure than a public key or a certificate", EXPECTED_HINT)
         }
         Some(found) if found != Found::Unclear => (found.description(), found.place()),
-        _ => ("a text without a block in PEM", EXPECTED),
+        _ => ("a text without a block in PEM", EXPECTED_HINT),
     };
-    Wrong { detail: format!("It is {what}."), hint }
+    KeyError { detail: format!("It is {what}."), hint }
 }
 
-fn private() -> Wrong {
-    Wrong { detail: "It has a private key.".to_owned(), hint: REPLACE }
+fn private() -> KeyError {
+    KeyError { detail: "It has a private key.".to_owned(), hint: REPLACE_HINT }
 }
 
 /// The label and the body of the one block.
-fn only_block(text: &str) -> Result<(&str, &str), Wrong> {
-    let broken = || Wrong {
+fn only_block(text: &str) -> Result<(&str, &str), KeyError> {
+    let broken = || KeyError {
         detail: "Its block does not begin and end with lines of one label.".to_owned(),
-        hint: EXPECTED,
+        hint: EXPECTED_HINT,
     };
     let (_, block) = text.split_once(BEGIN).ok_or_else(broken)?;
     if secret::has_private_block(text) {
         return Err(private());
     }
     if block.contains(BEGIN) {
-        return Err(Wrong { detail: "It has more than one block.".to_owned(), hint: EXPECTED });
+        return Err(KeyError {
+            detail: "It has more than one block.".to_owned(),
+            hint: EXPECTED_HINT,
+        });
     }
     let (label, rest) = block.split_once(DASHES).ok_or_else(broken)?;
     let (body, end) = rest.split_once(END).ok_or_else(broken)?;
@@ -130,12 +134,15 @@ fn only_block(text: &str) -> Result<(&str, &str), Wrong> {
     match label {
         _ if !same => Err(broken()),
         _ if label.ends_with("PUBLIC KEY") || label.ends_with("CERTIFICATE") => Ok((label, body)),
-        _ => Err(Wrong { detail: format!("Its block is {}.", quoted(label)), hint: EXPECTED }),
+        _ => Err(KeyError {
+            detail: format!("Its block is {}.", quoted(label)),
+            hint: EXPECTED_HINT,
+        }),
     }
 }
 
 /// The key, or the reason why it is rejected. None if the DER has another structure.
-type Read = Option<Result<PublicKey, Wrong>>;
+type Read = Option<Result<PublicKey, KeyError>>;
 
 /// Reads SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7).
 fn from_info(der: &[u8]) -> Read {
@@ -147,8 +154,9 @@ fn from_info(der: &[u8]) -> Read {
     let (0, key) = bits.split_first()? else {
         return None;
     };
-    let unsupported =
-        |what: &str| Some(Err(Wrong { detail: format!("Its key is {what}."), hint: EXPECTED }));
+    let unsupported = |what: &str| {
+        Some(Err(KeyError { detail: format!("Its key is {what}."), hint: EXPECTED_HINT }))
+    };
     match algorithm.take(der::OBJECT_IDENTIFIER)? {
         der::RSA => from_pkcs1(key),
         der::EC => {

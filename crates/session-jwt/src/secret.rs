@@ -136,27 +136,27 @@ impl Found {
     }
 }
 
-/// The limit for the total bytes of decoded texts: a number per byte of the text, with a minimum and a
+/// The limit for the total bytes of decoded texts: a base plus a number per byte of the text, with a
 /// maximum. Random bytes need about a hundredth of it.
-const EFFORT: usize = 64;
-const LEAST_EFFORT: usize = 512 * 1024;
-const MOST_EFFORT: usize = 8 * 1024 * 1024;
+const EFFORT_PER_BYTE: usize = 64;
+const BASE_EFFORT: usize = 512 * 1024;
+const MAX_EFFORT: usize = 8 * 1024 * 1024;
 
-/// The limit for the bytes of decoded texts that wait at a time: a number per byte of the text, and a
-/// base.
-const WAITING: usize = 16;
-const LEAST_WAITING: usize = 32 * 1024;
+/// The limit for the bytes of decoded texts that wait at a time: a base plus a number per byte of the
+/// text.
+const WAITING_PER_BYTE: usize = 16;
+const BASE_WAITING: usize = 32 * 1024;
 
 /// The maximum depth of nested encodings. Programs do not generate secrets with a greater depth.
 const MAX_DEPTH: usize = 32;
 
 /// The minimum length of a key in DER. A key of Ed25519 has 44 bytes.
-const LEAST_DER: usize = 40;
+const MIN_DER_BYTES: usize = 40;
 
 /// The kind of public text that the bytes contain, if any.
 pub(crate) fn find(bytes: &[u8]) -> Option<Found> {
     let mut found = None;
-    let complete = any_form(bytes, |form| {
+    let complete = any_decoding(bytes, |form| {
         found = recognize(form);
         found.is_some()
     });
@@ -168,12 +168,12 @@ pub(crate) fn find(bytes: &[u8]) -> Option<Found> {
 
 /// Whether the predicate accepts the bytes or one of their decodings at any depth. None if the search
 /// exceeds its limits. The search is depth-first, so that few decodings wait at a time.
-pub(crate) fn any_form(bytes: &[u8], mut is_sought: impl FnMut(&[u8]) -> bool) -> Option<bool> {
+pub(crate) fn any_decoding(bytes: &[u8], mut accepts: impl FnMut(&[u8]) -> bool) -> Option<bool> {
     /// The cost of a decoding, in addition to its bytes.
-    const BASE: usize = 32;
-    let mut effort = (bytes.len().saturating_mul(EFFORT) + LEAST_EFFORT).min(MOST_EFFORT);
-    let mut room = bytes.len().saturating_mul(WAITING) + LEAST_WAITING;
-    if is_sought(bytes) {
+    const COST_PER_FORM: usize = 32;
+    let mut effort = (bytes.len().saturating_mul(EFFORT_PER_BYTE) + BASE_EFFORT).min(MAX_EFFORT);
+    let mut room = bytes.len().saturating_mul(WAITING_PER_BYTE) + BASE_WAITING;
+    if accepts(bytes) {
         return Some(true);
     }
     let hasher = RandomState::new();
@@ -182,13 +182,13 @@ pub(crate) fn any_form(bytes: &[u8], mut is_sought: impl FnMut(&[u8]) -> bool) -
     let mut is_complete = true;
     while let Some((form, depth)) = waiting.pop() {
         if depth > 0 {
-            room += form.len() + BASE;
-            if is_sought(&form) {
+            room += form.len() + COST_PER_FORM;
+            if accepts(&form) {
                 return Some(true);
             }
         }
         encoding::each_decoding(&form, &mut |decoded| {
-            let cost = decoded.len() + BASE;
+            let cost = decoded.len() + COST_PER_FORM;
             if !seen.insert(hasher.hash_one(&decoded[..])) {
                 return;
             }
@@ -246,11 +246,11 @@ fn recognize(bytes: &[u8]) -> Option<Found> {
 }
 
 fn is_private_der(bytes: &[u8]) -> bool {
-    bytes.len() >= LEAST_DER && der::begins_as_private(bytes)
+    bytes.len() >= MIN_DER_BYTES && der::begins_as_private(bytes)
 }
 
 fn is_der(bytes: &[u8]) -> bool {
-    bytes.len() >= LEAST_DER
+    bytes.len() >= MIN_DER_BYTES
         && (der::is_structure(bytes)
             || der::begins_as_key(bytes)
             || (0..bytes.len()).any(|place| der::begins_unmistakably(&bytes[place..])))
@@ -332,21 +332,21 @@ fn is_header(digits: &str) -> bool {
 }
 
 fn begins_private_der(text: &str) -> bool {
-    begins_in_base64(text, der::begins_as_private)
+    contains_base64_of(text, der::begins_as_private)
 }
 
 fn begins_der(text: &str) -> bool {
-    begins_in_base64(text, der::begins_unmistakably)
+    contains_base64_of(text, der::begins_unmistakably)
 }
 
 /// Whether base64 of a kind of DER begins anywhere in a text. The beginnings are so long that random
 /// text does not contain them.
-fn begins_in_base64(text: &str, is_such: fn(&[u8]) -> bool) -> bool {
+fn contains_base64_of(text: &str, is_such: fn(&[u8]) -> bool) -> bool {
     /// The number of characters that are decoded of each beginning.
-    const ENOUGH: usize = 64;
+    const PREFIX_CHARACTERS: usize = 64;
     let begins = |text: &str, place: usize| {
         let digits = encoding::digits_at(text, place);
-        let digits = digits.get(..ENOUGH).unwrap_or(digits);
+        let digits = digits.get(..PREFIX_CHARACTERS).unwrap_or(digits);
         // The first octet is that of a SEQUENCE.
         matches!(digits.as_bytes(), [_, b'A'..=b'P', ..])
             && encoding::decode_base64(digits).is_some_and(|bytes| is_such(&bytes))
@@ -513,14 +513,14 @@ fn is_printed_key(text: &str) -> bool {
         "asn1 oid:",
     ];
     /// The minimum number of digits of a modulus.
-    const FEWEST_DIGITS: usize = 24;
+    const MIN_DIGITS: usize = 24;
     let lower = text.to_ascii_lowercase();
     let is_modulus = |(place, name): (usize, &str)| {
         let value =
             lower[place + name.len()..].trim_start_matches(|c: char| "=:>\"' \t\r\n".contains(c));
         let is_given = value.len() < lower.len() - place - name.len();
         let digits = value.chars().filter(|c| !c.is_whitespace() && *c != ':');
-        is_given && digits.take_while(|c| c.is_ascii_hexdigit()).count() >= FEWEST_DIGITS
+        is_given && digits.take_while(|c| c.is_ascii_hexdigit()).count() >= MIN_DIGITS
     };
     MARKS.iter().any(|mark| lower.contains(mark))
         || lower.match_indices("modulus").any(is_modulus)

@@ -60,8 +60,8 @@ fn bracketed_list(text: &str) -> Option<String> {
 
 /// Reads a text as JSON. A long text is not read: it is not a mistake of this kind.
 pub(crate) fn json(text: &str) -> Option<Json<'_>> {
-    const LONGEST: usize = 4096;
-    if text.len() > LONGEST {
+    const MAX_BYTES: usize = 4096;
+    if text.len() > MAX_BYTES {
         return None;
     }
     Json::parse(text.as_bytes()).ok()
@@ -132,7 +132,7 @@ fn is_placeholder(word: &str) -> bool {
         "CHANGEME",
     ];
     /// The words that may follow "your" in a placeholder. Other words may be names.
-    const YOURS: [&str; 17] = [
+    const AFTER_YOUR: [&str; 17] = [
         "domain",
         "tenant",
         "project",
@@ -157,7 +157,7 @@ fn is_placeholder(word: &str) -> bool {
             Some(rest) => (rest, true),
             None => (rest, false),
         };
-        YOURS.iter().any(|yours| match rest.strip_prefix(yours) {
+        AFTER_YOUR.iter().any(|yours| match rest.strip_prefix(yours) {
             Some("") => true,
             Some(more) => {
                 separated || ["id", "name", "_", "-"].iter().any(|end| more.starts_with(end))
@@ -261,13 +261,12 @@ fn is_yaml(text: &str) -> bool {
 /// The URLs in a text that contains several.
 pub(crate) fn several_urls(text: &str) -> Option<Vec<&str>> {
     let ends = |c: char| c.is_whitespace() || ",;|[]{}\"'()".contains(c);
-    let urls: Vec<&str> =
-        text.split(ends).filter(|part| has_scheme(part)).take(MOST_LISTED).collect();
+    let urls: Vec<&str> = text.split(ends).filter(|part| has_scheme(part)).take(MAX_URLS).collect();
     (urls.len() > 1).then_some(urls)
 }
 
 /// The maximum number of URLs that are read.
-const MOST_LISTED: usize = 11;
+const MAX_URLS: usize = 11;
 
 /// The text between two characters, if the text begins and ends with them.
 pub(crate) fn inside(text: &str, open: char, close: char) -> Option<&str> {

@@ -136,14 +136,14 @@ impl Unverified<'_> {
             && listed.is_none_or(|listed| listed.contains(self.algorithm))
     }
 
-    /// The rejection if no provider serves the token's issuer. `none_at_all` says that no provider is
+    /// The rejection if no provider serves the token's issuer. `none_configured` says that no provider is
     /// configured; otherwise `issuers` are those of the providers.
     pub fn no_provider<'i>(
         &self,
-        none_at_all: bool,
+        none_configured: bool,
         issuers: impl Iterator<Item = &'i str>,
     ) -> Rejection {
-        if none_at_all {
+        if none_configured {
             return no_provider_configured(Code::NoKey);
         }
         let Some(issuer) = self.issuer else {

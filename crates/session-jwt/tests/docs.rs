@@ -1,10 +1,10 @@
-//! The documentation's tables say what the code's tables say.
+//! The tables of the documentation equal those of the code.
 
 use session_jwt::{CLAIM_CHECKS, Code, MAX_TOKEN_BYTES, PROVIDER_MEMBERS, ROW_MEMBERS};
 
 const REFERENCE: &str = include_str!("../../../docs/reference.md");
 
-/// The rows of the table under a heading, without the heads of its columns.
+/// The rows of the table under a heading, without the header row.
 fn table(heading: &str) -> Vec<&'static str> {
     let (_, section) = REFERENCE.split_once(&format!("\n## {heading}\n")).expect("the section");
     let section = section.split("\n## ").next().unwrap_or_default();
@@ -53,7 +53,7 @@ fn limits() {
     assert!(REFERENCE.contains("A token is at most 16 KiB"));
 }
 
-/// The map of the code names each file of these folders.
+/// ARCHITECTURE.md lists each file of these folders.
 #[test]
 fn files_on_the_map() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

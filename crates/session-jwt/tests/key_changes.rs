@@ -1,4 +1,4 @@
-//! Keys of two sets are told apart by their material.
+//! The keys of two sets are compared by their material.
 
 use mint::{Algorithm, Key};
 use serde_json::{Value, json};

@@ -1,5 +1,4 @@
-//! How much memory reading a text takes, whatever shape a stranger gives it: a small multiple of its
-//! length.
+//! The memory for reading a text is a small multiple of its length, for every shape of the text.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -13,19 +12,19 @@ use session_jwt::{
     UnjudgedClaims, Verifier,
 };
 
-/// Counts what is allocated, and the most that was at any time.
+/// Counts the allocated bytes, and their maximum.
 struct Counting;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// Of each thread, for other tests run meanwhile.
+// The counters are per thread, since other tests run at the same time.
 thread_local! {
     static CURRENT: Cell<isize> = const { Cell::new(0) };
     static PEAK: Cell<isize> = const { Cell::new(0) };
 }
 
-/// What is asked for only to see whether it could be had, and is never written to.
+/// The probe of `is_memory_short` is allocated but never written to.
 const PROBE: usize = 2 * 1024 * 1024;
 
 fn count(size: usize) {
@@ -41,33 +40,34 @@ fn discount(size: usize) {
     }
 }
 
-// SAFETY: the system's allocator does it all. What grows counts twice for the moment, as where it is
-// moved.
+// SAFETY: all calls are passed on to the system's allocator. A reallocation counts both blocks, as if
+// it moved.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
-        // SAFETY: the caller's.
+        // SAFETY: the caller fulfils the contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         discount(layout.size());
-        // SAFETY: the caller's.
+        // SAFETY: the caller fulfils the contract.
         unsafe { System.dealloc(memory, layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size);
         discount(layout.size());
-        // SAFETY: the caller's.
+        // SAFETY: the caller fulfils the contract.
         unsafe { System.realloc(memory, layout, size) }
     }
 }
 
-/// The most bytes for each byte of a text.
+/// The maximum number of bytes per byte of a text.
 const MULTIPLE: usize = 32;
 
-/// What does not depend on the text: room for members at each level, and reasons for a hundred keys.
+/// The memory that does not depend on the text: room for members at each level, and the reasons of a
+/// hundred keys.
 const CONSTANT: usize = 64 * 1024;
 
 /// `before`, as many `items` with commas as fit, `after`.
@@ -87,7 +87,7 @@ fn filled(limit: usize, before: &str, after: &str, item: impl Fn(usize) -> Strin
     text + after
 }
 
-/// What makes the items of a text: as little text as can be for what they make.
+/// Short items that take much memory.
 type Item = (&'static str, fn(usize) -> String);
 
 const ITEMS: [Item; 17] = [
@@ -115,7 +115,7 @@ const ITEMS: [Item; 17] = [
     ("texts of JSON", |_| "\"[[],{\\\"\\\":0}]\"".to_owned()),
 ];
 
-/// What long texts are made of.
+/// The items of long texts.
 const LONG_TEXTS: [&str; 14] = [
     "/",
     "/a",
@@ -137,7 +137,7 @@ fn members(number: usize) -> String {
     format!("\"{number:x}\":0")
 }
 
-/// What surrounds the items, and how the text is read.
+/// The text around the items, and the reader of the text.
 type Reader = (&'static str, usize, &'static str, &'static str, fn(&str));
 
 const READERS: [Reader; 14] = [
@@ -181,7 +181,7 @@ const READERS: [Reader; 14] = [
     }),
 ];
 
-/// How many bytes reading takes at most for each byte of a text.
+/// The maximum number of bytes that reading takes per byte of a text.
 fn measure(what: &str, text: &str, read: impl Fn(&str)) -> f64 {
     let before = CURRENT.get();
     PEAK.set(before);
@@ -192,13 +192,13 @@ fn measure(what: &str, text: &str, read: impl Fn(&str)) -> f64 {
     taken as f64 / text.len() as f64
 }
 
-// The other test of this file runs by itself, for what it allocates would count.
+// The other test of this file must not run at the same time, since its allocations would count.
 #[test]
 fn a_text_takes_a_small_multiple_of_its_length() {
     let mut most: Vec<(f64, String)> = Vec::new();
     for (reader, limit, before, after, read) in READERS {
         for (name, item) in ITEMS {
-            // Also texts just short of one more doubling, and short ones.
+            // The lengths include those just below another doubling, and short ones.
             for limit in [limit, limit / 8 * 5, 12 * 1024] {
                 let text = filled(limit, before, after, item);
                 let what = format!("{name} in {reader}, {limit} bytes");
@@ -206,7 +206,7 @@ fn a_text_takes_a_small_multiple_of_its_length() {
             }
         }
     }
-    // One long text, in a member in which slips are looked for.
+    // One long text, in a member that is searched for mistakes.
     for member in ["issuer", "audience", "role_claim", "jwks_url"] {
         for piece in LONG_TEXTS {
             for limit in [MAX_ROW_BYTES / 4, 12 * 1024] {
@@ -230,7 +230,7 @@ fn a_text_takes_a_small_multiple_of_its_length() {
         let text = filled(limit, before, after, members);
         most.push((measure(reader, &text, read), reader.to_owned()));
     }
-    // What is accepted is kept, too.
+    // Accepted values are kept, too.
     let secret = "s".repeat(32);
     let providers = filled(MAX_ROW_BYTES, "[", "]", |n| {
         format!("{{\"issuer\":\"{n}\",\"secret\":\"{secret}\"}}")
@@ -243,7 +243,7 @@ fn a_text_takes_a_small_multiple_of_its_length() {
     });
     let read = |text: &str| drop(KeySet::parse(text).unwrap());
     most.push((measure("keys", &keys, read), "keys".to_owned()));
-    // A secret is looked at in every encoding that it may be in.
+    // A secret is decoded in every encoding.
     for (name, item) in [
         ("letters", "A"),
         ("percent signs", "%25"),

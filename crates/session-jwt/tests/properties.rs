@@ -1,5 +1,5 @@
-//! What holds for every token, key and document: no change of a valid token is accepted, nothing
-//! panics, limits hold, and what is accepted comes out as it went in.
+//! Properties of all tokens, keys and documents: no change of a valid token is accepted, no input
+//! causes a panic, limits hold, and accepted values are returned unchanged.
 
 use std::sync::LazyLock;
 
@@ -11,7 +11,7 @@ use session_jwt::{Code, KeySet, MAX_TOKEN_BYTES, Provider, Verifier, verify_jws}
 
 const NOW: i64 = 1_700_000_000;
 
-/// A key, what trusts it, and a valid token.
+/// A key, a verifier that trusts it, and a valid token.
 struct Signer {
     algorithm: Algorithm,
     key: Key,
@@ -20,7 +20,7 @@ struct Signer {
     token: String,
 }
 
-/// One for each algorithm; the RSA algorithms share one pair.
+/// One for each algorithm. The RSA algorithms share one pair.
 static SIGNERS: LazyLock<Vec<Signer>> = LazyLock::new(|| {
     let rsa = Key::generate(Algorithm::RS256).private_jwk().unwrap();
     let signer = |algorithm: Algorithm| {
@@ -49,7 +49,7 @@ fn signers() -> impl Strategy<Value = &'static Signer> {
 }
 
 impl Signer {
-    /// The token is refused, and by nothing that could only be judged once it was believed.
+    /// The token is rejected, and not by a check that requires a valid signature.
     fn refuses(&self, token: &str) -> Result<(), TestCaseError> {
         let name = self.algorithm.name();
         prop_assert!(verify_jws(token, &self.keys).is_err(), "{name} JWS {token}");
@@ -67,7 +67,7 @@ impl Signer {
     }
 }
 
-/// Keys are made anew for each run, so that a seed would not bring a case back.
+/// Keys are generated for each run, so a seed would not reproduce a case.
 fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases,
@@ -77,7 +77,7 @@ fn cases(cases: u32) -> ProptestConfig {
     }
 }
 
-/// Every place of every token, once.
+/// Changes every position of every token once.
 #[test]
 fn no_byte_may_be_changed() {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -95,7 +95,7 @@ fn no_byte_may_be_changed() {
     }
 }
 
-/// Header, payload and signature of two valid tokens, in every mixture.
+/// Combines header, payload and signature of two valid tokens.
 #[test]
 fn parts_may_not_be_exchanged() {
     for one in SIGNERS.iter() {
@@ -113,7 +113,7 @@ fn parts_may_not_be_exchanged() {
     }
 }
 
-/// A character that an edit puts into a token: mostly of base64url.
+/// A character that an edit inserts into a token, mostly of base64url.
 fn character() -> impl Strategy<Value = char> {
     prop_oneof![
         8 => prop::char::ranges(vec!['A'..='Z', 'a'..='z', '-'..='9', '_'..='_', '+'..='='].into()),
@@ -122,7 +122,7 @@ fn character() -> impl Strategy<Value = char> {
     ]
 }
 
-/// Texts that look like tokens, keys or documents.
+/// Texts that resemble tokens, keys or documents.
 fn pieces() -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![
         "{",
@@ -201,7 +201,7 @@ fn pieces() -> impl Strategy<Value = String> {
     prop::collection::vec(pieces, 0..24).prop_map(|pieces| pieces.concat())
 }
 
-/// JSON of the shapes of keys and documents, with values of every type in every member.
+/// JSON in the shapes of keys and documents, with values of every type in every member.
 fn documents() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -252,7 +252,7 @@ fn documents() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Claims sets that jsonb can hold.
+/// Claims sets that `jsonb` can store.
 fn claims() -> impl Strategy<Value = Map<String, Value>> {
     let text = || any::<String>().prop_map(|text| text.replace('\0', ""));
     let leaf = prop_oneof![
@@ -269,12 +269,12 @@ fn claims() -> impl Strategy<Value = Map<String, Value>> {
                 .prop_map(|members| members.into_iter().collect::<Map<_, _>>().into()),
         ]
     });
-    // No name that means anything.
+    // The names exclude those with a meaning.
     let name = any::<String>().prop_map(|text| format!("custom {}", text.replace('\0', "")));
     prop::collection::btree_map(name, value, 0..6).prop_map(|members| members.into_iter().collect())
 }
 
-/// Whatever was refused, the texts about it are short and stay on one line.
+/// The texts of a rejection are short and on one line.
 fn is_presentable(refusal: &session_jwt::Rejection) -> Result<(), TestCaseError> {
     for text in [refusal.detail().unwrap_or_default(), refusal.hint().unwrap_or_default()] {
         prop_assert!(text.len() < 5000, "{} bytes", text.len());
@@ -377,7 +377,7 @@ proptest! {
         prop_assume!(token.len() <= MAX_TOKEN_BYTES);
         let verified = signer.verifier.verify(&token, NOW).unwrap();
         prop_assert_eq!(verified.json(), &text);
-        // An empty string is nobody's id.
+        // An empty string is not a user id.
         let user_id = Some(user.as_str()).filter(|id| !id.is_empty());
         prop_assert_eq!(verified.user_id(), user_id);
     }
@@ -410,7 +410,7 @@ proptest! {
 proptest! {
     #![proptest_config(cases(100))]
 
-    /// Whatever it consists of, and whatever is in front of it.
+    /// For any content, and any text before it.
     #[test]
     fn no_token_is_longer_than_the_limit(
         signer in signers(),
@@ -429,7 +429,7 @@ proptest! {
         }
     }
 
-    /// However it is made up of arrays and objects.
+    /// For any nesting of arrays and objects.
     #[test]
     fn nothing_nests_deeper_than_the_limit(
         arrays in prop::collection::vec(any::<bool>(), 32..200),
@@ -464,7 +464,7 @@ fn claim_names() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A member's name within a claim, or an index.
+/// The name of a member within a claim, or an index.
 fn steps() -> impl Strategy<Value = String> {
     let escaped = |name: String| name.replace('~', "~0").replace('/', "~1");
     prop_oneof![
@@ -477,7 +477,8 @@ fn steps() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(cases(2000))]
 
-    /// What a claim may be called is accepted wherever a claim is named, and finds its value.
+    /// The name of any claim is accepted in every member that takes a claim, and finds the claim's
+    /// value.
     #[test]
     fn claims_are_named_freely(
         name in claim_names(),
@@ -514,7 +515,7 @@ proptest! {
         prop_assert!(outcome.is_ok(), "{issuer:?} {outcome:?}");
     }
 
-    /// What is near an issuer is told from it, and nothing panics.
+    /// A similar issuer is not accepted, and the comparison does not panic.
     #[test]
     fn any_text_is_a_slip_or_none(text in any::<String>(), more in pieces()) {
         for text in [text, more] {

@@ -1,5 +1,5 @@
-//! Tokens of the shapes that identity providers issue, each verified under a document such as an
-//! administrator would write for the setting `pg_session_jwt.providers`.
+//! Tokens in the formats of identity providers. Each is verified with a document that an administrator
+//! would write for the setting `pg_session_jwt.providers`.
 
 use std::sync::LazyLock;
 
@@ -7,10 +7,10 @@ use mint::{Algorithm, Key};
 use serde_json::{Value, json};
 use session_jwt::{Claims, KeySet, Provider, Verifier};
 
-/// When the tokens are presented: five minutes after they were issued.
+/// The time of presentation: five minutes after the tokens were issued.
 const NOW: i64 = 1_700_000_300;
 
-/// RSA pairs take a while to make; the key ids are set case by case.
+/// RSA keys are slow to generate, so the tests share them. Each case sets its key ids.
 static RSA: LazyLock<[Value; 3]> =
     LazyLock::new(|| [(); 3].map(|()| Key::generate(Algorithm::RS256).private_jwk().unwrap()));
 
@@ -18,7 +18,7 @@ fn rsa(place: usize, kid: &str) -> Key {
     Key::from_private_jwk(&RSA[place]).unwrap().with_kid(kid)
 }
 
-/// A JSON text that stands in several lines here, and in one in the token.
+/// Removes the line breaks of a JSON text.
 fn one_line(text: &str) -> String {
     text.lines().map(str::trim_start).collect()
 }
@@ -27,9 +27,8 @@ fn verifier(document: &str) -> Verifier {
     Verifier::new(Provider::parse_all(document).unwrap()).unwrap()
 }
 
-/// Verifies the token under the document, and sees that neither another key of the provider's
-/// (under the same key id, as an impostor would call it) nor another provider of the same
-/// verifier could have signed it.
+/// Verifies the token with the document. A token that is signed with another key under the same `kid`
+/// is rejected, and so is one that is signed by another provider of the same verifier.
 #[track_caller]
 fn verify(document: &str, key: &Key, impostor: &Key, header: &str, claims: &str) -> Claims {
     let verifier = verifier(document);
@@ -41,12 +40,12 @@ fn verify(document: &str, key: &Key, impostor: &Key, header: &str, claims: &str)
     let refusal = verifier.verify(&forged, NOW).unwrap_err();
     assert_eq!(refusal.code().sqlstate(), "28J03", "{refusal:?}");
 
-    // The same claims, presented where only the impostor is trusted.
+    // The same claims, presented to a verifier that trusts only the impostor.
     let elsewhere = json!({"name": "elsewhere", "jwks": public(impostor)}).to_string();
     let refusal = self::verifier(&elsewhere).verify(&token, NOW).unwrap_err();
     assert!(["28J02", "28J03"].contains(&refusal.code().sqlstate()), "{refusal:?}");
 
-    // And where both are trusted, for different issuers.
+    // A verifier that trusts both, for different issuers.
     if verified.issuer().is_some() {
         let mut both = vec![serde_json::from_str::<Value>(document).unwrap()];
         both.push(json!({
@@ -97,7 +96,7 @@ fn clerk() {
     assert_eq!(claims.valid_until(), Some(1_700_000_420));
 }
 
-/// The project's shared secret, before it moved to signing keys.
+/// The project's shared secret, before it used signing keys.
 #[test]
 fn supabase_secret() {
     const SECRET: &str = "super-secret-jwt-token-with-at-least-32-characters-long";
@@ -130,14 +129,14 @@ fn supabase_secret() {
         assert_eq!(claims.email(), Some("alice@example.com"));
         assert_eq!(claims.audience(), ["authenticated"]);
     }
-    // The key that bypasses everything there is nobody here.
+    // The service key has no user id here.
     let claims = claims.replace(r#""role":"authenticated""#, r#""role":"service_role""#);
     let token = key.sign_raw(br#"{"alg":"HS256","typ":"JWT"}"#, claims.as_bytes());
     let refusal = verifier(&document).verify(&token, NOW).unwrap_err();
     assert_eq!(refusal.code().sqlstate(), "28J09");
 }
 
-/// Signing keys: the set as it is published, `ext` and `key_ops` included.
+/// Signing keys: the set as published, with `ext` and `key_ops`.
 #[test]
 fn supabase_signing_keys() {
     let kid = "3e4d2d5a-90a7-4e5d-8f3c-6d1f3c2b1a09";
@@ -161,7 +160,7 @@ fn supabase_signing_keys() {
     assert_eq!(claims.role(), Some("authenticated"));
 }
 
-/// What a few lines of application code make: no issuer, no audience, no key id.
+/// A token of simple application code: no issuer, no audience, no key id.
 #[test]
 fn hand_made() {
     let secret = "0123456789abcdef0123456789abcdef";
@@ -181,7 +180,7 @@ fn hand_made() {
     }
 }
 
-/// Neon's proxy signs anew for the session it opens, with a key it has just made, and counts.
+/// Neon's proxy signs a token for each session with a new key and a counter.
 #[test]
 fn neon_proxy() {
     let (key, impostor) = (Key::generate(Algorithm::EdDSA), Key::generate(Algorithm::EdDSA));
@@ -195,7 +194,7 @@ fn neon_proxy() {
     assert_eq!(verified.jti(), Some("1"));
     assert_eq!(verified.kid(), None);
 
-    // The same through `pg_session_jwt.jwk`, where nothing but the key is configured.
+    // The same with `pg_session_jwt.jwk`, which configures only the key.
     let keys = KeySet::parse(&key.bare_public_jwk().to_string()).unwrap();
     let provider = Provider::with_default_policy("pg_session_jwt.jwk", keys);
     let verifier = Verifier::new(vec![provider]).unwrap();
@@ -288,7 +287,7 @@ fn auth0() {
     );
 }
 
-/// Hasura's claims are an object under one name, in either of its spellings.
+/// Hasura's claims are an object under one name, in two spellings.
 #[test]
 fn hasura() {
     let (key, impostor) = (Key::generate(Algorithm::ES384), Key::generate(Algorithm::ES384));
@@ -320,7 +319,7 @@ fn hasura() {
     }
 }
 
-/// Access tokens have no audience but a client, and no `typ`.
+/// Access tokens have a client in place of an audience, and no `typ`.
 #[test]
 fn cognito() {
     let key = rsa(0, "1x7dTzcvPyJ2Uq5b0gXl4mQK8sRhYwEaNfOoZpVtLDk=");
@@ -352,18 +351,17 @@ fn cognito() {
     assert_eq!(verified.jti(), Some("e4f5"));
     assert!(verified.audience().is_empty());
 
-    // Whoever configures an audience means it.
+    // A configured audience is required.
     let strict = verifier(&document(r#""audience": "6abc7def8ghi9jkl0mno1pqr2s","#));
     let token = key.sign_raw(header.as_bytes(), claims.as_bytes());
     assert_eq!(strict.verify(&token, NOW).unwrap_err().code().sqlstate(), "28J07");
-    // An identity token has the client there.
+    // An identity token has the client as its audience.
     let identity = claims.replace("\"client_id\":", "\"client_id\":\"x\",\"aud\":");
     let token = key.sign_raw(header.as_bytes(), identity.as_bytes());
     assert_eq!(strict.verify(&token, NOW).unwrap().audience(), ["6abc7def8ghi9jkl0mno1pqr2s"]);
 }
 
-/// A set with an encryption key beside the one for signing, `typ` among the claims, and roles in
-/// an object.
+/// A set with an encryption key beside the signing key, `typ` among the claims, and roles in an object.
 #[test]
 fn keycloak() {
     let key = rsa(0, "FJ86GcF3jTbNLOco4NvZkUCIUmfYCqoqtOQeMfbhNlE");
@@ -401,7 +399,7 @@ fn keycloak() {
     let providers = Provider::parse_all(&document).unwrap();
     assert_eq!(providers[0].keys().unusable().len(), 1);
 
-    // The encryption key is nobody's signature.
+    // The encryption key verifies no signature.
     let header = header.replace(
         "FJ86GcF3jTbNLOco4NvZkUCIUmfYCqoqtOQeMfbhNlE",
         "m1s9dQKx0fRzWb6yVnPcAeHtLuYgJi3oXp7Zk2Dw4TE",
@@ -411,7 +409,7 @@ fn keycloak() {
     assert_eq!(refusal.code().sqlstate(), "28J02");
 }
 
-/// Several of them at once, as one setting.
+/// Several providers in one setting.
 #[test]
 fn together() {
     let (clerk, firebase) = (rsa(0, "ins_1"), rsa(1, "f1"));
@@ -446,7 +444,7 @@ fn together() {
         (&clerk, &clerk_claims, Ok("clerk")),
         (&firebase, &firebase_claims, Ok("firebase")),
         (&proxy, &proxy_claims, Ok("proxy")),
-        // Nobody speaks for anybody else.
+        // No provider verifies the tokens of another.
         (&clerk, &firebase_claims, Err("28J02")),
         (&firebase, &clerk_claims, Err("28J02")),
         (&proxy, &clerk_claims, Err("28J10")),

@@ -1,4 +1,4 @@
-//! Keys in PEM, keys of several kinds in one provider, and what is given in the place of a key set.
+//! Keys in PEM, keys of several kinds in one provider, and texts in place of a key set.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -27,7 +27,7 @@ fn member(jwk: &Value, name: &str) -> Vec<u8> {
 
 fn pkcs1(jwk: &Value) -> Vec<u8> {
     let integer = |name| der(2, &[&[0], &member(jwk, name)]);
-    // The exponent begins with a bit that is not set.
+    // The first bit of the exponent is not set.
     der(0x30, &[&integer("n"), &der(2, &[&member(jwk, "e")])])
 }
 
@@ -96,7 +96,7 @@ fn a_key_in_pem_verifies() {
                 let document = json!({"public_key": text});
                 assert_eq!(code(&document, &token(&key)), "00000", "{text}");
                 assert_eq!(code(&document, &token(&other)), "28J03", "{text}");
-                // A key id says nothing about a key that has none.
+                // The token's `kid` is ignored for a key without `kid`.
                 let named = Key::from_private_jwk(&key.private_jwk().unwrap()).unwrap();
                 assert_eq!(code(&document, &token(&named.with_kid("any"))), "00000", "{text}");
                 let row = json!({"name": "p", "public_key": text, "issuer": "https://i.example"});
@@ -104,7 +104,7 @@ fn a_key_in_pem_verifies() {
             }
         }
     }
-    // Beside a key set.
+    // The key in PEM beside a key set.
     let (one, two) =
         (Key::generate(Algorithm::EdDSA), Key::generate(Algorithm::ES256).with_kid("k"));
     let text = pem("PUBLIC KEY", &info(&one.bare_public_jwk()));
@@ -113,7 +113,7 @@ fn a_key_in_pem_verifies() {
     assert_eq!(code(&document, &token(&two)), "00000");
 }
 
-/// The DER says what it is: labels, armour and padding do not decide trust.
+/// The DER decides the format. Labels, armour and padding do not matter.
 #[test]
 fn a_key_counts_by_what_its_der_holds() {
     for algorithm in [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA] {
@@ -149,7 +149,7 @@ fn a_key_counts_by_what_its_der_holds() {
                 assert_eq!(code(&document, &token(&other)), "28J03", "{text}");
             }
         }
-        // What OpenSSL trusts a certificate for stands behind it.
+        // OpenSSL appends to a certificate the purposes that it is trusted for.
         let trusted = [certificate(&jwk), der(0x30, &[&[0x30, 0]])].concat();
         let document = json!({"public_key": pem("TRUSTED CERTIFICATE", &trusted)});
         assert_eq!(code(&document, &token(&key)), "00000");
@@ -158,7 +158,7 @@ fn a_key_counts_by_what_its_der_holds() {
     }
 }
 
-/// Some libraries write an empty string for what they have no value for.
+/// Some libraries write an empty string for a value that is not set.
 #[test]
 fn an_empty_use_and_alg_are_absent() {
     let key = Key::generate(Algorithm::RS256);
@@ -167,13 +167,13 @@ fn an_empty_use_and_alg_are_absent() {
         jwk[name] = "".into();
     }
     assert_eq!(code(&json!({"jwks": jwk}), &token(&key)), "00000");
-    // Nothing more is allowed by it.
+    // An empty string allows nothing more.
     let stronger = Key::from_private_jwk(&key.private_jwk().unwrap()).unwrap();
     let stronger = stronger.with_algorithm(Algorithm::RS512);
     assert_eq!(code(&json!({"jwks": jwk}), &token(&stronger)), "28J10");
     jwk["use"] = " ".into();
     assert!(Provider::parse_all(&json!({"jwks": jwk}).to_string()).is_err());
-    // A key id is compared as it is.
+    // A `kid` is compared exactly.
     jwk["use"] = "".into();
     jwk["kid"] = "".into();
     let set = json!({"jwks": {"keys": [jwk, Key::generate(Algorithm::RS256).with_kid("k").public_jwk()]}});
@@ -242,7 +242,8 @@ fn what_is_not_one_public_key_in_pem_is_refused() {
     assert_eq!(Provider::from_row(&row).unwrap_err().message(), "provider has two kinds of keys");
 }
 
-/// The public key's text as the secret would let everybody sign; a secret beside it must not change that.
+/// If the text of the public key were accepted as a secret, anyone could sign. A secret beside the
+/// public key must not change that.
 #[test]
 fn the_algorithm_decides_between_a_secret_and_public_keys() {
     let asymmetric = Key::generate(Algorithm::ES256).with_kid("k");
@@ -274,7 +275,7 @@ fn the_algorithm_decides_between_a_secret_and_public_keys() {
     }
     let unknown = Key::generate(Algorithm::ES256).with_kid("other");
     assert_eq!(code(&document, &token(&unknown)), "28J02");
-    // A list that leaves one kind out leaves a member in vain.
+    // If a list excludes all keys of a member, the member is rejected.
     for (algorithms, member) in [(["ES256"], "\"secret\""), (["HS256"], "\"jwks\"")] {
         let mut listed = document.clone();
         listed["algorithms"] = json!(algorithms);
@@ -283,7 +284,7 @@ fn the_algorithm_decides_between_a_secret_and_public_keys() {
         assert!(refusal.detail().unwrap().contains(member), "{refusal:?}");
     }
 
-    // Keys that are fetched, before and after.
+    // Before and after the keys are fetched.
     let verify = |row: &Value, token: &str| {
         let provider = Provider::from_row(&row.to_string()).unwrap();
         let verifier = Verifier::default().with(provider).unwrap();
@@ -304,7 +305,7 @@ fn the_algorithm_decides_between_a_secret_and_public_keys() {
     assert!(!Provider::from_row(&row.to_string()).unwrap().keys().has_kid("x"));
     row["algorithms"] = json!(["HS256"]);
     assert!(Provider::from_row(&row.to_string()).is_err());
-    // A set that mixes them says where the secret goes.
+    // A set that mixes both kinds is rejected. The hint names the member for the secret.
     let set = json!({"keys": [jwk, {"kty": "oct", "k": URL_SAFE_NO_PAD.encode([7; 32])}]});
     let refusal = KeySet::parse(&set.to_string()).unwrap_err();
     assert!(refusal.hint().unwrap().contains("\"secret\""), "{refusal:?}");
@@ -337,7 +338,7 @@ fn keys_of_one_id_are_told_apart_by_algorithm() {
         let other = key(1, Algorithm::RS256);
         assert_eq!(code(&json!({"jwks": set}), &token(&other)), "28J03");
     }
-    // Between two of one algorithm nothing decides, but for a list that leaves one out.
+    // Two keys with the same algorithm are ambiguous, unless a list excludes one.
     let (one, two) = (key(0, Algorithm::RS256), key(1, Algorithm::RS256));
     let set = json!({"keys": [one.public_jwk(), two.public_jwk()]});
     let refusal = Provider::parse_all(&json!({"jwks": set}).to_string()).unwrap_err();

@@ -13,7 +13,7 @@ use session_jwt::{Algorithm, KeySet, Rejection, verify_jws};
 static VECTORS: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("vectors/rfc.json")).unwrap());
 
-/// The example of that section, which must be there.
+/// The example of a section, which must exist.
 fn example(rfc: &str, section: &str) -> &'static Value {
     VECTORS[rfc].get(section).unwrap_or_else(|| panic!("no example {rfc} {section}"))
 }
@@ -26,7 +26,7 @@ fn text<'v>(example: &'v Value, member: &str) -> &'v str {
     example[member].as_str().unwrap_or_else(|| panic!("no {member}"))
 }
 
-/// The examples that this library supports, with the algorithm where the key does not imply it.
+/// The supported examples, with the algorithm if the key does not imply it.
 const SUPPORTED: [(&str, &str, Option<Algorithm>); 8] = [
     ("rfc7515", "A.1", None),
     ("rfc7515", "A.2", None),
@@ -110,7 +110,7 @@ fn es512_is_refused_and_so_is_its_key() {
             assert_eq!(refusal.code().sqlstate(), "28J10", "{rfc} {section}");
         }
     }
-    // In a set the key is passed over and the others work.
+    // In a set, the unusable key is skipped and the others are used.
     let set = json!({"keys": [example("rfc7515", "A.4")["jwk"], example("rfc7515", "A.3")["jwk"]]});
     let keys = KeySet::parse(&set.to_string()).unwrap();
     assert_eq!(keys.unusable().iter().map(|key| key.index).collect::<Vec<_>>(), [0]);
@@ -128,7 +128,7 @@ fn unsecured_jws_is_refused_with_every_key() {
     }
 }
 
-/// RFC 7515 section 7.2: a JWT is never in a JSON serialization.
+/// RFC 7515 section 7.2: a JWT never uses a JSON serialization.
 #[test]
 fn json_serializations_are_refused() {
     let mut refused = 0;
@@ -164,8 +164,8 @@ fn json_serializations_are_refused() {
     assert_eq!(refused, 17);
 }
 
-/// It is the form that is refused: the same signature over the same text is good in the compact
-/// one, where the header is protected and the algorithm supported.
+/// The serialization is rejected: the same signature over the same text is valid in the compact
+/// serialization, if the header is protected and the algorithm supported.
 #[test]
 fn signatures_of_json_serializations_verify_in_the_compact_form() {
     let without_kid = |mut jwk: Value| {
@@ -195,8 +195,8 @@ fn signatures_of_json_serializations_verify_in_the_compact_form() {
     }
 }
 
-/// RFC 7515 appendix F: content that is elsewhere. The compact form that is left of it is a JWS
-/// over an empty payload, which nobody signed.
+/// RFC 7515 appendix F: detached content. The compact serialization without the content is a JWS over
+/// an empty payload, which is not signed.
 #[test]
 fn detached_content_is_refused() {
     let example = example("rfc7520", "4.5");
@@ -204,7 +204,7 @@ fn detached_content_is_refused() {
     assert_eq!(refusal.code().sqlstate(), "28J03");
 }
 
-/// RFC 7797 section 4.2: whatever form the unencoded payload takes.
+/// RFC 7797 section 4.2: the unencoded payload is rejected in every form.
 #[test]
 fn unencoded_payload_is_refused() {
     let example = example("rfc7797", "4.2");
@@ -246,7 +246,7 @@ fn symmetric_key_forms() {
     let [wrapping] = keys.unusable() else { panic!("{:?}", keys.unusable()) };
     assert_eq!((wrapping.index, wrapping.kid.as_deref()), (0, None));
     assert!(wrapping.reason.contains("A128KW"), "{}", wrapping.reason);
-    // It is the key of RFC 7515 appendix A.1, whose token names no key id.
+    // The key is that of RFC 7515 appendix A.1, whose token has no `kid`.
     assert!(verify_jws(text(example("rfc7515", "A.1"), "jws"), &keys).is_ok());
 }
 

@@ -1,4 +1,4 @@
-//! Providers that are rows of a table, and the key sets that are fetched for them.
+//! Providers in rows of a table, and the key sets that are fetched for them.
 
 use mint::{Algorithm, Key};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ fn key(kid: &str) -> Key {
     Key::generate(Algorithm::EdDSA).with_kid(kid)
 }
 
-/// A row with these columns; the others are null, or not there at all.
+/// A row with these columns. The others are null or absent.
 fn row(columns: Value) -> Result<Provider, Rejection> {
     let mut row = json!({"name": "p", "issuer": null, "leeway": null, "last_error": "x"});
     row.as_object_mut().unwrap().extend(columns.as_object().unwrap().clone());
@@ -69,7 +69,7 @@ fn a_row_says_where_its_keys_are() {
         columns[member] = value;
         refused(columns, "provider has an invalid member", detail);
     }
-    // In a setting, nothing is fetched.
+    // The keys of a provider in a setting are never fetched.
     let setting = json!({"issuer": ISSUER, "jwks_url": URL}).to_string();
     let rejection = Provider::parse_all(&setting).unwrap_err();
     assert!(
@@ -98,7 +98,7 @@ fn fetched_keys_count_where_they_were_fetched_from() {
     ] {
         assert!(kids(columns.clone()).is_empty(), "{columns}");
     }
-    // What the table holds is held to the same rules.
+    // The stored keys are checked by the same rules.
     let secret = Key::generate(Algorithm::HS256).public_jwk();
     let columns = json!({"jwks_url": URL, "fetched_jwks": secret, "fetched_from": URL});
     refused(columns, "key set has no usable key", "symmetric");
@@ -123,7 +123,7 @@ fn a_fetched_set_is_reduced_to_what_is_used() {
     assert!(fetched.jwks.is_ascii() && !fetched.jwks.contains("x5c"), "{}", fetched.jwks);
     let places: Vec<usize> = fetched.passed_over.iter().map(|key| key.index).collect();
     assert_eq!(places, [3, 4, 5, 6, 7]);
-    // Read again, they are the same keys, and in whatever order they come the text is the same.
+    // The stored text contains the same keys, and their order in the source does not matter.
     let again = KeySet::fetched(&fetched.jwks, None).unwrap();
     assert_eq!(again.jwks, fetched.jwks);
     assert!(again.passed_over.is_empty());
@@ -152,7 +152,7 @@ fn a_key_that_cannot_be_read_does_not_cost_the_others() {
         matches!(reasons[..], [twice, nul] if twice.contains("twice") && nul.contains("U+0000"))
     );
     assert!(fetched.jwks.contains("good") && !fetched.jwks.contains("twice"));
-    // In a set that somebody has written, it is an error.
+    // In a configured set, it is an error.
     let written = format!("{{\"keys\": [{twice}, {good}]}}");
     assert_eq!(KeySet::parse(&written).unwrap_err().message(), "key set is not valid JSON");
 }
@@ -234,7 +234,7 @@ fn shared_keys_want_an_audience() {
     ] {
         assert!(row(columns.clone()).is_ok(), "{columns}");
     }
-    // In a setting, too.
+    // The rule holds for a setting, too.
     let setting = json!({"issuer": "https://accounts.google.com", "jwks": jwks}).to_string();
     let rejection = Provider::parse_all(&setting).unwrap_err();
     assert_eq!(rejection.message(), "provider needs an audience");

@@ -1,5 +1,5 @@
-//! A secret is what nobody else can read: public keys, documents, URLs and tokens are none, however
-//! they are wrapped; what is random is one.
+//! Public keys, documents, URLs and tokens are rejected as secrets, in any encoding; random bytes are
+//! accepted.
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
@@ -20,7 +20,7 @@ fn as_oct(bytes: &[u8]) -> Result<KeySet, Rejection> {
     KeySet::parse(&json!({"kty": "oct", "k": URL_SAFE_NO_PAD.encode(bytes)}).to_string())
 }
 
-/// Refused as a text and as the bytes of a JWK, in a row as in a setting.
+/// The text is rejected as a secret and as the bytes of a JWK, in a row and in a setting.
 #[track_caller]
 fn public(name: &str, text: &str, what: &str) {
     let refusal = as_secret(text).expect_err(name);
@@ -38,7 +38,7 @@ fn public_bytes(name: &str, bytes: &[u8], what: &str) {
     let refusal = as_oct(bytes).expect_err(name);
     assert_eq!(refusal.code(), Code::Configuration, "{name}");
     assert!(refusal.detail().unwrap().contains(what), "{name}: {refusal:?}");
-    // Another key beside it does not help.
+    // Another key in the provider does not make it acceptable.
     let good = json!({"kty": "oct", "kid": "good", "k": URL_SAFE_NO_PAD.encode([7; 32])});
     let bad = json!({"kty": "oct", "k": URL_SAFE_NO_PAD.encode(bytes)});
     let set = json!({"keys": [good, bad]}).to_string();
@@ -228,7 +228,7 @@ fn a_url_and_a_token_are_no_secrets() {
     }
 }
 
-/// A generator whose numbers are the same in each run (SplitMix64).
+/// A generator with the same numbers in each run (SplitMix64).
 struct Random(u64);
 
 impl Random {
@@ -304,7 +304,7 @@ fn a_line_end_around_a_secret_is_named() {
         assert_eq!(refusal.code(), Code::Configuration, "{text:?}");
         assert!(refusal.detail().unwrap().contains("line end"), "{refusal:?}");
         assert!(refusal.hint().unwrap().contains("Remove the character"), "{refusal:?}");
-        // Where it belongs to the secret, it can be given.
+        // If the character belongs to the secret, the secret can be given as a JWK.
         assert!(as_oct(text.as_bytes()).is_ok(), "{text:?}");
     }
     assert!(as_secret(&format!(" {secret} ")).is_ok());
@@ -348,7 +348,7 @@ fn a_refused_token_says_what_may_be_wrong_with_the_secret() {
     }
 }
 
-/// Whatever stands before it and after it, and however its lines are broken.
+/// The token is found with any text around it and with any line breaks.
 #[test]
 fn what_is_public_is_found_within_other_text() {
     let (info, pkcs1, ec_info) = spki();
@@ -397,7 +397,7 @@ fn what_is_public_is_found_within_other_text() {
     }
 }
 
-/// Other alphabets, in which a text may look like an address.
+/// Other alphabets, in which a text may resemble an address.
 #[test]
 fn random_letters_are_no_address() {
     let mut random = Random(5);
@@ -479,7 +479,7 @@ const RFC1924: &str =
     "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
 const BASE58: &str = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
-/// Every way to write bytes that is undone.
+/// Every supported encoding of bytes.
 fn encodings(bytes: &[u8]) -> Vec<(&'static str, String)> {
     let mut base32 = bits(bytes, BASE32);
     base32.push_str(&"=".repeat(base32.len().next_multiple_of(8) - base32.len()));
@@ -562,7 +562,7 @@ fn what_is_public_is_found_in_every_encoding() {
             if how == "a dump" && !["SPKI", "PKCS #1", "P-256"].contains(&name) {
                 continue;
             }
-            // Longer numbers are not undone.
+            // Longer numbers are not decoded.
             if ["one decimal number", "base58"].contains(&how) && text.len() > 1400 {
                 continue;
             }
@@ -614,7 +614,7 @@ fn what_is_public_is_found_however_often_it_is_encoded() {
         }
         public("a mixture", &text, "");
     }
-    // What cannot be judged within the bound on work is refused, too.
+    // A text that exceeds the limits of the search is rejected.
     let mut text = "a secret of at least 32 bytes, I would say".to_owned();
     for _ in 0..40 {
         text = text.replace('%', "%25") + "%41";
@@ -645,7 +645,7 @@ fn what_is_public_is_found_where_it_is_compressed() {
             public("compressed, in base64", &STANDARD.encode(&packed), "");
         }
     }
-    // A small text that unpacks to a huge one ends.
+    // Decompression of a small text to a huge one ends.
     let zeros = vec![0; 64 << 20];
     let mut bomb = Vec::new();
     GzEncoder::new(&zeros[..], Compression::best()).read_to_end(&mut bomb).unwrap();
@@ -704,7 +704,7 @@ fn names_and_fingerprints_are_no_secrets() {
     let openpgp = [&[0x99, 1, 0x0d, 4, 0x5f, 0, 0, 0, 1, 8, 0], &[7; 64][..]].concat();
     public_bytes("OpenPGP", &openpgp, "a public key");
     public("OpenPGP in base64", &STANDARD.encode(&openpgp), "a public key");
-    // A private key is named as one.
+    // The message names a private key as such.
     let pkcs8 =
         [&[0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 34, 4, 32], &[9; 32][..]]
             .concat();
@@ -773,7 +773,7 @@ fn a_secret_is_not_made_of_its_own_document() {
             Provider::parse_all(&document(&secret).to_string()).expect(&secret);
         }
     }
-    // As the bytes of a JWK.
+    // The same as the bytes of a JWK.
     let oct = |text: &str| {
         json!({"issuer": "acme-identity-production-environment",
         "jwks": {"kty": "oct", "k": URL_SAFE_NO_PAD.encode(text)}})
@@ -782,7 +782,7 @@ fn a_secret_is_not_made_of_its_own_document() {
     assert!(
         Provider::parse_all(&oct("a secret of at least 32 bytes, I would say").to_string()).is_ok()
     );
-    // Keys that are fetched later do not make the row unreadable: the secret has no effect.
+    // Keys that are fetched later do not make the row unreadable. The secret is ignored.
     let row = |secret: &str| {
         json!({
             "name": "p", "jwks_url": "https://keys.example/jwks", "secret": secret,
@@ -808,7 +808,7 @@ fn a_secret_is_not_made_of_its_own_document() {
     );
 }
 
-/// Secrets as programs and people make them.
+/// Secrets that programs and people generate.
 #[test]
 fn secrets_of_every_shape_are_accepted() {
     let mut random = Random(11);

@@ -1,5 +1,5 @@
-//! Tokens of workloads: pipelines, pods, service accounts. Each is accepted under a document such as
-//! docs/identity-providers.md shows, and not where one thing about it is another's.
+//! Tokens of workloads: pipelines, pods, service accounts. Each is accepted with a document of
+//! docs/identity-providers.md, and rejected if one claim belongs to another workload.
 
 use mint::{Algorithm, Key};
 use serde_json::{Value, json};
@@ -10,15 +10,15 @@ const NOW: i64 = 1_700_000_300;
 /// A kind of workload identity.
 struct Workload {
     algorithm: Algorithm,
-    /// What a provider has beside its keys.
+    /// The members of the provider, without its keys.
     policy: Value,
-    /// What a header has beside `alg` and `kid`.
+    /// The header parameters, without `alg` and `kid`.
     header: Value,
-    /// What the claims set has beside `iat` and `exp`.
+    /// The claims, without `iat` and `exp`.
     claims: Value,
-    /// Whom policies see.
+    /// The user id that policies see.
     user: &'static str,
-    /// Claims of a stranger's workload that has the same issuer, by what they differ in.
+    /// The claims in which another workload of the same issuer differs.
     strangers: Vec<(Value, &'static str)>,
 }
 
@@ -148,7 +148,7 @@ fn merged(base: &Value, more: &Value) -> Value {
 fn workloads_are_who_they_say() {
     for Workload { algorithm, policy, header, claims, user, strangers } in workloads() {
         let key = Key::generate(algorithm).with_kid("k1");
-        // As SPIFFE publishes them, beside one that is not for tokens.
+        // As SPIFFE publishes them, with another key that is not for tokens.
         let mut jwt_svid = key.bare_public_jwk();
         (jwt_svid["kid"], jwt_svid["use"]) = (json!("k1"), json!("jwt-svid"));
         let mut x509_svid = jwt_svid.clone();

@@ -1,5 +1,5 @@
-//! What a signed claims set may say: issuer, audience, times and the claims that a provider asks
-//! for. All tokens here are signed as they should be unless a case says otherwise.
+//! The checks of a signed claims set: issuer, audience, times, and the claims that a provider requires.
+//! All tokens are signed correctly, unless a case says otherwise.
 
 use mint::{Algorithm, Key};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use session_jwt::{Claims, Provider, Rejection, UnjudgedClaims, Verifier};
 
 use crate::{Base, NOW, accepted, base, provider, refused};
 
-/// What becomes of a case: accepted, or refused with a code and words of the message.
+/// The expected outcome: accepted, or rejected with a code and words of the message.
 type Expected = Result<(), (&'static str, &'static str)>;
 
 const OK: Expected = Ok(());
@@ -43,7 +43,7 @@ fn check(members: &Value, cases: &[(&str, Expected)]) {
 const A: &str = "https://a.example";
 const B: &str = "https://b.example";
 
-/// Providers A and B with an issuer each, and one without; each has one key.
+/// Providers A and B with an issuer each, and one without issuer. Each has one key.
 struct Three {
     keys: [Key; 3],
     verifier: Verifier,
@@ -69,7 +69,7 @@ fn an_issuer_is_served_by_its_own_keys_only() {
     for (kids, with_kid, foreign) in [
         // The token names a key that the issuer's provider does not have.
         (["ka", "kb", "kr"], true, NO_KEY),
-        // It names none, or one that both have.
+        // The token has no `kid`, or one that both have.
         (["ka", "kb", "kr"], false, SIGNATURE),
         (["k", "k", "k"], true, SIGNATURE),
         (["k", "k", "k"], false, SIGNATURE),
@@ -82,7 +82,7 @@ fn an_issuer_is_served_by_its_own_keys_only() {
                 (format!("\"iss\":\"{B}\","), 1),
                 (others.to_owned(), 2),
                 (String::new(), 2),
-                // Exactly, or it is another issuer.
+                // The issuer is compared exactly.
                 (format!("\"iss\":\"{A}/\","), 2),
                 ("\"iss\":\"https://A.example\",".to_owned(), 2),
                 (format!("\"iss\":\" {A}\","), 2),
@@ -124,7 +124,7 @@ fn an_issuer_that_nobody_serves_is_refused() {
     );
 }
 
-/// What differs in a detail is another issuer, and the message says by what.
+/// An issuer that differs in a detail is rejected. The message names the difference.
 #[test]
 fn an_issuer_that_is_nearly_served_is_named() {
     let verifier = |issuers: &[&str]| {
@@ -184,14 +184,14 @@ fn an_issuer_that_is_nearly_served_is_named() {
         let refusal = refused(iss, &token, verifier.verify(&token, NOW), "28J02", "");
         assert_eq!(refusal.hint(), None, "{iss}");
     }
-    // Where another provider was chosen, too.
+    // The same if another provider was chosen.
     let provider = std::sync::Arc::clone(&verifier.providers()[20]);
     let token = signer().claims(r#"{"iss":"https://A.example/t/","exp":1700000300}"#);
     let outcome = session_jwt::authenticate(&token, |_| Ok(provider));
     refused("chosen", &token, outcome, "28J06", "is \"https://A.example/t\"");
 }
 
-/// Whether or not the provider has an issuer.
+/// With and without an issuer of the provider.
 #[test]
 fn the_issuer_is_a_string() {
     for members in [json!({"issuer": A}), json!({})] {
@@ -276,7 +276,7 @@ fn the_audience_is_strings() {
 #[test]
 fn the_subject_is_a_string_or_an_integer() {
     const TYPE: Expected = Err(("28J09", "expected is a string or an integer"));
-    // Whether or not it is the user.
+    // With and without a `user_id_claim`.
     for members in [json!({}), json!({"user_id_claim": "uid"})] {
         check(
             &members,
@@ -314,7 +314,7 @@ fn the_subject_is_a_string_or_an_integer() {
         let trusted = trusted_claims(&claims).unwrap();
         for verified in [outcome.unwrap(), trusted] {
             assert_eq!(verified.user_id(), user, "{sub}");
-            // What the token has can still be seen.
+            // The claim is still visible.
             assert_eq!(verified.json(), claims);
         }
     }
@@ -322,7 +322,7 @@ fn the_subject_is_a_string_or_an_integer() {
     assert_eq!(outcome.unwrap().user_id(), None);
 }
 
-/// Some libraries write out what a token does not have.
+/// Some libraries write null for claims that a token does not have.
 #[test]
 fn a_registered_claim_that_is_null_is_absent() {
     const MISSING: Expected = Err(("28J09", "required claim is missing"));
@@ -335,7 +335,7 @@ fn a_registered_claim_that_is_null_is_absent() {
     check(&json!({"required_claims": ["aud"]}), &[(empty, MISSING)]);
     let null = r#"{"iss":null,"aud":null,"jti":null,"exp":null,"sub":null}"#;
     check(&json!({"required_claims": []}), &[(null, OK)]);
-    // Where the provider needs the claim, it is refused as absent.
+    // If the provider requires the claim, null is rejected as absent.
     check(&json!({}), &[(null, MISSING)]);
     check(&json!({"issuer": A}), &[(null, Err(("28J06", "Its iss is missing")))]);
     check(&json!({"audience": "app"}), &[(null, Err(("28J07", "Its aud is none")))]);
@@ -347,8 +347,8 @@ fn a_registered_claim_that_is_null_is_absent() {
     assert_eq!((trusted.user_id(), trusted.issuer(), trusted.valid_until()), (None, None, None));
 }
 
-/// Providers of services and of anonymous users write empty strings: as an id, such a claim would
-/// make all of them one user.
+/// Providers of services and of anonymous users write empty strings. As an id, such a claim would make
+/// all of them the same user.
 #[test]
 fn an_empty_string_identifies_nobody() {
     let claims = r#"{"sub":"","email":"","uid":"","exp":1700000300}"#;
@@ -426,7 +426,7 @@ fn times_are_numbers_in_range() {
             (r#"{"nbf":1700000301,"exp":1700000300}"#, EARLY),
         ],
     );
-    // When a token was issued does not matter, nor what it says about it.
+    // By default, neither the time of issue nor its type matters.
     check(
         &json!({}),
         &[
@@ -471,7 +471,7 @@ fn times_are_exact_to_the_second() {
         (r#"{"exp":9e3,"nbf":1000.000000000000000001}"#, 0, 1000, Some(EARLY)),
         (r#"{"exp":9e3,"nbf":-0.5}"#, 0, 0, None),
         (r#"{"exp":9e3,"nbf":-0.5}"#, 0, -1, Some(EARLY)),
-        // Never valid.
+        // The token is never valid.
         (r#"{"exp":1000,"nbf":1001}"#, 0, 1000, Some(EARLY)),
         (r#"{"exp":1000,"nbf":1001}"#, 0, 1001, Some(EXPIRED)),
     ] {
@@ -497,7 +497,7 @@ fn times_are_exact_to_the_second() {
     }
 }
 
-/// Whoever verifies without judging the times gets claims that judge them later.
+/// Claims whose times are not judged can be judged later.
 #[test]
 fn times_may_be_judged_later() {
     let base = signer();
@@ -514,7 +514,7 @@ fn times_may_be_judged_later() {
         assert_eq!(code(verified.judge_presentation(NOW)), presented, "{claims}, presented");
         assert_eq!(code(verified.judge(NOW)), expired, "{claims}, read");
     }
-    // Everything else is judged at once.
+    // All other checks run at once.
     let token = base.claims(r#"{"exp":"x"}"#);
     refused("type", &token, base.verifier.authenticate(&token), "28J09", "");
 }
@@ -550,7 +550,7 @@ fn required_claims_are_there() {
             (r#"{"o":{"id":1},"a.b/c":1}"#, Err(("28J09", "no claim \"/c~1d\""))),
         ],
     );
-    // A list that leaves `exp` out makes it optional, but not ignored.
+    // If the list does not contain `exp`, it is optional but not ignored.
     for members in [json!({"required_claims": []}), json!({"required_claims": ["sub"]})] {
         check(
             &members,
@@ -605,7 +605,7 @@ fn claims_fit_jsonb() {
     );
 }
 
-/// Numbers keep every digit, and texts their spelling.
+/// Numbers keep every digit, and strings their spelling.
 #[test]
 fn claims_are_kept_as_they_were_written() {
     let texts = [
@@ -624,7 +624,7 @@ fn claims_are_kept_as_they_were_written() {
     }
 }
 
-/// Which application, which kind of token, which tenant: a claim that must have one of some values.
+/// The application, the type of token, the tenant: a claim that must have one of several values.
 #[test]
 fn a_required_value_is_there() {
     const OTHER: &str = "claim does not have a required value";
@@ -675,7 +675,7 @@ fn a_required_value_is_there() {
             }
         }
     }
-    // Every digit counts.
+    // Every digit matters.
     let document = |digits: &str| {
         let jwk = signer().key.public_jwk();
         let text = format!(r#"{{"jwks":{jwk},"require":{{"v":{digits}}}}}"#);
@@ -687,7 +687,7 @@ fn a_required_value_is_there() {
     refused("another", &token, outcome, "28J09", "expected is 123456789012345678901234567891.");
 }
 
-/// An age limit is one more expiry: the earlier of the two counts.
+/// The maximum age is another expiry. The earlier of the two counts.
 #[test]
 fn a_token_may_be_too_old() {
     const OLD: (&str, &str) = ("28J04", "token is too old");
@@ -764,7 +764,7 @@ fn a_monotonic_jti_is_an_integer() {
             Some(_) => assert_eq!(accepted(jti, outcome).sequence(), sequence),
             None => drop(refused(jti, &token, outcome, "28J09", "claim \"jti\"")),
         }
-        // Elsewhere it is nobody's business.
+        // Without a maximum age, `iat` is ignored.
         for members in [json!({}), json!({"monotonic_jti": false})] {
             assert_eq!(accepted(jti, verify(&members, &claims, NOW).1).sequence(), None);
         }
@@ -806,12 +806,12 @@ fn the_user_is_a_string_or_an_integer() {
             }
         }
     }
-    // An integer keeps its digits, however many.
+    // An integer keeps all of its digits.
     let claims = r#"{"exp":1700000300,"uid":123456789012345678901234567890}"#;
     let (_, outcome) = verify(&json!({"user_id_claim": "uid"}), claims, NOW);
     let digits = Some("123456789012345678901234567890");
     assert_eq!(accepted(claims, outcome).user_id(), digits);
-    // Where the claim is missing there is no user; `sub` does not step in.
+    // Without the claim there is no user id. `sub` does not replace it.
     for claims in [
         r#"{"exp":1700000300,"sub":"alice"}"#,
         r#"{"exp":1700000300,"sub":"alice","Uid":"bob"}"#,
@@ -855,11 +855,11 @@ fn the_role_is_an_allowed_string() {
             (r#"{"exp":1700000300,"realm":[true]}"#, WRONG_TYPE),
         ],
     );
-    // A claim that only happens to be called role is no role unless it is a string.
+    // By default, a claim `role` that is not a string is ignored.
     for role in ["[\"admin\"]", "{}", "1", "null"] {
         let claims = format!(r#"{{"exp":1700000300,"role":{role}}}"#);
         assert_eq!(accepted(role, verify(&json!({}), &claims, NOW).1).role(), None);
-        // Where roles are restricted, it does not get past that as something else.
+        // If roles are restricted, a claim of another type is rejected.
         let (token, outcome) = verify(&json!({"allowed_roles": ["user"]}), &claims, NOW);
         match role {
             "null" | "[\"admin\"]" => assert_eq!(accepted(role, outcome).role(), None),
@@ -868,7 +868,7 @@ fn the_role_is_an_allowed_string() {
     }
 }
 
-/// What a session takes as its role: where the provider names a claim or a default for it.
+/// The role of a session: the provider names a claim or a default for it.
 #[test]
 fn the_role_to_take() {
     let taken = |members: &Value, claims: &str| {
@@ -882,7 +882,7 @@ fn the_role_to_take() {
     assert_eq!(taken(&json!({"allowed_roles": ["a"]}), role), (None, Some("a".to_owned())));
     assert_eq!(taken(&json!({"role_claim": "role"}), role), both("a"));
     assert_eq!(taken(&json!({"role_claim": "/x/r"}), role), both("b"));
-    // Without a claim that is named for it, no claim says which.
+    // Without `role_claim`, no claim selects the role.
     assert_eq!(taken(&json!({"default_role": "c"}), role), both("c"));
     assert_eq!(taken(&json!({"default_role": "c", "allowed_roles": ["a"]}), role), both("c"));
     assert_eq!(taken(&json!({"role_claim": "role", "default_role": "c"}), role), both("a"));
@@ -890,7 +890,7 @@ fn the_role_to_take() {
     let by_default = json!({"role_claim": "/x/s", "default_role": "c", "allowed_roles": ["a"]});
     assert_eq!(taken(&by_default, role), both("c"));
     assert_eq!(taken(&json!({"role_claim": "/x/s"}), role), (None, None));
-    // A string that holds an object is gone through, once it is as strict as a token.
+    // A path continues within a string that contains an object as strict JSON.
     for (text, expected) in [
         (r#"{\"r\":\"b\"}"#, Some("b")),
         (r#"{\"r\":\"b\",\"r\":\"c\"}"#, None),
@@ -904,7 +904,7 @@ fn the_role_to_take() {
     }
 }
 
-/// Of an array of roles, the provider's order decides, not the token's.
+/// Of an array of roles, the order of the provider decides, not that of the token.
 #[test]
 fn the_role_of_an_array() {
     let members = json!({"role_claim": "/r", "allowed_roles": ["admin", "editor"]});
@@ -928,7 +928,7 @@ fn the_role_of_an_array() {
         let claims = format!(r#"{{"exp":1700000300,"r":{roles}}}"#);
         let verified = accepted(roles, verify(&members, &claims, NOW).1);
         assert_eq!((verified.database_role(), verified.role()), (role, role), "{roles}");
-        // None of them is as good as no claim.
+        // An array without an allowed role counts as an absent claim.
         let verified = accepted(roles, verify(&with_default, &claims, NOW).1);
         assert_eq!(verified.database_role(), role.or(Some("reader")), "{roles}");
     }
@@ -945,7 +945,7 @@ fn the_role_of_an_array() {
         let (token, outcome) = verify(&with_default, &claims, NOW);
         refused(roles, &token, outcome, "28J09", "an array of strings");
     }
-    // Without a list of roles, which one counts would be the token's choice.
+    // Without a list of roles, the token could choose the order.
     for roles in [r#"["editor"]"#, r#""[\"editor\"]""#, "[]"] {
         let claims = format!(r#"{{"exp":1700000300,"r":{roles}}}"#);
         let (token, outcome) = verify(&json!({"role_claim": "r"}), &claims, NOW);
@@ -969,7 +969,7 @@ fn the_role_of_an_array() {
     );
 }
 
-/// The roles that a token lists bound the one that it names, but not the provider's default.
+/// The roles that a token lists restrict the role that it names, but not the provider's default.
 #[test]
 fn the_role_is_among_those_of_the_token() {
     const NOT_ALLOWED: Expected = Err(("28J09", "role is not allowed"));
@@ -995,7 +995,7 @@ fn the_role_is_among_those_of_the_token() {
             (r#"{"exp":1700000300,"r":"a","h":{"all":[null]}}"#, NOT_ALLOWED),
         ],
     );
-    // Both lists hold.
+    // Both lists restrict the role.
     check(
         &json!({"allowed_roles": ["a"], "allowed_roles_claim": "all"}),
         &[
@@ -1006,7 +1006,7 @@ fn the_role_is_among_those_of_the_token() {
     );
 }
 
-/// Hasura's session variables, wherever they are.
+/// Hasura's session variables, in every supported place.
 #[test]
 fn session_variables() {
     const AMBIGUOUS: Expected = Err(("28J09", "claim is ambiguous"));
@@ -1027,7 +1027,7 @@ fn session_variables() {
             assert!(claims.session_variable(name).is_none(), "{members} {}", claims.json());
         }
     }
-    // A provider's namespace takes the place of the usual ones; of those the first counts.
+    // A provider's namespace replaces the usual ones. Of the usual ones, the first counts.
     let claims = format!(
         r#"{{"exp":1700000300,"{old}":{{"a":1}},"claims.jwt.hasura.io":{{"b":1}},"h":{{"c":1}}}}"#
     );
@@ -1068,7 +1068,7 @@ fn session_variables() {
     );
 }
 
-/// Claims that somebody else has verified are held to the same form.
+/// Claims that another server has verified are checked for their format.
 #[test]
 fn trusted_claims_have_the_same_form() {
     for (claims, expected) in [
@@ -1098,8 +1098,8 @@ fn trusted_claims_have_the_same_form() {
     assert_eq!(trusted.judge(NOW).unwrap_err().code().sqlstate(), "28J04");
 }
 
-/// What a token says is judged only once it is known who said it, and its times last, so that
-/// the code "expired" means that a fresh token will do.
+/// The claims are judged after the signature, and their times last, so that the code "expired" means
+/// that a fresh token will be accepted.
 #[test]
 fn checks_come_in_order() {
     let members = json!({"issuer": A, "audience": "app", "allowed_roles": ["user"]});

@@ -1,4 +1,4 @@
-//! What a provider document may say.
+//! The contents of provider documents.
 
 use mint::Algorithm;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ fn jwk() -> Value {
     base(Algorithm::EdDSA).key.public_jwk()
 }
 
-/// Documents are accepted where they parse and make a verifier.
+/// A document is accepted if it can be parsed and a verifier can be made from it.
 fn load(text: &str) -> Result<Verifier, Rejection> {
     Verifier::new(Provider::parse_all(text)?)
 }
@@ -19,7 +19,7 @@ fn load(text: &str) -> Result<Verifier, Rejection> {
 fn wrong(document: &Value, words: &str) {
     let text = document.to_string();
     refused(&text, &text, load(&text), "22023", words);
-    // An array of one is the same.
+    // An array of one provider is equivalent.
     let text = json!([document]).to_string();
     refused(&text, &text, load(&text), "22023", words);
 }
@@ -37,7 +37,7 @@ fn public_key() -> &'static str {
      -----END PUBLIC KEY-----\n"
 }
 
-/// A document that is right, with one member set.
+/// A valid document with one member replaced.
 fn with(member: &str, value: &Value) -> Value {
     let mut document = match member {
         "secret" => json!({}),
@@ -111,7 +111,7 @@ fn every_member_is_of_its_type() {
                     json!(SECRET[..31]),
                     json!([SECRET]),
                     json!({"k": SECRET}),
-                    // What everybody can read is no secret.
+                    // Public texts are rejected as secrets.
                     json!(format!("\n-----BEGIN PUBLIC KEY-----\n{SECRET}")),
                     json!(jwk().to_string()),
                     json!(json!({"keys": [jwk()]}).to_string()),
@@ -229,7 +229,7 @@ fn every_member_is_of_its_type() {
         for value in good {
             right(&with(name, &value));
         }
-        // What is null is not there.
+        // A member that is null counts as absent.
         let mut null = json!({"jwks": jwk()});
         if name == "jwks" {
             null = json!({"secret": SECRET});
@@ -246,7 +246,7 @@ fn every_member_is_of_its_type() {
     }
 }
 
-/// What is copied with something around it, or from the wrong place, would match no token.
+/// A value that was copied with surrounding text, or from another place, would match no token.
 #[test]
 fn what_no_token_can_match_is_refused() {
     let of = |member: &str, value: &str| json!({"jwks": jwk(), member: value});
@@ -298,7 +298,7 @@ fn what_no_token_can_match_is_refused() {
     for member in ["audience", "allowed_roles", "required_claims", "typ"] {
         wrong(&json!({"jwks": jwk(), member: ["x", "app\n"]}), "write \"app\"");
     }
-    // White space may well belong to a secret.
+    // White space may belong to a secret.
     right(&json!({"secret": format!(" {}", &SECRET[..32])}));
 }
 
@@ -374,14 +374,14 @@ fn a_provider_has_keys_that_go_together() {
     wrong(&json!({"jwks": null, "secret": null}), "provider has no key");
     wrong(&json!({}), "provider has no key");
     wrong(&json!({"name": "x", "issuer": "y", "audience": "z"}), "\"x\" has none of");
-    // What is wrong with the keys is said with the provider's name.
+    // The message about a key names the provider.
     let private = base(Algorithm::EdDSA).key.private_jwk().unwrap();
     wrong(&json!({"name": "x", "jwks": private}), "Provider \"x\": Key 1");
     wrong(&json!({"issuer": "y", "secret": &SECRET[..31]}), "Provider \"y\": It has 31 bytes");
     wrong(&json!({"jwks": {"keys": []}}), "Provider 1: It has no keys");
     let mixed = json!({"keys": [jwk(), base(Algorithm::HS256).key.bare_public_jwk()]});
     wrong(&json!({"jwks": mixed}), "mixes symmetric and asymmetric keys");
-    // And it is an error even where other keys would do.
+    // It is an error even if other keys are usable.
     wrong(&json!({"secret": SECRET, "jwks": private}), "");
     wrong(&json!({"jwks": jwk(), "secret": "short"}), "");
 }
@@ -414,7 +414,7 @@ fn providers_are_objects() {
     }
 }
 
-/// Which provider a token belongs to is never a matter of trying.
+/// The provider of a token is never ambiguous.
 #[test]
 fn providers_differ() {
     let document = |name: Option<&str>, issuer: Option<&str>| {
@@ -442,7 +442,7 @@ fn providers_differ() {
         ),
         (vec![document(Some("x"), Some("a")), document(Some("x"), Some("b"))], Some(name)),
         (vec![document(Some("x"), Some("a")), document(Some("x"), None)], Some(name)),
-        // A provider without a name is called by its issuer.
+        // Messages name a provider without `name` by its issuer.
         (vec![document(None, Some("a")), document(Some("a"), Some("b"))], Some(name)),
     ] {
         let text = Value::from(documents).to_string();
@@ -453,7 +453,7 @@ fn providers_differ() {
     }
 }
 
-/// Nobody is trusted where nobody is configured.
+/// Without a provider, every token is rejected.
 #[test]
 fn no_provider_serves_nobody() {
     let base = base(Algorithm::EdDSA);

@@ -1,4 +1,4 @@
-//! How a token is put together: its parts, base64url, JSON and the limits.
+//! The encoding of a token: its parts, base64url, JSON, limits.
 
 use base64::Engine;
 use base64::alphabet;
@@ -10,7 +10,7 @@ use session_jwt::MAX_TOKEN_BYTES;
 
 use crate::{Base, CLAIMS, NOW, base, encode, parts, refused, said};
 
-/// Decodes what it should not.
+/// Decodes leniently.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::URL_SAFE,
     GeneralPurposeConfig::new()
@@ -29,7 +29,7 @@ fn the_name_of_the_scheme_is_no_part_of_a_token() {
     }
 }
 
-/// What is presented for a token by mistake is recognized, and the message says what to do.
+/// A text in place of a token is recognized. The message says how to correct it.
 #[test]
 fn the_reason_is_told_where_the_form_tells() {
     let base = base(Algorithm::EdDSA);
@@ -98,7 +98,7 @@ fn the_reason_is_told_where_the_form_tells() {
     ] {
         base.refuses(name, &text, "28J01", words);
     }
-    // Five parts alone make no JWE.
+    // Five parts do not make a JWE.
     for text in [
         format!("{header}.{payload}.{payload}.{payload}.{signature}"),
         format!("{token},{token}"),
@@ -143,7 +143,7 @@ fn a_token_has_three_parts() {
     base.refuses("no signature", &format!("{header}.{payload}."), "28J03", "");
     let empty = base.sign_parts(header, "");
     base.refuses_jwt("no payload", &empty, "28J01", "token payload is malformed");
-    // Signed as it stands, with nothing for a header.
+    // Signed as it stands, with an empty header.
     let headless = base.sign_parts("", payload);
     base.refuses("a signed token without header", &headless, "28J01", "token header is malformed");
 }
@@ -164,8 +164,8 @@ fn nothing_stands_around_a_token() {
     }
 }
 
-/// A header and a payload whose encodings have characters of the two alphabets' difference and,
-/// in their last character, bits to spare.
+/// A header and a payload whose encodings contain the characters in which the two alphabets differ, and
+/// unused bits in their last character.
 fn telling_parts() -> (String, String) {
     let header = encode(r#"{"alg":"EdDSA","kid":"k1","x":"~~~???>>>."}"#);
     let payload = encode(r#"{"sub":"alice","exp":1700000300,"x":"~~~???>>>."}"#);
@@ -175,7 +175,7 @@ fn telling_parts() -> (String, String) {
     (header, payload)
 }
 
-/// The same bytes with other spare bits in the last character.
+/// The same bytes with other unused bits in the last character.
 fn stray_bits(part: &str) -> String {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let (head, last) = part.split_at(part.len() - 1);
@@ -186,7 +186,7 @@ fn stray_bits(part: &str) -> String {
     other
 }
 
-/// What is not base64url of the same bytes, although a lenient decoder reads it as such.
+/// Texts that are not base64url of the same bytes, although a lenient decoder reads them as such.
 fn other_encodings(part: &str) -> Vec<(String, String)> {
     let (head, tail) = part.split_at(part.len() / 2);
     let mut out = vec![
@@ -225,7 +225,7 @@ fn header_and_payload_are_strict_base64url() {
         let token = base.sign_parts(&header, &other);
         base.refuses(&format!("{name} in the payload"), &token, "28J01", "The payload is not");
     }
-    // One character left over encodes nothing.
+    // One remaining character encodes nothing.
     let token = base.sign_parts(&header, &encode(CLAIMS)[..41]);
     base.refuses("a character left over", &token, "28J01", "The payload is not base64url");
 }
@@ -233,10 +233,10 @@ fn header_and_payload_are_strict_base64url() {
 #[test]
 fn the_signature_is_strict_base64url() {
     for base in crate::BASES.iter().filter(|base| {
-        // Signatures that end in bits to spare; those of P-384 do not.
+        // Signatures with unused bits at the end. Those of P-384 have none.
         base.algorithm != Algorithm::ES384 && base.algorithm != Algorithm::HS384
     }) {
-        // A signature with a character of the difference comes soon.
+        // After a few signatures, one contains a character in which the alphabets differ.
         let token = (0..)
             .map(|n| base.claims(&format!(r#"{{"sub":"alice","exp":1700000300,"n":{n}}}"#)))
             .find(|token| parts(token)[2].contains(['-', '_']))
@@ -251,7 +251,7 @@ fn the_signature_is_strict_base64url() {
     }
 }
 
-/// Texts that are not one JSON object, each made from one that is.
+/// Texts that are not one JSON object, each made from a JSON object.
 fn not_an_object(object: &str) -> Vec<(&'static str, Vec<u8>)> {
     let inner = &object[1..object.len() - 1];
     let text = |text: String| text.into_bytes();
@@ -317,7 +317,7 @@ fn not_an_object(object: &str) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Unusual, but one JSON object of the same members.
+/// Unusual spellings of one JSON object with the same members.
 fn still_an_object(object: &str) -> Vec<(&'static str, String)> {
     let inner = &object[1..object.len() - 1];
     vec![
@@ -374,15 +374,15 @@ fn nesting_is_limited() {
         base.accepts("payload, 32 levels", &base.claims(&claims(32)));
         base.refuses_jwt("payload, 33 levels", &base.claims(&claims(33)), "28J01", "32 levels");
     }
-    // No end to it, and far too deep for a stack.
+    // Nesting without an end, and too deep for a stack.
     for text in ["[".repeat(12_000), r#"{"a":"#.repeat(2_400), "[{\"a\":".repeat(2_000)] {
         let token = base.key.sign_raw(base.header().as_bytes(), text.as_bytes());
         base.refuses_jwt("endless", &token, "28J01", "32 levels");
     }
 }
 
-/// A token of that many bytes, signed, with a claim and, where base64url jumps over a length, a
-/// header parameter to fill it up.
+/// A signed token of that many bytes, with a claim and, if base64url skips a length, a header parameter
+/// to fill it.
 fn token_of_length(base: &Base, length: usize) -> String {
     (0..4)
         .flat_map(|more| (length * 3 / 4 - 300..length * 3 / 4).map(move |pad| (more, pad)))
@@ -411,7 +411,7 @@ fn length_is_limited() {
         assert_eq!(token.len(), length);
         base.refuses("beyond the limit", &token, "28J01", &format!("It has {length} bytes"));
     }
-    // Bytes are counted, not characters, and before anything is looked at.
+    // The limit counts bytes, not characters, and is checked first.
     base.refuses("characters", &"\u{20ac}".repeat(5462), "28J01", "It has 16386 bytes");
     base.refuses("dots", &".".repeat(1_000_000), "28J01", "It has 1000000 bytes");
 }
@@ -438,8 +438,7 @@ fn a_claim_stands_once() {
     }
 }
 
-/// Everything about the form is judged before any key is asked for, so it does not matter who
-/// signed.
+/// The encoding is checked before a key is chosen, so the signer does not matter.
 #[test]
 fn form_is_judged_first() {
     let base = base(Algorithm::EdDSA);

@@ -1,4 +1,4 @@
-//! What a header may say.
+//! The contents of headers.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -28,7 +28,7 @@ fn an_unsigned_token_is_nobodys() {
     }
 }
 
-/// The public key's bytes, in every form in which a verifier may hold them, as an HMAC secret.
+/// The bytes of the public key, in every form in which a verifier may store them, as an HMAC secret.
 #[test]
 fn a_public_key_is_no_secret() {
     let hmac = base(Algorithm::HS256);
@@ -52,7 +52,7 @@ fn a_public_key_is_no_secret() {
                     let forged = forger.sign_raw(header.as_bytes(), CLAIMS.as_bytes());
                     let name = format!("{} as {name}", algorithm.name());
                     base.refuses(&name, &forged, "28J10", hash.name().as_str());
-                    // Nor where an administrator lists both kinds of algorithms.
+                    // The same if an administrator lists both kinds of algorithms.
                     let listed =
                         provider(base, &json!({"algorithms": [algorithm.name(), "HS256"]}));
                     refused(&name, &forged, listed.verify(&forged, NOW), "28J10", "");
@@ -100,7 +100,7 @@ fn public_key_encodings(jwk: &Value) -> Vec<(String, Vec<u8>)> {
     forms
 }
 
-/// DER itself, and PEM with and without the last line break.
+/// DER, and PEM with and without the last line break.
 fn pem(label: &str, der: &[u8]) -> [(String, Vec<u8>); 3] {
     let body = STANDARD.encode(der);
     let lines: Vec<&str> = body.as_bytes().chunks(64).map(|l| str::from_utf8(l).unwrap()).collect();
@@ -170,8 +170,8 @@ fn the_algorithm_is_a_string() {
     }
 }
 
-/// The key decides which algorithms it may be used with: its own `alg`, else the usual one of its
-/// type, else what the provider lists.
+/// The key decides which algorithms it may be used with: its `alg`, or the default of its type, or the
+/// provider's list.
 #[test]
 fn the_algorithm_is_the_keys() {
     use Algorithm::*;
@@ -236,7 +236,7 @@ fn the_algorithm_is_the_keys() {
     }
 }
 
-/// A bare secret is HS256's, unless others are listed for which it is long enough.
+/// A bare secret is used with HS256, unless the list has others for which it is long enough.
 #[test]
 fn a_secret_is_for_hs256() {
     use Algorithm::*;
@@ -282,7 +282,7 @@ fn the_algorithm_fits_the_keys_type() {
     }
 }
 
-/// Two Ed25519 keys, `k1` and `k2`, and a third that nobody trusts.
+/// Two Ed25519 keys, `k1` and `k2`, and a third that is not trusted.
 struct Pair {
     first: Key,
     second: Key,
@@ -340,7 +340,8 @@ fn the_key_id_decides_which_key() {
     }
 }
 
-/// The key that the token names, or nobody: not even one of its set that fits the algorithm.
+/// Only the key that the token names verifies it. Another key of the set does not, even if it fits the
+/// algorithm.
 #[test]
 fn the_key_id_outranks_the_algorithm() {
     let ed = Key::generate(Algorithm::EdDSA).with_kid("ed");
@@ -366,7 +367,7 @@ fn the_key_id_outranks_the_algorithm() {
     }
 }
 
-/// That some key of the set may be used with the algorithm does not mean that this one may.
+/// The algorithm must be allowed for the chosen key, not only for another key of the set.
 #[test]
 fn an_algorithm_is_one_keys_not_the_sets() {
     use Algorithm::*;
@@ -394,8 +395,8 @@ fn an_algorithm_is_one_keys_not_the_sets() {
     }
 }
 
-/// A token that names a key id is not verified with a key that has none; a bare `secret` has no
-/// place for one, so there the token's does not matter.
+/// A token with `kid` is not verified with a JWK without `kid`. A bare `secret` cannot have one, so it
+/// ignores the token's.
 #[test]
 fn a_key_without_id_serves_tokens_without_id() {
     let base = base(Algorithm::EdDSA);
@@ -458,7 +459,7 @@ fn parameters_that_change_what_is_signed_are_refused() {
     base.refuses("crit", &named, "28J01", "names \"b64\", \"x\"");
 }
 
-/// Some libraries write out what they do not use.
+/// Some libraries write parameters that they do not use.
 #[test]
 fn a_parameter_that_is_null_is_absent() {
     let base = base(Algorithm::EdDSA);
@@ -486,14 +487,13 @@ fn a_parameter_that_is_null_is_absent() {
     ] {
         base.refuses(name, &base.with_header(header), "28J01", words);
     }
-    // Where the provider asks for a type, none does not do.
+    // If the provider requires a type, an absent type is rejected.
     let verifier = provider(base, &json!({"typ": "at+jwt"}));
     let token = base.with_header(r#"{"alg":"EdDSA","typ":null}"#);
     refused("typ", &token, verifier.verify(&token, NOW), "28J01", "Its header has no typ");
 }
 
-/// The key that a token brings along is ignored: the configured key alone decides, as if the token
-/// had brought none.
+/// A key in the token is ignored. The configured key decides, as if the token had none.
 #[test]
 fn a_key_in_the_token_is_not_trusted() {
     let base = base(Algorithm::EdDSA);
@@ -615,7 +615,7 @@ fn a_parameter_stands_once() {
     }
 }
 
-/// Whatever a header says reaches a message escaped and shortened.
+/// Text of a header is escaped and shortened in messages.
 #[test]
 fn what_a_message_quotes_is_harmless() {
     let base: &Base = base(Algorithm::EdDSA);
@@ -636,7 +636,7 @@ fn what_a_message_quotes_is_harmless() {
         assert!(detail.contains(escape), "{escape} is not in {detail}");
     }
     assert!(!detail.contains(|c: char| c.is_control() || c == '\u{202e}'), "{detail}");
-    // A token that looks like base64url in its kid is not in the message by way of its parts.
+    // A `kid` that looks like base64url is not shown as a part of the token.
     let token = base.with_header(&format!(r#"{{"alg":"EdDSA","kid":"{}"}}"#, encode("k")));
     refused("kid", &token, base.verifier.verify(&token, NOW), "28J02", "\"aw\"");
 }

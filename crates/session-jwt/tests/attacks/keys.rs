@@ -1,4 +1,4 @@
-//! What a key or a key set may be.
+//! The contents of keys and key sets.
 
 use curve25519_dalek::constants::EIGHT_TORSION;
 use curve25519_dalek::edwards::CompressedEdwardsY;
@@ -10,7 +10,7 @@ use crate::{
     BASES, CLAIMS, NOW, SECRET, accepted, base, decode, encode, hex, keeps_secret, refused,
 };
 
-/// The entry alone is refused for this reason; in a set beside a good key it costs only itself.
+/// The entry alone is rejected for this reason. In a set with a usable key, only the entry is skipped.
 #[track_caller]
 fn unusable(name: &str, entry: &Value, reason: &str) {
     let alone = entry.to_string();
@@ -45,7 +45,7 @@ fn usable(name: &str, entry: &Value) -> KeySet {
     keys
 }
 
-/// A JWK with some members replaced; null takes one away.
+/// A JWK with some members replaced. Null removes a member.
 fn with(jwk: &Value, members: Value) -> Value {
     let mut jwk = jwk.clone();
     for (name, value) in members.as_object().unwrap() {
@@ -84,7 +84,7 @@ fn rsa_keys_are_sound() {
     *even.last_mut().unwrap() &= 0xfe;
     unusable("even n", &with(&rsa, json!({"n": encode(even)})), "Its modulus is even");
     let zero = "Its n or e is empty or zero";
-    // Zeros at the beginning do not change the number.
+    // Leading zeros do not change the number.
     for zeros in [1, 2, 256] {
         let padded = [&vec![0; zeros][..], &n].concat();
         usable("n with leading zeros", &with(&rsa, json!({"n": encode(padded)})));
@@ -151,7 +151,7 @@ fn hmac_keys_are_as_long_as_the_hash() {
     }
     unusable("32 bytes for HS512", &oct(32, Some("HS512")), "HS512 needs at least 64");
     unusable("32 bytes for HS384", &oct(32, Some("HS384")), "HS384 needs at least 48");
-    // What an administrator lists does not make it longer.
+    // A list of algorithms does not make the secret longer.
     let keys = usable("32 bytes", &oct(32, None));
     let listed = [session_jwt::Algorithm::HS512].into_iter().collect();
     refused("listed", "", keys.with_algorithms(listed), "22023", "no key fits");
@@ -194,17 +194,17 @@ fn ec_keys_are_points_on_their_curve() {
         ] {
             unusable(name, &point(&x, &y), "Its coordinates have");
         }
-        // Another number, of fewer bytes.
+        // Another number, with fewer bytes.
         for (x, y) in [(x[..length - 1].to_vec(), y.clone()), (x.clone(), y[..length - 1].to_vec())]
         {
             unusable("cut off", &point(&x, &y), "Its coordinates are no point on");
         }
-        // Zeros at the beginning do not change the number, nor does it matter where they are missing.
+        // Leading zeros do not change the number; neither do missing ones.
         let token = base(jwk_algorithm(length)).token();
         for (x, y) in [(padded(&x), y.clone()), (x.clone(), padded(&y)), (padded(&x), padded(&y))] {
             accepted("longer", verify_jws(&token, &usable("longer", &point(&x, &y))));
         }
-        // Of the right length for the curve that they claim.
+        // The coordinates have the length of the named curve.
         let (words, name) =
             if length == 48 { ("have", "longer") } else { ("are no point", "shorter") };
         unusable(name, &with(jwk, json!({"crv": other})), &format!("Its coordinates {words}"));
@@ -230,7 +230,7 @@ fn jwk_algorithm(length: usize) -> Algorithm {
     if length == 32 { Algorithm::ES256 } else { Algorithm::ES384 }
 }
 
-/// A coordinate of 31 bytes, as libraries write it whose numbers have no leading zeros.
+/// A coordinate of 31 bytes, as libraries write it that strip leading zeros.
 #[test]
 fn a_short_coordinate_is_the_same_number() {
     for algorithm in [Algorithm::ES256, Algorithm::ES384] {
@@ -251,7 +251,7 @@ fn a_short_coordinate_is_the_same_number() {
         let short = with(&jwk, json!({member: encode(&number[1..])}));
         let token = key.sign(&json!({"sub": "alice"}));
         accepted("short", verify_jws(&token, &usable("short", &short)));
-        // What is stored of a fetched key is of one form.
+        // A fetched key is stored in a canonical form.
         let stored = |jwk: &Value| KeySet::fetched(&jwk.to_string(), None).unwrap().jwks;
         assert_eq!(stored(&short), stored(&jwk));
         assert!(stored(&short).contains(jwk[member].as_str().unwrap()));
@@ -270,8 +270,8 @@ fn a_short_coordinate_is_the_same_number() {
     );
 }
 
-/// Every encoding of the eight points whose order divides eight, the canonical ones first: order
-/// 1, 2, 4, 4, and four of order 8; then those that a lenient decoder takes for the same points.
+/// Every encoding of the eight points whose order divides eight, the canonical ones first: order 1, 2,
+/// 4, 4, and four of order 8; then those that a lenient decoder reads as the same points.
 const SMALL_ORDER: [&str; 14] = [
     "0100000000000000000000000000000000000000000000000000000000000000",
     "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
@@ -305,8 +305,8 @@ fn ed25519_keys_are_not_of_small_order() {
     }
 }
 
-/// With the neutral element for a key, R = S·B is a signature over everything: the primitives
-/// take it, so such a key must never be loaded.
+/// With the neutral element as key, R = S·B is a signature of every message. The cryptographic library
+/// accepts it, so such a key must be rejected.
 #[test]
 fn the_universal_forgery_has_no_key_to_work_with() {
     let (neutral, zero) = (hex(SMALL_ORDER[0]), [0; 32]);
@@ -410,7 +410,7 @@ fn a_key_says_what_it_is_for() {
             let name = format!("{}: {member} {value}", algorithm.name());
             unusable(&name, &with(&jwk, json!({member: value})), reason);
         }
-        // Libraries write null or an empty list for what they have no value for.
+        // Libraries write null or an empty list for values that are not set.
         for member in
             ["use", "alg", "kid", "key_ops", "x5c", "x5t", "oth", "d", "p", "priv", "keys"]
         {
@@ -430,7 +430,7 @@ fn a_key_says_what_it_is_for() {
     }
 }
 
-/// RFC 7518 section 2: base64url; padding and the other alphabet are tolerated, one at a time.
+/// RFC 7518 section 2: base64url. Padding and the other alphabet are accepted, but not both.
 #[test]
 fn key_material_is_base64url() {
     for (algorithm, members) in [
@@ -440,7 +440,7 @@ fn key_material_is_base64url() {
         (Algorithm::ES384, &["x", "y"]),
         (Algorithm::EdDSA, &["x"]),
     ] {
-        // A key whose members have characters of the difference comes soon.
+        // After a few keys, the members of one contain characters in which the alphabets differ.
         let jwk = match algorithm {
             Algorithm::ES256 | Algorithm::ES384 | Algorithm::EdDSA => (0..)
                 .map(|_| Key::generate(algorithm).bare_public_jwk())
@@ -494,7 +494,7 @@ fn a_private_key_is_refused_at_once() {
                 jwk[member] = value;
                 documents.push(jwk);
             }
-            // Also where the key would be passed over anyway.
+            // The same if the key would be skipped anyway.
             let mut passed_over = with(&public, json!({"use": "enc"}));
             passed_over[member] = "AQAB".into();
             documents.push(passed_over);
@@ -532,7 +532,7 @@ fn a_set_is_of_one_kind_and_names_each_key_once() {
         (json!([oct, key(Algorithm::HS512, "oct2")]), None),
         (json!([bare(Algorithm::EdDSA), bare(Algorithm::ES256)]), None),
         (json!([ed, with(&ec, json!({"kid": "Ed"}))]), None),
-        // One key twice is one key, and keys of different algorithms cannot be taken for each other.
+        // A key that occurs twice is one key, and keys of different algorithms are not ambiguous.
         (json!([ed, ed]), None),
         (json!([ed, rsa, with(&ec, json!({"kid": "ed"}))]), None),
         (
@@ -550,7 +550,7 @@ fn a_set_is_of_one_kind_and_names_each_key_once() {
             ]),
             Some(twice),
         ),
-        // A key that is passed over has no id.
+        // A skipped key has no `kid`.
         (json!([ed, encryption]), None),
         (json!([encryption, ed]), None),
         (json!([other_ed, encryption, ed]), Some(twice)),
@@ -558,7 +558,7 @@ fn a_set_is_of_one_kind_and_names_each_key_once() {
         (json!([oct, rsa]), Some(mixed)),
         (json!([oct, ec, rsa, ed]), Some(mixed)),
         (json!([bare(Algorithm::HS256), bare(Algorithm::RS256)]), Some(mixed)),
-        // So does a key that is passed over for its weakness.
+        // The same for a key that is skipped because it is weak.
         (json!([ed, {"kty": "oct", "k": "c2hvcnQ"}]), Some(mixed)),
         (json!([oct, null, {"kty": 1}]), None),
         (json!([]), Some(none)),
@@ -646,7 +646,7 @@ fn a_key_document_is_a_jwk_or_a_jwk_set() {
 fn debug_forms_show_no_key() {
     for base in BASES.iter() {
         let jwk = base.key.public_jwk();
-        // Beside it one that is refused for being short or of another curve.
+        // The set has another key that is rejected because it is short or of another curve.
         let bad = json!({"kty": jwk["kty"], "k": encode(&SECRET[..31]), "crv": "x", "x": jwk["x"],
                          "n": encode([0xa5; 64]), "e": "AQAB"});
         let text = json!({"keys": [jwk, bad]}).to_string();

@@ -1,6 +1,6 @@
-//! Attacks on tokens, keys and provider documents. Each is wrong in one way only, and beside it
-//! stands the proof that the same thing without the defect is accepted. Every refusal is asked for
-//! its SQLSTATE, and whether it gives away a part of the token or of a key.
+//! Attacks on tokens, keys and provider documents. Each input has one defect, and the same input
+//! without the defect is accepted. Each rejection is checked for its SQLSTATE, and for parts of the
+//! token or of a key in its texts.
 
 mod claims;
 mod documents;
@@ -19,16 +19,16 @@ use mint::{Algorithm, Key};
 use serde_json::{Value, json};
 use session_jwt::{KeySet, Provider, Rejection, Verifier, verify_jws};
 
-/// When everything is judged unless a case says otherwise, in seconds since 1970.
+/// The default time of verification, in seconds since 1970.
 const NOW: i64 = 1_700_000_000;
 
-/// A claims set that every provider of the default policy accepts at [`NOW`].
+/// A claims set that every provider with the default policy accepts at [`NOW`].
 const CLAIMS: &str = r#"{"sub":"alice","exp":1700000300}"#;
 
-/// The secret of every HMAC key here, or a part of it.
+/// The secret of every HMAC key, or a part of it.
 const SECRET: &str = "hunter2-hunter2-hunter2-hunter2-hunter2-hunter2-hunter2-hunter2-hunter2";
 
-/// A key pair with the key id `k1`, and what is configured to trust it.
+/// A key pair with the `kid` `k1`, and the JWK to configure.
 struct Base {
     algorithm: Algorithm,
     key: Key,
@@ -36,7 +36,7 @@ struct Base {
     verifier: Verifier,
 }
 
-/// One for each algorithm; the RSA algorithms share one pair.
+/// One for each algorithm. The RSA algorithms share one pair.
 static BASES: LazyLock<Vec<Base>> = LazyLock::new(|| {
     let rsa = Key::generate(Algorithm::RS256);
     let base = |algorithm: Algorithm| {
@@ -56,7 +56,7 @@ fn base(algorithm: Algorithm) -> &'static Base {
     BASES.iter().find(|base| base.algorithm == algorithm).unwrap()
 }
 
-/// The same pair, signing with another algorithm of its type.
+/// The same pair with another algorithm of its type.
 fn with_algorithm(key: &Key, algorithm: Algorithm) -> Key {
     Key::from_private_jwk(&key.private_jwk().unwrap()).unwrap().with_algorithm(algorithm)
 }
@@ -68,7 +68,7 @@ impl Base {
         Self { algorithm, keys: keys(), verifier, key }
     }
 
-    /// The header that the base's tokens have.
+    /// The header of the base's tokens.
     fn header(&self) -> String {
         format!(r#"{{"alg":"{}","kid":"k1","typ":"JWT"}}"#, self.algorithm.name())
     }
@@ -78,12 +78,12 @@ impl Base {
         self.key.sign_raw(self.header().as_bytes(), claims.as_bytes())
     }
 
-    /// A token with this header, signed by the key whatever the header says.
+    /// A token with this header, signed by the key.
     fn with_header(&self, header: &str) -> String {
         self.key.sign_raw(header.as_bytes(), CLAIMS.as_bytes())
     }
 
-    /// A token that is accepted.
+    /// An accepted token.
     fn token(&self) -> String {
         self.claims(CLAIMS)
     }
@@ -94,24 +94,24 @@ impl Base {
         format!("{input}.{}", encode(self.key.signature(input.as_bytes()).unwrap()))
     }
 
-    /// The token is accepted on both ways in.
+    /// The token is accepted by `Verifier::verify` and by `verify_jws`.
     #[track_caller]
     fn accepts(&self, name: &str, token: &str) {
         accepted(name, self.verifier.verify(token, NOW));
         accepted(name, verify_jws(token, &self.keys));
     }
 
-    /// The token is refused on both ways in, for the same reason.
+    /// Both reject the token for the same reason.
     #[track_caller]
     fn refuses(&self, name: &str, token: &str, code: &str, words: &str) {
         let refusal = refused(name, token, self.verifier.verify(token, NOW), code, words);
         let below = refused(name, token, verify_jws(token, &self.keys), code, words);
-        // The layer above adds which provider it was.
+        // `Verifier::verify` adds the name of the provider.
         let gist = |refusal: &Rejection| (refusal.code(), refusal.message());
         assert_eq!(gist(&refusal), gist(&below), "{name}");
     }
 
-    /// The token is refused as a JWT although it is a JWS with a good signature.
+    /// The token is rejected as a JWT, although it is a JWS with a valid signature.
     #[track_caller]
     fn refuses_jwt(&self, name: &str, token: &str, code: &str, words: &str) {
         refused(name, token, self.verifier.verify(token, NOW), code, words);
@@ -139,7 +139,7 @@ fn parts(token: &str) -> [&str; 3] {
     token.split('.').collect::<Vec<_>>().try_into().unwrap()
 }
 
-/// A verifier for one provider: the key of `base`, and these members.
+/// A verifier for one provider with the key of `base` and these members.
 fn provider(base: &Base, members: &Value) -> Verifier {
     let mut document = json!({"name": "p", "jwks": base.key.public_jwk()});
     document.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
@@ -151,8 +151,8 @@ fn accepted<T>(name: &str, outcome: Result<T, Rejection>) -> T {
     outcome.unwrap_or_else(|refusal| panic!("{name} is refused: {refusal:?}"))
 }
 
-/// The outcome is a refusal with this code and these words somewhere in its texts, and it gives
-/// away nothing of `input`, which is the token or the document that was refused.
+/// The outcome is a rejection with this code, and with these words in one of its texts. Its texts
+/// contain no part of `input`, which is the rejected token or document.
 #[track_caller]
 fn refused<T: Debug>(
     name: &str,
@@ -172,16 +172,16 @@ fn refused<T: Debug>(
     refusal
 }
 
-/// Everything that a refusal says.
+/// The texts of a rejection.
 fn said(refusal: &Rejection) -> String {
     [refusal.message(), refusal.detail().unwrap_or_default(), refusal.hint().unwrap_or_default()]
         .join(" / ")
 }
 
-/// A text shows no part of a token, no key material and not the secret.
+/// A text contains no part of a token, no key material and not the secret.
 #[track_caller]
 fn keeps_secret(name: &str, input: &str, text: &str) {
-    /// So many characters of a token or of a key are no coincidence.
+    /// The minimum length of a part of a token or of a key that is not accidental.
     const TELLING: usize = 12;
     let secrets = [SECRET.to_owned(), encode(SECRET), STANDARD.encode(SECRET)];
     let mut material = Vec::new();
@@ -197,7 +197,7 @@ fn keeps_secret(name: &str, input: &str, text: &str) {
     }
 }
 
-/// The values of the members that hold keys, at any depth.
+/// The values of the members that contain keys, at any depth.
 fn collect_material(value: &Value, out: &mut Vec<String>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| collect_material(item, out)),

@@ -1,4 +1,4 @@
-//! Signatures that are nearly good.
+//! Signatures that are nearly valid.
 
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
@@ -116,14 +116,14 @@ fn a_larger_rsa_key_verifies() {
     }
 }
 
-/// A secret is its bytes, neither decoded nor trimmed, whichever way it is configured.
+/// The bytes of a secret are neither decoded nor trimmed, in every form of configuration.
 #[test]
 fn a_secret_is_its_bytes() {
     let spaced = format!(" {SECRET}\n");
     for secret in [SECRET, &spaced, &encode(SECRET), "caf\u{e9} 0123456789abcdef0123456789abcdef"] {
         let jwk = json!({"kty": "oct", "k": encode(secret)});
         let as_bytes = json!({"jwks": jwk});
-        // A line end at the end of a text is nearly always one too many.
+        // A line end at the end of a text is nearly always a mistake.
         let as_text = (secret != spaced).then(|| json!({"secret": secret}));
         for document in as_text.into_iter().chain([as_bytes]) {
             let providers = Provider::parse_all(&document.to_string()).unwrap();
@@ -151,8 +151,8 @@ fn a_secret_is_its_bytes() {
     }
 }
 
-/// RFC 7518 section 3.4 wants r and s side by side; the DER form of the same numbers is what most
-/// other protocols use.
+/// RFC 7518 section 3.4 requires r and s concatenated. Most other protocols use DER for the same
+/// numbers.
 #[test]
 fn ecdsa_signatures_are_not_der() {
     let base = base(Algorithm::ES256);
@@ -220,8 +220,8 @@ fn ecdsa_numbers_are_within_the_group_order() {
 /// The order of Ed25519's base point (RFC 8032 section 5.1), little-endian.
 const ED25519_ORDER: &str = "edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010";
 
-/// RFC 8032 section 5.1.7: S is below the group order, or else a signature could be written in
-/// several ways.
+/// RFC 8032 section 5.1.7: S is below the group order. Otherwise a signature would have several
+/// encodings.
 #[test]
 fn ed25519_s_is_canonical() {
     let base = base(Algorithm::EdDSA);
@@ -253,7 +253,7 @@ fn add(one: &[u8], other: &[u8]) -> Vec<u8> {
     sum.collect()
 }
 
-/// A file or `echo` adds a line end, so that the signer's secret is longer than the one configured.
+/// A file or `echo` adds a line end, so the signer's secret is longer than the configured one.
 #[test]
 fn a_line_end_after_the_signers_secret_is_named() {
     for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {

@@ -1,5 +1,5 @@
-//! What administrators write in place of a value: each slip is refused with the value to write, and that
-//! value is accepted.
+//! Mistakes in the values of providers. Each is rejected with a correction, and the correction is
+//! accepted.
 
 use mint::Algorithm;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ fn with(member: &str, value: &Value) -> String {
     document.to_string()
 }
 
-/// The slip is refused, with the advice among the words, and so is no advice.
+/// The mistake is rejected, with the correction in the message.
 #[track_caller]
 fn slip(member: &str, value: &Value, advised: &Value) {
     let document = with(member, value);
@@ -238,7 +238,7 @@ fn an_issuer_that_no_token_has_is_refused_with_one_that_tokens_have() {
     }
 }
 
-/// The issuer is read off the token; the token is not repeated.
+/// The message names the issuer in the token, and does not repeat the token.
 #[test]
 fn a_token_or_a_key_is_no_issuer() {
     let base = base(Algorithm::EdDSA);
@@ -320,7 +320,7 @@ fn items_of_lists_are_single_values() {
     }
 }
 
-/// A claim's value may be any text, but for what is never one.
+/// A claim's value may be any text, except a text that is certainly a mistake.
 #[test]
 fn values_that_are_required_are_values() {
     let of = |value: Value| Provider::parse_all(&with("require", &json!({"azp": value})));
@@ -440,7 +440,7 @@ fn a_document_in_another_form_is_named() {
         let keys = KeySet::parse(text).map(drop);
         refused(name, text, keys, "22023", words);
     }
-    // Within a string.
+    // The path continues within a string.
     for text in [
         Value::from(jwk.as_str()).to_string(),
         Value::from(format!(r#"{{"keys":[{jwk}]}}"#)).to_string(),
@@ -456,7 +456,7 @@ fn a_document_in_another_form_is_named() {
     accepted("the object", KeySet::parse(&jwk).map(drop));
 }
 
-/// What Hasura and other libraries call a provider's members.
+/// The members of Hasura and of other libraries.
 #[test]
 fn members_of_other_servers_are_translated() {
     for (document, words) in [
