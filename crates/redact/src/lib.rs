@@ -13,14 +13,16 @@ pub use dump::redact_dump;
 
 use documents::{secret_argument, secret_member, secret_member_in_xml};
 use literals::{Literals, literals, literals_in_context};
-use search::{contains, may_contain_secrets};
-use tokens::{add_token_parts, may_contain_token_parts, next_token};
+use search::contains;
+use tokens::{
+    MIN_TOKEN_PART_BYTES, SETTING_PREFIX, add_token_parts, may_contain_secrets,
+    may_contain_token_parts, next_token,
+};
 
 /// A text that contains one of these words, in any case, may contain a document with a secret.
 const DOCUMENT_SUBJECTS: [&[u8]; 3] = [SETTING_PREFIX, ADD_PROVIDER, PROVIDERS];
 
-/// The prefix of the settings, the function that adds a provider, and the table of providers.
-const SETTING_PREFIX: &[u8] = b"pg_session_jwt";
+/// The function that adds a provider, and the table of providers.
 const ADD_PROVIDER: &[u8] = b"add_provider";
 const PROVIDERS: &[u8] = b"providers";
 
@@ -33,9 +35,6 @@ const SECRET_MEMBERS: [&[u8]; 2] = [b"\"secret", b"\"k"];
 
 /// The length of the shortest HMAC secret, in bytes (RFC 7518 section 3.2).
 const MIN_SECRET_BYTES: usize = 32;
-
-/// A shorter part of a token stays: it discloses nothing that can be used.
-const MIN_TOKEN_PART_BYTES: usize = 16;
 
 /// The beginning of pgAudit's log lines.
 const AUDIT_PREFIX: &[u8] = b"AUDIT: ";

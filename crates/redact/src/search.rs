@@ -1,21 +1,6 @@
-//! Searches for words in any case, and the check that most statements end at.
+//! Searches for words of SQL, in any case.
 
-use memchr::{memchr2, memchr2_iter};
-
-use crate::tokens::{TOKEN_SETTING, begins_token};
-
-/// Whether a text may contain anything that is redacted: the beginning of a token, or the name of a
-/// function, a setting or a table. This runs for every statement, so it looks for the rarest letters of
-/// these words.
-pub(crate) fn may_contain_secrets(text: &[u8]) -> bool {
-    let follows = |place: usize, rest: &[u8]| {
-        let found = text.get(place..place + rest.len());
-        found.is_some_and(|found| found.eq_ignore_ascii_case(rest))
-    };
-    memchr2_iter(b'j', b'J', text).any(|place| follows(place, TOKEN_SETTING))
-        || memchr2_iter(b'v', b'V', text).any(|place| follows(place, b"vider"))
-        || memchr2_iter(b'y', b'w', text).any(|place| place > 0 && begins_token(&text[place - 1..]))
-}
+use memchr::memchr2;
 
 /// Whether a text contains a word, in any case. The word is in lower case.
 pub(crate) fn contains(text: &[u8], word: &[u8]) -> bool {

@@ -5,16 +5,34 @@ use std::ops::Range;
 use memchr::{memchr, memchr2_iter};
 
 use crate::search::{contains, find_ignoring_case, is_identifier};
-use crate::{MIN_TOKEN_PART_BYTES, SETTING_PREFIX};
+
+/// The prefix of the settings of the extension.
+pub(crate) const SETTING_PREFIX: &[u8] = b"pg_session_jwt";
 
 /// The setting that takes a token, without the prefix.
 pub(crate) const TOKEN_SETTING: &[u8] = b"jwt";
+
+/// A shorter part of a token stays: it discloses nothing that can be used.
+pub(crate) const MIN_TOKEN_PART_BYTES: usize = 16;
 
 /// The functions that take a token.
 const TOKEN_FUNCTIONS: [&[u8]; 2] = [b"jwt_session_init", b"jwt_verify"];
 
 /// A header or a payload is longer, in bytes.
 const MIN_PART_BYTES: usize = 10;
+
+/// Whether a text may contain anything that is redacted: the beginning of a token, or the name of a
+/// function, a setting or a table. This runs for every statement, so it looks for the rarest letters of
+/// these words.
+pub(crate) fn may_contain_secrets(text: &[u8]) -> bool {
+    let follows = |place: usize, rest: &[u8]| {
+        let found = text.get(place..place + rest.len());
+        found.is_some_and(|found| found.eq_ignore_ascii_case(rest))
+    };
+    memchr2_iter(b'j', b'J', text).any(|place| follows(place, TOKEN_SETTING))
+        || memchr2_iter(b'v', b'V', text).any(|place| follows(place, b"vider"))
+        || memchr2_iter(b'y', b'w', text).any(|place| place > 0 && begins_token(&text[place - 1..]))
+}
 
 /// The next token at or after `from`: text that begins like the base64url of a JSON object and contains
 /// a dot.
