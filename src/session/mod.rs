@@ -19,7 +19,7 @@ use std::rc::Rc;
 use session_jwt::{Code, MAX_TOKEN_BYTES, Rejection};
 
 use crate::audit;
-use crate::pg::backend::{self, BackendLocal, Timestamp};
+use crate::pg::backend::{self, BackendLocal, OnDrop, Timestamp};
 use crate::pg::datum::{Reference, Unrepresentable, Varlena};
 use crate::pg::function::Answer;
 use crate::pg::redact;
@@ -69,12 +69,14 @@ pub(crate) fn verify(token: &[u8]) -> Result<Varlena, Rejection> {
     }
     let text = String::from_utf8_lossy(token);
     let epoch = providers::epoch();
-    let outcome = providers::verify(&text);
-    // The verification may have waited for new keys, which may not be those of the session's token.
-    if epoch != providers::epoch() {
-        current::invalidate();
-    }
-    let (claims, _) = outcome?;
+    // The verification may wait for new keys, which may not be those of the session's token. Also where an
+    // error of Postgres unwinds.
+    let _invalidation = OnDrop(|| {
+        if epoch != providers::epoch() {
+            current::invalidate();
+        }
+    });
+    let (claims, _) = providers::verify(&text)?;
     let claims = claims.judge_presentation(now())?;
     Varlena::jsonb(claims.json()).map_err(|Unrepresentable| unrepresentable())
 }
@@ -108,13 +110,16 @@ pub(crate) fn check_role(need: Need) -> Result<(), Rejection> {
     if token_role::settle_waiting() && need == Need::PlannedRole {
         return Err(token_role::changed());
     }
-    if !token_role::exists() || current::is_ready() && !token_role::is_suspended() {
+    if !token_role::exists() || current::is_role_confirmed() && !token_role::is_suspended() {
         return Ok(());
     }
     let confirmed = resolve(Moment::WithinStatement).and_then(|()| {
+        let known = current::invalidations();
         let identity = current::identity();
         let role = identity.as_ref().and_then(|identity| identity.claims().database_role());
-        token_role::confirm(role)
+        token_role::confirm(role)?;
+        current::set_role_confirmed(known);
+        Ok(())
     });
     let has_changed = token_role::suspend(confirmed.is_err());
     match confirmed {
@@ -130,6 +135,7 @@ pub(crate) fn check_role(need: Need) -> Result<(), Rejection> {
 /// Where the token is rejected or has expired, or the statement may not read its claims.
 fn resolve(moment: Moment) -> Result<(), Rejection> {
     current::invalidate();
+    let known = current::invalidations();
     if moment == Moment::WithinStatement {
         lifetime::note_use();
     }
@@ -138,7 +144,7 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
     let epoch = providers::epoch();
     let token = JWT.with(|token| token.get(..=MAX_TOKEN_BYTES).unwrap_or(token).to_vec());
     if token.is_empty() {
-        return resolve_without_token();
+        return resolve_without_token(known);
     }
     let standing = JWT.standing();
     if standing == Standing::Rejected && moment == Moment::WithinStatement {
@@ -159,7 +165,7 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
     let until = identity.expires_at();
     // Where providers have changed meanwhile, or readers return copies, the next reader resolves again.
     if current::install(Some(identity)) && epoch == providers::epoch() {
-        current::set_ready(until);
+        current::set_ready(until, known);
     }
     Ok(())
 }
@@ -200,7 +206,7 @@ fn earlier_rejection(token: &[u8]) -> Rejection {
     }
 }
 
-fn resolve_without_token() -> Result<(), Rejection> {
+fn resolve_without_token(known: u64) -> Result<(), Rejection> {
     lifetime::warn_of_ended_token();
     if request_claims::is_trusted() {
         let is_hooked = REQUEST_CLAIMS.hook();
@@ -209,12 +215,12 @@ fn resolve_without_token() -> Result<(), Rejection> {
         let can_lend = current::install(identity);
         // Without the hook, every reader has to look at the GUC.
         if is_hooked && can_lend {
-            current::set_trusted(until);
+            current::set_trusted(until, known);
         }
         return Ok(());
     }
     request_claims::warn_of_ignored_claims();
     current::install(None);
-    current::set_ready(Timestamp::MAX);
+    current::set_ready(Timestamp::MAX, known);
     Ok(())
 }
