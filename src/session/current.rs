@@ -140,22 +140,19 @@ pub(crate) fn install(identity: Option<ValidIdentity>) -> bool {
     })
 }
 
-/// Makes the values ready for statements that start before `until`, unless there were more invalidations than
-/// `known` by now: Postgres accepts some while the identity is resolved.
-pub(crate) fn set_ready(until: Timestamp, known: u64) {
-    if invalidations() == known {
-        READY.ready_until.set(until);
-    }
+/// Makes the values ready for statements that start before `until`.
+pub(crate) fn set_ready(until: Timestamp) {
+    READY.ready_until.set(until);
 }
 
-/// The same, as long as `request.jwt.claims` has its assign hook.
-pub(crate) fn set_trusted(until: Timestamp, known: u64) {
-    if invalidations() == known {
-        READY.trusted_until.set(until);
-    }
+/// Makes the values ready for statements that start before `until`, as long as `request.jwt.claims` has its
+/// assign hook.
+pub(crate) fn set_trusted(until: Timestamp) {
+    READY.trusted_until.set(until);
 }
 
-/// Notes that the role of the token was confirmed, unless there were more invalidations than `known` by now.
+/// Notes that the role of the token was confirmed, unless there are more invalidations than `known` by now:
+/// Postgres accepts some while the catalogs are read.
 pub(crate) fn set_role_confirmed(known: u64) {
     if invalidations() == known {
         READY.is_role_confirmed.set(true);

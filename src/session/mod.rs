@@ -135,7 +135,6 @@ pub(crate) fn check_role(need: Need) -> Result<(), Rejection> {
 /// Where the token is rejected or has expired, or the statement may not read its claims.
 fn resolve(moment: Moment) -> Result<(), Rejection> {
     current::invalidate();
-    let known = current::invalidations();
     if moment == Moment::WithinStatement {
         lifetime::note_use();
     }
@@ -144,7 +143,7 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
     let epoch = providers::epoch();
     let token = JWT.with(|token| token.get(..=MAX_TOKEN_BYTES).unwrap_or(token).to_vec());
     if token.is_empty() {
-        return resolve_without_token(known);
+        return resolve_without_token();
     }
     let standing = JWT.standing();
     if standing == Standing::Rejected && moment == Moment::WithinStatement {
@@ -165,7 +164,7 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
     let until = identity.expires_at();
     // Where providers have changed meanwhile, or readers return copies, the next reader resolves again.
     if current::install(Some(identity)) && epoch == providers::epoch() {
-        current::set_ready(until, known);
+        current::set_ready(until);
     }
     Ok(())
 }
@@ -206,7 +205,7 @@ fn earlier_rejection(token: &[u8]) -> Rejection {
     }
 }
 
-fn resolve_without_token(known: u64) -> Result<(), Rejection> {
+fn resolve_without_token() -> Result<(), Rejection> {
     lifetime::warn_of_ended_token();
     if request_claims::is_trusted() {
         let is_hooked = REQUEST_CLAIMS.hook();
@@ -215,12 +214,12 @@ fn resolve_without_token(known: u64) -> Result<(), Rejection> {
         let can_lend = current::install(identity);
         // Without the hook, every reader has to look at the GUC.
         if is_hooked && can_lend {
-            current::set_trusted(until, known);
+            current::set_trusted(until);
         }
         return Ok(());
     }
     request_claims::warn_of_ignored_claims();
     current::install(None);
-    current::set_ready(Timestamp::MAX, known);
+    current::set_ready(Timestamp::MAX);
     Ok(())
 }
