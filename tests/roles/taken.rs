@@ -2,7 +2,7 @@
 
 use harness::{
     Code, DIVISION_BY_ZERO, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, now, present, run, sign,
-    sqlstate, test_each_preload, text, user,
+    sqlstate, test_each_preload, text, user, wait_for,
 };
 use mint::{Algorithm, Key};
 use postgres::Client;
@@ -268,15 +268,36 @@ fn a_change_within_a_statement_counts_for_the_next() {
         });
         let waiting =
             "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
-        while text(&mut admin, waiting).as_deref() != Some("1") {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+        wait_for("the statement", || text(&mut admin, waiting).as_deref() == Some("1"));
         run(&mut admin, change);
         run(&mut admin, "SELECT pg_advisory_unlock(1)");
         let (mut client, user) = statement.join().unwrap();
         assert_eq!(user, "alice", "{change}");
         assert_eq!(notes(&mut client), Err(Code::Claim.sqlstate().to_owned()), "{change}");
         assert_eq!(role(&mut client), "app", "{change}");
+        run(&mut admin, back);
+    }
+}
+
+/// A change that is committed while a transaction is open, whose next statement locks no further table.
+#[test]
+fn a_change_counts_within_an_open_transaction() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    let (mut admin, mut client) = (fixture.cluster.admin(), fixture.client());
+    assert_eq!(present(&mut client, &fixture.token("editor")), SUCCESS);
+    let count = client.prepare("SELECT count(*) FROM notes").unwrap();
+    for (change, back) in [
+        ("REVOKE editor FROM app", "GRANT editor TO app"),
+        ("ALTER ROLE editor SUPERUSER", "ALTER ROLE editor NOSUPERUSER"),
+    ] {
+        run(&mut client, "BEGIN");
+        for _ in 0..8 {
+            assert_eq!(sqlstate(client.query_one(&count, &[])), SUCCESS, "{change}");
+        }
+        run(&mut admin, change);
+        let code = sqlstate(client.query_one(&count, &[]));
+        assert_eq!(code, Code::Claim.sqlstate(), "{change}");
+        run(&mut client, "ROLLBACK");
         run(&mut admin, back);
     }
 }
