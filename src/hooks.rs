@@ -192,7 +192,7 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
             return next(query, flags);
         }
         lifetime::note_use();
-        providers::accept_invalidations();
+        accept_invalidations();
         let running = RunningPlan::from_raw(query);
         let plan = running.plan();
         check_role(|| if plan.has_relations() { Need::PlannedRole } else { Need::Nothing });
@@ -208,6 +208,15 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
         if touches_tables {
             transaction::leave();
         }
+    }
+}
+
+/// Processes invalidations before a statement, where the session has read the table of providers or has a role
+/// by token. Postgres itself does so when a transaction begins and when a relation is locked; a later statement
+/// without new locks would miss the removal of a provider or of a membership.
+fn accept_invalidations() {
+    if (providers::has_read_table() || token_role::exists()) && backend::in_transaction() {
+        relation::accept_invalidations();
     }
 }
 
@@ -289,7 +298,7 @@ unsafe extern "C-unwind" fn process_utility(
     completion: *mut pg_sys::QueryCompletion,
 ) {
     lifetime::note_use();
-    providers::accept_invalidations();
+    accept_invalidations();
     // SAFETY: the arguments are those of the hook.
     unsafe {
         let statement = Statement::new((*planned).utilityStmt);

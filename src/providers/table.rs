@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use session_jwt::{Code, Rejection};
 
 use super::row::{self, COLUMNS, Row, place};
-use crate::pg::backend::{self, BackendLocal};
+use crate::pg::backend::BackendLocal;
 use crate::pg::datum::Varlena;
 use crate::pg::relation::{self, Extension, Key, KeyValue, Oid, OpenRelation, Visible};
 
@@ -193,11 +193,7 @@ pub(crate) fn relcache_callback(relation: Oid) -> bool {
     is_concerned
 }
 
-/// Processes invalidations at the start of a statement, where this session has looked for the table.
-/// Postgres itself processes them when a transaction begins and when a relation is locked. A later
-/// statement that locks no relation would miss the removal of a provider.
-pub(crate) fn accept_invalidations() {
-    if !matches!(WATCHED.get(), Watched::Nothing) && backend::in_transaction() {
-        relation::accept_invalidations();
-    }
+/// Whether this session has looked for the table since the last invalidation that concerned it.
+pub(crate) fn has_read_table() -> bool {
+    !matches!(WATCHED.get(), Watched::Nothing)
 }

@@ -21,6 +21,10 @@ const STALE: Timestamp = Timestamp::MIN;
 struct Ready {
     ready_until: Cell<Timestamp>,
     trusted_until: Cell<Timestamp>,
+    /// Counts the invalidations.
+    invalidations: Cell<u64>,
+    /// Whether the role of the token was confirmed after the last invalidation.
+    is_role_confirmed: Cell<bool>,
     /// The number of the identity.
     owner: Cell<u64>,
     values: [Cell<Option<Reference>>; Reader::ALL.len()],
@@ -29,6 +33,8 @@ struct Ready {
 static READY: BackendLocal<Ready> = BackendLocal::new(Ready {
     ready_until: Cell::new(STALE),
     trusted_until: Cell::new(STALE),
+    invalidations: Cell::new(0),
+    is_role_confirmed: Cell::new(false),
     owner: Cell::new(NO_OWNER),
     values: [const { Cell::new(None) }; _],
 });
@@ -60,10 +66,18 @@ fn with_current<T>(body: impl FnOnce(&mut Current) -> T) -> T {
     body(CURRENT.borrow_mut().get_or_insert_default())
 }
 
-/// Makes the next reader resolve the identity again. It may run during a rollback and cannot fail.
+/// Makes the next reader resolve the identity again, and the next statement confirm the role of the token. It
+/// may run during a rollback and cannot fail.
 pub(crate) fn invalidate() {
     READY.ready_until.set(STALE);
     READY.trusted_until.set(STALE);
+    READY.is_role_confirmed.set(false);
+    READY.invalidations.set(READY.invalidations.get() + 1);
+}
+
+/// The number of invalidations.
+pub(crate) fn invalidations() -> u64 {
+    READY.invalidations.get()
 }
 
 /// Whether the values are ready for the current statement.
@@ -136,6 +150,21 @@ pub(crate) fn set_ready(until: Timestamp) {
 /// assign hook.
 pub(crate) fn set_trusted(until: Timestamp) {
     READY.trusted_until.set(until);
+}
+
+/// Notes that the role of the token was confirmed, unless there are more invalidations than `known` by now:
+/// Postgres accepts some while the catalogs are read.
+pub(crate) fn set_role_confirmed(known: u64) {
+    if invalidations() == known {
+        READY.is_role_confirmed.set(true);
+    }
+}
+
+/// Whether the values are ready, and the role of the token was confirmed for them. A reader that resolves the
+/// identity again within a statement does not confirm the role.
+#[inline(always)]
+pub(crate) fn is_role_confirmed() -> bool {
+    READY.is_role_confirmed.get() && is_ready()
 }
 
 /// Frees the retired identities at the end of a transaction, unless a procedure that has just committed may

@@ -21,7 +21,7 @@ use std::rc::Rc;
 use session_jwt::{Code, MAX_TOKEN_BYTES, Rejection};
 
 use crate::audit;
-use crate::pg::backend::{self, BackendLocal, Timestamp};
+use crate::pg::backend::{self, BackendLocal, OnDrop, Timestamp};
 use crate::pg::datum::{Reference, Unrepresentable, Varlena};
 use crate::pg::function::Answer;
 use crate::pg::redact;
@@ -72,13 +72,14 @@ pub(crate) fn verify(token: &[u8]) -> Result<Varlena, Rejection> {
     }
     let text = String::from_utf8_lossy(token);
     let epoch = providers::epoch();
-    let outcome = providers::verify(&text);
-    // The verification may have waited for new keys, which raises the epoch. The session's token may have
-    // been verified with the earlier ones.
-    if epoch != providers::epoch() {
-        current::invalidate();
-    }
-    let (claims, _) = outcome?;
+    // The verification may wait for new keys, which may not be those of the session's token. Also where an
+    // error of Postgres unwinds.
+    let _invalidation = OnDrop(|| {
+        if epoch != providers::epoch() {
+            current::invalidate();
+        }
+    });
+    let (claims, _) = providers::verify(&text)?;
     let claims = claims.judge_presentation(now())?;
     Varlena::jsonb(claims.json()).map_err(|Unrepresentable| unrepresentable())
 }
@@ -113,13 +114,16 @@ pub(crate) fn check_role(need: Need) -> Result<(), Rejection> {
     if token_role::settle_waiting() && need == Need::PlannedRole {
         return Err(token_role::changed());
     }
-    if !token_role::exists() || current::is_ready() && !token_role::is_suspended() {
+    if !token_role::exists() || current::is_role_confirmed() && !token_role::is_suspended() {
         return Ok(());
     }
     let confirmed = resolve(Moment::WithinStatement).and_then(|()| {
+        let known = current::invalidations();
         let identity = current::identity();
         let role = identity.as_ref().and_then(|identity| identity.claims().database_role());
-        token_role::confirm(role)
+        token_role::confirm(role)?;
+        current::set_role_confirmed(known);
+        Ok(())
     });
     let has_changed = token_role::suspend(confirmed.is_err());
     match confirmed {

@@ -1,9 +1,10 @@
 //! Which role a token brings.
 
 use harness::{
-    Code, DIVISION_BY_ZERO, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, now, present, run, sqlstate,
-    test_each_preload, text, user,
+    Code, DIVISION_BY_ZERO, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, now, present, run, sign,
+    sqlstate, test_each_preload, text, user, wait_for,
 };
+use mint::{Algorithm, Key};
 use postgres::Client;
 use serde_json::{Value, json};
 
@@ -227,6 +228,78 @@ fn the_role_is_still_one_that_the_session_may_take() {
         "what has nothing to do with it does not matter"
     );
     assert_eq!(role(&mut client), "app", "what has nothing to do with it does not matter");
+}
+
+/// A change that becomes known in the middle of a statement, whose reader then reads the identity again.
+#[test]
+fn a_change_within_a_statement_counts_for_the_next() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    let mut admin = fixture.cluster.admin();
+    let key = Key::generate(Algorithm::ES256);
+    let add = format!(
+        "SELECT auth.add_provider('row', issuer => 'row', jwks => '{}', role_claim => 'role')",
+        key.public_jwk()
+    );
+    run(&mut admin, &add);
+    run(&mut admin, "CREATE TABLE other ()");
+    let token = sign(&key, json!({"iss": "row", "sub": "alice", "role": "editor", "r": "reader"}));
+    for (change, back) in [
+        ("REVOKE editor FROM app", "GRANT editor TO app"),
+        ("ALTER ROLE editor SUPERUSER", "ALTER ROLE editor NOSUPERUSER"),
+        (
+            "UPDATE auth.providers SET role_claim = 'r'",
+            "UPDATE auth.providers SET role_claim = 'role'",
+        ),
+    ] {
+        let mut client = fixture.client();
+        assert_eq!(present(&mut client, &token), SUCCESS, "{change}");
+        assert_eq!(notes(&mut client), Ok(2), "{change}");
+        run(&mut admin, "SELECT pg_advisory_lock(1)");
+        let statement = std::thread::spawn(move || {
+            // The second function locks a table, which is when Postgres accepts invalidations.
+            let found = client
+                .query_one(
+                    "SELECT pg_advisory_lock_shared(1)::text, pg_relation_size('other'),
+                            auth.user_id()",
+                    &[],
+                )
+                .map(|row| row.get::<_, Option<String>>(2));
+            (client, found.unwrap().unwrap())
+        });
+        let waiting =
+            "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        wait_for("the statement", || text(&mut admin, waiting).as_deref() == Some("1"));
+        run(&mut admin, change);
+        run(&mut admin, "SELECT pg_advisory_unlock(1)");
+        let (mut client, user) = statement.join().unwrap();
+        assert_eq!(user, "alice", "{change}");
+        assert_eq!(notes(&mut client), Err(Code::Claim.sqlstate().to_owned()), "{change}");
+        assert_eq!(role(&mut client), "app", "{change}");
+        run(&mut admin, back);
+    }
+}
+
+/// A change that is committed while a transaction is open, whose next statement locks no further table.
+#[test]
+fn a_change_counts_within_an_open_transaction() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    let (mut admin, mut client) = (fixture.cluster.admin(), fixture.client());
+    assert_eq!(present(&mut client, &fixture.token("editor")), SUCCESS);
+    let count = client.prepare("SELECT count(*) FROM notes").unwrap();
+    for (change, back) in [
+        ("REVOKE editor FROM app", "GRANT editor TO app"),
+        ("ALTER ROLE editor SUPERUSER", "ALTER ROLE editor NOSUPERUSER"),
+    ] {
+        run(&mut client, "BEGIN");
+        for _ in 0..8 {
+            assert_eq!(sqlstate(client.query_one(&count, &[])), SUCCESS, "{change}");
+        }
+        run(&mut admin, change);
+        let code = sqlstate(client.query_one(&count, &[]));
+        assert_eq!(code, Code::Claim.sqlstate(), "{change}");
+        run(&mut client, "ROLLBACK");
+        run(&mut admin, back);
+    }
 }
 
 /// Before the library is loaded, the GUC is a placeholder, which accepts any text and takes no role.
