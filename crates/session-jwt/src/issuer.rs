@@ -173,13 +173,13 @@ fn of_document(address: &str) -> Option<String> {
     let path = without_query(address);
     let by_end = || {
         DOCUMENTS.iter().find_map(|(end, instead)| {
-            let base = path.len().checked_sub(end.len())?;
-            let is_end = path.get(base..).is_some_and(|path| path.eq_ignore_ascii_case(end));
+            // None also where the place is within a character.
+            let (base, rest) = path.split_at_checked(path.len().checked_sub(end.len())?)?;
             let base = match instead.starts_with(char::is_alphanumeric) {
-                true => &path[..base],
-                false => path[..base].trim_end_matches('/'),
+                true => base,
+                false => base.trim_end_matches('/'),
             };
-            is_end.then(|| format!("{base}{instead}"))
+            rest.eq_ignore_ascii_case(end).then(|| format!("{base}{instead}"))
         })
     };
     match path.to_ascii_lowercase().ends_with("/.well-known/openid-configuration/jwks") {

@@ -231,6 +231,11 @@ fn an_issuer_that_no_token_has_is_refused_with_one_that_tokens_have() {
     ] {
         right("issuer", &json!(issuer));
     }
+    // Wherever characters of several bytes begin.
+    for count in 0..64 {
+        right("issuer", &json!(format!("https://\u{ff0e}{}\u{ff0e}", "a".repeat(count))));
+        right("issuer", &json!(format!("https://x\u{ff0e}{}", "a".repeat(count))));
+    }
 }
 
 /// The issuer is read off the token; the token is not repeated.
