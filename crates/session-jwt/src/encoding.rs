@@ -58,6 +58,8 @@ fn inflated(bytes: &[u8]) -> Option<Vec<u8>> {
     const MOST: u64 = 8;
     /// As much of it tells what it is.
     const LONGEST: u64 = 1024 * 1024;
+    /// The same for what has no header. Keys and the texts that they are in do not even get three times as long.
+    const MOST_ALONE: usize = 4;
     let most = (bytes.len() as u64).saturating_mul(MOST).min(LONGEST);
     let mut out = Vec::new();
     let outcome = match bytes {
@@ -70,8 +72,12 @@ fn inflated(bytes: &[u8]) -> Option<Vec<u8>> {
         _ => {
             let mut rest = bytes;
             let outcome = DeflateDecoder::new(&mut rest).take(most).read_to_end(&mut out);
-            // Any bytes begin some stream.
-            if outcome.is_err() || !rest.is_empty() {
+            // Any bytes begin some stream. Those that are one by chance repeat a few bytes.
+            let is_long = out.len() > MOST_ALONE.saturating_mul(bytes.len());
+            let mut seen = [false; 256];
+            out.iter().for_each(|byte| seen[usize::from(*byte)] = true);
+            let has_few = seen.iter().filter(|is_there| **is_there).count() < FEWEST_NUMBERS;
+            if outcome.is_err() || !rest.is_empty() || is_long || has_few {
                 return None;
             }
             outcome

@@ -34,6 +34,8 @@ pub(crate) enum Found {
     OtherKey,
     Fingerprint,
     Name,
+    /// What stands for a secret that is elsewhere.
+    StandIn,
     /// What takes too long to tell.
     Unclear,
 }
@@ -60,8 +62,11 @@ impl Found {
             Found::Publishable => "a publishable API key, which everybody can read",
             Found::PrintedKey => "a key or a certificate as openssl prints it",
             Found::OtherKey => "a public key of a kind that signs no tokens",
-            Found::Fingerprint => "the fingerprint of a key or a certificate",
+            Found::Fingerprint => {
+                "a key that is named public, or the fingerprint of a key or a certificate"
+            }
             Found::Name => "an address or a name, which everybody can know",
+            Found::StandIn => "a placeholder, a masked text or the name of a file or a variable",
             Found::Unclear => {
                 "encoded so often or so long that it cannot be told from a public text"
             }
@@ -129,6 +134,7 @@ impl Found {
                 "Give the URL of an identity provider as \"issuer\", that of a JWK set as \"jwks_url\", and \
                  an application's name as \"audience\"."
             }
+            Found::StandIn => "Give the secret itself in its place.",
             Found::Unclear => {
                 "Give at least 32 random bytes as \"secret\", as openssl rand -base64 32 makes them."
             }
@@ -161,6 +167,8 @@ pub(crate) fn find(bytes: &[u8]) -> Option<Found> {
         found.is_some()
     });
     match complete {
+        // Nobody encodes what stands for a secret.
+        Some(false) if is_stand_in(&String::from_utf8_lossy(bytes)) => Some(Found::StandIn),
         Some(_) => found,
         None => Some(Found::Unclear),
     }
@@ -227,10 +235,10 @@ fn recognize(bytes: &[u8]) -> Option<Found> {
         (has_publishable, Found::Publishable),
         (is_ssh_line, Found::Ssh),
         (has_other_key, Found::OtherKey),
-        (is_fingerprint, Found::Fingerprint),
-        (address::is_name, Found::Name),
         (begins_private_der, Found::Private),
         (begins_der, Found::Der),
+        (is_fingerprint, Found::Fingerprint),
+        (address::is_name, Found::Name),
     ];
     if let Some((_, found)) = OF_BYTES.iter().find(|(is_such, _)| is_such(bytes)) {
         return Some(*found);
@@ -282,7 +290,8 @@ fn is_point(bytes: &[u8]) -> bool {
 }
 
 /// Whether the bytes are a public key of minisign, or begin as one of OpenPGP: an old or a new packet of type
-/// 6 or 14, a version, and an algorithm after four bytes of time (RFC 9580 section 5.5.2).
+/// 6 or 14, a version, and after four bytes of time an algorithm and how its first number or its curve begins
+/// (RFC 9580 section 5.5.2). A number has 8 n bits.
 fn is_packet(bytes: &[u8]) -> bool {
     const MINISIGN: usize = 42;
     let body = match bytes {
@@ -293,7 +302,10 @@ fn is_packet(bytes: &[u8]) -> bool {
         _ => &[],
     };
     bytes.len() == MINISIGN && bytes.starts_with(b"Ed")
-        || matches!(body, [4 | 6, _, _, _, _, 1..=3 | 16..=28, 0..=0x20, ..])
+        || matches!(body, [4, _, _, _, _, 1..=3 | 16 | 17, 4..=0x20, 0, ..])
+        || matches!(body, [4, _, _, _, _, 18 | 19 | 22, 3..=10, 0x2a | 0x2b, ..])
+        || matches!(body, [4, _, _, _, _, 25 | 27, ..] if body.len() == 38)
+        || matches!(body, [6, _, _, _, _, 1..=3 | 16..=28, 0, 0, ..])
 }
 
 /// A public key of COSE, as WebAuthn has it: a map of two to six entries that begins with the type, 1 to 3,
@@ -520,27 +532,92 @@ fn is_printed_key(text: &str) -> bool {
         is_given && digits.take_while(|c| c.is_ascii_hexdigit()).count() >= FEWEST_DIGITS
     };
     MARKS.iter().any(|mark| lower.contains(mark))
+        || has_exponent(text)
         || lower.match_indices("modulus").any(is_modulus)
         || lower.contains("<modulus>")
 }
 
-/// A hash of a key or a certificate that is named as one, or that has the length and the colons of one by
+/// The numbers of an RSA key, however they are named and separated: an exponent that most keys have, and another
+/// word as long as a modulus.
+fn has_exponent(text: &str) -> bool {
+    const EXPONENTS: [&str; 4] = ["AQAB", "65537", "0x10001", "010001"];
+    /// Of 1024 bits in base64.
+    const SHORTEST: usize = 170;
+    let is_digit = |c: char| c.is_ascii_alphanumeric() || "+/-_".contains(c);
+    let words = || text.split(|c| !is_digit(c));
+    words().any(|word| EXPONENTS.contains(&word)) && words().any(|word| word.len() >= SHORTEST)
+}
+
+/// What is put in the place of a secret: a variable, a command or a template that should have been replaced, the
+/// name of a file, or what a secret is masked with.
+fn is_stand_in(text: &str) -> bool {
+    let text = encoding::trimmed(text);
+    const AROUND: [(&str, &str); 5] =
+        [("${", "}"), ("$(", ")"), ("{{", "}}"), ("<", ">"), ("%", "%")];
+    const VARIABLES: [&str; 6] =
+        ["$", "YOUR_", "process.env.", "import.meta.env.", "os.environ", "ENV["];
+    const FOLDERS: [&str; 5] = ["/", "./", "../", "~/", "@/"];
+    const MASK: [&str; 3] =
+        ["********", "\u{2022}\u{2022}\u{2022}\u{2022}", "\u{25cf}\u{25cf}\u{25cf}\u{25cf}"];
+    let is_plain = |text: &str, others: &str| {
+        text.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
+    };
+    let inside = |(open, close): &(&str, &str)| text.strip_prefix(open)?.strip_suffix(close);
+    let is_variable = |start: &&str| {
+        text.strip_prefix(*start)
+            .is_some_and(|name| name.contains('_') && is_plain(name, "_.[]()\"'"))
+    };
+    // Names of files are in one case, and digits of base64 in both.
+    let is_file = |start: &&str| {
+        let names = text.strip_prefix(*start).filter(|_| !address::is_mixed_case(text));
+        names.is_some_and(|names| {
+            names.contains('/')
+                && names.split('/').all(|name| !name.is_empty() && is_plain(name, "._- "))
+        })
+    };
+    let is_on_drive = || {
+        matches!(text.as_bytes(), [drive, b':', b'\\' | b'/', ..] if drive.is_ascii_alphabetic())
+            && is_plain(&text[2..], "\\/._- ()")
+            && text.matches(['\\', '/']).count() > 1
+    };
+    AROUND.iter().filter_map(inside).any(|inner| is_plain(inner, " _-.:/|'\"#\\"))
+        || VARIABLES.iter().any(is_variable)
+        || FOLDERS.iter().any(is_file)
+        || is_on_drive()
+        || MASK.iter().any(|mask| text.contains(mask))
+}
+
+/// A hash of a key or a certificate, or a public key, that is named as one, or that has the length and the colons of one by
 /// MD5 or SHA-1. Longer ones with colons are as often random.
 fn is_fingerprint(text: &str) -> bool {
-    const HASHES: [(&str, usize); 5] =
-        [("md5", 32), ("sha1", 27), ("sha256", 43), ("sha384", 64), ("sha512", 86)];
+    const NAMES: [(&str, usize); 11] = [
+        ("md5", 32),
+        ("sha1", 27),
+        ("sha256", 43),
+        ("sha384", 64),
+        ("sha512", 86),
+        ("x5t#s256", 43),
+        ("publickey", 43),
+        ("public_key", 43),
+        ("public key", 43),
+        ("pubkey", 43),
+        ("ed25519", 43),
+    ];
     let lower = text.to_ascii_lowercase().replace("sha-", "sha");
-    let names_hash = HASHES.iter().any(|(name, length)| {
+    let is_named = NAMES.iter().any(|(name, length)| {
         lower.match_indices(name).any(|(place, _)| {
             let rest = &lower[place + name.len()..];
             let rest = rest.trim_start().trim_start_matches("fingerprint").trim_start();
             let is_digit = |c: &char| c.is_ascii_alphanumeric() || "+/-_".contains(*c);
             let digits = rest.get(1..).unwrap_or_default().chars().filter(|c| *c != ':');
-            rest.starts_with([':', '=', '-'])
-                && digits.skip_while(|c| *c == ' ').take_while(is_digit).count() >= *length
+            let digits: String =
+                digits.skip_while(|c| *c == ' ').take_while(is_digit).take(*length).collect();
+            // Between the words of a passphrase are hyphens, too.
+            let is_random = !digits.contains('-') || address::is_mixed_case(text);
+            rest.starts_with([':', '=', '-']) && digits.len() >= *length && is_random
         })
     });
     let is_pair = |part: &str| part.len() == 2 && part.chars().all(|c| c.is_ascii_hexdigit());
     let has_colons = matches!(text.split(':').count(), 16 | 20) && text.split(':').all(is_pair);
-    names_hash || has_colons
+    is_named || has_colons
 }
