@@ -551,7 +551,7 @@ pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
         check: |claims, provider, out| {
             let named = provider.claims_namespace.as_ref();
             out.namespace = named.cloned();
-            if named.is_none() && NAMESPACES.iter().all(|name| claims.get(name).is_none()) {
+            if named.is_none() && path::NAMESPACES.iter().all(|name| claims.get(name).is_none()) {
                 return Ok(());
             }
             let path = namespace(named, claims);
@@ -581,15 +581,11 @@ pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
     },
 ];
 
-/// The claims in which Hasura's session variables are, where the provider does not say: that of its
-/// servers before, and that of its data delivery network.
-const NAMESPACES: [&str; 2] = ["https://hasura.io/jwt/claims", "claims.jwt.hasura.io"];
-
 /// Where Hasura's session variables are in these claims.
 fn namespace(named: Option<&ClaimPath>, claims: &Object<'_>) -> ClaimPath {
     named.cloned().unwrap_or_else(|| {
         let is_there = |name: &str| with_object(claims.get(name), |object| object.is_some());
-        let [first, second] = NAMESPACES;
+        let [first, second] = path::NAMESPACES;
         ClaimPath::name(if is_there(first) { first } else { second })
     })
 }

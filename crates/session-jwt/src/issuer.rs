@@ -39,7 +39,8 @@ pub(crate) fn check(text: &str) -> Result<(), String> {
             quoted(&issuer)
         ));
     }
-    if let Some(placeholder) = placeholder(bare) {
+    // Its brackets may be at the end.
+    if let Some(placeholder) = placeholder(text).or_else(|| placeholder(bare)) {
         return Err(format!(
             "is {}, with a placeholder; write your own value for {}, as it stands in the \"iss\" of \
              your tokens",
@@ -131,8 +132,9 @@ pub(crate) fn is_invisible(character: char) -> bool {
 /// A part that is to be replaced by one's own value: what examples have, and the tenants of Entra that
 /// stand for any.
 fn placeholder(issuer: &str) -> Option<&str> {
-    const ENTRA: &str = "login.microsoftonline.com/";
-    let tenant = issuer.split_once(ENTRA).and_then(|(_, rest)| rest.split('/').next());
+    let tenant_at =
+        |host: &&str| issuer.split_once(*host).and_then(|(_, rest)| rest.split('/').next());
+    let tenant = [ENTRA_1, ENTRA_2].iter().find_map(tenant_at);
     let is_any = |tenant: &&str| ["common", "organizations", "consumers"].contains(tenant);
     tenant.filter(is_any).or_else(|| slips::placeholder(issuer))
 }

@@ -4,6 +4,10 @@ use crate::json::{Json, Object};
 use crate::rejection::{Code, Rejection, quoted, reject};
 use crate::slips;
 
+/// The claims in which Hasura's session variables are, where the provider does not say: that of its
+/// servers before, and that of its data delivery network.
+pub(crate) const NAMESPACES: [&str; 2] = ["https://hasura.io/jwt/claims", "claims.jwt.hasura.io"];
+
 /// A path to a value in a claims set. A text that begins with a slash is a JSON Pointer, any
 /// other the name of a claim, dots and all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +105,7 @@ struct Syntax {
 const NO_POINTER: &str = "which is not a JSON Pointer";
 
 /// In the order in which they are tried.
-const SYNTAXES: [Syntax; 12] = [
+const SYNTAXES: [Syntax; 13] = [
     // "role"
     Syntax { problem: NO_POINTER, may_be_name: false, steps: of_quotes },
     // {{role}}, ${role}, <role>
@@ -126,6 +130,8 @@ const SYNTAXES: [Syntax; 12] = [
         may_be_name: false,
         steps: of_unmatched_pointer,
     },
+    // realm_access.roles, https://hasura.io/jwt/claims/x-hasura-role
+    Syntax { problem: NO_POINTER, may_be_name: false, steps: of_container },
     // claims.role
     Syntax { problem: NO_POINTER, may_be_name: true, steps: of_root },
     // realm_access/roles
@@ -248,6 +254,16 @@ fn of_unmatched_pointer(text: &str) -> Option<Vec<String>> {
     // Alone, the slash is the claim without a name.
     let is_wrong = !rest.is_empty() && rest.split('/').any(is_unmatched);
     is_wrong.then(|| matched(rest))
+}
+
+fn of_container(text: &str) -> Option<Vec<String>> {
+    let within = |container: &str| text.strip_prefix(container)?.strip_prefix(['.', '/']);
+    let in_namespace = NAMESPACES.iter().find_map(|name| Some((*name, within(name)?)));
+    if let Some((name, rest)) = in_namespace.filter(|(_, rest)| !rest.is_empty()) {
+        return Some(vec![name.to_owned(), rest.to_owned()]);
+    }
+    let (first, _) = text.split_once('.')?;
+    CONTAINERS.contains(&first).then(|| foreign_steps(text))
 }
 
 fn of_root(text: &str) -> Option<Vec<String>> {
@@ -548,6 +564,19 @@ mod tests {
             ("{{ user.role }}", "/user/role", None),
             ("${role}", "/role", None),
             ("<role>", "/role", None),
+            ("realm_access.roles", "/realm_access/roles", None),
+            ("app_metadata.role", "/app_metadata/role", None),
+            (
+                "https://hasura.io/jwt/claims/x-hasura-role",
+                "/https:~1~1hasura.io~1jwt~1claims/x-hasura-role",
+                None,
+            ),
+            (
+                "https://hasura.io/jwt/claims.x-hasura-role",
+                "/https:~1~1hasura.io~1jwt~1claims/x-hasura-role",
+                None,
+            ),
+            ("claims.jwt.hasura.io/x-hasura-role", "/claims.jwt.hasura.io/x-hasura-role", None),
             ("claims.role", "/role", Some("/claims.role")),
             ("token.role", "/role", Some("/token.role")),
             ("jwt.role", "/role", Some("/jwt.role")),
@@ -592,7 +621,6 @@ mod tests {
             "kubernetes.io/serviceaccount/namespace",
             "https://x.example/",
             "com.example.role",
-            "realm_access.roles",
             "/app.role",
             "user.role",
             "a|b",
