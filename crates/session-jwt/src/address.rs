@@ -145,9 +145,13 @@ fn is_distinguished_name(text: &str) -> bool {
         ["cn", "o", "ou", "c", "dc", "l", "st", "s", "uid", "e", "emailaddress", "serialnumber"];
     let bare = text.trim_start_matches("subject=").trim_start_matches("issuer=");
     let parts = bare.split([',', '/', ';', '+']).map(str::trim).filter(|part| !part.is_empty());
+    // What else a name has stands behind a backslash.
+    let is_of_value = |c: char| c.is_alphanumeric() || " ._-@'&()".contains(c);
     let is_typed = |part: &str| {
         part.split_once('=').is_some_and(|(kind, value)| {
-            !value.is_empty() && TYPES.contains(&kind.trim().to_ascii_lowercase().as_str())
+            !value.is_empty()
+                && value.chars().all(is_of_value)
+                && TYPES.contains(&kind.trim().to_ascii_lowercase().as_str())
         })
     };
     let (all, typed) =
@@ -179,8 +183,14 @@ pub(crate) fn is_url(text: &str) -> bool {
         text.starts_with(|first: char| first.is_ascii_lowercase())
             && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
     };
-    if lower.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme)) {
-        return true;
+    if let Some((scheme, rest)) = text.split_once("://") {
+        // After "base64:", slashes are digits.
+        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+        let scheme = scheme.to_ascii_lowercase();
+        if is_scheme(&scheme) && scheme != "base64" && !is_mixed_case(host) {
+            return true;
+        }
     }
     match lower.split_once(':') {
         Some(("data", rest)) => {
@@ -193,7 +203,7 @@ pub(crate) fn is_url(text: &str) -> bool {
     !is_mixed && is_url_without_scheme(&lower, is_mixed_case(text))
 }
 
-fn is_mixed_case(text: &str) -> bool {
+pub(crate) fn is_mixed_case(text: &str) -> bool {
     text.contains(char::is_uppercase) && text.contains(char::is_lowercase)
 }
 

@@ -267,7 +267,7 @@ pub(crate) const NAMESPACES: [&str; 2] = ["https://hasura.io/jwt/claims", "claim
 pub(crate) fn namespace(named: Option<&ClaimPath>, claims: &Object<'_>) -> ClaimPath {
     named.cloned().unwrap_or_else(|| {
         let is_there = |name: &str| with_object(claims.get(name), |object| object.is_some());
-        let [first, second] = NAMESPACES;
+        let [first, second] = path::NAMESPACES;
         ClaimPath::name(if is_there(first) { first } else { second })
     })
 }

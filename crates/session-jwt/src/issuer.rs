@@ -38,7 +38,8 @@ pub(crate) fn check(text: &str) -> Result<(), String> {
             quoted(&issuer)
         ));
     }
-    if let Some(placeholder) = placeholder(bare) {
+    // Its brackets may be at the end.
+    if let Some(placeholder) = placeholder(text).or_else(|| placeholder(bare)) {
         return Err(format!(
             "is {}, with a placeholder; write your own value for {}, as it stands in the \"iss\" of \
              your tokens",
@@ -131,8 +132,9 @@ pub(crate) fn is_invisible(character: char) -> bool {
 /// The part of an issuer that is a placeholder: one of an example, or a tenant of Entra that stands for
 /// any tenant.
 fn placeholder(issuer: &str) -> Option<&str> {
-    const ENTRA: &str = "login.microsoftonline.com/";
-    let tenant = issuer.split_once(ENTRA).and_then(|(_, rest)| rest.split('/').next());
+    let tenant_at =
+        |host: &&str| issuer.split_once(*host).and_then(|(_, rest)| rest.split('/').next());
+    let tenant = [ENTRA_1, ENTRA_2].iter().find_map(tenant_at);
     let is_any = |tenant: &&str| ["common", "organizations", "consumers"].contains(tenant);
     tenant.filter(is_any).or_else(|| slips::placeholder(issuer))
 }

@@ -128,6 +128,7 @@ impl Found {
                 "Give the URL of an identity provider as \"issuer\", that of a JWK set as \"jwks_url\", and \
                  an application's name as \"audience\"."
             }
+            Found::StandIn => "Give the secret itself in its place.",
             Found::Unclear => {
                 "Give at least 32 random bytes as \"secret\", such as those of openssl rand \
                  -base64 32."
@@ -161,6 +162,8 @@ pub(crate) fn find(bytes: &[u8]) -> Option<Found> {
         found.is_some()
     });
     match complete {
+        // Nobody encodes what stands for a secret.
+        Some(false) if is_stand_in(&String::from_utf8_lossy(bytes)) => Some(Found::StandIn),
         Some(_) => found,
         None => Some(Found::Unclear),
     }
@@ -227,10 +230,10 @@ fn recognize(bytes: &[u8]) -> Option<Found> {
         (has_publishable, Found::Publishable),
         (is_ssh_line, Found::Ssh),
         (has_other_key, Found::OtherKey),
-        (is_fingerprint, Found::Fingerprint),
-        (address::is_name, Found::Name),
         (begins_private_der, Found::Private),
         (begins_der, Found::Der),
+        (is_fingerprint, Found::Fingerprint),
+        (address::is_name, Found::Name),
     ];
     if let Some((_, found)) = OF_BYTES.iter().find(|(is_such, _)| is_such(bytes)) {
         return Some(*found);
@@ -293,7 +296,10 @@ fn is_packet(bytes: &[u8]) -> bool {
         _ => &[],
     };
     bytes.len() == MINISIGN && bytes.starts_with(b"Ed")
-        || matches!(body, [4 | 6, _, _, _, _, 1..=3 | 16..=28, 0..=0x20, ..])
+        || matches!(body, [4, _, _, _, _, 1..=3 | 16 | 17, 4..=0x20, 0, ..])
+        || matches!(body, [4, _, _, _, _, 18 | 19 | 22, 3..=10, 0x2a | 0x2b, ..])
+        || matches!(body, [4, _, _, _, _, 25 | 27, ..] if body.len() == 38)
+        || matches!(body, [6, _, _, _, _, 1..=3 | 16..=28, 0, 0, ..])
 }
 
 /// Whether the bytes are a public key of COSE, as WebAuthn uses it: a map of two to six entries that
@@ -523,6 +529,7 @@ fn is_printed_key(text: &str) -> bool {
         is_given && digits.take_while(|c| c.is_ascii_hexdigit()).count() >= MIN_DIGITS
     };
     MARKS.iter().any(|mark| lower.contains(mark))
+        || has_exponent(text)
         || lower.match_indices("modulus").any(is_modulus)
         || lower.contains("<modulus>")
 }
@@ -530,20 +537,34 @@ fn is_printed_key(text: &str) -> bool {
 /// Whether a text is the fingerprint of a key or a certificate: it names the hash, or it has the length
 /// and the colons of MD5 or SHA-1. Longer texts with colons may be random.
 fn is_fingerprint(text: &str) -> bool {
-    const HASHES: [(&str, usize); 5] =
-        [("md5", 32), ("sha1", 27), ("sha256", 43), ("sha384", 64), ("sha512", 86)];
+    const NAMES: [(&str, usize); 11] = [
+        ("md5", 32),
+        ("sha1", 27),
+        ("sha256", 43),
+        ("sha384", 64),
+        ("sha512", 86),
+        ("x5t#s256", 43),
+        ("publickey", 43),
+        ("public_key", 43),
+        ("public key", 43),
+        ("pubkey", 43),
+        ("ed25519", 43),
+    ];
     let lower = text.to_ascii_lowercase().replace("sha-", "sha");
-    let names_hash = HASHES.iter().any(|(name, length)| {
+    let is_named = NAMES.iter().any(|(name, length)| {
         lower.match_indices(name).any(|(place, _)| {
             let rest = &lower[place + name.len()..];
             let rest = rest.trim_start().trim_start_matches("fingerprint").trim_start();
             let is_digit = |c: &char| c.is_ascii_alphanumeric() || "+/-_".contains(*c);
             let digits = rest.get(1..).unwrap_or_default().chars().filter(|c| *c != ':');
-            rest.starts_with([':', '=', '-'])
-                && digits.skip_while(|c| *c == ' ').take_while(is_digit).count() >= *length
+            let digits: String =
+                digits.skip_while(|c| *c == ' ').take_while(is_digit).take(*length).collect();
+            // Between the words of a passphrase are hyphens, too.
+            let is_random = !digits.contains('-') || address::is_mixed_case(text);
+            rest.starts_with([':', '=', '-']) && digits.len() >= *length && is_random
         })
     });
     let is_pair = |part: &str| part.len() == 2 && part.chars().all(|c| c.is_ascii_hexdigit());
     let has_colons = matches!(text.split(':').count(), 16 | 20) && text.split(':').all(is_pair);
-    names_hash || has_colons
+    is_named || has_colons
 }

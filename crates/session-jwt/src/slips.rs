@@ -9,7 +9,7 @@ type Slip = fn(&str) -> Option<String>;
 
 /// The mistake in a text that a token must contain exactly.
 pub(crate) fn in_item(text: &str) -> Option<String> {
-    const SLIPS: [Slip; 4] = [quotes, list, wildcard, placeholder_slip];
+    const SLIPS: [Slip; 5] = [quotes, list, wildcard, placeholder_slip, scheme];
     SLIPS.iter().find_map(|slip| slip(text))
 }
 
@@ -79,6 +79,10 @@ fn wildcard(text: &str) -> Option<String> {
          accept any value"
             .to_owned()
     })
+}
+
+fn scheme(text: &str) -> Option<String> {
+    with_scheme(text).map(|url| format!("whose scheme is misspelt; write {}", quoted(&url)))
 }
 
 fn placeholder_slip(text: &str) -> Option<String> {

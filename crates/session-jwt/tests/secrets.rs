@@ -655,6 +655,7 @@ fn what_is_public_is_found_where_it_is_compressed() {
 #[test]
 fn names_and_fingerprints_are_no_secrets() {
     let thumb = "3f".repeat(32);
+    let (modulus, number) = ("w9P_uASNFZ4mrze8BI0VniQ".repeat(12), "2519590847".repeat(50));
     for (text, what) in [
         ("login.customers.example.com", "URL"),
         ("identity.acme-corporation.cloud", "URL"),
@@ -675,6 +676,10 @@ fn names_and_fingerprints_are_no_secrets() {
         ("SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8", "fingerprint"),
         ("2048 SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8 me@host (RSA)", "fingerprint"),
         ("MD5:16:27:ac:a5:76:28:2d:36:63:1b:56:4d:eb:df:a6:48", "fingerprint"),
+        ("x5t#S256: NzbLsXh8uDCcdGHdyqkXlNzbLsXh8uDCcd-6MNwXF4W", "fingerprint"),
+        ("[Peer] PublicKey = HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=", "named public"),
+        ("public key: HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=", "named public"),
+        ("ed25519:HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=", "named public"),
         ("16:27:ac:a5:76:28:2d:36:63:1b:56:4d:eb:df:a6:48", "fingerprint"),
         ("B5:35:CC:4A:A8:E8:08:97:DD:75:66:D1:4A:29:05:4B:A9:DE:64:9C", "fingerprint"),
         (
@@ -694,6 +699,14 @@ fn names_and_fingerprints_are_no_secrets() {
         ),
         ("<RSAKeyValue><Modulus>wP/uASNFZ4mrze8BI0VniQ==</Modulus><Exponent>AQAB", "openssl"),
         (r#"{"type":"Buffer","data":[48,130,1,34,48,13,6,9,42]}"#, "J"),
+        (&format!("{{n: '{modulus}', e: 'AQAB'}}"), "openssl"),
+        (&format!("n={modulus}&e=AQAB"), "openssl"),
+        (&format!("{{:n=>\"{modulus}\", :e=>\"AQAB\"}}"), "openssl"),
+        (&format!("{modulus}.AQAB"), "openssl"),
+        (&format!("{modulus}\nAQAB"), "openssl"),
+        (&format!("RSAPublicNumbers(e=65537, n={number})"), "openssl"),
+        (&format!("PublicKey({number}, 65537)"), "openssl"),
+        (&format!("&{{{number} 65537}}"), "openssl"),
         ("AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTY", "SSH"),
     ] {
         public(text, text, what);
@@ -710,6 +723,34 @@ fn names_and_fingerprints_are_no_secrets() {
             .concat();
     public_bytes("PKCS #8", &pkcs8, "a private key");
     public("PKCS #8 in base64", &STANDARD.encode(&pkcs8), "a private key");
+}
+
+#[test]
+fn what_stands_for_a_secret_is_none() {
+    for text in [
+        "${SUPABASE_JWT_SECRET_FOR_PRODUCTION}",
+        "\"${SUPABASE_JWT_SECRET_FOR_PRODUCTION:-}\"",
+        "{{ .Values.auth.jwt.secretForProduction }}",
+        "{{resolve:secretsmanager:jwt:SecretString:key}}",
+        "$(cat /run/secrets/jwt_hs256_signing_key)",
+        "$(openssl rand -base64 48 | tr -d '\\n')",
+        "$SUPABASE_JWT_SECRET_FOR_PRODUCTION",
+        "%SUPABASE_JWT_SECRET_FOR_PRODUCTION%",
+        "process.env.SUPABASE_JWT_SECRET_PRODUCTION",
+        "os.environ['SUPABASE_JWT_SECRET_PRODUCTION']",
+        "YOUR_SUPER_SECRET_JWT_SIGNING_KEY_HERE",
+        "<your-hs256-secret-at-least-32-bytes-long>",
+        "/run/secrets/jwt_hs256_signing_key",
+        "/etc/postgresql/16/main/jwt.secret.key",
+        "~/projects/app/config/jwt_secret.txt",
+        "./config/secrets/production/jwt_secret.key",
+        "@/run/secrets/jwt_hs256_signing_key",
+        "C:\\Users\\me\\secrets\\jwt_signing_key.txt",
+        "********************************",
+        "s3cr\u{2022}\u{2022}\u{2022}\u{2022}\u{2022}\u{2022}\u{2022}\u{2022}\u{2022}\u{2022}\u{2022}\u{2022}",
+    ] {
+        public(text, text, "a placeholder");
+    }
 }
 
 #[test]
@@ -853,6 +894,9 @@ fn secrets_of_every_shape_are_accepted() {
             joined(&bytes, " ", |byte| format!("{byte:02X}")),
             joined(&bytes, ",", |byte| byte.to_string()),
             format!("base64:{}", STANDARD.encode(&bytes)),
+            format!("base64://{}", STANDARD.encode(&bytes)),
+            format!("/{}/{}", pick(&mut random, ALPHANUMERIC, 20), STANDARD.encode(&bytes)),
+            format!("django-insecure-{}", pick(&mut random, DJANGO, 50)),
             format!("whsec_{}", STANDARD.encode(&bytes)),
             hex(&random.bytes(64)),
             uuid(&mut random),
@@ -875,6 +919,20 @@ fn secrets_of_every_shape_are_accepted() {
         "my-modulus-operandi-is-a-long-passphrase",
         "the sha256 of nothing is not a secret but this is",
         "never gonna give you up, never gonna let you down",
+        "sha256-modulus-data-battery-hash-com-token-certificate",
+        "rsa-md5-staple-horse-sha256-exponent-net-begin-public",
+        "qjjl-jt1n-fjn2-omd5-f8hi-ujpx-zrz8-nj0y-h5aa-05g9-2xk6-q6pk",
+        "md5-data-folder-signature-public-signature-begin-hash",
+        "price: $5_000 for 32 bytes or more of a secret",
+        "the <tag> and the {{template}} are a part of it",
+        "mountains/and/rivers/are/far/away/from/here",
+        "l=f3a$l*!iktx9isfxs8s^vs$n)1o$0z+s=9nx-3tze&++kf-p",
+        // Bytes that are a stream of deflate, or the beginning of a packet of OpenPGP, by chance.
+        "6D4808C9-B720-4B9F-962B-15D245294B3E",
+        "gu62ywqzpvc6e46j7wbttefzanzrsqktqbjuis2ighcifoybdgk2ijnbgs6vo4yl",
+        "vTuO8kxjKdmfxS0fGxJqleu69oU3Q2BuxYrjXqfHsYNisHRQld8UTWLiG8fQNo88",
+        "gqkPTSoUudXoqUCgVuRYeZKAjwi33gyaSANh7e6TJGbmhsvHnVmBM3gbbfH67C9K",
+        "xmIEZSwuThoICYCDD2ZUVRlfx7R3gZCM",
         "projects and folders are words of a passphrase",
         "base64:2/vyTVM9Nu4ZPQ/NwEEdIUKE1OzZO46STzMaVUYCIgtqPYoxRhhg7C+NBVYOk9Dv",
         "mail me at work; the password is long enough",

@@ -57,6 +57,12 @@ fn a_path_that_matches_nothing_is_refused_with_one_that_does() {
         ("role/", "/role"),
         ("realm_access/roles", "/realm_access/roles"),
         ("realm_access/roles", "/realm_access~1roles"),
+        ("realm_access.roles", "/realm_access/roles"),
+        ("app_metadata.role", "/app_metadata/role"),
+        (
+            "https://hasura.io/jwt/claims/x-hasura-role",
+            "/https:~1~1hasura.io~1jwt~1claims/x-hasura-role",
+        ),
         ("\"role\"", "/role"),
         ("'role'", "/role"),
         ("[role]", "/role"),
@@ -102,7 +108,6 @@ fn a_path_that_matches_nothing_is_refused_with_one_that_does() {
         "/claims.jwt.hasura.io/x-hasura-default-role",
         "kubernetes.io/serviceaccount/namespace",
         "com.example.role",
-        "realm_access.roles",
         "urn:zitadel:iam:org:project:roles",
         "cognito:groups",
         "custom:role",
@@ -183,6 +188,9 @@ fn an_issuer_that_no_token_has_is_refused_with_one_that_tokens_have() {
         ("https://login.microsoftonline.com/TENANT_ID/v2.0", "TENANT_ID"),
         ("https://login.microsoftonline.com/common/v2.0", "common"),
         ("https://login.microsoftonline.com/organizations/v2.0", "organizations"),
+        ("https://sts.windows.net/common/", "common"),
+        ("https://securetoken.google.com/<project>", "<project>"),
+        ("https://example.okta.com/oauth2/[server]", "[server]"),
         ("https://YOUR_DOMAIN/", "YOUR_DOMAIN"),
         ("https://YOUR_DOMAIN.auth0.com/", "YOUR_DOMAIN"),
         ("https://your-tenant.eu.auth0.com/", "your-tenant"),
@@ -267,6 +275,8 @@ fn items_of_lists_are_single_values() {
         ("{app,other}", json!(["app", "other"])),
         ("\"app\"", json!(["app"])),
         ("'app'", json!(["app"])),
+        ("https//api.example.com", json!(["https://api.example.com"])),
+        ("htps://api.example.com/", json!(["https://api.example.com/"])),
     ] {
         for member in ["audience", "allowed_roles", "typ"] {
             slip(member, &json!([item]), &advised);
