@@ -2,9 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::claims::{
-    Age, Claims, NAMESPACES, Registered, UnjudgedClaims, namespace, with_object, with_opened,
-};
+use crate::claims::{Age, Claims, Registered, UnjudgedClaims, namespace, with_object, with_opened};
 use crate::issuer::near_miss;
 use crate::json::{Json, Number, Object};
 use crate::path::{self, ClaimPath};
@@ -286,7 +284,7 @@ pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
         check: |claims, provider, out| {
             let named = provider.claims_namespace.as_ref();
             out.namespace = named.cloned();
-            if named.is_none() && NAMESPACES.iter().all(|name| claims.get(name).is_none()) {
+            if named.is_none() && path::NAMESPACES.iter().all(|name| claims.get(name).is_none()) {
                 return Ok(());
             }
             let path = namespace(named, claims);

@@ -259,10 +259,6 @@ impl Claims {
     }
 }
 
-/// The claims that contain Hasura's session variables by default: that of its servers, and that of its
-/// data delivery network.
-pub(crate) const NAMESPACES: [&str; 2] = ["https://hasura.io/jwt/claims", "claims.jwt.hasura.io"];
-
 /// The path of the claim that contains Hasura's session variables.
 pub(crate) fn namespace(named: Option<&ClaimPath>, claims: &Object<'_>) -> ClaimPath {
     named.cloned().unwrap_or_else(|| {

@@ -59,6 +59,10 @@ fn decompressed(bytes: &[u8]) -> Option<Vec<u8>> {
     const MAX_RATIO: u64 = 8;
     /// The maximum number of decompressed bytes. A prefix of this length shows the kind of a text.
     const MAX_OUTPUT: u64 = 1024 * 1024;
+    /// The same ratio for a stream without a header. Keys, and texts with keys, expand less than threefold.
+    const MAX_BARE_RATIO: usize = 4;
+    /// A key has more different bytes.
+    const MIN_DISTINCT: usize = 16;
     let most = (bytes.len() as u64).saturating_mul(MAX_RATIO).min(MAX_OUTPUT);
     let mut out = Vec::new();
     let outcome = match bytes {
@@ -72,8 +76,12 @@ fn decompressed(bytes: &[u8]) -> Option<Vec<u8>> {
             let mut rest = bytes;
             let outcome = DeflateDecoder::new(&mut rest).take(most).read_to_end(&mut out);
             // Most byte strings are the beginning of some deflate stream, so the stream must be
-            // complete.
-            if outcome.is_err() || !rest.is_empty() {
+            // complete. A stream by accident repeats a few bytes.
+            let is_long = out.len() > MAX_BARE_RATIO.saturating_mul(bytes.len());
+            let mut seen = [false; 256];
+            out.iter().for_each(|byte| seen[usize::from(*byte)] = true);
+            let distinct = seen.iter().filter(|is_seen| **is_seen).count();
+            if outcome.is_err() || !rest.is_empty() || is_long || distinct < MIN_DISTINCT {
                 return None;
             }
             outcome

@@ -2,7 +2,7 @@
 //! of SQL: the pointer that the author may have meant. It appears in messages only.
 
 use crate::json::Json;
-use crate::path::{ClaimPath, array_index, escape, unescape};
+use crate::path::{ClaimPath, NAMESPACES, array_index, escape, unescape};
 use crate::slips;
 
 /// The path that a text means in another syntax. None if the text is a claim's name or a JSON Pointer that
@@ -40,7 +40,7 @@ struct Syntax {
 const NO_POINTER: &str = "which is not a JSON Pointer";
 
 /// The syntaxes, in the order in which they are tried.
-const SYNTAXES: [Syntax; 12] = [
+const SYNTAXES: [Syntax; 13] = [
     // "role"
     Syntax { problem: NO_POINTER, may_be_name: false, steps: of_quotes },
     // {{role}}, ${role}, <role>
@@ -65,6 +65,8 @@ const SYNTAXES: [Syntax; 12] = [
         may_be_name: false,
         steps: of_unmatched_pointer,
     },
+    // realm_access.roles, https://hasura.io/jwt/claims/x-hasura-role
+    Syntax { problem: NO_POINTER, may_be_name: false, steps: of_container },
     // claims.role
     Syntax { problem: NO_POINTER, may_be_name: true, steps: of_root },
     // realm_access/roles
@@ -187,6 +189,16 @@ fn of_unmatched_pointer(text: &str) -> Option<Vec<String>> {
     // The pointer "/" means the claim with the empty name.
     let is_wrong = !rest.is_empty() && rest.split('/').any(is_unmatched);
     is_wrong.then(|| matched(rest))
+}
+
+fn of_container(text: &str) -> Option<Vec<String>> {
+    let within = |container: &str| text.strip_prefix(container)?.strip_prefix(['.', '/']);
+    let in_namespace = NAMESPACES.iter().find_map(|name| Some((*name, within(name)?)));
+    if let Some((name, rest)) = in_namespace.filter(|(_, rest)| !rest.is_empty()) {
+        return Some(vec![name.to_owned(), rest.to_owned()]);
+    }
+    let (first, _) = text.split_once('.')?;
+    CONTAINERS.contains(&first).then(|| foreign_steps(text))
 }
 
 fn of_root(text: &str) -> Option<Vec<String>> {
@@ -382,6 +394,19 @@ mod tests {
             ("{{ user.role }}", "/user/role", None),
             ("${role}", "/role", None),
             ("<role>", "/role", None),
+            ("realm_access.roles", "/realm_access/roles", None),
+            ("app_metadata.role", "/app_metadata/role", None),
+            (
+                "https://hasura.io/jwt/claims/x-hasura-role",
+                "/https:~1~1hasura.io~1jwt~1claims/x-hasura-role",
+                None,
+            ),
+            (
+                "https://hasura.io/jwt/claims.x-hasura-role",
+                "/https:~1~1hasura.io~1jwt~1claims/x-hasura-role",
+                None,
+            ),
+            ("claims.jwt.hasura.io/x-hasura-role", "/claims.jwt.hasura.io/x-hasura-role", None),
             ("claims.role", "/role", Some("/claims.role")),
             ("token.role", "/role", Some("/token.role")),
             ("jwt.role", "/role", Some("/jwt.role")),
@@ -426,7 +451,6 @@ mod tests {
             "kubernetes.io/serviceaccount/namespace",
             "https://x.example/",
             "com.example.role",
-            "realm_access.roles",
             "/app.role",
             "user.role",
             "a|b",

@@ -134,7 +134,7 @@ pub(crate) fn is_invisible(character: char) -> bool {
 fn placeholder(issuer: &str) -> Option<&str> {
     let tenant_at =
         |host: &&str| issuer.split_once(*host).and_then(|(_, rest)| rest.split('/').next());
-    let tenant = [ENTRA_1, ENTRA_2].iter().find_map(tenant_at);
+    let tenant = [ENTRA_V1, ENTRA_V2].iter().find_map(tenant_at);
     let is_any = |tenant: &&str| ["common", "organizations", "consumers"].contains(tenant);
     tenant.filter(is_any).or_else(|| slips::placeholder(issuer))
 }

@@ -3,6 +3,10 @@
 use crate::json::{Json, Object};
 use crate::rejection::{Code, Rejection, quoted, reject};
 
+/// The claims that contain Hasura's session variables by default: that of its servers, and that of its
+/// data delivery network.
+pub(crate) const NAMESPACES: [&str; 2] = ["https://hasura.io/jwt/claims", "claims.jwt.hasura.io"];
+
 /// A path to a value in a claims set. A text that begins with a slash is a JSON Pointer. Any other text
 /// is the name of a claim, which may contain dots.
 #[derive(Clone, Debug, PartialEq, Eq)]

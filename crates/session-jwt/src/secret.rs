@@ -34,6 +34,8 @@ pub(crate) enum Found {
     OtherKey,
     Fingerprint,
     Name,
+    /// A text in the place of a secret that is elsewhere.
+    StandIn,
     /// The decodings exceed the limits, so the text cannot be told from a public one.
     Unclear,
 }
@@ -60,8 +62,11 @@ impl Found {
             Found::Publishable => "a publishable API key, which is public",
             Found::PrintedKey => "a key or a certificate as openssl prints it",
             Found::OtherKey => "a public key of a kind that is not used for tokens",
-            Found::Fingerprint => "the fingerprint of a key or a certificate",
+            Found::Fingerprint => {
+                "a key that is named public, or the fingerprint of a key or a certificate"
+            }
             Found::Name => "an address or a name, which is public",
+            Found::StandIn => "a placeholder, a masked text, or the name of a file or a variable",
             Found::Unclear => {
                 "encoded so often or so long that it cannot be told from a public text"
             }
@@ -162,7 +167,7 @@ pub(crate) fn find(bytes: &[u8]) -> Option<Found> {
         found.is_some()
     });
     match complete {
-        // Nobody encodes what stands for a secret.
+        // A text in the place of a secret is not encoded.
         Some(false) if is_stand_in(&String::from_utf8_lossy(bytes)) => Some(Found::StandIn),
         Some(_) => found,
         None => Some(Found::Unclear),
@@ -532,6 +537,56 @@ fn is_printed_key(text: &str) -> bool {
         || has_exponent(text)
         || lower.match_indices("modulus").any(is_modulus)
         || lower.contains("<modulus>")
+}
+
+/// Whether a text has the numbers of an RSA key, in any notation: an exponent that most keys have, and another word
+/// that is as long as a modulus.
+fn has_exponent(text: &str) -> bool {
+    const EXPONENTS: [&str; 4] = ["AQAB", "65537", "0x10001", "010001"];
+    /// Of 1024 bits in base64.
+    const SHORTEST: usize = 170;
+    let is_digit = |c: char| c.is_ascii_alphanumeric() || "+/-_".contains(c);
+    let words = || text.split(|c| !is_digit(c));
+    words().any(|word| EXPONENTS.contains(&word)) && words().any(|word| word.len() >= SHORTEST)
+}
+
+/// Whether a text stands in the place of a secret: a variable, a command or a template that was not replaced, the
+/// name of a file, or a mask.
+fn is_stand_in(text: &str) -> bool {
+    let text = encoding::trimmed(text);
+    const AROUND: [(&str, &str); 5] =
+        [("${", "}"), ("$(", ")"), ("{{", "}}"), ("<", ">"), ("%", "%")];
+    const VARIABLES: [&str; 6] =
+        ["$", "YOUR_", "process.env.", "import.meta.env.", "os.environ", "ENV["];
+    const FOLDERS: [&str; 5] = ["/", "./", "../", "~/", "@/"];
+    const MASK: [&str; 3] =
+        ["********", "\u{2022}\u{2022}\u{2022}\u{2022}", "\u{25cf}\u{25cf}\u{25cf}\u{25cf}"];
+    let is_plain = |text: &str, others: &str| {
+        text.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
+    };
+    let inside = |(open, close): &(&str, &str)| text.strip_prefix(open)?.strip_suffix(close);
+    let is_variable = |start: &&str| {
+        text.strip_prefix(*start)
+            .is_some_and(|name| name.contains('_') && is_plain(name, "_.[]()\"'"))
+    };
+    // Names of files are in one case, and digits of base64 in both.
+    let is_file = |start: &&str| {
+        let names = text.strip_prefix(*start).filter(|_| !address::is_mixed_case(text));
+        names.is_some_and(|names| {
+            names.contains('/')
+                && names.split('/').all(|name| !name.is_empty() && is_plain(name, "._- "))
+        })
+    };
+    let is_on_drive = || {
+        matches!(text.as_bytes(), [drive, b':', b'\\' | b'/', ..] if drive.is_ascii_alphabetic())
+            && is_plain(&text[2..], "\\/._- ()")
+            && text.matches(['\\', '/']).count() > 1
+    };
+    AROUND.iter().filter_map(inside).any(|inner| is_plain(inner, " _-.:/|'\"#\\"))
+        || VARIABLES.iter().any(is_variable)
+        || FOLDERS.iter().any(is_file)
+        || is_on_drive()
+        || MASK.iter().any(|mask| text.contains(mask))
 }
 
 /// Whether a text is the fingerprint of a key or a certificate: it names the hash, or it has the length
