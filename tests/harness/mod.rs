@@ -17,7 +17,7 @@ mod sql;
 mod sqlstate;
 mod wire;
 
-pub use cluster::{Cluster, Preload, peak_memory, pg_config};
+pub use cluster::{Cluster, Preload, peak_memory, pg_config, postgres_version};
 pub use connection::{
     Connection, Reply, backend_pid, db_error, present, present_locally, run, send, sqlstate, text,
     user,
@@ -42,6 +42,15 @@ pub use wire::{Answer, Fields, Rows, Wire, values};
 /// Seconds since 1970.
 pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_secs() as i64
+}
+
+/// Whether Postgres is older than this major version, which has what a test is about. It says so.
+pub fn is_older_than(version: u32, subject: &str) -> bool {
+    let found = postgres_version();
+    if found < version {
+        eprintln!("skipped on PostgreSQL {found}: {subject} came with {version}");
+    }
+    found < version
 }
 
 /// Waits up to a minute until something holds.
