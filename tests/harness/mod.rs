@@ -53,6 +53,11 @@ pub fn is_older_than(version: u32, subject: &str) -> bool {
     found < version
 }
 
+/// The setting with which a plan has a parallel worker wherever that is possible.
+pub fn parallel_query_setting() -> &'static str {
+    if postgres_version() < 16 { "force_parallel_mode" } else { "debug_parallel_query" }
+}
+
 /// Waits up to a minute until something holds.
 pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..1200 {
