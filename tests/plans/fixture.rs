@@ -137,15 +137,19 @@ pub const PARALLEL: [(&str, &str); 8] = [
 
 pub const SERIAL: &str = "SET max_parallel_workers_per_gather = 0";
 
+// In 16, `force_parallel_mode` became `debug_parallel_query`.
 pub const GATHER: &str = "SET max_parallel_workers_per_gather = 2; SET parallel_setup_cost = 0;
-                      SET force_parallel_mode = off";
+     SELECT set_config(name, 'off', false) FROM pg_settings
+     WHERE name IN ('force_parallel_mode', 'debug_parallel_query')";
 
 /// Plans that Postgres would not split run in one worker as a whole.
 pub const FORCED: [&str; 2] = [
     "SET max_parallel_workers_per_gather = 2; SET parallel_setup_cost = 1e9;
-     SET force_parallel_mode = on",
+     SELECT set_config(name, 'on', false) FROM pg_settings
+     WHERE name IN ('force_parallel_mode', 'debug_parallel_query')",
     "SET max_parallel_workers_per_gather = 2; SET parallel_setup_cost = 1e9;
-     SET force_parallel_mode = regress",
+     SELECT set_config(name, 'regress', false) FROM pg_settings
+     WHERE name IN ('force_parallel_mode', 'debug_parallel_query')",
 ];
 
 /// Every reader, and the claim that it returns.
