@@ -4,9 +4,7 @@ use std::ffi::{CStr, c_int, c_void};
 
 use pgrx::pg_sys::{self, Oid};
 
-use super::compat::{
-    self, TreeWalker, expression_tree_walker, is_relation, query_tree_walker,
-};
+use super::compat::{self, TreeWalker, expression_tree_walker, is_relation, query_tree_walker};
 use super::node::elements;
 use super::role;
 
