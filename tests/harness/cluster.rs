@@ -415,6 +415,16 @@ pub fn postgres_version() -> u32 {
     major.unwrap_or_else(|| panic!("{} has no version", version.display()))
 }
 
+/// Whether this Postgres lacks one of these libraries, which a test loads beside the extension. It says so.
+pub fn lacks_library(names: &[&str]) -> bool {
+    let folder = pg_config("--pkglibdir");
+    let missing = names.iter().find(|name| !folder.join(format!("{name}.so")).exists());
+    if let Some(name) = missing {
+        eprintln!("skipped: {} has no {name}", folder.display());
+    }
+    missing.is_some()
+}
+
 /// A program that runs as somebody whom Postgres accepts, in this folder.
 pub(crate) fn as_owner(program: &Path, folder: &Path) -> Command {
     let mut command = if is_root() {
