@@ -158,7 +158,8 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
     let identity = outcome?.judge(backend::to_unix(backend::statement_start()))?;
     let until = identity.expires_at();
     // Where providers have changed meanwhile, or readers return copies, the next reader resolves again.
-    if current::install(Some(identity)) && epoch == providers::epoch() {
+    let can_lend = current::install(Some(identity));
+    if can_lend && epoch == providers::epoch() && transaction::has_bound_role() {
         current::set_ready(until);
     }
     Ok(())
@@ -208,13 +209,15 @@ fn resolve_without_token() -> Result<(), Rejection> {
         let until = identity.as_ref().map_or(Timestamp::MAX, |identity| identity.expires_at());
         let can_lend = current::install(identity);
         // Without the hook, every reader has to look at the GUC.
-        if is_hooked && can_lend {
+        if is_hooked && can_lend && transaction::has_bound_role() {
             current::set_trusted(until);
         }
         return Ok(());
     }
     request_claims::warn_of_ignored_claims();
     current::install(None);
-    current::set_ready(Timestamp::MAX);
+    if transaction::has_bound_role() {
+        current::set_ready(Timestamp::MAX);
+    }
     Ok(())
 }
