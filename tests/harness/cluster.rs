@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use postgres::Client;
 
-use crate::{Connection, free_port, now, text, wait_for};
+use crate::{Connection, free_port, note_skipped, now, text, wait_for};
 
 /// Whether and how the server loads the library before it is first called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -420,7 +420,7 @@ pub fn lacks_library(names: &[&str]) -> bool {
     let folder = pg_config("--pkglibdir");
     let missing = names.iter().find(|name| !folder.join(format!("{name}.so")).exists());
     if let Some(name) = missing {
-        eprintln!("skipped: {} has no {name}", folder.display());
+        note_skipped(&format!("{} has no {name}", folder.display()));
     }
     missing.is_some()
 }

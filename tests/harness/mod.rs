@@ -3,6 +3,7 @@
 //! Every failure is a panic that says what failed, with the end of the server's log: this is a
 //! test harness.
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -46,11 +47,17 @@ pub fn now() -> i64 {
 
 /// Whether Postgres is older than this major version, which has what a test is about. It says so.
 pub fn is_older_than(version: u32, subject: &str) -> bool {
-    let found = postgres_version();
-    if found < version {
-        eprintln!("skipped on PostgreSQL {found}: {subject} came with {version}");
+    let is_older = postgres_version() < version;
+    if is_older {
+        note_skipped(&format!("{subject} came with {version}"));
     }
-    found < version
+    is_older
+}
+
+/// Says that a test, or a part of one, is skipped. The line is shown although the test passes.
+pub fn note_skipped(reason: &str) {
+    let version = postgres_version();
+    let _ = writeln!(std::io::stderr(), "skipped on PostgreSQL {version}: {reason}");
 }
 
 /// The setting with which a plan has a parallel worker wherever that is possible.
