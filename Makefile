@@ -4,8 +4,9 @@ PG        ?= 15
 PG_CONFIG ?= /usr/lib/postgresql/$(PG)/bin/pg_config
 DESTDIR   ?=
 
-# The feature of the library for this version of Postgres.
-FEATURES   = --no-default-features --features pg$(PG)
+# The feature of the library for this version of Postgres. Where only PG_CONFIG is given, it says the version.
+VERSION    = $(shell $(PG_CONFIG) --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p')
+FEATURES   = --no-default-features --features pg$(or $(VERSION),$(PG))
 CARGO_DENY = 0.20.2
 PACKAGES   = gcc libc6-dev libclang-14-dev pgbouncer postgresql-$(PG) \
              postgresql-server-dev-$(PG)
