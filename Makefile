@@ -4,6 +4,9 @@ PG        ?= 15
 PG_CONFIG ?= /usr/lib/postgresql/$(PG)/bin/pg_config
 DESTDIR   ?=
 
+# The feature of the library for this version of Postgres. Where only PG_CONFIG is given, it says the version.
+VERSION    = $(shell $(PG_CONFIG) --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p')
+FEATURES   = --no-default-features --features pg$(or $(VERSION),$(PG))
 CARGO_DENY = 0.20.2
 PACKAGES   = gcc libc6-dev libclang-14-dev pgbouncer postgresql-$(PG) \
              postgresql-server-dev-$(PG)
@@ -21,7 +24,7 @@ export PG_CONFIG
 
 .DEFAULT_GOAL := help
 .PHONY: help demo psql test setup setup-clients setup-tests clients build install lint test-core \
-        test-integration bench soak valgrind fmt deny clean
+        test-integration test-matrix bench soak valgrind fmt deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | column -t -s '|'
@@ -38,7 +41,7 @@ setup: ## Install the Debian packages that are missing
 	@tools/setup $(PACKAGES)
 
 build: setup ## Build the library that Postgres loads
-	cargo build --locked --release
+	cargo build --locked --release $(FEATURES)
 
 install: build ## Install the extension into Postgres (DESTDIR is respected)
 	install -d "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)" "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"
@@ -47,7 +50,7 @@ install: build ## Install the extension into Postgres (DESTDIR is respected)
 
 lint: setup ## Check formatting and lints
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- --deny warnings
+	cargo clippy --locked --workspace --all-targets $(FEATURES) -- --deny warnings
 
 test-core: setup ## Test the crates that do not depend on Postgres
 	cargo test --locked --package session-jwt --package jwks-fetch --package mint \
@@ -55,6 +58,9 @@ test-core: setup ## Test the crates that do not depend on Postgres
 
 test-integration: build setup-tests clients ## Test the extension in temporary clusters
 	$(TEST)
+
+test-matrix: setup setup-tests clients ## Test the extension on PostgreSQL 15 to 18, as far as the machine can get them
+	tools/test-matrix
 
 clients: $(NODE_MODULES) $(VENV) ## Fetch the dependencies of the example clients from npm and PyPI
 

@@ -1,17 +1,70 @@
 //! Every difference between the server versions, behind named functions.
 //!
-//! Each item states what changes in a later version. PostgreSQL 15 is the version that is built.
+//! Each item states what differs. A feature of the package chooses the version: `pg15`, `pg16`, `pg17` or
+//! `pg18`.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
 use pgrx::pg_sys::{self, Oid};
 
-/// All records of GUCs. A record stays in place until its GUC is defined again, and the slice until a GUC
-/// is added.
+/// Where the record of a GUC was found: its index among all records. From 16 on, records are in a hash table.
+#[cfg(feature = "pg15")]
+pub(super) type GucPlace = usize;
+#[cfg(not(feature = "pg15"))]
+pub(super) type GucPlace = ();
+
+/// The record of a GUC. It stays in place until the GUC is defined again.
 ///
-/// From 16 on, `get_guc_variables` takes a pointer to the count and returns a copy in the current memory
-/// context.
-pub(super) fn guc_records<'a>() -> &'a [*mut pg_sys::config_generic] {
+/// The search is linear: clients add placeholders, and the order of Postgres depends on the signedness of its
+/// characters.
+#[cfg(feature = "pg15")]
+pub(super) fn find_guc(name: &CStr) -> Option<(*mut pg_sys::config_generic, GucPlace)> {
+    let records = guc_records();
+    let place = records.iter().position(|record| {
+        // SAFETY: Postgres keeps an array of pointers to records with names.
+        let found = unsafe { CStr::from_ptr((**record).name) }.to_bytes();
+        found.eq_ignore_ascii_case(name.to_bytes())
+    })?;
+    Some((*records.get(place)?, place))
+}
+#[cfg(not(feature = "pg15"))]
+pub(super) fn find_guc(name: &CStr) -> Option<(*mut pg_sys::config_generic, GucPlace)> {
+    unsafe extern "C-unwind" {
+        // Declared by hand, without the guard of `pgrx`.
+        fn find_option(
+            name: *const c_char,
+            create_placeholders: bool,
+            skip_errors: bool,
+            level: c_int,
+        ) -> *mut pg_sys::config_generic;
+    }
+    // SAFETY: the name is a C string. The function reads a hash table, and with these arguments it neither
+    // changes the table nor raises an error.
+    let record = unsafe { find_option(name.as_ptr(), false, true, 0) };
+    (!record.is_null()).then_some((record, ()))
+}
+
+/// Whether a GUC still has the record that was found in that place. The record may be gone.
+#[cfg(feature = "pg15")]
+pub(super) fn has_guc_record(
+    _name: &CStr,
+    record: *const pg_sys::config_generic,
+    place: GucPlace,
+) -> bool {
+    guc_records().get(place).is_some_and(|found| found.cast_const() == record)
+}
+#[cfg(not(feature = "pg15"))]
+pub(super) fn has_guc_record(
+    name: &CStr,
+    record: *const pg_sys::config_generic,
+    (): GucPlace,
+) -> bool {
+    find_guc(name).is_some_and(|(found, ())| found.cast_const() == record)
+}
+
+/// All records of GUCs. The slice stays in place until a GUC is added.
+#[cfg(feature = "pg15")]
+fn guc_records<'a>() -> &'a [*mut pg_sys::config_generic] {
     unsafe extern "C-unwind" {
         // Declared by hand, without the guard of `pgrx`: they read static variables and cannot raise.
         safe fn GetNumConfigOptions() -> c_int;
@@ -23,47 +76,72 @@ pub(super) fn guc_records<'a>() -> &'a [*mut pg_sys::config_generic] {
 }
 
 /// Allocates memory in which Postgres keeps the values of GUCs and the `extra` of check hooks; null where
-/// there is none left.
-///
-/// From 16 on, this is `guc_malloc`.
+/// there is none left. From 16 on, Postgres keeps them in a memory context.
 pub(super) fn guc_malloc(size: usize) -> *mut c_void {
+    #[cfg(feature = "pg15")]
     // SAFETY: any size may be requested.
-    unsafe { libc::malloc(size) }
+    unsafe {
+        libc::malloc(size)
+    }
+    #[cfg(not(feature = "pg15"))]
+    {
+        unsafe extern "C-unwind" {
+            // Declared by hand, without the guard of `pgrx`: below level ERROR it cannot raise. The callers
+            // ask for less than 1 GB.
+            safe fn guc_malloc(level: c_int, size: usize) -> *mut c_void;
+        }
+        guc_malloc(pg_sys::DEBUG5 as c_int, size)
+    }
 }
 
 /// Frees memory of a GUC.
 ///
-/// From 16 on, this is `guc_free`.
-///
 /// # Safety
 /// [`guc_malloc`] or Postgres has allocated it for a GUC, and nothing refers to it.
 pub(super) unsafe fn guc_free(memory: *mut c_void) {
+    #[cfg(feature = "pg15")]
     // SAFETY: the caller passes memory that malloc(3) has returned.
-    unsafe { libc::free(memory) }
+    unsafe {
+        libc::free(memory)
+    }
+    #[cfg(not(feature = "pg15"))]
+    {
+        unsafe extern "C-unwind" {
+            // Declared by hand, as above.
+            fn guc_free(memory: *mut c_void);
+        }
+        // SAFETY: the caller passes memory of the context.
+        unsafe { guc_free(memory) }
+    }
 }
 
-/// Whether a session user may take a role by `SET ROLE`.
-///
-/// From 16 on, a membership has the option SET, and `member_can_set_role` decides.
+/// Whether a session user may take a role by `SET ROLE`. From 16 on, a membership may lack the option SET.
 pub(super) fn can_set_role(session_user: Oid, role: Oid) -> bool {
+    #[cfg(feature = "pg15")]
+    use pg_sys::is_member_of_role as decide;
+    #[cfg(not(feature = "pg15"))]
+    use pg_sys::member_can_set_role as decide;
     // SAFETY: within a transaction, the function reads the catalogs.
-    unsafe { pg_sys::is_member_of_role(session_user, role) }
+    unsafe { decide(session_user, role) }
 }
 
 /// Whether PUBLIC may call a function.
-///
-/// From 16 on, `object_aclcheck` takes the catalog too.
 pub(super) fn is_executable_by_public(function: Oid) -> bool {
     let mode = pg_sys::AclMode::from(pg_sys::ACL_EXECUTE);
-    // SAFETY: within a transaction, the function reads the catalogs. No role has the OID 0, so that the
+    // SAFETY: within a transaction, the functions read the catalogs. No role has the OID 0, so that the
     // answer is what PUBLIC may do.
+    #[cfg(feature = "pg15")]
     let result = unsafe { pg_sys::pg_proc_aclcheck(function, Oid::INVALID, mode) };
+    #[cfg(not(feature = "pg15"))]
+    // SAFETY: as above.
+    let result = unsafe {
+        pg_sys::object_aclcheck(pg_sys::ProcedureRelationId, function, Oid::INVALID, mode)
+    };
     result == pg_sys::AclResult::ACLCHECK_OK
 }
 
-/// The columns of a tuple descriptor, dropped ones included.
-///
-/// In 18, `TupleDesc.attrs` is gone and `TupleDescAttr` is to be used.
+/// The columns of a tuple descriptor, dropped ones included. In 18, they follow an array of abbreviated
+/// descriptions.
 ///
 /// # Safety
 /// The descriptor is one of Postgres, and outlives the slice.
@@ -72,28 +150,44 @@ pub(super) unsafe fn columns<'d>(
 ) -> &'d [pg_sys::FormData_pg_attribute] {
     // SAFETY: the caller passes a descriptor, which ends with `natts` columns.
     unsafe {
-        let descriptor = &*descriptor;
-        descriptor.attrs.as_slice(usize::try_from(descriptor.natts).unwrap_or(0))
+        let count = usize::try_from((*descriptor).natts).unwrap_or(0);
+        #[cfg(not(feature = "pg18"))]
+        return (*descriptor).attrs.as_slice(count);
+        #[cfg(feature = "pg18")]
+        return std::slice::from_raw_parts(
+            (&raw const (*descriptor).compact_attrs)
+                .cast::<pg_sys::CompactAttribute>()
+                .add(count)
+                .cast(),
+            count,
+        );
     }
 }
 
 /// Defines `$hook` with the signature of `ExecutorRun_hook`: it calls `$around` with the plan and a closure
-/// that runs `$next`, the next hook, or else the standard function.
-///
-/// In 18, the argument `execute_once` is gone.
+/// that runs `$next`, the next hook, or else the standard function. In 18, the argument `execute_once` is
+/// gone.
 macro_rules! executor_run_hook {
     ($hook:ident, $next:expr, $around:expr) => {
         unsafe extern "C-unwind" fn $hook(
             query: *mut ::pgrx::pg_sys::QueryDesc,
             direction: ::pgrx::pg_sys::ScanDirection::Type,
             count: u64,
-            execute_once: bool,
+            #[cfg(not(feature = "pg18"))] execute_once: bool,
         ) {
             let run = $next.unwrap_or($crate::pg::compat::standard_ExecutorRun);
             let around: fn(*mut ::pgrx::pg_sys::QueryDesc, &dyn Fn()) = $around;
             around(query, &|| {
                 // SAFETY: Postgres calls the hook, and its arguments are passed on.
-                unsafe { run(query, direction, count, execute_once) }
+                #[cfg(not(feature = "pg18"))]
+                unsafe {
+                    run(query, direction, count, execute_once)
+                }
+                // SAFETY: as above.
+                #[cfg(feature = "pg18")]
+                unsafe {
+                    run(query, direction, count)
+                }
             });
         }
     };
@@ -102,19 +196,28 @@ pub(crate) use executor_run_hook;
 
 unsafe extern "C-unwind" {
     // Declared by hand: the guard of `pgrx` would replace the SQLSTATE of an error of this extension.
+    #[cfg(not(feature = "pg18"))]
     pub(crate) fn standard_ExecutorRun(
         query: *mut pg_sys::QueryDesc,
         direction: pg_sys::ScanDirection::Type,
         count: u64,
         execute_once: bool,
     );
-    // From 16 on, these two have the suffix `_impl`. They may raise an error where the stack is too deep.
+    #[cfg(feature = "pg18")]
+    pub(crate) fn standard_ExecutorRun(
+        query: *mut pg_sys::QueryDesc,
+        direction: pg_sys::ScanDirection::Type,
+        count: u64,
+    );
+    // These two may raise an error where the stack is too deep.
+    #[cfg_attr(not(feature = "pg15"), link_name = "query_tree_walker_impl")]
     pub(super) fn query_tree_walker(
         query: *const pg_sys::Query,
         walker: TreeWalker,
         context: *mut c_void,
         flags: c_int,
     ) -> bool;
+    #[cfg_attr(not(feature = "pg15"), link_name = "expression_tree_walker_impl")]
     pub(super) fn expression_tree_walker(
         node: *const pg_sys::Node,
         walker: TreeWalker,
@@ -134,29 +237,35 @@ pub(super) const DUMP_MESSAGE: &CStr = c"%s:";
 /// The first letters of the source files whose errors have a context with an excerpt of JSON.
 pub(super) const JSON_SOURCE_PREFIX: &[u8] = b"json";
 
-/// Installs the handler of SIGTERM that lets `CHECK_FOR_INTERRUPTS` end the process.
-///
-/// In 18, `pqsignal` is a macro for `pqsignal_be`.
+/// Sets the handler of SIGTERM by which `CHECK_FOR_INTERRUPTS` ends the process.
 ///
 /// # Safety
 /// The process is a background worker whose signals are blocked.
 pub(super) unsafe fn handle_sigterm() {
+    type Handler = unsafe extern "C-unwind" fn(c_int);
     unsafe extern "C-unwind" {
         fn die(signal: c_int);
+        // Declared by hand: in 18, the name is a macro for another one. The result of older versions is not
+        // used.
+        #[cfg_attr(feature = "pg18", link_name = "pqsignal_be")]
+        fn pqsignal(signal: c_int, handler: Handler);
     }
-    // SAFETY: signals are blocked, as the caller promises. The handler is the one of backends.
-    unsafe { pg_sys::pqsignal(pg_sys::SIGTERM as c_int, Some(die)) };
+    // SAFETY: the caller; the handler is the one of backends.
+    unsafe { pqsignal(pg_sys::SIGTERM as c_int, die) };
 }
 
-/// Whether an entry of a range table is a view.
-///
-/// From 16 on, the entry of a view that the rewriter has replaced is an RTE_SUBQUERY with `relid` set.
-pub(super) fn is_view(entry: &pg_sys::RangeTblEntry) -> bool {
-    entry.relkind as u8 == pg_sys::RELKIND_VIEW
+/// Whether an entry of a range table is a relation. From 16 on, a view that the rewriter has replaced is a
+/// subquery that keeps the OID of the view; before, an entry for the view is added.
+pub(super) fn is_relation(entry: &pg_sys::RangeTblEntry) -> bool {
+    #[cfg(feature = "pg15")]
+    let is_view = false;
+    #[cfg(not(feature = "pg15"))]
+    let is_view = entry.rtekind == pg_sys::RTEKind::RTE_SUBQUERY && entry.relid != Oid::INVALID;
+    is_view || entry.rtekind == pg_sys::RTEKind::RTE_RELATION
 }
 
-/// Reports a new text for the running statement, as `pg_stat_activity` shows it. The report of a text
-/// resets the query id, so the function reports the id again.
+/// Reports the ids of the current statement again after its text was reported, which resets them. In 18,
+/// extensions may have given the plan an id too.
 ///
 /// # Safety
 /// `text` is a C string.
@@ -164,8 +273,12 @@ pub(super) unsafe fn report_running_statement(text: *const c_char) {
     // SAFETY: the functions copy the text into shared memory and cannot raise an error.
     unsafe {
         let query_id = pg_sys::pgstat_get_my_query_id();
+        #[cfg(feature = "pg18")]
+        let plan_id = pg_sys::pgstat_get_my_plan_id();
         pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, text);
         pg_sys::pgstat_report_query_id(query_id, true);
+        #[cfg(feature = "pg18")]
+        pg_sys::pgstat_report_plan_id(plan_id, true);
     }
 }
 
@@ -177,6 +290,10 @@ pub(crate) type Planner = unsafe extern "C-unwind" fn(
     pg_sys::ParamListInfo,
 ) -> *mut pg_sys::PlannedStmt;
 pub(crate) type ExecutorStart = unsafe extern "C-unwind" fn(*mut pg_sys::QueryDesc, c_int);
+#[cfg(feature = "pg18")]
+pub(crate) type ExecutorRun =
+    unsafe extern "C-unwind" fn(*mut pg_sys::QueryDesc, pg_sys::ScanDirection::Type, u64);
+#[cfg(not(feature = "pg18"))]
 pub(crate) type ExecutorRun =
     unsafe extern "C-unwind" fn(*mut pg_sys::QueryDesc, pg_sys::ScanDirection::Type, u64, bool);
 pub(crate) type ExecutorFinish = unsafe extern "C-unwind" fn(*mut pg_sys::QueryDesc);

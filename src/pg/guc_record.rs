@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_char, c_void};
 use pgrx::pg_sys;
 
 use super::backend::BackendLocal;
-use super::compat::guc_records;
+use super::compat::{self, GucPlace};
 
 /// The hooks of a text GUC.
 pub(crate) type TextHooks =
@@ -35,20 +35,12 @@ pub(crate) fn is_set_locally(name: &CStr) -> bool {
     stack.is_some_and(|stack| stack.state == pg_sys::GucStackState::GUC_LOCAL)
 }
 
-/// The record of a text GUC, and its index among all records; None where there is no such GUC.
-pub(super) fn find_record(name: &CStr) -> Option<(&'static mut pg_sys::config_string, usize)> {
-    // SAFETY: Postgres keeps an array of pointers to records with names, and a record of type PGC_STRING is
-    // a config_string. The record lives until the GUC is defined again. Each caller uses the reference
-    // in one function, in which no other reference exists.
+/// The record of a text GUC, and where it was found; None where there is no such GUC.
+pub(super) fn find_record(name: &CStr) -> Option<(&'static mut pg_sys::config_string, GucPlace)> {
+    let (record, place) = compat::find_guc(name)?;
+    // SAFETY: a record of type PGC_STRING is a config_string. It lives until the GUC is defined again.
+    // Each caller uses the reference in one function, in which no other reference exists.
     unsafe {
-        let records = guc_records();
-        // The search is linear. Postgres sorts the records by a comparison that depends on the signedness
-        // of characters, and the names of placeholders may have any characters.
-        let place = records.iter().position(|record| {
-            let found = CStr::from_ptr((**record).name).to_bytes();
-            found.eq_ignore_ascii_case(name.to_bytes())
-        })?;
-        let record = *records.get(place)?;
         ((*record).vartype == pg_sys::config_type::PGC_STRING)
             .then(|| (&mut *record.cast::<pg_sys::config_string>(), place))
     }
@@ -180,8 +172,8 @@ pub(crate) struct PlaceholderVariable {
     name: &'static CStr,
     /// The assign hook that is to be installed.
     assign: BackendLocal<Cell<pg_sys::GucStringAssignHook>>,
-    /// The record that has the assign hook, and its index among all records.
-    hooked: BackendLocal<Cell<(*const pg_sys::config_string, usize)>>,
+    /// The record that has the assign hook, and where it was found.
+    hooked: BackendLocal<Cell<Option<(*const pg_sys::config_string, GucPlace)>>>,
 }
 
 impl PlaceholderVariable {
@@ -189,7 +181,7 @@ impl PlaceholderVariable {
         Self {
             name,
             assign: BackendLocal::new(Cell::new(None)),
-            hooked: BackendLocal::new(Cell::new((std::ptr::null(), 0))),
+            hooked: BackendLocal::new(Cell::new(None)),
         }
     }
 
@@ -210,20 +202,19 @@ impl PlaceholderVariable {
             return false;
         }
         record.assign_hook = self.assign.get();
-        self.hooked.set((record, place));
+        self.hooked.set(Some((record, place)));
         true
     }
 
     /// Whether the assign hook is still installed: a library that defines the GUC replaces the record.
     pub(crate) fn is_hooked(&self) -> bool {
-        let (record, place) = self.hooked.get();
-        let Some(found) = guc_records().get(place) else {
+        let Some((record, place)) = self.hooked.get() else {
             return false;
         };
         // SAFETY: the pointer refers to a live record, and one of type PGC_STRING is a config_string.
         unsafe {
-            found.cast_const() == record.cast()
-                && (**found).vartype == pg_sys::config_type::PGC_STRING
+            compat::has_guc_record(self.name, record.cast(), place)
+                && (*record).gen_.vartype == pg_sys::config_type::PGC_STRING
                 && (*record).assign_hook.map(|hook| hook as usize)
                     == self.assign.get().map(|hook| hook as usize)
         }

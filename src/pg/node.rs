@@ -273,11 +273,6 @@ impl<'t> RelationName<'t> {
     }
 }
 
-/// Whether an entry of a range table is a relation.
-pub(super) fn is_relation(entry: &pg_sys::RangeTblEntry) -> bool {
-    entry.rtekind == pg_sys::RTEKind::RTE_RELATION
-}
-
 /// The elements of a list of pointers.
 ///
 /// # Safety

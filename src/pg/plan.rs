@@ -4,8 +4,8 @@ use std::ffi::{CStr, c_int, c_void};
 
 use pgrx::pg_sys::{self, Oid};
 
-use super::compat::{self, TreeWalker, expression_tree_walker, query_tree_walker};
-use super::node::{elements, is_relation};
+use super::compat::{self, TreeWalker, expression_tree_walker, is_relation, query_tree_walker};
+use super::node::elements;
 use super::role;
 
 /// A query that was analysed.
@@ -87,7 +87,7 @@ impl Plan {
         };
         self.entries().zip(1..).any(|(entry, index): (_, c_int)| {
             is_table(entry)
-                && if compat::is_view(entry) {
+                && if entry.relkind as u8 == pg_sys::RELKIND_VIEW {
                     target != Some(index)
                 } else {
                     // SAFETY: within a transaction, the function reads the catalogs.

@@ -66,6 +66,12 @@ pub(crate) fn can_set(role: Oid) -> bool {
     compat::can_set_role(session_user(), role)
 }
 
+/// Whether the session user is a member of a role, which since 16 need not allow `SET ROLE`.
+pub(crate) fn is_member(role: Oid) -> bool {
+    // SAFETY: within a transaction, the function reads the catalogs.
+    unsafe { pg_sys::is_member_of_role(session_user(), role) }
+}
+
 /// The role of a name in UTF-8.
 pub(crate) fn find(name: &str) -> Option<Oid> {
     let name = to_server_encoding(name)?;

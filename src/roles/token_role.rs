@@ -97,12 +97,16 @@ fn look_up(name: &str) -> Result<Oid, Rejection> {
     }
     if !role::can_set(oid) {
         let login = role::display_name(role::session_user()).unwrap_or_default();
-        return Err(rejected(format!(
-            "The login role {} is not a member of the role {}.",
-            quoted(&login),
-            quoted(name)
-        ))
-        .with_hint("Have an administrator grant the role to the login role."));
+        let (login, name) = (quoted(&login), quoted(name));
+        return Err(if role::is_member(oid) {
+            rejected(format!(
+                "The login role {login} is a member of the role {name} without the option SET."
+            ))
+            .with_hint("Have an administrator grant the role to the login role WITH SET TRUE.")
+        } else {
+            rejected(format!("The login role {login} is not a member of the role {name}."))
+                .with_hint("Have an administrator grant the role to the login role.")
+        });
     }
     Ok(oid)
 }

@@ -14,9 +14,9 @@
 //!    continue under another token.
 //!
 //! Postgres has no hook for the rewriter. A statement that a client sends is planned right after it is
-//! rewritten, and the role cannot change while the planner runs. A function in SQL is analysed and
-//! rewritten as a whole before its first statement is planned, and analysis may run code of a user; there,
-//! the analysis binds. For a cached plan, Postgres records the role in `CachedPlan.planRoleId`.
+//! rewritten, and the role cannot change while the planner runs. Before 18, a function in SQL is analysed and
+//! rewritten as a whole before its first statement is planned, and analysis may run code of a user; there, the
+//! analysis binds. For a cached plan, Postgres records the role in `CachedPlan.planRoleId`.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_int;
@@ -299,16 +299,26 @@ pub(crate) fn check_presentation(
     Ok(())
 }
 
-/// Checks that the running plans may read the claims of the token in force.
+/// Checks that the running plans and the trigger may read the claims of the token in force.
+///
+/// From 18 on, Postgres runs a deferred trigger as the role that queued it. That role may be the one to which
+/// the transaction is bound, while the token in force names another one or is gone.
 ///
 /// # Errors
 /// Where the transaction is bound to another role, or a running plan with policies reads another token.
 pub(crate) fn check_reader() -> Result<(), Rejection> {
-    if RUNNING.borrow().is_empty() {
-        return Ok(());
+    if !RUNNING.borrow().is_empty() {
+        bind()?;
+        return if has_read_another(JWT.fingerprint()) { Err(mixed()) } else { Ok(()) };
     }
-    bind()?;
-    if has_read_another(JWT.fingerprint()) { Err(mixed()) } else { Ok(()) }
+    let is_bound_role = || BOUND_ROLE.get() == Some(role::current_user());
+    if !has_bound_role() && !role::can_change() && is_bound_role() { bind() } else { Ok(()) }
+}
+
+/// Whether the token in force names the role that the transaction is bound to, or the transaction is not
+/// bound. Otherwise, readers check at each call, because no hook precedes a trigger.
+pub(crate) fn has_bound_role() -> bool {
+    BOUND_ROLE.get().is_none_or(|bound| bound == token_role::oid())
 }
 
 /// Whether a running plan with policies started to run under another token.

@@ -166,9 +166,10 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
     }
     let identity = outcome?.judge(backend::to_unix(backend::statement_start()))?;
     let until = identity.expires_at();
-    // Where providers have changed since the start of this function, or readers return copies, the values
-    // are not made ready: the next reader resolves again.
-    if current::install(Some(identity)) && epoch == providers::epoch() {
+    // Where providers have changed since the start of this function, readers return copies, or the transaction is
+    // bound to another role, the values are not made ready: the next reader resolves again.
+    let can_lend = current::install(Some(identity));
+    if can_lend && epoch == providers::epoch() && transaction::has_bound_role() {
         current::set_ready(until);
     }
     Ok(())
@@ -219,13 +220,15 @@ fn resolve_without_token() -> Result<(), Rejection> {
         let until = identity.as_ref().map_or(Timestamp::MAX, |identity| identity.expires_at());
         let can_lend = current::install(identity);
         // Without the assign hook, changes of the GUC are not noticed: every reader resolves again.
-        if is_hooked && can_lend {
+        if is_hooked && can_lend && transaction::has_bound_role() {
             current::set_trusted(until);
         }
         return Ok(());
     }
     request_claims::warn_of_ignored_claims();
     current::install(None);
-    current::set_ready(Timestamp::MAX);
+    if transaction::has_bound_role() {
+        current::set_ready(Timestamp::MAX);
+    }
     Ok(())
 }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use postgres::Client;
 
-use crate::{Connection, free_port, now, text, wait_for};
+use crate::{Connection, free_port, note_skipped, now, text, wait_for};
 
 /// Whether and how the server loads the library before it is first called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -343,7 +343,7 @@ impl Drop for Cluster {
 /// Copies Postgres' programs and links its other files into `folder`, laid out as they are
 /// installed, with the extension among them.
 fn stage(folder: &Path) {
-    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the checkout");
+    let checkout = checkout();
     let inside = |path: &Path| inside(folder, path);
     let [programs, libraries, shared] = ["--bindir", "--pkglibdir", "--sharedir"].map(pg_config);
     for original in [&programs, &libraries, &shared] {
@@ -358,12 +358,22 @@ fn stage(folder: &Path) {
     fs::create_dir(&extensions).unwrap();
     link_entries(&shared.join("extension"), &extensions, &[]);
 
-    let library = checkout.join("target/release/libpg_session_jwt.so");
-    copy(&library, &inside(&libraries).join("pg_session_jwt.so"));
+    copy(&library(), &inside(&libraries).join("pg_session_jwt.so"));
     copy(&checkout.join("pg_session_jwt.control"), &extensions.join("pg_session_jwt.control"));
     for entry in fs::read_dir(checkout.join("sql")).unwrap().map(Result::unwrap) {
         copy(&entry.path(), &extensions.join(entry.file_name()));
     }
+}
+
+fn checkout() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the checkout")
+}
+
+/// The library that is tested: the one that `EXTENSION_LIBRARY` names, or the one that was built last. The
+/// tests for several versions of Postgres have a library for each.
+fn library() -> PathBuf {
+    std::env::var_os("EXTENSION_LIBRARY")
+        .map_or_else(|| checkout().join("target/release/libpg_session_jwt.so"), PathBuf::from)
 }
 
 /// Where a path of the machine's installation lies in a cluster's folder.
@@ -397,6 +407,24 @@ pub fn pg_config(option: &str) -> PathBuf {
     PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
 }
 
+/// The major version of Postgres.
+pub fn postgres_version() -> u32 {
+    let version = pg_config("--version");
+    let number = version.to_str().and_then(|version| version.strip_prefix("PostgreSQL "));
+    let major = number.and_then(|number| number.split(['.', ' ']).next()?.parse().ok());
+    major.unwrap_or_else(|| panic!("{} has no version", version.display()))
+}
+
+/// Whether this Postgres lacks one of these libraries, which a test loads beside the extension. It says so.
+pub fn lacks_library(names: &[&str]) -> bool {
+    let folder = pg_config("--pkglibdir");
+    let missing = names.iter().find(|name| !folder.join(format!("{name}.so")).exists());
+    if let Some(name) = missing {
+        note_skipped(&format!("{} has no {name}", folder.display()));
+    }
+    missing.is_some()
+}
+
 /// A program that runs as somebody whom Postgres accepts, in this folder.
 pub(crate) fn as_owner(program: &Path, folder: &Path) -> Command {
     let mut command = if is_root() {
@@ -412,8 +440,10 @@ pub(crate) fn as_owner(program: &Path, folder: &Path) -> Command {
         command.env_remove(name);
     }
     command.env("LC_ALL", "C").env_remove("RUST_BACKTRACE");
-    // Debian keeps PgBouncer where only administrators' search paths lead.
-    command.env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()));
+    // `tools/matrix` puts PgBouncer beside the programs of Postgres. Debian keeps it where only administrators'
+    // search paths lead.
+    let (programs, path) = (pg_config("--bindir"), std::env::var("PATH").unwrap_or_default());
+    command.env("PATH", format!("{}:{path}:/usr/sbin", programs.display()));
     command
 }
 

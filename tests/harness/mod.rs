@@ -3,6 +3,7 @@
 //! Every failure is a panic that says what failed, with the end of the server's log: this is a
 //! test harness.
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,7 +18,7 @@ mod sql;
 mod sqlstate;
 mod wire;
 
-pub use cluster::{Cluster, Preload, peak_memory, pg_config};
+pub use cluster::{Cluster, Preload, lacks_library, peak_memory, pg_config, postgres_version};
 pub use connection::{
     Connection, Reply, backend_pid, db_error, present, present_locally, run, send, sqlstate, text,
     user,
@@ -42,6 +43,26 @@ pub use wire::{Answer, Fields, Rows, Wire, values};
 /// Seconds since 1970.
 pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_secs() as i64
+}
+
+/// Whether Postgres is older than this major version, which has what a test is about. It says so.
+pub fn is_older_than(version: u32, subject: &str) -> bool {
+    let is_older = postgres_version() < version;
+    if is_older {
+        note_skipped(&format!("{subject} came with {version}"));
+    }
+    is_older
+}
+
+/// Says that a test, or a part of one, is skipped. The line is shown although the test passes.
+pub fn note_skipped(reason: &str) {
+    let version = postgres_version();
+    let _ = writeln!(std::io::stderr(), "skipped on PostgreSQL {version}: {reason}");
+}
+
+/// The setting with which a plan has a parallel worker wherever that is possible.
+pub fn parallel_query_setting() -> &'static str {
+    if postgres_version() < 16 { "force_parallel_mode" } else { "debug_parallel_query" }
 }
 
 /// Waits up to a minute until something holds.

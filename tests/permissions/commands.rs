@@ -285,6 +285,8 @@ pub const UNTRIED: &[(&str, &[&str])] = &[
             "ALTER TRANSFORM",
             "CREATE ROUTINE",
             "DROP CONSTRAINT",
+            // Since 17, it is the tag of the event trigger at the start of a session.
+            "LOGIN",
         ],
     ),
     (

@@ -1,6 +1,6 @@
 //! Parallel workers: they have the identity of their leader.
 
-use harness::{Code, Preload, SUCCESS, Site, now, present, run, sqlstate};
+use harness::{Code, Preload, SUCCESS, Site, note_skipped, now, present, run, sqlstate};
 use postgres::Client;
 use serde_json::{Value, json};
 
@@ -182,6 +182,10 @@ fn parallel_plans_of_every_shape_answer_for_the_identity() {
             ["1", "1", "0"],
         ),
     ] {
+        if nodes.contains(&"JIT:") && answer(&mut client, "SELECT pg_jit_available()") == "f" {
+            note_skipped("it has no JIT");
+            continue;
+        }
         run(&mut client, "RESET ALL");
         run(&mut client, settings);
         run(&mut client, GATHER);

@@ -26,6 +26,7 @@ pub const ROLES: &str = "
     GRANT ALL ON notes TO editor; GRANT SELECT ON notes TO reader;
     GRANT CREATE ON SCHEMA public TO PUBLIC;
     CREATE SEQUENCE numbers; GRANT USAGE ON numbers TO editor;
+    CREATE VIEW fixed AS SELECT 1 AS n; GRANT SELECT ON fixed TO PUBLIC;
 ";
 
 impl harness::Fixture for Fixture {

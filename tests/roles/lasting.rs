@@ -367,6 +367,8 @@ fn the_role_ends_with_its_token() {
         "INSERT INTO notes VALUES ('x')",
         "DO $$ BEGIN PERFORM * FROM notes; END $$",
         "EXPLAIN SELECT * FROM notes",
+        // From 16 on, a plan for a view without tables has no relation but the view.
+        "SELECT * FROM fixed",
         "WITH n AS (DELETE FROM notes RETURNING 1) SELECT 1",
         "SELECT auth.user_id()",
     ] {

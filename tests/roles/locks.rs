@@ -252,8 +252,10 @@ fn locked_sessions_change_no_roles_and_memberships() {
     let mut admin = fixture.cluster.admin();
     run(
         &mut admin,
-        "CREATE ROLE given; CREATE ROLE other; GRANT given TO locked WITH ADMIN OPTION;
-         ALTER ROLE locked CREATEROLE; GRANT given TO app WITH ADMIN OPTION; ALTER ROLE app CREATEROLE;
+        "CREATE ROLE given; CREATE ROLE other; ALTER ROLE app CREATEROLE; ALTER ROLE locked CREATEROLE;
+         GRANT given TO app, locked WITH ADMIN OPTION;
+         -- From 16 on, CREATEROLE alone does not suffice to alter a role.
+         GRANT other TO app, locked WITH ADMIN OPTION;
          CREATE FUNCTION grant_given() RETURNS void SECURITY DEFINER LANGUAGE plpgsql
              AS 'BEGIN GRANT given TO other; REVOKE given FROM other; END'",
     );

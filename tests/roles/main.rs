@@ -5,6 +5,7 @@ mod example;
 mod fixture;
 mod lasting;
 mod locks;
+mod login;
 mod one_token;
 mod plans;
 mod taken;

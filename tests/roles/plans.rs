@@ -1,7 +1,8 @@
 //! Plans, parallel workers and pipelines.
 
 use harness::{
-    Code, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, Wire, backend_pid, present, run, sqlstate,
+    Code, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, Wire, backend_pid, parallel_query_setting,
+    present, run, sqlstate,
 };
 
 use super::fixture::*;
@@ -10,7 +11,7 @@ use super::fixture::*;
 #[test]
 fn plans_are_of_the_role() {
     let settings = [
-        ("force_parallel_mode", "on"),
+        (parallel_query_setting(), "on"),
         ("parallel_setup_cost", "0"),
         ("parallel_tuple_cost", "0"),
         ("min_parallel_table_scan_size", "0"),

@@ -1,8 +1,8 @@
 //! Which role a token brings.
 
 use harness::{
-    Code, DIVISION_BY_ZERO, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, now, present, run, sign,
-    sqlstate, test_each_preload, text, user, wait_for,
+    Code, DIVISION_BY_ZERO, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, db_error, is_older_than, now,
+    present, run, sign, sqlstate, test_each_preload, text, user, wait_for,
 };
 use mint::{Algorithm, Key};
 use postgres::Client;
@@ -174,10 +174,14 @@ fn the_role_is_still_one_that_the_session_may_take() {
     let file = client.prepare("SELECT pg_read_file('PG_VERSION')").unwrap();
     let count = client.prepare("SELECT count(*) FROM notes").unwrap();
     let editor = fixture.token("editor");
-    for (change, back) in [
+    let mut changes = vec![
         ("ALTER ROLE editor SUPERUSER", "ALTER ROLE editor NOSUPERUSER"),
         ("REVOKE editor FROM app", "GRANT editor TO app"),
-    ] {
+    ];
+    if !is_older_than(16, "the option SET of memberships") {
+        changes.push(("GRANT editor TO app WITH SET FALSE", "GRANT editor TO app WITH SET TRUE"));
+    }
+    for (change, back) in changes {
         // Whether or not anybody has asked who is there.
         for asked in [false, true] {
             assert_eq!(present(&mut client, &editor), SUCCESS, "{change:?}, {asked:?}");
@@ -299,6 +303,42 @@ fn a_change_counts_within_an_open_transaction() {
         assert_eq!(code, Code::Claim.sqlstate(), "{change}");
         run(&mut client, "ROLLBACK");
         run(&mut admin, back);
+    }
+}
+
+/// `SET ROLE` decides as well: it refuses what a token is refused.
+#[test]
+fn a_membership_without_the_option_set_does_not_suffice() {
+    if is_older_than(16, "the option SET of memberships") {
+        return;
+    }
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    run(
+        &mut fixture.cluster.admin(),
+        "CREATE ROLE kept; CREATE ROLE team; CREATE ROLE through; ALTER ROLE app CREATEROLE;
+         GRANT kept TO app WITH SET FALSE, INHERIT TRUE;
+         GRANT team TO app WITH SET FALSE; GRANT through TO team WITH SET TRUE",
+    );
+    let mut client = fixture.client();
+    // Postgres makes the creator a member with ADMIN OPTION.
+    run(&mut client, "CREATE ROLE made");
+    let detail = |role: &str| {
+        format!("The login role \"app\" is a member of the role \"{role}\" without the option SET.")
+    };
+    for name in ["kept", "through", "team", "made"] {
+        let token = fixture.token(name);
+        let set = format!("SET ROLE {name}");
+        assert_eq!(sqlstate(client.batch_execute(&set)), INSUFFICIENT_PRIVILEGE, "{name}");
+        let error = db_error(client.execute("SELECT auth.jwt_session_init($1)", &[&token]));
+        assert_eq!(error.code().code(), Code::Claim.sqlstate(), "{name}");
+        assert_eq!(error.detail(), Some(&*detail(name)), "{name}");
+        let hint = "Have an administrator grant the role to the login role WITH SET TRUE.";
+        assert_eq!(error.hint(), Some(hint), "{name}");
+        assert_eq!((role(&mut client), user(&mut client)), ("app".to_owned(), None), "{name}");
+        run(&mut fixture.cluster.admin(), &format!("GRANT {name} TO app WITH SET TRUE"));
+        assert_eq!(present(&mut client, &token), SUCCESS, "{name}");
+        assert_eq!(role(&mut client), name, "{name}");
+        run(&mut client, "RESET pg_session_jwt.jwt");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tokens and secrets in what `debug_print_parse` and its like write, which every role may set: constants
 //! stand there byte by byte.
 
-use harness::{Cluster, Preload, Wire, now, run};
+use harness::{Cluster, Preload, Wire, lacks_library, now, run};
 use mint::{Algorithm, Key};
 use postgres::Client;
 use serde_json::json;
@@ -140,6 +140,9 @@ fn dumps_sent_to_the_client_show_none() {
 /// What else writes statements and plans to the log, at every level.
 #[test]
 fn plans_and_statements_show_no_tokens() {
+    if lacks_library(&["auto_explain"]) {
+        return;
+    }
     let key = Key::generate(Algorithm::ES256);
     let jwk = key.public_jwk().to_string();
     let cluster = Cluster::start(

@@ -1,6 +1,6 @@
 //! `request.jwt.claims`, where they are believed.
 
-use harness::{Code, Preload, SUCCESS, Wire, test_each_preload};
+use harness::{Code, Preload, SUCCESS, Wire, parallel_query_setting, test_each_preload};
 
 use super::fixture::*;
 
@@ -8,12 +8,14 @@ const TRUST: &str = "pg_session_jwt.trust_request_claims";
 const SCOPE: &str = "pg_session_jwt.identity_scope";
 
 /// Settings with which a plan is parallel wherever it can be.
-const WORKERS: [(&str, &str); 4] = [
-    ("force_parallel_mode", "on"),
-    ("parallel_setup_cost", "0"),
-    ("parallel_tuple_cost", "0"),
-    ("min_parallel_table_scan_size", "0"),
-];
+fn workers() -> [(&'static str, &'static str); 4] {
+    [
+        (parallel_query_setting(), "on"),
+        ("parallel_setup_cost", "0"),
+        ("parallel_tuple_cost", "0"),
+        ("min_parallel_table_scan_size", "0"),
+    ]
+}
 
 const CLAIMS: &str = "SET request.jwt.claims = '{\"sub\": \"alice\"}'";
 const LOCAL_CLAIMS: &str = "SET LOCAL request.jwt.claims = '{\"sub\": \"bob\"}'";
@@ -29,7 +31,7 @@ test_each_preload! {
 /// A refused token takes them away, from parallel workers too, and all that is beneath them.
 #[test]
 fn a_refused_token_takes_believed_claims_away() {
-    let site = start(Preload::Shared, &[&WORKERS[..], &[(TRUST, "on")]].concat());
+    let site = start(Preload::Shared, &[&workers()[..], &[(TRUST, "on")]].concat());
     let mut client = connect(&site);
     client.run(CLAIMS);
     assert_eq!(notes(&mut client), ["alice"], "the notes that are seen");
@@ -48,7 +50,7 @@ fn a_refused_token_takes_believed_claims_away() {
 }
 
 fn believed_claims_end_with_their_transaction(preload: Preload) {
-    let site = start(preload, &[&WORKERS[..], &[(TRUST, "on"), (SCOPE, "transaction")]].concat());
+    let site = start(preload, &[&workers()[..], &[(TRUST, "on"), (SCOPE, "transaction")]].concat());
     let mut client = connect(&site);
     client.run(CLAIMS);
     assert!(notes(&mut client).is_empty(), "notes.is_empty");

@@ -1,6 +1,6 @@
 //! Statements in which the role of one token could meet the claims of another.
 
-use harness::{Code, SUCCESS, Wire, run, sqlstate};
+use harness::{Code, INSUFFICIENT_PRIVILEGE, SUCCESS, Wire, postgres_version, run, sqlstate};
 
 use super::fixture::*;
 
@@ -11,21 +11,26 @@ fn claims_of_one_token_meet_no_role_of_another() {
     let (a, b) = (fixture.token("A"), fixture.token("B"));
     let rejected = Code::Claim.sqlstate();
     let changed = Code::Forbidden.sqlstate();
+    // Before 18, Postgres analyses a function in SQL as a whole. From then on, it analyses each statement once
+    // the ones before have run, so that it is wholly under the token that they have presented.
+    let analysed = |whole: &'static str, by_statement: &'static str| {
+        if postgres_version() < 18 { whole } else { by_statement }
+    };
     let attacks: &[(&str, &str)] = &[
         ("SELECT * FROM returning_cursor()", rejected),
         ("SELECT * FROM plain_cursor()", rejected),
         ("SELECT * FROM loop()", rejected),
-        ("SELECT * FROM two_statements('B')", rejected),
-        ("SELECT two_statements('B')", rejected),
-        ("SELECT * FROM two_statements_atomic('B')", rejected),
-        ("SELECT * FROM two_statements_atomic('none')", rejected),
-        ("SELECT * FROM delete_atomic('B')", rejected),
-        ("SELECT * FROM set_and_select()", rejected),
+        ("SELECT * FROM two_statements('B')", analysed(rejected, SUCCESS)),
+        ("SELECT two_statements('B')", analysed(rejected, SUCCESS)),
+        ("SELECT * FROM two_statements_atomic('B')", analysed(rejected, SUCCESS)),
+        ("SELECT * FROM two_statements_atomic('none')", analysed(rejected, INSUFFICIENT_PRIVILEGE)),
+        ("SELECT * FROM delete_atomic('B')", analysed(rejected, SUCCESS)),
+        ("SELECT * FROM set_and_select()", analysed(rejected, SUCCESS)),
         ("SELECT * FROM while_planned()", rejected),
         ("SELECT * FROM reset_while_planned()", changed),
-        ("SELECT * FROM with_clause()", rejected),
+        ("SELECT * FROM with_clause()", analysed(rejected, SUCCESS)),
         ("SET LOCAL my.switch = 'present'; SELECT while_analysed(); SHOW my.out", rejected),
-        ("SET LOCAL my.switch = 'reset'; SELECT while_analysed(); SHOW my.out", changed),
+        ("SET LOCAL my.switch = 'reset'; SELECT while_analysed(); SHOW my.out", analysed(changed, SUCCESS)),
         ("SELECT present('B'), report()", rejected),
         ("SELECT r FROM (SELECT present('none') OFFSET 0) x, LATERAL report() r", rejected),
         ("CALL purge(present('B'))", rejected),
@@ -121,11 +126,12 @@ fn claims_of_one_token_meet_no_role_of_another() {
         let mut wire = Wire::connect(&login).unwrap();
         let cached = |attack: &str| attack.starts_with("SELECT * FROM ") && !attack.contains(';');
         for round in 0..8 {
-            for (attack, _) in attacks.iter().filter(|(attack, _)| cached(attack)) {
+            for (attack, expected) in attacks.iter().filter(|(attack, _)| cached(attack)) {
                 attempt(&mut wire, &format!("BEGIN; SELECT auth.jwt_session_init('{a}')"));
                 // A cached plan that has not started is found out when it starts.
                 let outcome = attempt(&mut wire, attack);
-                assert!([rejected, changed].contains(&&*outcome), "{attack}, {round}: {outcome}");
+                let possible = [*expected, if *expected == rejected { changed } else { expected }];
+                assert!(possible.contains(&&*outcome), "{attack}, {round}: {outcome}");
                 attempt(&mut wire, "ROLLBACK");
                 fixture.check_table(attack);
             }

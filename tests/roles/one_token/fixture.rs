@@ -132,6 +132,17 @@ pub const SCHEMA: &str = "
       AS 'BEGIN UPDATE docs SET body = ''changed''; RETURN NULL; END';
     CREATE CONSTRAINT TRIGGER later AFTER INSERT ON deferred DEFERRABLE INITIALLY DEFERRED
       FOR EACH ROW EXECUTE FUNCTION at_commit();
+    -- It touches no table, which would compare the role.
+    CREATE TABLE quiet (n int); GRANT ALL ON quiet TO PUBLIC;
+    CREATE FUNCTION tell_at_commit() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN
+        IF current_user = 'org_admin' AND auth.claim('org') IS DISTINCT FROM 'acme' THEN
+          RAISE 'globex secret';
+        END IF;
+        RETURN NULL;
+      END $$;
+    CREATE CONSTRAINT TRIGGER later AFTER INSERT ON quiet DEFERRABLE INITIALLY DEFERRED
+      FOR EACH ROW EXECUTE FUNCTION tell_at_commit();
     CREATE PROCEDURE commits() LANGUAGE plpgsql AS $$
       DECLARE c CURSOR FOR SELECT * FROM docs; d docs;
       BEGIN

@@ -1,7 +1,8 @@
 //! What a transaction may do.
 
 use harness::{
-    Code, DIVISION_BY_ZERO, Preload, SUCCESS, Shared, Wire, now, present, run, sqlstate, text,
+    Code, DIVISION_BY_ZERO, Preload, SUCCESS, Shared, Wire, now, postgres_version, present, run,
+    sqlstate, text,
 };
 use postgres::Client;
 use serde_json::json;
@@ -201,5 +202,45 @@ fn a_rejected_startup_token_waits_for_the_next_statement() {
             assert_eq!(ask(&mut wire, "SELECT body FROM docs ORDER BY 1"), expected, "{role:?}");
             assert_eq!(ask(&mut wire, "SELECT auth.user_id()"), "uma", "{role:?}");
         }
+    }
+}
+
+/// From 18 on, Postgres runs a deferred trigger as the role that queued it. Before, the trigger runs as the
+/// role that the session has by then.
+#[test]
+fn deferred_triggers_have_no_role_without_its_claims() {
+    let fixture = FIXTURES.beside_others(Preload::Shared);
+    let (a, b) = (fixture.token("A"), fixture.token("B"));
+    let changed = Code::Forbidden.sqlstate();
+    let without_token = if postgres_version() < 18 { SUCCESS } else { changed };
+    let reset = "INSERT INTO quiet VALUES (1); RESET pg_session_jwt.jwt";
+    for login in fixture.logins() {
+        for (attack, expected) in [
+            ("INSERT INTO quiet VALUES (1); COMMIT".to_owned(), SUCCESS),
+            (format!("{reset}; COMMIT"), without_token),
+            (format!("{reset}; SET CONSTRAINTS ALL IMMEDIATE"), without_token),
+            // A reader has found that there is no identity.
+            (format!("{reset}; SELECT auth.claim('org'); COMMIT"), without_token),
+            (
+                "INSERT INTO quiet VALUES (1); SELECT auth.jwt_session_init(NULL); \
+                 SELECT auth.claim('org'), auth.user_id(); COMMIT"
+                    .to_owned(),
+                without_token,
+            ),
+        ] {
+            let mut wire = Wire::connect(&login).unwrap();
+            let begin = format!("BEGIN; SELECT auth.jwt_session_init('{a}')");
+            assert_eq!(attempt(&mut wire, &begin), SUCCESS, "{attack}");
+            assert_eq!(attempt(&mut wire, &attack), expected, "{attack}");
+            attempt(&mut wire, "ROLLBACK");
+        }
+        // The token of the startup packet comes back without being presented.
+        let mut wire = Wire::connect(&login.clone().option("pg_session_jwt.jwt", &b)).unwrap();
+        let begin = format!("BEGIN; SELECT auth.jwt_session_init('{a}')");
+        assert_eq!(attempt(&mut wire, &begin), SUCCESS, "the startup packet");
+        let outcome = attempt(&mut wire, &format!("{reset}; COMMIT"));
+        let possible = [without_token, changed, Code::Claim.sqlstate()];
+        assert!(possible.contains(&&*outcome), "the startup packet: {outcome}");
+        attempt(&mut wire, "ROLLBACK");
     }
 }
