@@ -311,6 +311,9 @@ unsafe extern "C-unwind" fn process_utility(
         }
         guarded_result(|| roles::commands::check_locked_session(statement));
         guarded_result(|| permissions::commands::check_utility(statement));
+        if is_toplevel && statement.resets_all() {
+            guarded(lifetime::discard);
+        }
         let text = guarded(|| redact::redacted(text));
         let next = NEXT_PROCESS_UTILITY.get().unwrap_or(compat::standard_ProcessUtility);
         next(

@@ -78,6 +78,18 @@ pub(super) fn wipe(value: *mut c_char) {
     }
 }
 
+/// Empties the current value of a text GUC in place, unless it is the reset value, which a value of the startup
+/// packet is. Returns whether it has done so.
+pub(super) fn discard(record: &pg_sys::config_string) -> bool {
+    // SAFETY: the variable of the record is the one of the GUC.
+    let value = unsafe { record.variable.read() };
+    let is_own = value != record.reset_val;
+    if is_own {
+        wipe(value);
+    }
+    is_own
+}
+
 /// A text GUC of Postgres itself. This extension puts its own hooks in front of those of Postgres.
 pub(crate) struct InterceptedVariable {
     record: BackendLocal<Cell<*const pg_sys::config_string>>,
@@ -223,6 +235,13 @@ impl PlaceholderVariable {
     /// Calls `body` with the value; None where there is no such GUC.
     pub(crate) fn with<T>(&self, body: impl FnOnce(&[u8]) -> T) -> Option<T> {
         value_of(self.name, body)
+    }
+
+    /// Empties the current value, unless it is the reset value. No assign hook runs.
+    pub(crate) fn discard(&self) {
+        if let Some((record, _)) = find_record(self.name) {
+            discard(record);
+        }
     }
 
     /// Empties the value and all values that the GUC may get again, for parallel workers too. With

@@ -91,6 +91,17 @@ impl<'t> Statement<'t> {
             .is_some_and(|statement| statement.behavior == pg_sys::DropBehavior::DROP_CASCADE)
     }
 
+    /// Whether it is `DISCARD ALL` or `RESET ALL`.
+    pub(crate) fn resets_all(self) -> bool {
+        let is_discard = self
+            .get::<pg_sys::DiscardStmt>()
+            .is_some_and(|statement| statement.target == pg_sys::DiscardMode::DISCARD_ALL);
+        let is_reset = self
+            .get::<pg_sys::VariableSetStmt>()
+            .is_some_and(|statement| statement.kind == pg_sys::VariableSetKind::VAR_RESET_ALL);
+        is_discard || is_reset
+    }
+
     /// Whether it is `SET LOCAL`.
     pub(crate) fn is_set_local(self) -> bool {
         self.get::<pg_sys::VariableSetStmt>().is_some_and(|statement| statement.is_local)
@@ -213,6 +224,7 @@ tagged! {
     CreateTableAsStmt T_CreateTableAsStmt,
     CreatedbStmt T_CreatedbStmt,
     DefineStmt T_DefineStmt,
+    DiscardStmt T_DiscardStmt,
     DropStmt T_DropStmt,
     ExplainStmt T_ExplainStmt,
     GrantStmt T_GrantStmt,

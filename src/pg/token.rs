@@ -16,7 +16,7 @@ use super::backend::BackendLocal;
 use super::compat::{guc_free, guc_malloc};
 use super::error;
 use super::guc::TextVariable;
-use super::guc_record::{TextHooks, find_record, visit_values, wipe};
+use super::guc_record::{TextHooks, discard, find_record, visit_values, wipe};
 
 /// Numbers that rise, and order events within this backend. A value of the token GUC, a value of the GUC
 /// `role`, the role of a token, and an identity each get a number when they are created.
@@ -152,6 +152,12 @@ impl TokenVariable {
             self.value.write_first(0);
         }
         is_current
+    }
+
+    /// Empties the current value in place, unless it is the reset value. Returns whether it has emptied a
+    /// token.
+    pub(crate) fn discard(&self, name: &CStr) -> bool {
+        self.is_set() && find_record(name).is_some_and(|(record, _)| discard(record))
     }
 
     /// The place of the current value on the timeline; 0 for the boot value.

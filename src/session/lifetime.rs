@@ -4,12 +4,29 @@
 use std::cell::Cell;
 
 use super::{current, request_claims};
+use crate::audit;
 use crate::pg::backend::{self, BackendLocal};
 use crate::pg::error;
 use crate::pg::guc_record::{is_set_in_transaction, is_set_locally};
 use crate::pg::token::{Standing, timeline};
 use crate::roles::token_role;
 use crate::settings::{IDENTITY_SCOPE, JWT, JWT_NAME, TRANSACTION_SCOPE};
+
+/// Ends the identity of the session before `DISCARD ALL` or `RESET ALL`. Where the statement is canceled,
+/// Postgres restores the values that it had reset, and PgBouncer gives the connection to the next client all
+/// the same. Values of the startup packet stay, as they do without a cancellation. Within a transaction block,
+/// the end of the block decides.
+pub(crate) fn discard() {
+    if backend::in_transaction_block() {
+        return;
+    }
+    if JWT.discard(JWT_NAME) {
+        token_role::set(None);
+        audit::log_cleared();
+    }
+    request_claims::discard();
+    current::invalidate();
+}
 
 /// Applies `identity_scope` to tokens and claims from before the library was loaded. The value that the
 /// current transaction has set belongs to this transaction; the values beneath it on the stack belong to

@@ -94,3 +94,10 @@ pub(crate) fn wipe(keep_current: bool) {
         REQUEST_CLAIMS.wipe(keep_current);
     }
 }
+
+/// Empties the value of the session. It cannot fail.
+pub(crate) fn discard() {
+    if WAS_TRUSTED.get() {
+        REQUEST_CLAIMS.discard();
+    }
+}

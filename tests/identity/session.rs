@@ -1,8 +1,8 @@
 //! Whose identity a session has, when: revocation, expiry, changes of key.
 
 use harness::{
-    Cluster, Code, Preload, SUCCESS, Site, now, present, present_locally, run, sqlstate, text,
-    user, wait_for,
+    Cluster, Code, LOCK_NOT_AVAILABLE, Preload, SUCCESS, Site, now, present, present_locally, run,
+    sqlstate, text, user, wait_for,
 };
 use mint::{Algorithm, Key};
 use serde_json::json;
@@ -589,4 +589,47 @@ fn security_definer_functions_present_and_clear() {
     assert_eq!(who, None, "the user");
     login(&fixture.token("bob")).unwrap();
     assert_eq!(user(&mut client).as_deref(), Some("bob"), "the user");
+}
+
+/// PgBouncer gives a connection to the next client even where its reset query has failed.
+#[test]
+fn an_interrupted_reset_leaves_nobody() {
+    let site = Site::start(Preload::Shared, &[]);
+    run(&mut site.cluster.admin(), "ALTER ROLE app SET lock_timeout = '10ms'");
+    let mut client = site.client();
+    run(&mut client, "CREATE TEMPORARY TABLE own (number integer)");
+    let own = text(&mut client, "SELECT 'own'::regclass::oid::text").unwrap();
+    let table = format!(
+        "SELECT format('LOCK TABLE %I.own', relnamespace::regnamespace) FROM pg_class WHERE oid = {own}"
+    );
+    let mut admin = site.cluster.admin();
+    let lock = text(&mut admin, &table).unwrap();
+    run(&mut admin, "BEGIN");
+    run(&mut admin, &lock);
+    run(&mut client, "SET lock_timeout = 0");
+    assert_eq!(present(&mut client, &site.token("alice")), SUCCESS);
+    assert_eq!(
+        sqlstate(client.batch_execute("DISCARD ALL")),
+        LOCK_NOT_AVAILABLE,
+        "the reset fails after Postgres has reset the settings"
+    );
+    assert_eq!(text(&mut client, "SHOW lock_timeout").as_deref(), Some("0"), "they come back");
+    assert_eq!(user(&mut client), None, "the identity does not");
+    run(&mut admin, "ROLLBACK");
+
+    // A reset in a transaction block ends with the block.
+    assert_eq!(present(&mut client, &site.token("alice")), SUCCESS);
+    run(&mut client, "BEGIN; RESET ALL");
+    assert_eq!(user(&mut client), None, "after RESET ALL in a block");
+    run(&mut client, "ROLLBACK");
+    assert_eq!(user(&mut client).as_deref(), Some("alice"), "after the rollback of the block");
+
+    // A reset restores the token of the startup packet.
+    let mut client = site.app().option("pg_session_jwt.jwt", &site.token("carol")).client();
+    for reset in ["DISCARD ALL", "RESET ALL"] {
+        assert_eq!(user(&mut client).as_deref(), Some("carol"), "before {reset}");
+        assert_eq!(present(&mut client, &site.token("alice")), SUCCESS, "before {reset}");
+        run(&mut client, reset);
+    }
+    assert_eq!(user(&mut client).as_deref(), Some("carol"), "after both");
 }
