@@ -18,7 +18,9 @@ mod sql;
 mod sqlstate;
 mod wire;
 
-pub use cluster::{Cluster, Preload, lacks_library, peak_memory, pg_config, postgres_version};
+pub use cluster::{
+    Cluster, Installation, Preload, lacks_library, peak_memory, pg_config, postgres_version,
+};
 pub use connection::{
     Connection, Reply, backend_pid, db_error, present, present_locally, run, send, sqlstate, text,
     user,
@@ -28,13 +30,14 @@ pub use pooler::Pooler;
 pub use session_jwt::Code;
 pub use shared::{Fixture, Loan, Shared};
 pub use site::Site;
-pub use sql::{jwks, key, quote, sign, token, token_of};
+pub use sql::{contents, jwks, key, quote, sign, token, token_of};
 pub use sqlstate::{
     ADMIN_SHUTDOWN, CANT_CHANGE_RUNTIME_PARAM, CHECK_VIOLATION, DEPENDENT_OBJECTS_STILL_EXIST,
     DIVISION_BY_ZERO, DUPLICATE_FUNCTION, DUPLICATE_OBJECT, DUPLICATE_TABLE, FEATURE_NOT_SUPPORTED,
     FOREIGN_KEY_VIOLATION, GENERATED_ALWAYS, IN_FAILED_SQL_TRANSACTION, INSUFFICIENT_PRIVILEGE,
     INVALID_NAME, INVALID_OBJECT_DEFINITION, INVALID_TABLE_DEFINITION, INVALID_TEXT_REPRESENTATION,
     LOCK_NOT_AVAILABLE, NO_ACTIVE_SQL_TRANSACTION, NOT_NULL_VIOLATION, NULL_VALUE_NOT_ALLOWED,
+    OBJECT_NOT_IN_PREREQUISITE_STATE,
     QUERY_CANCELED, RAISE_EXCEPTION, READ_ONLY_SQL_TRANSACTION, SUCCESS, T_R_DEADLOCK_DETECTED,
     T_R_SERIALIZATION_FAILURE, UNDEFINED_CURSOR, UNIQUE_VIOLATION, WARNING, WRONG_OBJECT_TYPE,
 };

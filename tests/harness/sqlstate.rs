@@ -45,6 +45,8 @@ pub const NOT_NULL_VIOLATION: &str = "23502";
 pub const NO_ACTIVE_SQL_TRANSACTION: &str = "25P01";
 /// `null_value_not_allowed`
 pub const NULL_VALUE_NOT_ALLOWED: &str = "22004";
+/// `object_not_in_prerequisite_state`
+pub const OBJECT_NOT_IN_PREREQUISITE_STATE: &str = "55000";
 /// `query_canceled`
 pub const QUERY_CANCELED: &str = "57014";
 /// `raise_exception`
@@ -94,6 +96,7 @@ mod tests {
             (super::NOT_NULL_VIOLATION, SqlState::NOT_NULL_VIOLATION),
             (super::NO_ACTIVE_SQL_TRANSACTION, SqlState::NO_ACTIVE_SQL_TRANSACTION),
             (super::NULL_VALUE_NOT_ALLOWED, SqlState::NULL_VALUE_NOT_ALLOWED),
+            (super::OBJECT_NOT_IN_PREREQUISITE_STATE, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE),
             (super::QUERY_CANCELED, SqlState::QUERY_CANCELED),
             (super::RAISE_EXCEPTION, SqlState::RAISE_EXCEPTION),
             (super::READ_ONLY_SQL_TRANSACTION, SqlState::READ_ONLY_SQL_TRANSACTION),
