@@ -59,6 +59,8 @@ pub const T_R_DEADLOCK_DETECTED: &str = "40P01";
 pub const T_R_SERIALIZATION_FAILURE: &str = "40001";
 /// `undefined_cursor`
 pub const UNDEFINED_CURSOR: &str = "34000";
+/// `undefined_function`
+pub const UNDEFINED_FUNCTION: &str = "42883";
 /// `unique_violation`
 pub const UNIQUE_VIOLATION: &str = "23505";
 /// `warning`
@@ -103,6 +105,7 @@ mod tests {
             (super::T_R_DEADLOCK_DETECTED, SqlState::T_R_DEADLOCK_DETECTED),
             (super::T_R_SERIALIZATION_FAILURE, SqlState::T_R_SERIALIZATION_FAILURE),
             (super::UNDEFINED_CURSOR, SqlState::UNDEFINED_CURSOR),
+            (super::UNDEFINED_FUNCTION, SqlState::UNDEFINED_FUNCTION),
             (super::UNIQUE_VIOLATION, SqlState::UNIQUE_VIOLATION),
             (super::WARNING, SqlState::WARNING),
             (super::WRONG_OBJECT_TYPE, SqlState::WRONG_OBJECT_TYPE),

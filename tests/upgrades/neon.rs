@@ -5,8 +5,8 @@ use std::process::Command;
 
 use harness::{
     Cluster, Code, DUPLICATE_FUNCTION, DUPLICATE_OBJECT, DUPLICATE_TABLE, FEATURE_NOT_SUPPORTED,
-    INSUFFICIENT_PRIVILEGE, OBJECT_NOT_IN_PREREQUISITE_STATE, Preload, SUCCESS, db_error,
-    jwks, key, pg_config, present, run, sqlstate, text, token_of, user,
+    INSUFFICIENT_PRIVILEGE, OBJECT_NOT_IN_PREREQUISITE_STATE, Preload, SUCCESS, UNDEFINED_FUNCTION,
+    db_error, jwks, key, pg_config, present, run, sqlstate, text, token_of, user,
 };
 use mint::Key;
 use postgres::Client;
@@ -55,7 +55,7 @@ pub const APPLICATION: &str = "
         USING (org = auth.organization_id() AND auth.organization() IS NOT NULL);
     GRANT SELECT, INSERT, UPDATE, DELETE ON todos TO authenticated;
     CREATE VIEW mine AS SELECT task, auth.jwt() AS claims FROM todos WHERE owner = auth.user_id();
-    CREATE VIEW login AS SELECT auth.jwt_session_init('') AS done, auth.init() AS loaded;
+    CREATE VIEW login AS SELECT auth.jwt_session_init('')::text AS done, auth.init()::text AS loaded;
     CREATE FUNCTION me() RETURNS text LANGUAGE sql STABLE RETURN auth.user_id();
     GRANT SELECT ON mine, login TO authenticated";
 
@@ -65,7 +65,7 @@ const FIRST_APPLICATION: &str = "
     ALTER TABLE todos ENABLE ROW LEVEL SECURITY;
     CREATE POLICY own ON todos USING (owner = auth.user_id() AND (auth.session('sub') #>> '{}') = owner);
     GRANT SELECT ON todos TO authenticated;
-    CREATE VIEW login AS SELECT auth.jwt_session_init('') AS done";
+    CREATE VIEW login AS SELECT auth.jwt_session_init('')::text AS done";
 
 /// The script of the tests that creates what this version has.
 pub fn install_script(version: &str) -> String {
@@ -286,7 +286,10 @@ fn the_functions_of_neon_fail_until_the_update() {
     let set = "SELECT set_config('pg_session_jwt.jwt', $1, false)";
     client.execute(set, &[&token]).unwrap();
     assert_eq!(present(&mut client, &token), Code::Outdated.sqlstate(), "present");
-    run(&mut admin, "ALTER EXTENSION pg_session_jwt UPDATE");
+    // A session that has loaded Neon's library cannot update the extension.
+    let update = "ALTER EXTENSION pg_session_jwt UPDATE";
+    assert_eq!(sqlstate(admin.batch_execute(update)), UNDEFINED_FUNCTION, "an earlier session");
+    run(&mut fixture.client("postgres", &name), update);
     assert_eq!(user(&mut client), None, "the identity from before");
     // The same session has the new functions.
     assert_eq!(present(&mut client, &token), SUCCESS, "after the update");

@@ -90,14 +90,14 @@ fn functions_are_replaced_under_what_uses_them() {
     // The dry run does all of it, lists what uses the functions, and changes nothing.
     let report = cluster.psql_in("app", &[], SCRIPT).unwrap();
     for object in [
-        "policy own on table profiles",
-        "policy second_factor on table profiles",
-        "default value for column id of table profiles",
-        "default value for column email of table profiles",
-        "constraint tenants_check on table tenants",
-        "rule _RETURN on view me",
-        "function is_me(uuid)",
-        "trigger notify on table profiles",
+        "policy own on table public.profiles",
+        "policy second_factor on table public.profiles",
+        "default value for column id of table public.profiles",
+        "default value for column email of table public.profiles",
+        "constraint tenants_name_check on table public.tenants",
+        "rule _RETURN on view public.me",
+        "function public.is_me(uuid)",
+        "trigger notify on table public.profiles",
     ] {
         assert!(report.contains(object), "{object}: {report}");
     }

@@ -32,7 +32,8 @@ const APPLICATION: &str = "
 /// It updates from each version that the cluster has an install script for.
 fn update_from_each_version(cluster: &Cluster) -> BTreeMap<String, Vec<String>> {
     let mut admin = cluster.admin();
-    run(&mut admin, "CREATE ROLE app; CREATE DATABASE fresh");
+    run(&mut admin, "CREATE ROLE app");
+    run(&mut admin, "CREATE DATABASE fresh");
     let versions = "SELECT v.version FROM pg_available_extension_versions v
                     WHERE name = 'pg_session_jwt' AND version <> $$default$$
                       AND EXISTS (SELECT FROM pg_extension_update_paths('pg_session_jwt') p
