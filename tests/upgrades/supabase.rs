@@ -26,7 +26,7 @@ const FUNCTIONS: &str = r#"
     CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE AS
         $$ SELECT coalesce(nullif(current_setting('request.jwt.claim', true), ''),
                            nullif(current_setting('request.jwt.claims', true), ''))::jsonb $$;
-    CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE AS
+    CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS
         $$ SELECT (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid $$;
     CREATE FUNCTION auth.role() RETURNS text LANGUAGE sql STABLE AS
         $$ SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role' $$;

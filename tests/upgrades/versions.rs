@@ -11,6 +11,8 @@ const FROM_NEON: &str = include_str!("../../sql/pg_session_jwt--0.5.0--1.0.0.sql
 const CHANGELOG: &str = include_str!("../../CHANGELOG.md");
 const CONTROL: &str = include_str!("../../pg_session_jwt.control");
 
+const PAGE: &str = include_str!("../../docs/upgrading.md");
+
 /// The version that `CREATE EXTENSION` creates.
 fn default_version() -> &'static str {
     let (_, rest) = CONTROL.split_once("default_version = '").expect("a version");
@@ -114,6 +116,10 @@ fn the_update_paths_are_those_that_are_documented() {
             .chain(["0.5.0: 0.5.0--1.0.0".to_owned()])
             .collect();
     assert_eq!(found, expected, "paths");
+    let sources: Vec<&str> = found.iter().filter_map(|path| path.split(':').next()).collect();
+    let (last, others) = sources.split_last().expect("versions");
+    let listed = format!("The versions {} and\n{last} can be updated.", others.join(", "));
+    assert!(PAGE.contains(&listed), "{listed}");
 }
 
 /// Both create the same objects. In the update script, functions of Neon's extension are replaced, and
