@@ -55,7 +55,7 @@ pub fn contents(client: &mut Client) -> Vec<String> {
              UNION ALL SELECT nspname || array(SELECT unnest(nspacl)::text ORDER BY 1)::text
              FROM pg_namespace WHERE nspname = 'auth'
              UNION ALL SELECT attrelid::regclass || attname || attacl::text
-             FROM pg_attribute WHERE attacl IS NOT NULL
+             FROM pg_attribute WHERE attacl IS NOT NULL AND attrelid >= 16384
          ) x (o)",
         "SELECT string_agg(p::text, E'\\n' ORDER BY p::text) FROM pg_policies p",
         "SELECT string_agg(concat(tgrelid::regclass, ' ', tgname, ' ', tgenabled, ' ', tgfoid::regproc), E'\\n'

@@ -5,6 +5,9 @@ use harness::{
     sqlstate, text, token_of, user,
 };
 use mint::Key;
+use postgres::Client;
+
+use crate::catalog::{assert_same, differences};
 
 /// Roles that a dump of a database does not contain.
 const ROLES: &str = "CREATE ROLE app LOGIN; CREATE ROLE keeper; CREATE ROLE editor; GRANT editor TO app";
@@ -63,6 +66,12 @@ fn check(cluster: &Cluster, database: &str, key: &Key, label: &str) {
     assert_eq!(present(&mut client, &wrong), Code::Signature.sqlstate(), "{label}");
 }
 
+/// The contents of a database in lines. Since 17, an owner has the privilege `MAINTAIN` (m) too.
+fn lines(client: &mut Client) -> Vec<String> {
+    let contents = contents(client).join("\n").replace("arwdDxtm/", "arwdDxt/");
+    contents.lines().map(str::to_owned).collect()
+}
+
 fn older(installation: &Installation) -> Cluster {
     let cluster = Cluster::initialize(installation, Preload::Shared, &[], &["--data-checksums"]);
     cluster.start_server();
@@ -78,14 +87,18 @@ fn pg_upgrade_keeps_everything() {
     let older = older(&installation);
     prepare(&older, &key);
     check(&older, "postgres", &key, "before");
-    let before = contents(&mut older.admin());
+    let before = lines(&mut older.admin());
     let newer =
         Cluster::initialize(&Installation::tested(), Preload::Shared, &[], &["--data-checksums"]);
     newer.upgrade_from(&older);
     let mut admin = newer.admin();
-    for (before, after) in before.iter().zip(contents(&mut admin)) {
-        assert_eq!(*before, after, "after pg_upgrade");
-    }
+    // pg_upgrade does not keep the privileges on the row type of a table. The page has this statement.
+    let lost = ["- providers{postgres=U/postgres}", "+ providers{}"];
+    assert_eq!(differences(&before, &lines(&mut admin)), lost, "after pg_upgrade");
+    let statement = "REVOKE ALL ON TYPE auth.providers FROM PUBLIC";
+    assert!(include_str!("../../docs/upgrading.md").contains(statement), "the page");
+    run(&mut admin, statement);
+    assert_same(&before, &lines(&mut admin), "after pg_upgrade");
     check(&newer, "postgres", &key, "after pg_upgrade");
     // The extension is the same version, so that nothing is left to update.
     run(&mut admin, "ALTER EXTENSION pg_session_jwt UPDATE; DROP EXTENSION pg_session_jwt CASCADE");
@@ -134,9 +147,7 @@ fn a_dump_is_restored_in_a_newer_server() {
     let dump = String::from_utf8(output.stdout).unwrap();
     newer.psql_in("restored", &[], &dump).unwrap_or_else(|errors| panic!("{errors}"));
     let mut restored = newer.as_role("postgres").database("restored").client();
-    for (before, after) in contents(&mut older.admin()).iter().zip(contents(&mut restored)) {
-        assert_eq!(*before, after, "after the dump");
-    }
+    assert_same(&lines(&mut older.admin()), &lines(&mut restored), "after the dump");
     check(&newer, "restored", &key, "after the dump");
 }
 
@@ -152,9 +163,7 @@ fn a_dump_keeps_privileges_on_the_schema() {
     run(&mut cluster.admin(), "CREATE DATABASE restored");
     cluster.psql_in("restored", &[], &dump).unwrap_or_else(|errors| panic!("{errors}"));
     let mut restored = cluster.as_role("postgres").database("restored").client();
-    for (before, after) in contents(&mut cluster.admin()).iter().zip(contents(&mut restored)) {
-        assert_eq!(*before, after, "after the dump");
-    }
+    assert_same(&lines(&mut cluster.admin()), &lines(&mut restored), "after the dump");
     check(&cluster, "restored", &key, "after the dump");
     // A role with privileges from before the extension can be dropped.
     run(&mut restored, "CREATE DATABASE other");
