@@ -137,9 +137,7 @@ BEGIN
     -- of the extension's owner, and remain the owner's.
     FOR function IN
         SELECT p.oid FROM pg_proc p
-        WHERE p.pronamespace = 'auth'::regnamespace
-          AND p.proname = ANY ('{init, jwt_session_init, user_id, uid, session, jwt, organization,
-                                organization_id}')
+        JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' AND d.refobjid = extension.oid
     LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO CURRENT_USER', function);
         IF NOT has_function_privilege('public', function, 'EXECUTE') THEN

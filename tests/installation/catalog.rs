@@ -151,6 +151,27 @@ fn the_extension_needs_a_schema_in_which_no_other_role_creates() {
     superuser.batch_execute("CREATE EXTENSION pg_session_jwt").unwrap();
 }
 
+/// Operators that fit better than those of Postgres, from a time when another role could create objects there.
+#[test]
+fn the_extension_uses_no_operator_of_its_schema() {
+    let bare = CLUSTERS.beside_others(Preload::Neither);
+    let cluster = bare.cluster();
+    database(cluster, "operators", "owner");
+    let mut owner = cluster.as_role("owner").database("operators").client();
+    run(
+        &mut owner,
+        "CREATE SCHEMA auth;
+         CREATE FUNCTION auth.equal(oid, regclass) RETURNS boolean LANGUAGE sql AS 'SELECT false';
+         CREATE OPERATOR auth.= (FUNCTION = auth.equal, LEFTARG = oid, RIGHTARG = regclass);
+         CREATE EXTENSION pg_session_jwt",
+    );
+    let users = "SELECT string_agg(pg_describe_object(classid, objid, objsubid), ', ') FROM pg_depend
+                 WHERE refclassid = 'pg_operator'::regclass";
+    assert_eq!(text(&mut owner, users), None, "what uses the operator");
+    let search_path = "SHOW search_path";
+    assert_eq!(text(&mut owner, search_path).as_deref(), Some("\"$user\", public"), "the session's");
+}
+
 /// And a role that may not create in the database does not create it.
 #[test]
 fn the_extension_takes_no_function_over() {
