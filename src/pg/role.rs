@@ -49,6 +49,11 @@ pub(crate) fn is_current_superuser() -> bool {
     unsafe { pg_sys::superuser() }
 }
 
+/// Whether the current user has the privileges of `pg_monitor`, as superusers have.
+pub(crate) fn is_monitor() -> bool {
+    has_privileges_of(Oid::from(pg_sys::ROLE_PG_MONITOR))
+}
+
 /// Whether the current user has the privileges of a role.
 pub(crate) fn has_privileges_of(role: Oid) -> bool {
     // SAFETY: within a transaction, the function reads the catalogs.
