@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use session_jwt::{Claims, Code, Rejection};
 
 use super::identity::Identity;
-use super::{lifetime, verified};
+use super::{absence, lifetime, verified};
 use crate::audit;
 use crate::pg::backend::{self, BackendLocal};
 use crate::pg::guc::Source;
@@ -55,7 +55,10 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
             });
             let identity = locked::check_locks().and_then(|()| verified::verify(token, number));
             let admitted = identity.and_then(|identity| admit(&identity, fingerprint));
-            let role = admitted.inspect_err(audit::log_rejected)?;
+            let role = admitted.inspect_err(|rejection| {
+                audit::log_rejected(rejection);
+                absence::note_rejected(rejection);
+            })?;
             is_accepted.set(true);
             lifetime::note_presentation();
             Ok(CheckedValue { role, ..passed(Some(Standing::Admitted)) })

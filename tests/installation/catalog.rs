@@ -1,8 +1,8 @@
 //! What the extension creates, and where.
 
 use harness::{
-    Cluster, DUPLICATE_FUNCTION, Fixture, INSUFFICIENT_PRIVILEGE, Preload, Shared, run, sqlstate,
-    text,
+    Cluster, DUPLICATE_FUNCTION, Fixture, INSUFFICIENT_PRIVILEGE, Preload, Shared, Wire, run,
+    sqlstate, text,
 };
 
 #[test]
@@ -34,13 +34,22 @@ fn the_catalog_says_what_functions_are() {
         "uid",
         "user_id",
     ];
-    let for_administrators = ["add_provider", "refresh_provider", "remove_provider"];
+    let for_administrators =
+        ["add_provider", "added_provider", "refresh_provider", "remove_provider"];
     let for_triggers = ["check_ddl_drop", "check_ddl_end", "check_ddl_start", "check_provider"];
     // Whoever calls them runs with the search path that they name.
     let with_settings = ["protect", "protect_schema", "unprotect", "unprotect_schema"];
-    let mut expected =
-        ["demand", "init", "is_new", "jwt_session_init", "jwt_template", "jwt_verify", "table_of"]
-            .to_vec();
+    let mut expected = [
+        "demand",
+        "init",
+        "is_new",
+        "jwt_session_init",
+        "jwt_template",
+        "jwt_verify",
+        "table_of",
+        "whoami",
+    ]
+    .to_vec();
     expected.extend(readers.iter().chain(&for_administrators));
     expected.extend(for_triggers.iter().chain(&with_settings));
     expected.sort();
@@ -65,7 +74,7 @@ fn the_catalog_says_what_functions_are() {
             assert_eq!(kind, ("i", "s"), "{name}");
         } else if ["check_ddl_drop", "demand", "table_of"].contains(&name) {
             assert_eq!(kind, ("s", "u"), "{name}");
-        } else if name == "jwt_verify" {
+        } else if ["jwt_verify", "whoami"].contains(&name) {
             // An error in a worker would be logged by the leader, with the statement.
             assert_eq!(kind, ("s", "r"), "{name}");
         } else if readers.contains(&name) {
@@ -82,6 +91,26 @@ fn the_catalog_says_what_functions_are() {
         Some("true"),
         "whoever calls them runs with the search path that they name"
     );
+}
+
+/// Without preloading, much of the protection begins late.
+#[test]
+fn the_extension_warns_where_it_is_not_preloaded() {
+    for (preload, expected) in
+        [(Preload::Shared, false), (Preload::Session, false), (Preload::Neither, true)]
+    {
+        let cluster = Cluster::start_bare(preload, &[]);
+        let mut wire = Wire::connect(&cluster.as_role("postgres")).unwrap();
+        wire.ask("CREATE EXTENSION pg_session_jwt", &[]).unwrap().unwrap();
+        let hints: Vec<String> = wire
+            .notices()
+            .iter()
+            .filter(|notice| notice.get(b'M') == Some("pg_session_jwt is not preloaded"))
+            .filter_map(|notice| notice.get(b'H').map(str::to_owned))
+            .collect();
+        let hint = "Add pg_session_jwt to shared_preload_libraries, and restart the server.";
+        assert_eq!(hints == [hint], expected, "{preload:?}: {hints:?}");
+    }
 }
 
 /// A cluster without the extension, with the roles `owner` and `app`.
