@@ -27,13 +27,13 @@ export PG_CONFIG
         test-integration test-matrix bench soak valgrind fmt deny clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' Makefile
 
 demo: build ## Build, start a temporary cluster, and show how tokens are verified
-	cargo run --locked --quiet --package tests --bin demo
+	cargo run --locked --package tests --bin demo
 
 psql: build ## Start the demo's cluster, and open psql on it
-	cargo run --locked --quiet --package tests --bin demo -- --psql
+	cargo run --locked --package tests --bin demo -- --psql
 
 test: lint test-core test-integration ## Run everything that CI runs
 
@@ -82,7 +82,7 @@ $(VENV): examples/python/requirements.txt | setup-clients
 	touch $@
 
 bench: build ## Measure the costs, and write docs/benchmarks.md and .svg
-	cargo run --locked --release --quiet --package benches
+	cargo run --locked --release --package benches
 
 soak: build ## Send a million transactions through PgBouncer, with faults
 	$(TEST) --test pooler soak -- --ignored --nocapture

@@ -97,6 +97,13 @@ pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     panic!("waited a minute in vain for {what}");
 }
 
+/// Sends a signal to a process. The shell does so itself, because not every machine has the program kill.
+pub fn send_signal(signal: &str, pid: u32) {
+    let line = format!("kill -s {signal} {pid}");
+    let status = std::process::Command::new("/bin/sh").args(["-c", &line]).status();
+    assert!(status.is_ok_and(|status| status.success()), "{line}");
+}
+
 /// A port on the loopback address that nobody listens on. Ports from which outgoing connections
 /// come are left alone, lest one of those takes it in the meantime.
 pub fn free_port() -> u16 {
