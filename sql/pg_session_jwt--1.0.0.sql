@@ -13,8 +13,8 @@ DECLARE
         add_provider, added_provider, allows, check_ddl_drop, check_ddl_end, check_ddl_start, check_provider, claim,
         claim_jsonb, demand, email, init, is_new, jwt, jwt_session_init, jwt_template, jwt_verify,
         organization, organization_id, protect, protect_schema, provider_keys, refresh_provider,
-        remove_provider, role, session, session_variable, table_of, uid, unprotect, unprotect_schema,
-        user_id, whoami
+        remove_provider, role, session, session_variable, table_of, texts_in, texts_out, uid, unprotect,
+        unprotect_schema, user_id, whoami
     }';
     relations CONSTANT pg_catalog.name[] := '{
         added_provider, provider_status, providers, providers_issuer_key, providers_pkey
@@ -39,7 +39,7 @@ BEGIN
             SELECT 3, '42710', 'types', t.tableoid, t.oid
             FROM pg_catalog.pg_type t
             WHERE t.typnamespace OPERATOR(pg_catalog.=) '@extschema@'::pg_catalog.regnamespace
-              AND t.typname OPERATOR(pg_catalog.=) ANY (relations)
+              AND t.typname OPERATOR(pg_catalog.=) ANY ('texts'::pg_catalog.name OPERATOR(pg_catalog.||) relations)
               AND t.typrelid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
         ) o, LATERAL pg_catalog.pg_identify_object(o.tableoid, o.oid, 0) i
         GROUP BY o.place, o.code, o.kind
@@ -260,6 +260,26 @@ CREATE TRIGGER check_provider BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.p
 -- The trigger also fires if a logical replication worker writes a row.
 ALTER TABLE @extschema@.providers ENABLE ALWAYS TRIGGER check_provider;
 
+-- A list of texts, for the parameters of auth.add_provider(): an array, or a plain text, which stands for an
+-- array of one element.
+CREATE TYPE @extschema@.texts;
+CREATE FUNCTION @extschema@.texts_in(input cstring) RETURNS @extschema@.texts
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_texts_in';
+COMMENT ON FUNCTION @extschema@.texts_in(cstring) IS 'I/O';
+CREATE FUNCTION @extschema@.texts_out(list @extschema@.texts) RETURNS cstring
+    LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE
+    AS 'array_out';
+COMMENT ON FUNCTION @extschema@.texts_out(@extschema@.texts) IS 'I/O';
+CREATE TYPE @extschema@.texts (
+    INPUT = @extschema@.texts_in, OUTPUT = @extschema@.texts_out,
+    INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = extended
+);
+COMMENT ON TYPE @extschema@.texts IS 'an array of texts; a text that is not an array is its only element';
+CREATE CAST (text[] AS @extschema@.texts) WITH INOUT AS IMPLICIT;
+CREATE CAST (text AS @extschema@.texts) WITH INOUT AS IMPLICIT;
+CREATE CAST (@extschema@.texts AS text[]) WITH INOUT AS ASSIGNMENT;
+
 -- What auth.add_provider() returns.
 CREATE TYPE @extschema@.added_provider AS (name text, issuer text, keys text, warnings text[]);
 
@@ -277,15 +297,15 @@ CREATE FUNCTION @extschema@.add_provider(
     jwks_url text DEFAULT NULL,
     jwks anycompatible DEFAULT NULL,
     secret text DEFAULT NULL,
-    audience text[] DEFAULT NULL,
-    algorithms text[] DEFAULT NULL,
+    audience @extschema@.texts DEFAULT NULL,
+    algorithms @extschema@.texts DEFAULT NULL,
     leeway integer DEFAULT NULL,
-    required_claims text[] DEFAULT NULL,
+    required_claims @extschema@.texts DEFAULT NULL,
     user_id_claim text DEFAULT NULL,
     role_claim text DEFAULT NULL,
-    allowed_roles text[] DEFAULT NULL,
+    allowed_roles @extschema@.texts DEFAULT NULL,
     monotonic_jti boolean DEFAULT NULL,
-    typ text[] DEFAULT NULL,
+    typ @extschema@.texts DEFAULT NULL,
     keep_keys integer DEFAULT NULL,
     default_role text DEFAULT NULL,
     allowed_roles_claim text DEFAULT NULL,

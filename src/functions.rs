@@ -3,7 +3,7 @@
 use session_jwt::{Action, Code, MAX_TOKEN_BYTES, Rejection, permission_claims};
 
 use crate::permissions::{self, commands};
-use crate::pg::datum::Varlena;
+use crate::pg::datum::{self, Varlena};
 use crate::pg::function::{self, Arguments, GucChange, Limit, Outcome, Row, VOID, sql_function};
 use crate::pg::{relation, trigger};
 use crate::roles::locked;
@@ -72,6 +72,7 @@ sql_function!(pg_session_jwt_verify, function::call, verify);
 sql_function!(pg_session_jwt_whoami, function::call_row, whoami);
 sql_function!(pg_session_jwt_session_init, function::call_guc_change, session_init);
 
+sql_function!(pg_session_jwt_texts_in, function::call, texts_in);
 sql_function!(pg_session_jwt_refresh_provider, function::call, refresh_provider);
 sql_function!(pg_session_jwt_added_provider, function::call_row, added_provider);
 sql_function!(pg_session_jwt_provider_keys, function::call, provider_keys);
@@ -110,6 +111,11 @@ fn whoami(_: &Arguments) -> Result<Row, Rejection> {
 fn added_provider(arguments: &Arguments) -> Result<Row, Rejection> {
     let name = arguments.utf8(0, &NAME)?.unwrap_or_default();
     providers::added_provider(&name)
+}
+
+/// The input function of `auth.texts`
+fn texts_in(arguments: &Arguments) -> Outcome {
+    Ok(arguments.c_string(0).map(datum::parse_texts))
 }
 
 /// `auth.refresh_provider(name text)`

@@ -254,6 +254,15 @@ impl Arguments {
         })
     }
 
+    /// The argument at a place, a `cstring`, in the database's encoding; None where it is null.
+    pub(crate) fn c_string(&self, place: usize) -> Option<&CStr> {
+        // SAFETY: the SQL declaration makes the argument a C string; the memory lasts as long as the call.
+        unsafe {
+            let datum = pgrx::fcinfo::pg_getarg_datum(self.0, place)?;
+            Some(CStr::from_ptr(datum.cast_mut_ptr()))
+        }
+    }
+
     /// The argument at a place, a `boolean`; false where it is null.
     pub(crate) fn boolean(&self, place: usize) -> bool {
         // SAFETY: the SQL declaration makes the argument a boolean.

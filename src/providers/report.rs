@@ -4,7 +4,7 @@ use session_jwt::{Code, KeySet, Provider, Rejection, json_string, quoted};
 
 use super::table::{Rows, Table};
 use super::{lookup, refresh};
-use crate::pg::datum::Varlena;
+use crate::pg::datum::{Varlena, array_element};
 use crate::pg::function::Row;
 use crate::pg::{error, role};
 use lookup::PRECEDENCE;
@@ -72,12 +72,14 @@ pub(crate) fn added_provider(name: &str) -> Result<Row, Rejection> {
     if lookup::is_in_settings(&provider) {
         warnings.push(format!("The provider is not used. {PRECEDENCE}"));
     }
-    let warnings = warnings.iter().map(|warning| array_element(warning)).collect::<Vec<_>>();
+    let warnings = warnings.iter().map(|warning| array_element(warning.as_bytes()));
+    let warnings = warnings.collect::<Vec<_>>().join(&b',');
+    let warnings = String::from_utf8_lossy(&warnings);
     Ok(vec![
         Some(provider.name().to_owned()),
         provider.issuer().map(str::to_owned),
         Some(keys),
-        Some(format!("{{{}}}", warnings.join(","))),
+        Some(format!("{{{warnings}}}")),
     ])
 }
 
@@ -102,11 +104,6 @@ fn list_keys(keys: &KeySet) -> String {
         0 => listed.join(", "),
         count => format!("{}; {count} not usable", listed.join(", ")),
     }
-}
-
-/// A text as an element of the input of a `text[]`.
-fn array_element(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Warns of keys in the settings that cannot be used.

@@ -1,8 +1,8 @@
 //! What `auth.add_provider()` tells about the provider that it has added, and who may call it.
 
 use harness::{
-    Cluster, Code, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, db_error, key, now, present, run,
-    sqlstate,
+    Cluster, Code, INSUFFICIENT_PRIVILEGE, INVALID_TEXT_REPRESENTATION, Preload, SUCCESS, db_error,
+    key, now, present, run, sqlstate, text,
 };
 use postgres::Client;
 use serde_json::json;
@@ -81,6 +81,39 @@ fn the_row_tells_of_keys_and_of_missing_checks() {
         let expected = ("n".to_owned(), issuer.map(str::to_owned), (*keys).to_owned(), warnings);
         assert_eq!(row, expected, "{arguments}");
     }
+}
+
+/// A list may be an array, or a text that is its only element.
+#[test]
+fn a_text_is_a_list_of_one() {
+    let cluster = Cluster::start(Preload::Shared, &[]);
+    let mut admin = cluster.admin();
+    run(&mut admin, "CREATE FUNCTION name() RETURNS text LANGUAGE sql STABLE RETURN 'api'");
+    let key = key("k").public_jwk();
+    for (value, expected) in [
+        ("'api'", r#"{api}"#),
+        ("'https://api.example/ x}'", r#"{"https://api.example/ x}"}"#),
+        (r#"'a "b\\c"; d'"#, r#"{"a \"b\\\\c\"; d"}"#),
+        ("'NULL'", r#"{"NULL"}"#),
+        ("name()", "{api}"),
+        ("'{a,b}'", "{a,b}"),
+        ("' {a, \"b c\"}'", "{a,\"b c\"}"),
+        ("ARRAY['a', 'b']", "{a,b}"),
+        ("'[2:3]={a,b}'", "[2:3]={a,b}"),
+    ] {
+        for list in ["audience", "required_claims", "allowed_roles", "typ"] {
+            run(&mut admin, "BEGIN");
+            let role = if list == "allowed_roles" { ", role_claim => 'role'" } else { "" };
+            added(&mut admin, &format!("'n', jwks => '{key}', {list} => {value}{role}"));
+            let stored = format!("SELECT {list}::text FROM auth.providers");
+            assert_eq!(text(&mut admin, &stored).as_deref(), Some(expected), "{list} => {value}");
+            run(&mut admin, "ROLLBACK");
+        }
+    }
+    let add = format!("SELECT auth.add_provider('n', jwks => '{key}', algorithms => 'ES256')");
+    assert_eq!(sqlstate(admin.batch_execute(&add)), SUCCESS, "an algorithm");
+    let invalid = format!("SELECT auth.add_provider('m', 'm', jwks => '{key}', audience => '{{a')");
+    assert_eq!(sqlstate(admin.batch_execute(&invalid)), INVALID_TEXT_REPRESENTATION, "no array");
 }
 
 /// The owner of a database may create the extension, but not decide whom the server trusts.
