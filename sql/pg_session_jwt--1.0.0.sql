@@ -575,7 +575,7 @@ DECLARE
     other record;
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND rolsuper)
-        -- On every version of Postgres, check_ddl_start checks this command before it runs.
+        -- Where it fires event triggers, check_ddl_start has checked it before it ran. It changes no object.
         OR tg_tag = 'REINDEX'
     THEN
         RETURN;

@@ -11,7 +11,7 @@ use super::error::guarded;
 
 unsafe extern "C-unwind" {
     // Declared by hand, without the guard of `pgrx`: they read and set static variables. The first one also
-    // sets the GUC `is_superuser`, which raises no error: from 15.8 on, not in parallel mode either.
+    // sets the GUC `is_superuser`, which raises no error: from 15.8 and 16.4 on, not in parallel mode either.
     safe fn SetCurrentRoleId(role: Oid, is_superuser: bool);
     safe fn GetCurrentRoleId() -> Oid;
     safe fn GetSessionUserId() -> Oid;

@@ -32,9 +32,11 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
         Source::Startup => Ok(passed(Some(Standing::Pending))),
         Source::Stored | Source::Test => {
             let detail = "All roles can read the settings of databases, roles and functions.";
+            let hint = "Present the token in the session that it is for. Reset a stored value with ALTER \
+                        SYSTEM, ALTER DATABASE or ALTER ROLE, or remove it from postgresql.conf.";
             Err(Rejection::new(Code::Configuration, "a token cannot be stored in a setting")
                 .with_detail(detail)
-                .with_hint("Present the token in the session that it is for."))
+                .with_hint(hint))
         }
         // Code of another role presents the token, not the client. So the rejection revokes nothing.
         Source::Session if backend::in_security_restricted_operation() => Err(Rejection::new(
