@@ -15,7 +15,8 @@ NEIGHBOURS = postgresql-$(PG)-pgaudit postgresql-$(PG)-pg-qualstats postgresql-$
 TEST       = cargo test --locked --package tests
 
 # The dependencies of the example clients, in folders that git ignores.
-NODE_MODULES = examples/drizzle/node_modules/.fetched
+NODE_MODULES = examples/drizzle/node_modules/.fetched examples/node/node_modules/.fetched
+PRISMA       = examples/node/node_modules/.prisma/client/schema.prisma
 VENV         = examples/python/.venv/.fetched
 
 # pgrx and the test harness read these variables.
@@ -62,7 +63,7 @@ test-integration: build setup-tests clients ## Test the extension in temporary c
 test-matrix: setup setup-tests clients ## Test the extension on PostgreSQL 15 to 18, as far as the machine can get them
 	tools/test-matrix
 
-clients: $(NODE_MODULES) $(VENV) ## Fetch the dependencies of the example clients from npm and PyPI
+clients: $(NODE_MODULES) $(PRISMA) $(VENV) ## Fetch the dependencies of the example clients from npm and PyPI
 
 setup-tests: setup
 	@tools/setup $(NEIGHBOURS)
@@ -72,9 +73,14 @@ setup-clients: setup
 	@tools/setup $$(command -v npm >/dev/null || echo npm) \
 		$$(python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv)
 
-$(NODE_MODULES): examples/drizzle/package.json examples/drizzle/package-lock.json | setup-clients
-	npm ci --prefix examples/drizzle --ignore-scripts --no-audit --no-fund
+$(NODE_MODULES): examples/%/node_modules/.fetched: examples/%/package.json examples/%/package-lock.json | setup-clients
+	npm ci --prefix examples/$* --ignore-scripts --no-audit --no-fund
 	touch $@
+
+# The variables stand in for programs that Prisma would download, and that `generate` does not use.
+$(PRISMA): examples/node/schema.prisma examples/node/node_modules/.fetched
+	cd examples/node && CHECKPOINT_DISABLE=1 \
+		PRISMA_SCHEMA_ENGINE_BINARY=/bin/true PRISMA_QUERY_ENGINE_LIBRARY=/bin/true npm run --silent generate
 
 $(VENV): examples/python/requirements.txt | setup-clients
 	python3 -m venv --clear $(@D)

@@ -20,6 +20,14 @@ def identity(connection: psycopg.Connection, token: str) -> Iterator[None]:
         yield
 
 
+def todos_in_one_round_trip(connection: psycopg.Connection, token: str) -> list[tuple]:
+    """Reads in one pipeline, which is a transaction of its own."""
+    with connection.pipeline():
+        connection.execute("SELECT auth.jwt_session_init(%s, is_local => true)", [token])
+        todos = connection.execute("SELECT task FROM todos")
+    return todos.fetchall()
+
+
 def check_no_identity_is_left(connection: psycopg.Connection) -> None:
     """Checks that the pooled connection has no identity after the transaction, and reads no rows."""
     assert connection.execute("SELECT auth.user_id()").fetchall() == [(None,)]
@@ -43,6 +51,9 @@ def main() -> None:
             assert tasks == [("call Alice",)], tasks
             # The statement has no condition. The policy limits it to Bob's rows.
             assert connection.execute("UPDATE todos SET done = true").rowcount == 1
+
+        tasks = todos_in_one_round_trip(connection, os.environ["TOKEN_ALICE"])
+        assert tasks == [("water the plants",)], tasks
 
         # Bob cannot write a row with Alice as the owner.
         try:
