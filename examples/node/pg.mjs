@@ -1,6 +1,7 @@
 // node-postgres without another library.
 
 import pg from 'pg';
+import assert from 'node:assert/strict';
 import { check, variable } from './check.mjs';
 
 /** Runs `work` in a transaction with the identity of the token. Both end together. */
@@ -19,6 +20,14 @@ async function withIdentity(pool, token, work) {
   } finally {
     client.release(lost); // With an error, the pool closes the connection.
   }
+}
+
+/** The HTTP status for an error of the database. A request without a token gets 401 in place of 403. */
+function statusOf(error, token) {
+  if (error.code === '42501') return token ? 403 : 401;
+  if (error.code === '28J09') return 403;
+  if (error.code === '53200') return 503;
+  return /^28J(0|10)/.test(error.code) ? 401 : 500;
 }
 
 const pool = new pg.Pool({ connectionString: variable('DATABASE_URL'), max: 2 });
@@ -46,4 +55,15 @@ await check({
   },
   sqlstate: (error) => error.code,
 });
+
+// 403 for a row that the policy rejects, 401 for a rejected token and without one, 500 for another error.
+const insert = (client) => client.query("INSERT INTO todos (task, user_id) VALUES ('x', 'x')");
+for (const [token, work, status] of [
+  [variable('TOKEN_BOB'), insert, 403],
+  ['not a token', insert, 401],
+  ['', insert, 401],
+  [variable('TOKEN_BOB'), (client) => client.query('SELECT 1 / 0'), 500],
+]) {
+  await assert.rejects(withIdentity(pool, token, work), (error) => statusOf(error, token) === status);
+}
 await pool.end();

@@ -3,7 +3,6 @@
 mod blocks;
 mod clients;
 mod cookbook;
-mod errors;
 mod federation;
 mod identity_providers;
 mod migration;
