@@ -261,9 +261,14 @@ fn installation() {
 
 #[test]
 fn operations() {
-    let setup = format!("{EXTENSION} SELECT auth.add_provider('acme', secret => repeat('k!9', 20));
-        SELECT auth.add_provider('own', issuer => 'own', secret => repeat('k!8', 20));");
-    follow("docs/operations.md", &setup);
+    let setup = format!(
+        "{EXTENSION} SELECT auth.add_provider('hmac', secret => 'an-old-secret-of-at-least-32-bytes');
+         SELECT auth.add_provider('own', issuer => 'own', secret => repeat('k!8', 20));
+         UPDATE auth.providers SET secret = NULL, jwks = '{{\"kty\": \"oct\", \"k\": \"a2V5LWtleS1rZXkta2V5LWtleS1rZXkta2V5LWtleS0\"}}'
+         WHERE name = 'own';"
+    );
+    let printed = follow("docs/operations.md", &setup);
+    assert_prints(&printed, &["hmac | own keys", "own  | own keys", "1.0.0"]);
 }
 
 #[test]
