@@ -328,7 +328,27 @@ fn every_page_is_run() {
     assert!(count > 12, "{count} pages with blocks");
 }
 
-/// What the reader of a page does where it says that a block is not run.
+/// Times that were measured are in `docs/benchmarks.md` alone, so that no page has an outdated one.
+#[test]
+fn figures_stand_once() {
+    let measured = |text: &str| {
+        let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || "|(),;:".contains(c)).collect();
+        let is_number = |word: &str| word.starts_with(|c: char| c.is_ascii_digit());
+        let is_unit = |word: &str| ["ns", "µs", "ms", "tps"].contains(&word.trim_end_matches('.'));
+        words.windows(2).any(|pair| is_number(pair[0]) && is_unit(pair[1]))
+    };
+    assert!(measured("It takes 1.5 µs."), "a figure");
+    for entry in fs::read_dir(checkout().join("docs")).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().expect("a name");
+        if !name.ends_with(".md") || name == "benchmarks.md" {
+            continue;
+        }
+        for line in page(&format!("docs/{name}")).lines() {
+            assert!(!measured(line), "{name}: {line}");
+        }
+    }
+}
+
 #[test]
 fn blocks_are_found() {
     let page = "text\n```sh\na\n\nb\n```\n\n<!-- not run: why -->\n\n- x\n<!-- file: f -->\n  ```sql\n  c\n    d\n  ```\n";
