@@ -32,6 +32,7 @@ await check({
       return (await db.todo.updateMany({ data: { done: true } })).count;
     },
   },
-  sqlstate: (error) => error.meta?.driverAdapterError?.cause?.originalCode ?? error.cause?.originalCode ?? error,
+  // Of a raw statement, and of a query of a model.
+  sqlstate: (error) => (error.meta?.driverAdapterError ?? error).cause.originalCode,
 });
 await prisma.$disconnect();
