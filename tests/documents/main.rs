@@ -3,6 +3,7 @@
 mod blocks;
 mod clients;
 mod cookbook;
+mod demo;
 mod federation;
 mod identity_providers;
 mod migration;
