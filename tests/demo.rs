@@ -40,7 +40,9 @@ fn main() -> ExitCode {
     if status && interactive {
         println!("\nYou are the role \"app\". Try:");
         println!("  BEGIN; SELECT auth.jwt_session_init(:'alice', is_local => true);");
-        println!("  INSERT INTO todos (task) VALUES ('water the plants'); SELECT * FROM todos; COMMIT;");
+        println!(
+            "  INSERT INTO todos (task) VALUES ('water the plants'); SELECT * FROM todos; COMMIT;"
+        );
         println!("Tokens are in :alice, :bob, :forged, :expired, :wrong_audience and :unsigned.\n");
         status = psql(&cluster, "app", &variables, &["-v", "VERBOSITY=verbose"], None);
     } else if status {

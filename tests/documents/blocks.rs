@@ -54,7 +54,8 @@ pub fn blocks(text: &str) -> Vec<Block> {
     while let Some((number, line)) = lines.next() {
         let trimmed = line.trim_start();
         if let Some(comment) = trimmed.strip_prefix("<!--") {
-            mark = Some(comment.strip_suffix("-->").expect("a comment of one line").trim().to_owned());
+            mark =
+                Some(comment.strip_suffix("-->").expect("a comment of one line").trim().to_owned());
         } else if let Some(language) = trimmed.strip_prefix("```") {
             let indent = &line[..line.len() - trimmed.len()];
             let mut code = String::new();
@@ -80,14 +81,16 @@ struct Machine {
 impl Machine {
     fn new() -> Self {
         // In the data directory, which the harness has made for the user of the server.
-        let cluster =
-            Cluster::start_bare(Preload::Shared, &[("unix_socket_directories", ".")]);
+        let cluster = Cluster::start_bare(Preload::Shared, &[("unix_socket_directories", ".")]);
         let folder = cluster.data().with_file_name("reader");
         fs::create_dir(&folder).unwrap();
         let machine = Self { cluster, folder };
         let user = output(Command::new("id").arg("-un"));
         let (user, data) = (user.trim(), machine.cluster.data());
-        machine.write(&data.join("pg_ident.conf"), &format!("debian {user} postgres\ndebian postgres postgres\n"));
+        machine.write(
+            &data.join("pg_ident.conf"),
+            &format!("debian {user} postgres\ndebian postgres postgres\n"),
+        );
         machine.write(
             &data.join("pg_hba.conf"),
             "local all postgres peer map=debian\n\
@@ -135,74 +138,107 @@ impl Machine {
 
     fn configure(&self, lines: &str) {
         let path = self.cluster.data().join("postgresql.conf");
-        fs::OpenOptions::new().append(true).open(path).unwrap().write_all(lines.as_bytes()).unwrap();
+        fs::OpenOptions::new()
+            .append(true)
+            .open(path)
+            .unwrap()
+            .write_all(lines.as_bytes())
+            .unwrap();
         self.cluster.restart_in_mode("fast");
     }
 }
 
 /// Follows a page after these statements of a superuser, and returns what it prints.
 fn follow(path: &str, setup: &str) -> String {
-    const PSQL: &str = "sudo -u postgres psql";
-    const END: &str = "END_OF_THE_BLOCK";
-    let clients = include_str!("clients.rs");
-    let machine = Machine::new();
-    let mut printed = String::new();
-    let mut script = String::new();
-    // Whether the script has opened a psql, which reads on.
-    let mut reads = false;
+    let mut reader = Reader::default();
     if !setup.is_empty() {
-        script = format!("{PSQL} -q <<'{END}'\n{setup}\n{END}\n");
+        reader.type_into_psql(setup);
+        reader.leave_psql();
     }
-    let mut flush = |script: &mut String, reads: &mut bool| {
-        if std::mem::take(reads) {
-            script.push_str(&format!("{END}\n"));
-        }
-        printed.push_str(&machine.run(&std::mem::take(script), path));
-    };
     for block in blocks(&page(path)) {
         let context = format!("{path}:{}", block.line);
         if let Some(reason) = block.marked("not run") {
             assert!(!reason.is_empty(), "{context}: a reason");
-            continue;
-        }
-        if let Some(file) = block.marked("example") {
+        } else if let Some(file) = block.marked("example") {
             let example = page(&format!("examples/{file}"));
             assert!(example.contains(&block.code), "{context}: {file} has not:\n{}", block.code);
-            assert!(clients.contains(file.rsplit('/').next().expect("a name")), "{context}: {file}");
-            continue;
-        }
-        if let Some(name) = block.marked("file") {
-            machine.write(&machine.folder.join(name), &block.code);
-            continue;
-        }
-        match block.language.as_str() {
-            "sh" => {
-                if std::mem::take(&mut reads) {
-                    script.push_str(&format!("{END}\n"));
+            let name = file.rsplit('/').next().expect("a name");
+            let is_run = include_str!("clients.rs").contains(name);
+            assert!(is_run || name == "schema.ts", "{context}: {file} is not run");
+        } else if let Some(name) = block.marked("file") {
+            let path = reader.machine().folder.join(name);
+            fs::write(&path, &block.code).expect(name);
+        } else {
+            match block.language.as_str() {
+                "sh" => reader.type_into_shell(block.code.trim_end()),
+                "sql" => {
+                    // A driver's parameters mean nothing to psql.
+                    assert!(!block.code.contains("$1"), "{context}: a parameter");
+                    reader.type_into_psql(&block.code);
                 }
-                let code = block.code.trim_end();
-                let last = code.lines().last().unwrap_or_default();
-                reads = opens_psql(last);
-                script.push_str(code);
-                script.push_str(if reads { " <<'END_OF_THE_BLOCK'\n" } else { "\n" });
+                "ini" => reader.configure(&block.code, path),
+                other => panic!("{context}: a block of {other:?} neither runs nor says why not"),
             }
-            "sql" => {
-                // A driver's parameters mean nothing to psql.
-                assert!(!block.code.contains("$1"), "{context}: a parameter");
-                if !std::mem::replace(&mut reads, true) {
-                    script.push_str(&format!("{PSQL} <<'{END}'\n"));
-                }
-                script.push_str(&block.code);
-            }
-            "ini" => {
-                flush(&mut script, &mut reads);
-                machine.configure(&block.code);
-            }
-            other => panic!("{context}: a block of {other:?} neither runs nor says why not"),
         }
     }
-    flush(&mut script, &mut reads);
-    printed
+    reader.run(path);
+    reader.printed
+}
+
+/// A person at a terminal: what is typed, and is still to be run.
+#[derive(Default)]
+struct Reader {
+    machine: Option<Machine>,
+    script: String,
+    /// Whether the script has opened a psql, which reads on.
+    is_in_psql: bool,
+    printed: String,
+}
+
+impl Reader {
+    const END: &str = "END_OF_THE_BLOCK";
+
+    fn machine(&mut self) -> &Machine {
+        self.machine.get_or_insert_with(Machine::new)
+    }
+
+    fn type_into_shell(&mut self, code: &str) {
+        self.leave_psql();
+        self.is_in_psql = code.lines().last().is_some_and(opens_psql);
+        self.script.push_str(code);
+        if self.is_in_psql {
+            self.script.push_str(&format!(" <<'{}'", Self::END));
+        }
+        self.script.push('\n');
+    }
+
+    fn type_into_psql(&mut self, code: &str) {
+        if !self.is_in_psql {
+            self.type_into_shell("sudo -u postgres psql");
+        }
+        self.script.push_str(code);
+        self.script.push('\n');
+    }
+
+    fn leave_psql(&mut self) {
+        if std::mem::take(&mut self.is_in_psql) {
+            self.script.push_str(&format!("{}\n", Self::END));
+        }
+    }
+
+    fn configure(&mut self, lines: &str, context: &str) {
+        self.run(context);
+        self.machine().configure(lines);
+    }
+
+    fn run(&mut self, context: &str) {
+        self.leave_psql();
+        let script = std::mem::take(&mut self.script);
+        if !script.is_empty() {
+            let printed = self.machine().run(&script, context);
+            self.printed.push_str(&printed);
+        }
+    }
 }
 
 /// Whether a command opens psql for the statements that follow.
@@ -283,7 +319,10 @@ fn permissions() {
 
 #[test]
 fn poolers() {
-    follow("docs/poolers.md", &format!("{EXTENSION} CREATE TABLE todos (); CREATE ROLE app LOGIN;"));
+    follow(
+        "docs/poolers.md",
+        &format!("{EXTENSION} CREATE TABLE todos (); CREATE ROLE app LOGIN;"),
+    );
 }
 
 #[test]
@@ -298,10 +337,12 @@ fn roles() {
 
 #[test]
 fn troubleshooting() {
-    let setup = format!("{EXTENSION} CREATE TABLE todos (owner text DEFAULT auth.user_id(), task text);
+    let setup = format!(
+        "{EXTENSION} CREATE TABLE todos (owner text DEFAULT auth.user_id(), task text);
         ALTER TABLE todos ENABLE ROW LEVEL SECURITY; CREATE ROLE app LOGIN;
         CREATE POLICY own_rows ON todos USING (owner = auth.user_id());
-        GRANT SELECT, INSERT, UPDATE, DELETE ON todos TO app;");
+        GRANT SELECT, INSERT, UPDATE, DELETE ON todos TO app;"
+    );
     follow("docs/troubleshooting.md", &setup);
 }
 
@@ -332,7 +373,8 @@ fn every_page_is_run() {
 #[test]
 fn figures_stand_once() {
     let measured = |text: &str| {
-        let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || "|(),;:".contains(c)).collect();
+        let words: Vec<&str> =
+            text.split(|c: char| c.is_whitespace() || "|(),;:".contains(c)).collect();
         let is_number = |word: &str| word.starts_with(|c: char| c.is_ascii_digit());
         let is_unit = |word: &str| ["ns", "µs", "ms", "tps"].contains(&word.trim_end_matches('.'));
         words.windows(2).any(|pair| is_number(pair[0]) && is_unit(pair[1]))

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use harness::{
-    Cluster, Code, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, note_skipped, now, present_locally, run,
-    sqlstate, text, token, user,
+    Cluster, Code, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, note_skipped, now, present_locally,
+    run, sqlstate, text, token, user,
 };
 use mint::{Algorithm, Key};
 use serde_json::json;
@@ -155,7 +155,10 @@ fn drizzle() {
 fn node() {
     let fixture = Fixture::with_tables();
     for file in ["pg.mjs", "kysely.mjs", "prisma.mjs"] {
-        assert!(checkout().join("examples/node/node_modules/.prisma").exists(), "run `make clients`");
+        assert!(
+            checkout().join("examples/node/node_modules/.prisma").exists(),
+            "run `make clients`"
+        );
         let mut node = Command::new("node");
         fixture.run(node.arg(file).current_dir(checkout().join("examples/node")));
     }

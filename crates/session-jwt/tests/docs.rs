@@ -74,9 +74,11 @@ fn messages() -> BTreeSet<(&'static str, String)> {
             let text = std::fs::read_to_string(&path).unwrap();
             let text = text.split("#[cfg(test)]").next().unwrap_or_default();
             for call in text.split("reject(").chain(text.split("Rejection::new(")).skip(1) {
-                let code = call.trim_start().strip_prefix("Code::").and_then(|rest| rest.split_once(','));
+                let code =
+                    call.trim_start().strip_prefix("Code::").and_then(|rest| rest.split_once(','));
                 let Some((name, rest)) = code else { continue };
-                let message = rest.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next());
+                let message =
+                    rest.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next());
                 let of_name = Code::ALL.iter().find(|code| format!("{code:?}") == name);
                 if let (Some(code), Some(message)) = (of_name, message) {
                     found.insert((code.sqlstate(), message.to_owned()));

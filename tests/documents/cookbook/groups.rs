@@ -155,9 +155,10 @@ fn founding_and_leaving_teams() {
     for (isolation, expected) in
         [("READ COMMITTED", RESTRICT_VIOLATION), ("REPEATABLE READ", T_R_SERIALIZATION_FAILURE)]
     {
-        bob.expect(&[("INSERT INTO members SELECT my_teams(true), 'carol' ON CONFLICT DO NOTHING", {
-            if isolation == "READ COMMITTED" { "#1" } else { "#0" }
-        })]);
+        bob.expect(&[(
+            "INSERT INTO members SELECT my_teams(true), 'carol' ON CONFLICT DO NOTHING",
+            { if isolation == "READ COMMITTED" { "#1" } else { "#0" } },
+        )]);
         let begin = format!("BEGIN ISOLATION LEVEL {isolation}; SELECT count(*) FROM members");
         alice.expect(&[(&begin, "3"), ("DELETE FROM members WHERE user_id = 'alice'", "#1")]);
         bob.expect(&[(&begin, "3")]);
@@ -179,10 +180,9 @@ fn founding_and_leaving_teams() {
         ("DELETE FROM teams", "#1"),
         ("SELECT count(*) FROM projects", "0"),
     ]);
-    recipe.author().expect(&[
-        ("SELECT name FROM teams", "red"),
-        ("SELECT count(*) FROM members", "0"),
-    ]);
+    recipe
+        .author()
+        .expect(&[("SELECT name FROM teams", "red"), ("SELECT count(*) FROM members", "0")]);
 }
 
 #[test]
