@@ -155,24 +155,28 @@ fn founding_and_leaving_teams() {
     for (isolation, expected) in
         [("READ COMMITTED", RESTRICT_VIOLATION), ("REPEATABLE READ", T_R_SERIALIZATION_FAILURE)]
     {
-        bob.expect(&[(
-            "INSERT INTO members SELECT my_teams(true), 'carol' ON CONFLICT DO NOTHING",
-            { if isolation == "READ COMMITTED" { "#1" } else { "#0" } },
-        )]);
+        bob.answer("INSERT INTO members SELECT my_teams(true), 'carol' ON CONFLICT DO NOTHING");
         let begin = format!("BEGIN ISOLATION LEVEL {isolation}; SELECT count(*) FROM members");
         alice.expect(&[(&begin, "3"), ("DELETE FROM members WHERE user_id = 'alice'", "#1")]);
         bob.expect(&[(&begin, "3")]);
-        std::thread::scope(|threads| {
-            let leaving = threads.spawn(|| bob.answer("DELETE FROM members WHERE user_id = 'bob'"));
-            let mut admin = recipe.author();
-            wait_for("the second administrator to wait", || {
-                admin.answer("SELECT count(*) FROM pg_locks WHERE NOT granted") != "0"
-            });
-            alice.expect(&[("COMMIT", "#0")]);
-            assert_eq!(leaving.join().expect("an answer"), expected, "{isolation}");
-        });
+        let leave = "DELETE FROM members WHERE user_id = 'bob'";
+        assert_eq!(
+            answer_after_commit(&recipe, &mut bob, leave, &mut alice),
+            expected,
+            "{isolation}"
+        );
         bob.expect(&[("INSERT INTO members SELECT my_teams(true), 'alice', true", "#1")]);
     }
+    // The last member leaves while he adds another one.
+    let mut bob_again = recipe.user("bob");
+    bob.expect(&[
+        ("DELETE FROM members WHERE user_id <> 'bob'", "#2"),
+        ("BEGIN; INSERT INTO members SELECT my_teams(true), 'carol'", "#1"),
+    ]);
+    let leave = "DELETE FROM members WHERE user_id = 'bob'";
+    let answer = answer_after_commit(&recipe, &mut bob_again, leave, &mut bob);
+    assert_eq!(answer, RESTRICT_VIOLATION, "the last member leaves while he adds another one");
+    bob.expect(&[("INSERT INTO members SELECT my_teams(true), 'alice', true", "#1")]);
 
     // An administrator deletes the team with all that belongs to it.
     alice.expect(&[
@@ -183,6 +187,22 @@ fn founding_and_leaving_teams() {
     recipe
         .author()
         .expect(&[("SELECT name FROM teams", "red"), ("SELECT count(*) FROM members", "0")]);
+}
+
+/// What the statement of one client comes to, which waits until the transaction of the other has committed.
+fn answer_after_commit(recipe: &Recipe, waits: &mut Actor, sql: &str, other: &mut Actor) -> String {
+    let mut admin = recipe.site.cluster.admin();
+    let blocked = "SELECT count(*)::text FROM pg_stat_activity
+                   WHERE datname = $1 AND cardinality(pg_blocking_pids(pid)) > 0";
+    std::thread::scope(|threads| {
+        let answer = threads.spawn(|| waits.answer(sql));
+        wait_for("the client to wait", || {
+            let count: String = admin.query_one(blocked, &[&recipe.database]).unwrap().get(0);
+            count != "0"
+        });
+        other.expect(&[("COMMIT", "#0")]);
+        answer.join().expect("an answer")
+    })
 }
 
 #[test]
