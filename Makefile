@@ -1,6 +1,9 @@
 # The targets of this project. `make help` lists them.
 
-PG        ?= 15
+# The Postgres of this release of Debian or Ubuntu; 15 elsewhere.
+CODENAME  := $(shell . /etc/os-release 2>/dev/null && echo "$$VERSION_CODENAME")
+PG        ?= $(if $(filter noble,$(CODENAME)),16,$(if $(filter trixie questing,$(CODENAME)),17,$(if \
+             $(filter forky sid resolute,$(CODENAME)),18,15)))
 PG_CONFIG ?= /usr/lib/postgresql/$(PG)/bin/pg_config
 DESTDIR   ?=
 
@@ -17,7 +20,7 @@ PGXN_META  = 0.7.0
 
 # The packages of Debian that a build needs. With PG_CONFIG given, the headers of the server are there.
 SETUP      ?= tools/setup
-BUILD_DEPS = gcc libc6-dev libclang-14-dev \
+BUILD_DEPS = gcc libc6-dev libclang-dev \
              $(if $(filter file,$(origin PG_CONFIG)),postgresql-server-dev-$(PG))
 # Those that the demo and the tests need in addition: a server, a pooler, and other extensions.
 SERVER     = postgresql-$(PG) pgbouncer
@@ -27,7 +30,8 @@ PACKAGING  = build-essential debhelper debootstrap lintian postgresql-server-dev
 TEST       = cargo test --locked --package tests
 
 # The dependencies of the example clients, in folders that git ignores.
-NODE_MODULES = examples/drizzle/node_modules/.fetched
+NODE_MODULES = examples/drizzle/node_modules/.fetched examples/node/node_modules/.fetched
+PRISMA       = examples/node/node_modules/.prisma/client/schema.prisma
 VENV         = examples/python/.venv/.fetched
 
 # pgrx and the test harness read these variables.
@@ -85,7 +89,7 @@ test-integration: build setup-tests clients ## Test the extension in temporary c
 test-matrix: setup setup-tests clients ## Test the extension on PostgreSQL 15 to 18, as far as the machine can get them
 	tools/test-matrix
 
-clients: $(NODE_MODULES) $(VENV) ## Fetch the dependencies of the example clients from npm and PyPI
+clients: $(NODE_MODULES) $(PRISMA) $(VENV) ## Fetch the dependencies of the example clients from npm and PyPI
 
 setup-server: setup
 	@$(SETUP) $(SERVER)
@@ -98,9 +102,14 @@ setup-clients: setup
 	@$(SETUP) $$(command -v npm >/dev/null || echo npm) \
 		$$(python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv)
 
-$(NODE_MODULES): examples/drizzle/package.json examples/drizzle/package-lock.json | setup-clients
-	npm ci --prefix examples/drizzle --ignore-scripts --no-audit --no-fund
+$(NODE_MODULES): examples/%/node_modules/.fetched: examples/%/package.json examples/%/package-lock.json | setup-clients
+	npm ci --prefix examples/$* --ignore-scripts --no-audit --no-fund
 	touch $@
+
+# The variables stand in for programs that Prisma would download, and that `generate` does not use.
+$(PRISMA): examples/node/schema.prisma examples/node/node_modules/.fetched
+	cd examples/node && CHECKPOINT_DISABLE=1 \
+		PRISMA_SCHEMA_ENGINE_BINARY=/bin/true PRISMA_QUERY_ENGINE_LIBRARY=/bin/true npm run --silent generate
 
 $(VENV): examples/python/requirements.txt | setup-clients
 	python3 -m venv --clear $(@D)
