@@ -33,14 +33,14 @@ $check$;
 DO $check$
 DECLARE
     functions CONSTANT pg_catalog.name[] := '{
-        add_provider, allows, check_ddl_drop, check_ddl_end, check_ddl_start, check_provider, claim,
+        add_provider, added_provider, allows, check_ddl_drop, check_ddl_end, check_ddl_start, check_provider, claim,
         claim_jsonb, demand, email, init, is_new, jwt, jwt_session_init, jwt_template, jwt_verify,
         organization, organization_id, protect, protect_schema, provider_keys, refresh_provider,
-        remove_provider, role, session, session_variable, table_of, uid, unprotect, unprotect_schema,
-        user_id
+        remove_provider, role, session, session_variable, table_of, texts_in, texts_out, uid, unprotect,
+        unprotect_schema, user_id, whoami
     }';
     relations CONSTANT pg_catalog.name[] := '{
-        provider_status, providers, providers_issuer_key, providers_pkey
+        added_provider, provider_status, providers, providers_issuer_key, providers_pkey
     }';
     existing record;
 BEGIN
@@ -71,7 +71,7 @@ BEGIN
             -- Without the row types of relations, which the query above covers.
             SELECT 3, '42710', 'types', t.tableoid, t.oid
             FROM pg_type t
-            WHERE t.typnamespace = 'auth'::regnamespace AND t.typname = ANY (relations)
+            WHERE t.typnamespace = 'auth'::regnamespace AND t.typname = ANY ('texts'::name || relations)
               AND t.typrelid = 0
         ) o, LATERAL pg_identify_object(o.tableoid, o.oid, 0) i
         GROUP BY o.place, o.code, o.kind
@@ -270,6 +270,15 @@ CREATE OR REPLACE FUNCTION auth.organization_id() RETURNS uuid
 COMMENT ON FUNCTION auth.organization_id() IS
     'id in the claim o as a UUID; NULL if it is not a UUID';
 
+CREATE FUNCTION auth.whoami(
+    OUT user_id text, OUT issuer text, OUT provider text, OUT role text, OUT scope text,
+    OUT expires_in interval, OUT reason text
+)
+    LANGUAGE c STABLE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_whoami';
+COMMENT ON FUNCTION auth.whoami() IS
+    'identity of the session in one row, or the reason why it has none; the role is the one that the token names, and the scope says how long the identity lasts';
+
 -- The providers of this database; the settings name further ones. The functions read the table directly,
 -- without the privileges of the calling role, and identify its columns by position.
 
@@ -357,6 +366,35 @@ CREATE TRIGGER check_provider BEFORE INSERT OR UPDATE OR DELETE ON auth.provider
 -- The trigger also fires if a logical replication worker writes a row.
 ALTER TABLE auth.providers ENABLE ALWAYS TRIGGER check_provider;
 
+-- A list of texts, for the parameters of auth.add_provider(): an array, or a plain text, which stands for an
+-- array of one element.
+CREATE TYPE auth.texts;
+CREATE FUNCTION auth.texts_in(input cstring) RETURNS auth.texts
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_texts_in';
+COMMENT ON FUNCTION auth.texts_in(cstring) IS 'I/O';
+CREATE FUNCTION auth.texts_out(list auth.texts) RETURNS cstring
+    LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE
+    AS 'array_out';
+COMMENT ON FUNCTION auth.texts_out(auth.texts) IS 'I/O';
+CREATE TYPE auth.texts (
+    INPUT = auth.texts_in, OUTPUT = auth.texts_out,
+    INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = extended
+);
+COMMENT ON TYPE auth.texts IS 'an array of texts; a text that is not an array is its only element';
+CREATE CAST (text[] AS auth.texts) WITH INOUT AS IMPLICIT;
+CREATE CAST (text AS auth.texts) WITH INOUT AS IMPLICIT;
+CREATE CAST (auth.texts AS text[]) WITH INOUT AS ASSIGNMENT;
+
+-- What auth.add_provider() returns.
+CREATE TYPE auth.added_provider AS (name text, issuer text, keys text, warnings text[]);
+
+CREATE FUNCTION auth.added_provider(name text) RETURNS auth.added_provider
+    LANGUAGE c VOLATILE STRICT
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_added_provider';
+COMMENT ON FUNCTION auth.added_provider(text) IS
+    'what auth.add_provider() returns: the keys of a provider, and warnings about checks that it lacks; needs the privilege INSERT on auth.providers';
+
 -- The parameter jwks accepts json, jsonb and text. A text that is not JSON is stored as a JSON string, so that
 -- the trigger raises an error that says what the text is.
 CREATE FUNCTION auth.add_provider(
@@ -365,15 +403,15 @@ CREATE FUNCTION auth.add_provider(
     jwks_url text DEFAULT NULL,
     jwks anycompatible DEFAULT NULL,
     secret text DEFAULT NULL,
-    audience text[] DEFAULT NULL,
-    algorithms text[] DEFAULT NULL,
+    audience auth.texts DEFAULT NULL,
+    algorithms auth.texts DEFAULT NULL,
     leeway integer DEFAULT NULL,
-    required_claims text[] DEFAULT NULL,
+    required_claims auth.texts DEFAULT NULL,
     user_id_claim text DEFAULT NULL,
     role_claim text DEFAULT NULL,
-    allowed_roles text[] DEFAULT NULL,
+    allowed_roles auth.texts DEFAULT NULL,
     monotonic_jti boolean DEFAULT NULL,
-    typ text[] DEFAULT NULL,
+    typ auth.texts DEFAULT NULL,
     keep_keys integer DEFAULT NULL,
     default_role text DEFAULT NULL,
     allowed_roles_claim text DEFAULT NULL,
@@ -381,13 +419,18 @@ CREATE FUNCTION auth.add_provider(
     public_key text DEFAULT NULL,
     require jsonb DEFAULT NULL,
     max_token_age integer DEFAULT NULL
-) RETURNS void
+) RETURNS auth.added_provider
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
     keys json;
 BEGIN
+    IF NOT has_table_privilege('auth.providers', 'INSERT') THEN
+        RAISE EXCEPTION 'permission denied for table providers' USING
+            ERRCODE = 'insufficient_privilege',
+            HINT = format('Have a superuser run GRANT SELECT, INSERT, UPDATE, DELETE ON auth.providers TO %I.', current_user);
+    END IF;
     BEGIN
         keys := jwks::text::json;
     EXCEPTION WHEN invalid_text_representation OR untranslatable_character THEN
@@ -406,6 +449,7 @@ BEGIN
         add_provider.keep_keys, add_provider.public_key, add_provider.require,
         add_provider.max_token_age
     );
+    RETURN auth.added_provider(add_provider.name);
 END
 $$;
 COMMENT ON FUNCTION auth.add_provider IS
@@ -637,7 +681,7 @@ DECLARE
     other record;
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND rolsuper)
-        -- On every version of Postgres, check_ddl_start checks this command before it runs.
+        -- Where it fires event triggers, check_ddl_start has checked it before it ran. It changes no object.
         OR tg_tag = 'REINDEX'
     THEN
         RETURN;
@@ -794,3 +838,18 @@ END
 $$;
 COMMENT ON FUNCTION auth.unprotect_schema() IS
     'drops the event triggers that auth.protect_schema() created; only for superusers';
+
+DO $check$
+BEGIN
+    IF pg_catalog.strpos(
+           pg_catalog.concat(pg_catalog.current_setting('shared_preload_libraries'), ' ',
+                             pg_catalog.current_setting('session_preload_libraries')),
+           'pg_session_jwt') OPERATOR(pg_catalog.=) 0
+    THEN
+        RAISE WARNING 'pg_session_jwt is not preloaded' USING
+            DETAIL = 'Until a session calls a function of the extension, its token is not checked and its settings '
+                     'can be read by every role.',
+            HINT = 'Add pg_session_jwt to shared_preload_libraries, and restart the server.';
+    END IF;
+END
+$check$;

@@ -13,14 +13,14 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 DO $check$
 DECLARE
     functions CONSTANT pg_catalog.name[] := '{
-        add_provider, allows, check_ddl_drop, check_ddl_end, check_ddl_start, check_provider, claim,
+        add_provider, added_provider, allows, check_ddl_drop, check_ddl_end, check_ddl_start, check_provider, claim,
         claim_jsonb, demand, email, init, is_new, jwt, jwt_session_init, jwt_template, jwt_verify,
         organization, organization_id, protect, protect_schema, provider_keys, refresh_provider,
-        remove_provider, role, session, session_variable, table_of, uid, unprotect, unprotect_schema,
-        user_id
+        remove_provider, role, session, session_variable, table_of, texts_in, texts_out, uid, unprotect,
+        unprotect_schema, user_id, whoami
     }';
     relations CONSTANT pg_catalog.name[] := '{
-        provider_status, providers, providers_issuer_key, providers_pkey
+        added_provider, provider_status, providers, providers_issuer_key, providers_pkey
     }';
     existing record;
 BEGIN
@@ -42,7 +42,7 @@ BEGIN
             SELECT 3, '42710', 'types', t.tableoid, t.oid
             FROM pg_catalog.pg_type t
             WHERE t.typnamespace OPERATOR(pg_catalog.=) '@extschema@'::pg_catalog.regnamespace
-              AND t.typname OPERATOR(pg_catalog.=) ANY (relations)
+              AND t.typname OPERATOR(pg_catalog.=) ANY ('texts'::pg_catalog.name OPERATOR(pg_catalog.||) relations)
               AND t.typrelid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
         ) o, LATERAL pg_catalog.pg_identify_object(o.tableoid, o.oid, 0) i
         GROUP BY o.place, o.code, o.kind
@@ -195,6 +195,15 @@ CREATE FUNCTION @extschema@.organization_id() RETURNS uuid
 COMMENT ON FUNCTION @extschema@.organization_id() IS
     'id in the claim o as a UUID; NULL if it is not a UUID';
 
+CREATE FUNCTION @extschema@.whoami(
+    OUT user_id text, OUT issuer text, OUT provider text, OUT role text, OUT scope text,
+    OUT expires_in interval, OUT reason text
+)
+    LANGUAGE c STABLE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_whoami';
+COMMENT ON FUNCTION @extschema@.whoami() IS
+    'identity of the session in one row, or the reason why it has none; the role is the one that the token names, and the scope says how long the identity lasts';
+
 -- The providers of this database; the settings name further ones. The functions read the table directly,
 -- without the privileges of the calling role, and identify its columns by position.
 
@@ -282,6 +291,35 @@ CREATE TRIGGER check_provider BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.p
 -- The trigger also fires if a logical replication worker writes a row.
 ALTER TABLE @extschema@.providers ENABLE ALWAYS TRIGGER check_provider;
 
+-- A list of texts, for the parameters of auth.add_provider(): an array, or a plain text, which stands for an
+-- array of one element.
+CREATE TYPE @extschema@.texts;
+CREATE FUNCTION @extschema@.texts_in(input cstring) RETURNS @extschema@.texts
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_texts_in';
+COMMENT ON FUNCTION @extschema@.texts_in(cstring) IS 'I/O';
+CREATE FUNCTION @extschema@.texts_out(list @extschema@.texts) RETURNS cstring
+    LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE
+    AS 'array_out';
+COMMENT ON FUNCTION @extschema@.texts_out(@extschema@.texts) IS 'I/O';
+CREATE TYPE @extschema@.texts (
+    INPUT = @extschema@.texts_in, OUTPUT = @extschema@.texts_out,
+    INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = extended
+);
+COMMENT ON TYPE @extschema@.texts IS 'an array of texts; a text that is not an array is its only element';
+CREATE CAST (text[] AS @extschema@.texts) WITH INOUT AS IMPLICIT;
+CREATE CAST (text AS @extschema@.texts) WITH INOUT AS IMPLICIT;
+CREATE CAST (@extschema@.texts AS text[]) WITH INOUT AS ASSIGNMENT;
+
+-- What auth.add_provider() returns.
+CREATE TYPE @extschema@.added_provider AS (name text, issuer text, keys text, warnings text[]);
+
+CREATE FUNCTION @extschema@.added_provider(name text) RETURNS @extschema@.added_provider
+    LANGUAGE c VOLATILE STRICT
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_added_provider';
+COMMENT ON FUNCTION @extschema@.added_provider(text) IS
+    'what auth.add_provider() returns: the keys of a provider, and warnings about checks that it lacks; needs the privilege INSERT on auth.providers';
+
 -- The parameter jwks accepts json, jsonb and text. A text that is not JSON is stored as a JSON string, so that
 -- the trigger raises an error that says what the text is.
 CREATE FUNCTION @extschema@.add_provider(
@@ -290,15 +328,15 @@ CREATE FUNCTION @extschema@.add_provider(
     jwks_url text DEFAULT NULL,
     jwks anycompatible DEFAULT NULL,
     secret text DEFAULT NULL,
-    audience text[] DEFAULT NULL,
-    algorithms text[] DEFAULT NULL,
+    audience @extschema@.texts DEFAULT NULL,
+    algorithms @extschema@.texts DEFAULT NULL,
     leeway integer DEFAULT NULL,
-    required_claims text[] DEFAULT NULL,
+    required_claims @extschema@.texts DEFAULT NULL,
     user_id_claim text DEFAULT NULL,
     role_claim text DEFAULT NULL,
-    allowed_roles text[] DEFAULT NULL,
+    allowed_roles @extschema@.texts DEFAULT NULL,
     monotonic_jti boolean DEFAULT NULL,
-    typ text[] DEFAULT NULL,
+    typ @extschema@.texts DEFAULT NULL,
     keep_keys integer DEFAULT NULL,
     default_role text DEFAULT NULL,
     allowed_roles_claim text DEFAULT NULL,
@@ -306,13 +344,18 @@ CREATE FUNCTION @extschema@.add_provider(
     public_key text DEFAULT NULL,
     require jsonb DEFAULT NULL,
     max_token_age integer DEFAULT NULL
-) RETURNS void
+) RETURNS @extschema@.added_provider
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
     keys json;
 BEGIN
+    IF NOT has_table_privilege('@extschema@.providers', 'INSERT') THEN
+        RAISE EXCEPTION 'permission denied for table providers' USING
+            ERRCODE = 'insufficient_privilege',
+            HINT = format('Have a superuser run GRANT SELECT, INSERT, UPDATE, DELETE ON @extschema@.providers TO %I.', current_user);
+    END IF;
     BEGIN
         keys := jwks::text::json;
     EXCEPTION WHEN invalid_text_representation OR untranslatable_character THEN
@@ -331,6 +374,7 @@ BEGIN
         add_provider.keep_keys, add_provider.public_key, add_provider.require,
         add_provider.max_token_age
     );
+    RETURN @extschema@.added_provider(add_provider.name);
 END
 $$;
 COMMENT ON FUNCTION @extschema@.add_provider IS
@@ -562,7 +606,7 @@ DECLARE
     other record;
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND rolsuper)
-        -- On every version of Postgres, check_ddl_start checks this command before it runs.
+        -- Where it fires event triggers, check_ddl_start has checked it before it ran. It changes no object.
         OR tg_tag = 'REINDEX'
     THEN
         RETURN;
@@ -719,3 +763,18 @@ END
 $$;
 COMMENT ON FUNCTION @extschema@.unprotect_schema() IS
     'drops the event triggers that auth.protect_schema() created; only for superusers';
+
+DO $check$
+BEGIN
+    IF pg_catalog.strpos(
+           pg_catalog.concat(pg_catalog.current_setting('shared_preload_libraries'), ' ',
+                             pg_catalog.current_setting('session_preload_libraries')),
+           'pg_session_jwt') OPERATOR(pg_catalog.=) 0
+    THEN
+        RAISE WARNING 'pg_session_jwt is not preloaded' USING
+            DETAIL = 'Until a session calls a function of the extension, its token is not checked and its settings '
+                     'can be read by every role.',
+            HINT = 'Add pg_session_jwt to shared_preload_libraries, and restart the server.';
+    END IF;
+END
+$check$;

@@ -4,8 +4,8 @@ use session_jwt::{Action, Code, MAX_TOKEN_BYTES, Rejection, permission_claims};
 
 use crate::permissions::{self, commands};
 use crate::pg::backend;
-use crate::pg::datum::Varlena;
-use crate::pg::function::{self, Arguments, GucChange, Limit, Outcome, VOID, sql_function};
+use crate::pg::datum::{self, Varlena};
+use crate::pg::function::{self, Arguments, GucChange, Limit, Outcome, Row, VOID, sql_function};
 use crate::pg::{relation, trigger};
 use crate::roles::locked;
 use crate::session::identity::{Lookup, Reader, readers, unrepresentable};
@@ -70,9 +70,12 @@ sql_function!(pg_session_jwt_template, function::call, template);
 
 sql_function!(pg_session_jwt_init, function::call, init);
 sql_function!(pg_session_jwt_verify, function::call, verify);
+sql_function!(pg_session_jwt_whoami, function::call_row, whoami);
 sql_function!(pg_session_jwt_session_init, function::call_guc_change, session_init);
 
+sql_function!(pg_session_jwt_texts_in, function::call, texts_in);
 sql_function!(pg_session_jwt_refresh_provider, function::call, refresh_provider);
+sql_function!(pg_session_jwt_added_provider, function::call_row, added_provider);
 sql_function!(pg_session_jwt_provider_keys, function::call, provider_keys);
 sql_function!(pg_session_jwt_check_provider, trigger::call_row_trigger, providers::check_row);
 
@@ -111,6 +114,22 @@ fn session_init(arguments: &Arguments) -> GucChange<'_> {
 fn verify(arguments: &Arguments) -> Outcome {
     let token = arguments.text(0, &TOKEN)?.unwrap_or_default();
     Ok(Some(session::verify(token)?.palloced()))
+}
+
+/// `auth.whoami()`
+fn whoami(_: &Arguments) -> Result<Row, Rejection> {
+    Ok(session::report::whoami())
+}
+
+/// `auth.added_provider(name text)`
+fn added_provider(arguments: &Arguments) -> Result<Row, Rejection> {
+    let name = arguments.utf8(0, &NAME)?.unwrap_or_default();
+    providers::added_provider(&name)
+}
+
+/// The input function of `auth.texts`
+fn texts_in(arguments: &Arguments) -> Outcome {
+    Ok(arguments.c_string(0).map(datum::parse_texts))
 }
 
 /// `auth.refresh_provider(name text)`

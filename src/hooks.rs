@@ -23,7 +23,7 @@ use crate::pg::token::TokenVariable;
 use crate::pg::{redact, relation, role, worker};
 use crate::providers;
 use crate::roles::{self, locked, token_role, transaction};
-use crate::session::{self, Need, admission, current, lifetime, request_claims};
+use crate::session::{self, Need, absence, admission, current, lifetime, request_claims};
 use crate::settings::{
     self, AUDIT_LOG, Document, IDENTITY_SCOPE, JWK, JWKS_HTTP_HOSTS_NAME, JWT, LOCKED_ROLES_NAME,
     PROVIDERS, ROLE, SESSION_AUTHORIZATION, TRUST_REQUEST_CLAIMS,
@@ -609,8 +609,13 @@ unsafe extern "C-unwind" fn jwt_assign(value: *const c_char, extra: *mut c_void)
     let (is_set, role) = unsafe { JWT.assign(value, extra) };
     token_role::set(role);
     current::invalidate();
-    if was_set && !is_set && backend::in_transaction() && !backend::is_restoring_worker() {
-        guarded(audit::log_cleared);
+    if was_set && !is_set && !backend::is_restoring_worker() {
+        if backend::in_transaction() {
+            absence::note_cleared();
+            guarded(audit::log_cleared);
+        } else {
+            absence::note_transaction_end();
+        }
     }
 }
 

@@ -7,6 +7,8 @@
 
 #![deny(unsafe_code)]
 
+use std::ffi::CStr;
+
 mod audit;
 mod functions;
 #[allow(unsafe_code)]
@@ -19,7 +21,15 @@ mod roles;
 mod session;
 mod settings;
 
-pgrx::pg_module_magic!(name, version);
+/// The version that `pg_get_loaded_modules()` of Postgres 18 shows.
+const VERSION: &CStr =
+    match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+        Ok(version) => version,
+        Err(_) => panic!("the version has a NUL character"),
+    };
+
+// Without a value, `version` would replace the name: `pgrx` 0.18.1 stores it there.
+pgrx::pg_module_magic!(name, version = VERSION);
 
 /// The entry point, which Postgres calls when it loads the library.
 #[allow(unsafe_code, non_snake_case)]

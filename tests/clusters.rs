@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use harness::{Preload, Shared, Site, wait_for};
+use harness::{Preload, Shared, Site, send_signal, wait_for};
 
 static SITES: Shared<Site> = Shared::new(|preload| Site::start(preload, &[]));
 
@@ -20,10 +20,7 @@ fn starts_a_cluster() {
     println!("data: {}", site.cluster.data().display());
     match std::env::var("WAY").as_deref() {
         Ok("it fails") => panic!("this failure is a part of the test"),
-        Ok("it is killed") => {
-            let pid = std::process::id().to_string();
-            let _ = Command::new("kill").args(["-KILL", &pid]).status();
-        }
+        Ok("it is killed") => send_signal("KILL", std::process::id()),
         _ => {}
     }
 }

@@ -39,7 +39,10 @@ fn main() -> ExitCode {
     let mut status = psql(&cluster, "postgres", &variables, &echo, Some("schema.sql"));
     if status && interactive {
         println!("\nYou are the role \"app\". Try:");
-        println!("  SELECT auth.jwt_session_init(:'alice'); SELECT auth.session();");
+        println!("  BEGIN; SELECT auth.jwt_session_init(:'alice', is_local => true);");
+        println!(
+            "  INSERT INTO todos (task) VALUES ('water the plants'); SELECT * FROM todos; COMMIT;"
+        );
         println!("Tokens are in :alice, :bob, :forged, :expired, :wrong_audience and :unsigned.\n");
         status = psql(&cluster, "app", &variables, &["-v", "VERBOSITY=verbose"], None);
     } else if status {

@@ -5,7 +5,8 @@ SELECT current_user, usesuper FROM pg_user WHERE usename = current_user;
 -- Before a token is presented, the session has no identity.
 SELECT auth.user_id() IS NULL AS no_identity, count(*) AS rows FROM todos;
 
--- Alice's token is signed with RS256 by the first provider. Postgres verifies it.
+-- Alice's token is signed with RS256 by the first provider. Postgres verifies it. The identity is for the session,
+-- because this connection belongs to one client at a time. Applications with a pool use a transaction: see below.
 SELECT auth.jwt_session_init(:'alice');
 SELECT auth.user_id(), auth.email(), auth.session() ->> 'iss' AS issuer;
 INSERT INTO todos (task) VALUES ('water the plants'), ('call Bob') RETURNING owner, task;

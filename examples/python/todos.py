@@ -20,6 +20,26 @@ def identity(connection: psycopg.Connection, token: str) -> Iterator[None]:
         yield
 
 
+def todos_in_one_round_trip(connection: psycopg.Connection, token: str) -> list[tuple]:
+    """Reads in one pipeline, which is a transaction of its own."""
+    with connection.pipeline():
+        connection.execute("SELECT auth.jwt_session_init(%s, is_local => true)", [token])
+        todos = connection.execute("SELECT task FROM todos")
+    return todos.fetchall()
+
+
+def status_of(error: psycopg.Error, token: str | None) -> int:
+    """The HTTP status for an error of the database. A request without a token gets 401 in place of 403."""
+    code = error.sqlstate or ""
+    if code == "42501":
+        return 403 if token else 401
+    if code == "28J09":
+        return 403
+    if code == "53200":
+        return 503
+    return 401 if code.startswith(("28J0", "28J10")) else 500
+
+
 def check_no_identity_is_left(connection: psycopg.Connection) -> None:
     """Checks that the pooled connection has no identity after the transaction, and reads no rows."""
     assert connection.execute("SELECT auth.user_id()").fetchall() == [(None,)]
@@ -44,13 +64,16 @@ def main() -> None:
             # The statement has no condition. The policy limits it to Bob's rows.
             assert connection.execute("UPDATE todos SET done = true").rowcount == 1
 
+        tasks = todos_in_one_round_trip(connection, os.environ["TOKEN_ALICE"])
+        assert tasks == [("water the plants",)], tasks
+
         # Bob cannot write a row with Alice as the owner.
         try:
             with identity(connection, os.environ["TOKEN_BOB"]):
                 insert = "INSERT INTO todos (user_id, task) VALUES (%s, %s)"
                 connection.execute(insert, [alice, "send Bob money"])
-        except psycopg.errors.InsufficientPrivilege:
-            pass
+        except psycopg.errors.InsufficientPrivilege as error:
+            assert (status_of(error, "eyJ"), status_of(error, None)) == (403, 401)
         else:
             raise AssertionError("Bob wrote a row with Alice as the owner")
 
@@ -60,7 +83,7 @@ def main() -> None:
                 with identity(connection, os.environ[name]):
                     raise AssertionError(f"{name} was accepted")
             except psycopg.OperationalError as error:
-                assert error.sqlstate == sqlstate, error
+                assert (error.sqlstate, status_of(error, "eyJ")) == (sqlstate, 401), error
 
         check_no_identity_is_left(connection)
 

@@ -24,11 +24,12 @@ pub(crate) fn check_utility(statement: Statement<'_>) -> Result<(), Rejection> {
     if needs.is_empty() || is_current_superuser() || !is_event_trigger_enabled(EVENT_TRIGGER) {
         return Ok(());
     }
-    needs.into_iter().try_for_each(|(action, target)| target.demand(action))
+    demand_all(needs)
 }
 
 /// `auth.check_ddl_start()`: judges a command that fires the event trigger for `ddl_command_start`, where
-/// it needs an action on the database as a whole. Superusers are exempt.
+/// it needs an action on the database as a whole, or where [`check_utility`] would judge it. Where the call
+/// of this function has loaded the library, that has not judged it. Superusers are exempt.
 pub(crate) fn check_ddl_start(statement: Option<Statement<'_>>) -> Result<(), Rejection> {
     let Some(statement) = statement else {
         return Err(Rejection::new(
@@ -38,10 +39,15 @@ pub(crate) fn check_ddl_start(statement: Option<Statement<'_>>) -> Result<(), Re
         .with_detail("It is for ddl_command_start.")
         .with_hint("Call auth.protect_schema(), which creates the event trigger."));
     };
-    match needs_on_database(statement) {
-        Some(action) if !is_current_superuser() => demand(action, None),
-        _ => Ok(()),
+    if is_current_superuser() {
+        return Ok(());
     }
+    let on_database = needs_on_database(statement).map(|action| (action, Target::Database));
+    demand_all(needs(statement).into_iter().chain(on_database))
+}
+
+fn demand_all<'t>(needs: impl IntoIterator<Item = (Action, Target<'t>)>) -> Result<(), Rejection> {
+    needs.into_iter().try_for_each(|(action, target)| target.demand(action))
 }
 
 /// The object on which a command needs an action.

@@ -286,6 +286,40 @@ pub(crate) fn to_server_encoding(text: &str) -> Option<CString> {
     in_server_encoding(text, |bytes| CString::new(bytes).ok()).ok()?
 }
 
+/// The `text[]` of an array literal, or with the one element of another text, in the database's encoding.
+pub(crate) fn parse_texts(input: &CStr) -> Datum {
+    let bytes = input.to_bytes();
+    let mut literal = bytes.to_vec();
+    if !matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'[')) {
+        literal = array_element(bytes);
+        literal.insert(0, b'{');
+        literal.push(b'}');
+    }
+    literal.push(0);
+    // SAFETY: the literal is a C string, and the function is the input function of arrays.
+    unsafe {
+        pg_sys::OidInputFunctionCall(
+            pg_sys::Oid::from(pg_sys::F_ARRAY_IN),
+            literal.as_mut_ptr().cast(),
+            pg_sys::TEXTOID,
+            -1,
+        )
+    }
+}
+
+/// A text as an element of an array literal.
+pub(crate) fn array_element(text: &[u8]) -> Vec<u8> {
+    let mut element = vec![b'"'];
+    for &byte in text {
+        if matches!(byte, b'"' | b'\\') {
+            element.push(b'\\');
+        }
+        element.push(byte);
+    }
+    element.push(b'"');
+    element
+}
+
 /// Parses a UUID in the forms that the type `uuid` accepts: 32 hexadecimal digits, a hyphen after any
 /// group of four, braces around it all.
 pub(crate) fn parse_uuid(text: &str) -> Option<[u8; 16]> {

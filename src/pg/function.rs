@@ -1,11 +1,13 @@
 //! SQL functions: the calling convention (version 1) over safe Rust functions.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Pg_finfo_record};
 use session_jwt::{Code, Rejection};
 
-use super::datum::{Reference, from_server_encoding, plain_text, raw_size, text_datum_bytes};
+use super::datum::{
+    Reference, from_server_encoding, plain_text, raw_size, text_datum_bytes, to_server_encoding,
+};
 use super::error::{guarded, guarded_result};
 use super::relation::Oid;
 
@@ -54,6 +56,50 @@ pub(crate) unsafe fn call(fcinfo: FunctionCallInfo, body: fn(&Arguments) -> Outc
     let outcome = guarded_result(|| body(&Arguments(fcinfo)));
     // SAFETY: the caller upholds the contract.
     unsafe { answer(fcinfo, outcome) }
+}
+
+/// A row: the input of each column's type, or None for SQL null.
+pub(crate) type Row = Vec<Option<String>>;
+
+/// Runs a function that returns a row.
+///
+/// # Safety
+/// Postgres makes the call, with the arguments that the SQL declaration names.
+pub(crate) unsafe fn call_row(
+    fcinfo: FunctionCallInfo,
+    body: fn(&Arguments) -> Result<Row, Rejection>,
+) -> Datum {
+    let row = guarded_result(|| {
+        let row = body(&Arguments(fcinfo))?;
+        // SAFETY: Postgres makes the call.
+        Ok(unsafe { row_datum(fcinfo, &row) })
+    });
+    // SAFETY: the caller upholds the contract.
+    unsafe { answer(fcinfo, Some(row)) }
+}
+
+/// # Safety
+/// Postgres makes the call of a function that returns as many columns.
+unsafe fn row_datum(fcinfo: FunctionCallInfo, row: &[Option<String>]) -> Datum {
+    // A character that the database's encoding lacks becomes an escape.
+    let encoded = |text: &String| {
+        to_server_encoding(text)
+            .or_else(|| to_server_encoding(&text.escape_default().to_string()))
+            .unwrap_or_default()
+    };
+    let texts: Vec<Option<CString>> = row.iter().map(|text| text.as_ref().map(encoded)).collect();
+    let mut inputs: Vec<*mut c_char> = texts
+        .iter()
+        .map(|text| text.as_ref().map_or(std::ptr::null_mut(), |text| text.as_ptr().cast_mut()))
+        .collect();
+    // SAFETY: the caller; the inputs are null or C strings, one for each column, and are only read.
+    unsafe {
+        let mut descriptor = std::ptr::null_mut();
+        pg_sys::get_call_result_type(fcinfo, std::ptr::null_mut(), &mut descriptor);
+        let types = pg_sys::TupleDescGetAttInMetadata(descriptor);
+        let tuple = pg_sys::BuildTupleFromCStrings(types, inputs.as_mut_ptr());
+        pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)
+    }
 }
 
 /// Runs a function that ends with the change of a GUC. Postgres raises the error of a rejected value in
@@ -206,6 +252,15 @@ impl Arguments {
             Rejection::new(Code::Configuration, "text in an array cannot be read")
                 .with_detail("An element is null, or cannot be converted to UTF-8.")
         })
+    }
+
+    /// The argument at a place, a `cstring`, in the database's encoding; None where it is null.
+    pub(crate) fn c_string(&self, place: usize) -> Option<&CStr> {
+        // SAFETY: the SQL declaration makes the argument a C string; the memory lasts as long as the call.
+        unsafe {
+            let datum = pgrx::fcinfo::pg_getarg_datum(self.0, place)?;
+            Some(CStr::from_ptr(datum.cast_mut_ptr()))
+        }
     }
 
     /// The argument at a place, a `boolean`; false where it is null, and where the function does not have it.

@@ -134,10 +134,18 @@ pub(crate) fn find(schema: Oid, name: &CStr) -> Option<Oid> {
     (relation != Oid::INVALID).then_some(relation)
 }
 
-/// Raises the error of Postgres where the current role lacks SELECT or UPDATE on a table of that name.
-pub(crate) fn check_select_and_update(relation: Oid, name: &CStr) {
+/// A privilege on a table.
+#[derive(Clone, Copy)]
+pub(crate) enum Privilege {
+    Select = pg_sys::ACL_SELECT as isize,
+    Insert = pg_sys::ACL_INSERT as isize,
+    Update = pg_sys::ACL_UPDATE as isize,
+}
+
+/// Raises the error of Postgres where the current role lacks one of the privileges on a table of that name.
+pub(crate) fn check_privileges(relation: Oid, name: &CStr, privileges: &[Privilege]) {
     // With several privileges in its mode, `pg_class_aclcheck` is satisfied by one of them.
-    for privilege in [pg_sys::ACL_SELECT, pg_sys::ACL_UPDATE] {
+    for &privilege in privileges {
         // SAFETY: the calls read catalogs and static variables; the name is a C string.
         unsafe {
             let mode = privilege as pg_sys::AclMode;

@@ -11,7 +11,7 @@ use super::error::guarded;
 
 unsafe extern "C-unwind" {
     // Declared by hand, without the guard of `pgrx`: they read and set static variables. The first one also
-    // sets the GUC `is_superuser`, which raises no error: from 15.8 on, not in parallel mode either.
+    // sets the GUC `is_superuser`, which raises no error: from 15.8 and 16.4 on, not in parallel mode either.
     safe fn SetCurrentRoleId(role: Oid, is_superuser: bool);
     safe fn GetCurrentRoleId() -> Oid;
     safe fn GetSessionUserId() -> Oid;
@@ -47,6 +47,11 @@ pub(crate) fn can_change() -> bool {
 pub(crate) fn is_current_superuser() -> bool {
     // SAFETY: within a transaction, the function reads the catalogs.
     unsafe { pg_sys::superuser() }
+}
+
+/// Whether the current user has the privileges of `pg_monitor`, as superusers have.
+pub(crate) fn is_monitor() -> bool {
+    has_privileges_of(Oid::from(pg_sys::ROLE_PG_MONITOR))
 }
 
 /// Whether the current user has the privileges of a role.

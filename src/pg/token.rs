@@ -272,8 +272,9 @@ impl TokenVariable {
         description: &'static CStr,
         hooks: TextHooks,
     ) {
-        let flags =
-            pg_sys::GUC_NO_SHOW_ALL | pg_sys::GUC_NOT_IN_SAMPLE | pg_sys::GUC_DISALLOW_IN_FILE;
+        // Without GUC_DISALLOW_IN_FILE, which forbids ALTER SYSTEM RESET too: 17 stores a token where no session
+        // has loaded the library yet. The check hook rejects the value itself.
+        let flags = pg_sys::GUC_NO_SHOW_ALL | pg_sys::GUC_NOT_IN_SAMPLE;
         let context = pg_sys::GucContext::PGC_USERSET;
         self.value.define_with(name, description, context, flags as i32, hooks);
     }

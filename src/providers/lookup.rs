@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use session_jwt::{
-    Code, Provider, Rejection, UnjudgedClaims, Unverified, Verifier, authenticate,
+    Code, MOST_COUNTED, Provider, Rejection, UnjudgedClaims, Unverified, Verifier, authenticate,
     no_provider_configured,
 };
 
@@ -22,6 +22,7 @@ use super::schedule::is_due;
 use super::table::{Rows, Table};
 use crate::audit;
 use crate::pg::backend::{self, BackendLocal, Timestamp, seconds};
+use crate::pg::role;
 use crate::settings::{self, JWK, PROVIDERS};
 
 /// The name of the provider that `pg_session_jwt.jwk` makes.
@@ -369,10 +370,13 @@ fn cached_row(issuer: Option<&str>) -> Result<Option<Rc<CachedRow>>, Rejection> 
     Ok(found)
 }
 
-/// The rejection of a token whose issuer has no provider. It names issuers that are similar.
+/// The rejection of a token whose issuer has no provider. It names issuers that are similar. Roles that may read
+/// `auth.provider_status` get a list of the others, too.
 fn no_provider(unverified: &Unverified<'_>) -> Rejection {
-    // The message lists ten issuers, and says whether there are more.
-    const MAX_ISSUERS: usize = 12;
+    // A list has ten issuers, and says whether there are more.
+    const MOST_LISTED: usize = 12;
+    let are_listed = role::is_monitor();
+    let most = if are_listed { MOST_LISTED } else { MOST_COUNTED + 1 };
     let settings = from_settings().unwrap_or_default();
     let of_settings = settings.providers().iter().filter_map(|provider| provider.issuer());
     let mut issuers: Vec<String> = of_settings.map(str::to_owned).collect();
@@ -388,14 +392,15 @@ fn no_provider(unverified: &Unverified<'_>) -> Rejection {
         let _ = table.read(Rows::All, |row| {
             has_providers = true;
             issuers.extend(row.issuer.filter(|issuer| !near.contains(issuer)));
-            issuers.len() < MAX_ISSUERS
+            issuers.len() < most
         });
         issuers.splice(0..0, near);
     }
     if !has_providers {
         return nothing_configured(Code::NoKey);
     }
-    unverified.no_provider(false, issuers.iter().map(String::as_str))
+    let issuers: Vec<&str> = issuers.iter().map(String::as_str).collect();
+    unverified.no_provider(&issuers, are_listed)
 }
 
 /// The rejection if neither the settings nor the table have a provider.
@@ -420,6 +425,10 @@ pub(super) fn configured() -> Result<Rc<Verifier>, Rejection> {
     }
     Ok(settings)
 }
+
+/// Why a row of the table is not used where [`is_in_settings`] holds.
+pub(super) const PRECEDENCE: &str = "The settings pg_session_jwt.jwk and pg_session_jwt.providers, which serve the same issuer, take \
+     precedence.";
 
 /// Whether a provider in the settings has the same issuer.
 pub(super) fn is_in_settings(provider: &Provider) -> bool {

@@ -21,7 +21,7 @@ mod writer;
 
 pub(crate) use lookup::{Trust, epoch, invalidate, invalidate_settings, is_current, verify};
 pub(crate) use refresh::transaction_ended;
-pub(crate) use report::{provider_keys, refresh_provider, warn_of_unusable_keys};
+pub(crate) use report::{added_provider, provider_keys, refresh_provider, warn_of_unusable_keys};
 pub(crate) use table::{Table, has_read_table, relcache_callback};
 pub(crate) use trigger::check_row;
 pub(crate) use worker::run;

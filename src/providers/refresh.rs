@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use session_jwt::{Code, KeyChanges, Provider, Rejection, quoted};
+use session_jwt::{Code, KeyChanges, Provider, Rejection, in_words, quoted};
 
 use super::row::{Fetching, Row};
 use super::schedule::{
@@ -97,10 +97,10 @@ fn fetch_under_lock(
     let now = backend::now();
     if !may_fetch_for_token(&row, now) {
         return Err(format!(
-            "{} The next token may have them fetched again in {} s; \
+            "{} For a token with an unknown key, they are fetched again in {} at the earliest; \
              auth.refresh_provider() fetches them at once.",
             describe(&row),
-            seconds_until_next_token(&row, now)
+            in_words(seconds_until_next_token(&row, now))
         ));
     }
     let reason = if has_keys(&row) { RefreshReason::UnknownKey } else { RefreshReason::FirstKeys };
@@ -131,10 +131,7 @@ pub(super) fn fetch_now(name: &str) -> Result<KeyChanges, Rejection> {
         Rejection::new(Code::Fetching, "provider's keys could not be fetched")
             .with_detail(format!("The provider is {}. {reason}", quoted(name)))
     };
-    let not_found = || {
-        Rejection::new(Code::NoProvider, "provider does not exist")
-            .with_detail(format!("No row of auth.providers has the name {}.", quoted(name)))
-    };
+    let not_found = || no_such_row(name);
     let table = Table::find().ok_or_else(not_found)?;
     table.check_privileges();
     let before = table.row(Rows::Named(name))?.ok_or_else(not_found)?;
@@ -165,6 +162,12 @@ pub(super) fn fetch_now(name: &str) -> Result<KeyChanges, Rejection> {
     }
     let later = Provider::from_row(&after.document)?;
     Ok(KeyChanges::between(provider.keys(), later.keys()))
+}
+
+/// The error where no row has the name.
+pub(super) fn no_such_row(name: &str) -> Rejection {
+    Rejection::new(Code::NoProvider, "provider does not exist")
+        .with_detail(format!("No row of auth.providers has the name {}.", quoted(name)))
 }
 
 /// The rows whose keys are to be fetched after the transaction is committed.
@@ -207,7 +210,7 @@ pub(crate) fn transaction_ended(committed: bool) {
 }
 
 /// The reason, as a sentence, why this process must not start a worker; None where it may.
-fn hindrance() -> Option<&'static str> {
+pub(super) fn hindrance() -> Option<&'static str> {
     if worker::is_standby() {
         Some(
             "This server is a standby, which fetches no keys: they come from the primary by \
@@ -262,18 +265,18 @@ fn is_being_fetched(table: Table, row: &Row) -> bool {
 
 /// The progress of fetching the keys of a row, as a sentence in the rejection of a token.
 fn describe(row: &Row) -> String {
-    let ago = |time: Timestamp| backend::now().saturating_sub(time) / seconds(1);
+    let ago = |time: Timestamp| in_words(backend::now().saturating_sub(time) / seconds(1));
     let Fetching { last_success, last_fetch, fetch_began, last_error, .. } = &row.fetching;
     let fetched = match last_success {
-        Some(time) => format!("Its keys were last fetched {} s ago", ago(*time)),
+        Some(time) => format!("Its keys were last fetched {} ago", ago(*time)),
         None => "Its keys have never been fetched".to_owned(),
     };
     match (fetch_began, last_error, last_fetch) {
         (Some(time), _, _) => {
-            format!("{fetched}; a fetch that began {} s ago has not ended.", ago(*time))
+            format!("{fetched}; a fetch that began {} ago has not ended.", ago(*time))
         }
         (None, Some(error), Some(time)) => {
-            format!("{fetched}; the attempt {} s ago failed: {error}", ago(*time))
+            format!("{fetched}; the attempt {} ago failed: {error}", ago(*time))
         }
         _ => format!("{fetched}."),
     }

@@ -1,11 +1,13 @@
 //! The results of the SQL functions about providers and their keys.
 
-use session_jwt::{Code, Provider, Rejection, json_string, quoted};
+use session_jwt::{Code, KeySet, Provider, Rejection, json_string, quoted};
 
 use super::table::{Rows, Table};
 use super::{lookup, refresh};
-use crate::pg::datum::Varlena;
-use crate::pg::error;
+use crate::pg::datum::{Varlena, array_element};
+use crate::pg::function::Row;
+use crate::pg::{error, role};
+use lookup::PRECEDENCE;
 
 /// Fetches a provider's keys now, and returns as `jsonb` how they differ from the earlier ones.
 pub(crate) fn refresh_provider(name: &str) -> Result<Varlena, Rejection> {
@@ -40,6 +42,68 @@ pub(crate) fn provider_keys(name: &str) -> Result<Option<Varlena>, Rejection> {
         format!("[{}]", keys.collect::<Vec<_>>().join(", "))
     });
     value.map(Some)
+}
+
+/// The row of `auth.added_provider()`: name, issuer, keys, warnings.
+pub(crate) fn added_provider(name: &str) -> Result<Row, Rejection> {
+    let table = Table::find();
+    table.inspect(|table| table.check_insert());
+    let row = table.map_or(Ok(None), |table| table.row(Rows::Named(name)))?;
+    let Some(row) = row else {
+        return Err(refresh::no_such_row(name));
+    };
+    let provider = Provider::from_row(&row.document)?;
+    let keys = match provider.remote() {
+        Some(_) if provider.keys().is_waiting() => match refresh::hindrance() {
+            None => "They are fetched after the commit; auth.provider_status shows the result."
+                .to_owned(),
+            Some(hindrance) => hindrance.to_owned(),
+        },
+        _ => list_keys(provider.keys()),
+    };
+    let mut warnings = provider.advice();
+    let missing = provider.roles().filter(|name| role::find(name).is_none());
+    warnings.extend(missing.map(|name| {
+        format!(
+            "The role {} does not exist. Create it, and grant it to the login role.",
+            quoted(name)
+        )
+    }));
+    if lookup::is_in_settings(&provider) {
+        warnings.push(format!("The provider is not used. {PRECEDENCE}"));
+    }
+    let warnings = warnings.iter().map(|warning| array_element(warning.as_bytes()));
+    let warnings = warnings.collect::<Vec<_>>().join(&b',');
+    let warnings = String::from_utf8_lossy(&warnings);
+    Ok(vec![
+        Some(provider.name().to_owned()),
+        provider.issuer().map(str::to_owned),
+        Some(keys),
+        Some(format!("{{{warnings}}}")),
+    ])
+}
+
+/// The usable keys of a set in a line, and how many are not usable.
+fn list_keys(keys: &KeySet) -> String {
+    const LISTED: usize = 10;
+    let usable = keys.usable().map(|(id, algorithms)| {
+        let algorithms: Vec<&str> = algorithms.iter().map(|algorithm| algorithm.name()).collect();
+        format!(
+            "{} ({})",
+            id.map_or_else(|| "without kid".to_owned(), quoted),
+            algorithms.join(", ")
+        )
+    });
+    let mut listed: Vec<String> = usable.collect();
+    if listed.len() > LISTED {
+        let more = listed.len() - LISTED;
+        listed.truncate(LISTED);
+        listed.push(format!("and {more} more"));
+    }
+    match keys.unusable_count() {
+        0 => listed.join(", "),
+        count => format!("{}; {count} not usable", listed.join(", ")),
+    }
 }
 
 /// Warns of keys in the settings that cannot be used.

@@ -8,7 +8,7 @@ use session_jwt::{Code, Rejection};
 use super::row::{self, COLUMNS, Row, place};
 use crate::pg::backend::BackendLocal;
 use crate::pg::datum::Varlena;
-use crate::pg::relation::{self, Extension, Key, KeyValue, Oid, OpenRelation, Visible};
+use crate::pg::relation::{self, Extension, Key, KeyValue, Oid, OpenRelation, Privilege, Visible};
 
 const EXTENSION: &CStr = c"pg_session_jwt";
 const TABLE: &CStr = c"providers";
@@ -129,7 +129,12 @@ impl Table {
 
     /// Raises the error of Postgres where the current role lacks SELECT or UPDATE on the table.
     pub(super) fn check_privileges(self) {
-        relation::check_select_and_update(self.relation, TABLE);
+        relation::check_privileges(self.relation, TABLE, &[Privilege::Select, Privilege::Update]);
+    }
+
+    /// Raises the error of Postgres where the current role lacks INSERT on the table.
+    pub(super) fn check_insert(self) {
+        relation::check_privileges(self.relation, TABLE, &[Privilege::Insert]);
     }
 }
 

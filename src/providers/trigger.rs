@@ -56,10 +56,6 @@ fn check_provider(provider: &Provider) -> Result<bool, Rejection> {
 
 fn warn_of_precedence(provider: &Provider) {
     if lookup::is_in_settings(provider) {
-        error::warn(
-            "provider is not used",
-            "The settings pg_session_jwt.jwk and pg_session_jwt.providers, which serve the same \
-             issuer, take precedence.",
-        );
+        error::warn("provider is not used", lookup::PRECEDENCE);
     }
 }

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use session_jwt::{Claims, Code, Rejection};
 
 use super::identity::Identity;
-use super::{lifetime, verified};
+use super::{absence, lifetime, verified};
 use crate::audit;
 use crate::pg::backend::{self, BackendLocal};
 use crate::pg::guc::Source;
@@ -32,9 +32,11 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
         Source::Startup => Ok(passed(Some(Standing::Pending))),
         Source::Stored | Source::Test => {
             let detail = "All roles can read the settings of databases, roles and functions.";
+            let hint = "Present the token in the session that it is for. Reset a stored value with ALTER \
+                        SYSTEM, ALTER DATABASE or ALTER ROLE, or remove it from postgresql.conf.";
             Err(Rejection::new(Code::Configuration, "a token cannot be stored in a setting")
                 .with_detail(detail)
-                .with_hint("Present the token in the session that it is for."))
+                .with_hint(hint))
         }
         // Code of another role presents the token, not the client. So the rejection revokes nothing.
         Source::Session if backend::in_security_restricted_operation() => Err(Rejection::new(
@@ -55,7 +57,10 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
             });
             let identity = locked::check_locks().and_then(|()| verified::verify(token, number));
             let admitted = identity.and_then(|identity| admit(&identity, fingerprint));
-            let role = admitted.inspect_err(audit::log_rejected)?;
+            let role = admitted.inspect_err(|rejection| {
+                audit::log_rejected(rejection);
+                absence::note_rejected(rejection);
+            })?;
             is_accepted.set(true);
             lifetime::note_presentation();
             Ok(CheckedValue { role, ..passed(Some(Standing::Admitted)) })

@@ -8,9 +8,11 @@ use std::rc::Rc;
 
 use lru::LruCache;
 
-/// The memory of one unit of weight, in bytes. The limit of the cache is a number of tokens; a token that
-/// takes more memory than this counts as several.
-const UNIT: usize = 6 * 1024;
+/// The limit of the cache is a number of tokens. A token that takes up to this memory, in bytes, counts as one.
+const SMALL: usize = 6 * 1024;
+
+/// A token that takes more memory counts as one for each of these units, in bytes.
+const UNIT: usize = 4 * 1024;
 
 /// Verified tokens and their values.
 pub(crate) struct TokenCache<T> {
@@ -39,9 +41,10 @@ impl<T> TokenCache<T> {
     }
 
     /// Adds a token whose value takes about `size` bytes, and evicts others where the weight exceeds
-    /// `limit`. An entry of up to 6 KiB has the weight 1.
+    /// `limit`.
     pub(crate) fn put(&mut self, token: &[u8], value: &Rc<T>, size: usize, limit: usize) {
-        let weight = (token.len() + size).div_ceil(UNIT);
+        let size = token.len() + size;
+        let weight = if size <= SMALL { 1 } else { size.div_ceil(UNIT) };
         self.weight += weight;
         let entry = Entry { value: Rc::clone(value), weight };
         if let Some(before) = self.tokens.put(token.into(), entry) {

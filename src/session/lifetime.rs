@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use super::{current, request_claims};
+use super::{absence, current, request_claims};
 use crate::audit;
 use crate::pg::backend::{self, BackendLocal};
 use crate::pg::error;
@@ -22,8 +22,10 @@ pub(crate) fn discard() {
     }
     if JWT.discard(JWT_NAME) {
         token_role::set(None);
+        absence::note_cleared();
         audit::log_cleared();
     }
+    absence::note_reset();
     request_claims::discard();
     current::invalidate();
 }
@@ -48,6 +50,11 @@ pub(crate) fn scope_changed(scope: i32) {
     }
 }
 
+/// Whether the token in force outlives its transaction.
+pub(super) fn is_session_wide() -> bool {
+    !is_set_locally(JWT_NAME) && !ends_with_transaction(IDENTITY_SCOPE.get())
+}
+
 fn ends_with_transaction(scope: i32) -> bool {
     scope == TRANSACTION_SCOPE || IDENTITY_SCOPE.is_lost()
 }
@@ -63,6 +70,9 @@ fn end_identities(keep_current: bool) {
     let ended = timeline::ended();
     if JWT.is_set() && JWT.standing() == Standing::Pending && JWT.number() <= ended {
         ENDED_UNUSED.set(true);
+    }
+    if JWT.is_set() && JWT.number() <= ended {
+        absence::note_transaction_end();
     }
     revoke_below(ended + 1);
     request_claims::wipe(keep_current);

@@ -7,11 +7,13 @@
 //! those that this backend has verified, or verifies it, and puts its identity in force ([`current`]). The
 //! identity stays in force until the GUC or the keys change, or it expires.
 
+pub(crate) mod absence;
 pub(crate) mod admission;
 mod cache;
 pub(crate) mod current;
 pub(crate) mod identity;
 pub(crate) mod lifetime;
+pub(crate) mod report;
 pub(crate) mod request_claims;
 mod verified;
 

@@ -3,7 +3,7 @@
 
 use harness::{
     Cluster, Code, INSUFFICIENT_PRIVILEGE, Preload, QUERY_CANCELED, RAISE_EXCEPTION, SUCCESS,
-    Shared, now, run, sqlstate, text, token, wait_for,
+    Shared, lacks_library, now, run, sqlstate, text, token, wait_for,
 };
 use mint::{Algorithm, Key};
 use postgres::Client;
@@ -106,6 +106,9 @@ fn bob() -> (Option<String>, Vec<String>) {
 
 #[test]
 fn the_far_identity_is_the_near_transactions() {
+    if lacks_library(&["postgres_fdw"]) {
+        return;
+    }
     let fixture = SERVERS.alone(Preload::Shared);
     let (a, b) = (fixture.token("alice"), fixture.token("bob"));
     let mut client = fixture.client();
@@ -189,6 +192,9 @@ fn the_far_identity_is_the_near_transactions() {
 
 #[test]
 fn what_either_side_refuses_leaves_nobody_on_both() {
+    if lacks_library(&["postgres_fdw"]) {
+        return;
+    }
     let fixture = SERVERS.alone(Preload::Shared);
     let a = fixture.token("alice");
     let stranger = Key::generate(Algorithm::ES256);
@@ -247,6 +253,9 @@ fn what_either_side_refuses_leaves_nobody_on_both() {
 
 #[test]
 fn the_far_side_decides_about_rows() {
+    if lacks_library(&["postgres_fdw"]) {
+        return;
+    }
     let fixture = SERVERS.alone(Preload::Shared);
     let mut client = fixture.client();
     let write = "INSERT INTO new_todos VALUES ('alice''s', 'n')";
@@ -317,6 +326,9 @@ fn the_far_side_decides_about_rows() {
 
 #[test]
 fn tokens_leave_no_trace() {
+    if lacks_library(&["postgres_fdw"]) {
+        return;
+    }
     let fixture = SERVERS.alone(Preload::Shared);
     let mut client = fixture.client();
     for options in ["ADD batch_size '100'", "DROP batch_size"] {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use fastrand::Rng;
 use harness::{
     ADMIN_SHUTDOWN, Cluster, Code, INSUFFICIENT_PRIVILEGE, LOCK_NOT_AVAILABLE, Pooler, Preload,
     QUERY_CANCELED, SUCCESS, Site, T_R_DEADLOCK_DETECTED, backend_pid, present, present_locally,
-    run, sqlstate, text, token, user, wait_for,
+    run, send_signal, sqlstate, text, token, user, wait_for,
 };
 use mint::{Algorithm, Key};
 use postgres::Client;
@@ -67,14 +67,6 @@ fn terminate(admin: &mut Client, pid: i32) {
     wait_for_end(admin, pid);
 }
 
-fn send_signal(signal: &str, pid: i32) {
-    let status = Command::new("kill").args(["-s", signal, &pid.to_string()]).status();
-    assert!(
-        status.is_ok_and(|status| status.success()),
-        "status.is_ok_and(|status| status.success)"
-    );
-}
-
 #[test]
 fn a_server_that_dies_comes_back_with_nobody() {
     let Site { cluster, key, .. } = start();
@@ -96,7 +88,7 @@ fn a_server_that_dies_comes_back_with_nobody() {
 
         match way {
             // The postmaster ends all others, lest the dead one has spoilt what they share.
-            "kill" => send_signal("KILL", backend_pid(&mut victim)),
+            "kill" => send_signal("KILL", backend_pid(&mut victim) as u32),
             mode => cluster.restart_in_mode(mode),
         }
         wait_for("the others to be ended", || other.batch_execute("SELECT").is_err());
@@ -224,7 +216,7 @@ fn a_client_that_dies_leaves_nobody() {
         } else {
             assert_eq!(servers.next(), Some(pid), "it is done");
         }
-        send_signal(signal, psql.id() as i32);
+        send_signal(signal, psql.id());
         psql.wait().unwrap();
 
         let mut client = pooler.as_role("app").client();

@@ -44,7 +44,7 @@ fn memory_that_runs_out_is_called_so() {
         let good = key.sign(&claims(n, "alice"));
         let before = key.sign(&claims(n, "before"));
         let bad = stranger.sign(&claims(0, "mallory"));
-        for step in 0..40 {
+        for step in 0_usize..56 {
             let mut client = cluster.as_role("app").client();
             run(&mut client, "SELECT auth.user_id()");
             let present = client.prepare("SELECT auth.jwt_session_init($1)").unwrap();
@@ -57,7 +57,10 @@ fn memory_that_runs_out_is_called_so() {
             let pid = backend_pid(&mut client);
             assert_eq!(sqlstate(client.query(&present, &[&before])), SUCCESS, "{step:?}, {n:?}");
             let mut taken_away = false;
-            cluster.limit_memory(pid, Some(step * 24 * 1024));
+            // Small steps at first, then larger ones: a wrong signature is told from a lack of memory only
+            // where 2 MiB are left.
+            let more = step.min(40) * 24 * 1024 + step.saturating_sub(40) * 128 * 1024;
+            cluster.limit_memory(pid, Some(more));
             for (token, codes) in [
                 (&good, &[SUCCESS, Code::OutOfMemory.sqlstate()][..]),
                 (&bad, &[Code::Signature.sqlstate(), Code::OutOfMemory.sqlstate()]),

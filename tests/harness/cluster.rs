@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use postgres::Client;
 
-use crate::{Connection, free_port, note_skipped, now, text, wait_for};
+use crate::{Connection, free_port, note_skipped, now, send_signal, text, wait_for};
 
 /// Whether and how the server loads the library before it is first called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -282,8 +282,8 @@ impl Cluster {
     /// Ends the postmaster so that it can tell nobody, as a lack of memory would.
     pub fn kill_postmaster(&self) {
         let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
-        let pid = file.lines().next().expect("a process id").to_owned();
-        complete(Command::new("kill").args(["-KILL", &pid]));
+        let pid = file.lines().next().and_then(|line| line.parse().ok()).expect("a process id");
+        send_signal("KILL", pid);
     }
 
     /// Limits the address space of one of the server's processes to what it has, and so many bytes more;
@@ -313,8 +313,7 @@ impl Cluster {
 
     /// Runs SQL with psql as the superuser, with these variables.
     pub fn psql(&self, variables: &[(&str, &str)], sql: &str) {
-        self.psql_in("postgres", variables, sql)
-            .unwrap_or_else(|errors| panic!("{errors}\n{sql}"));
+        self.psql_in("postgres", variables, sql).unwrap_or_else(|errors| panic!("{errors}\n{sql}"));
     }
 
     /// The same in another database. Returns the output, or the errors where a statement fails.

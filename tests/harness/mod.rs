@@ -37,9 +37,9 @@ pub use sqlstate::{
     FOREIGN_KEY_VIOLATION, GENERATED_ALWAYS, IN_FAILED_SQL_TRANSACTION, INSUFFICIENT_PRIVILEGE,
     INVALID_NAME, INVALID_OBJECT_DEFINITION, INVALID_TABLE_DEFINITION, INVALID_TEXT_REPRESENTATION,
     LOCK_NOT_AVAILABLE, NO_ACTIVE_SQL_TRANSACTION, NOT_NULL_VIOLATION, NULL_VALUE_NOT_ALLOWED,
-    OBJECT_NOT_IN_PREREQUISITE_STATE,
-    QUERY_CANCELED, RAISE_EXCEPTION, READ_ONLY_SQL_TRANSACTION, SUCCESS, T_R_DEADLOCK_DETECTED,
-    T_R_SERIALIZATION_FAILURE, UNDEFINED_CURSOR, UNDEFINED_FUNCTION, UNIQUE_VIOLATION, WARNING, WRONG_OBJECT_TYPE,
+    OBJECT_NOT_IN_PREREQUISITE_STATE, QUERY_CANCELED, RAISE_EXCEPTION, READ_ONLY_SQL_TRANSACTION,
+    RESTRICT_VIOLATION, SUCCESS, T_R_DEADLOCK_DETECTED, T_R_SERIALIZATION_FAILURE,
+    UNDEFINED_CURSOR, UNDEFINED_FUNCTION, UNIQUE_VIOLATION, WARNING, WRONG_OBJECT_TYPE,
 };
 pub use wire::{Answer, Fields, Rows, Wire, values};
 
@@ -63,6 +63,27 @@ pub fn note_skipped(reason: &str) {
     let _ = writeln!(std::io::stderr(), "skipped on PostgreSQL {version}: {reason}");
 }
 
+/// Whether this release of Postgres may show an existing row to the condition of `ON CONFLICT DO UPDATE`
+/// before it checks the policy of the row. It says so. README names the releases that do not.
+pub fn shows_rows_to_do_update() -> bool {
+    let version = pg_config("--version");
+    let version = version.to_str().expect("a version");
+    let release = version.strip_prefix("PostgreSQL ").and_then(|rest| rest.split(' ').next());
+    let number = release.and_then(|release| release.split_once('.')).expect("a minor release");
+    let minor: u32 = number.1.parse().expect("a number");
+    let first_safe = match postgres_version() {
+        15 => 20,
+        16 => 16,
+        17 => 12,
+        18 => 7,
+        _ => 0,
+    };
+    if minor < first_safe {
+        note_skipped(&format!("{version} may show rows of others to a condition of DO UPDATE"));
+    }
+    minor < first_safe
+}
+
 /// The setting with which a plan has a parallel worker wherever that is possible.
 pub fn parallel_query_setting() -> &'static str {
     if postgres_version() < 16 { "force_parallel_mode" } else { "debug_parallel_query" }
@@ -77,6 +98,13 @@ pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(50));
     }
     panic!("waited a minute in vain for {what}");
+}
+
+/// Sends a signal to a process. The shell does so itself, because not every machine has the program kill.
+pub fn send_signal(signal: &str, pid: u32) {
+    let line = format!("kill -s {signal} {pid}");
+    let status = std::process::Command::new("/bin/sh").args(["-c", &line]).status();
+    assert!(status.is_ok_and(|status| status.success()), "{line}");
 }
 
 /// A port on the loopback address that nobody listens on. Ports from which outgoing connections

@@ -53,6 +53,8 @@ pub const QUERY_CANCELED: &str = "57014";
 pub const RAISE_EXCEPTION: &str = "P0001";
 /// `read_only_sql_transaction`
 pub const READ_ONLY_SQL_TRANSACTION: &str = "25006";
+/// `restrict_violation`
+pub const RESTRICT_VIOLATION: &str = "23001";
 /// `t_r_deadlock_detected`
 pub const T_R_DEADLOCK_DETECTED: &str = "40P01";
 /// `t_r_serialization_failure`
@@ -102,6 +104,7 @@ mod tests {
             (super::QUERY_CANCELED, SqlState::QUERY_CANCELED),
             (super::RAISE_EXCEPTION, SqlState::RAISE_EXCEPTION),
             (super::READ_ONLY_SQL_TRANSACTION, SqlState::READ_ONLY_SQL_TRANSACTION),
+            (super::RESTRICT_VIOLATION, SqlState::RESTRICT_VIOLATION),
             (super::T_R_DEADLOCK_DETECTED, SqlState::T_R_DEADLOCK_DETECTED),
             (super::T_R_SERIALIZATION_FAILURE, SqlState::T_R_SERIALIZATION_FAILURE),
             (super::UNDEFINED_CURSOR, SqlState::UNDEFINED_CURSOR),

@@ -7,3 +7,4 @@ mod remembered;
 mod scope;
 mod session;
 mod unused;
+mod whoami;

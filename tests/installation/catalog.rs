@@ -1,8 +1,8 @@
 //! What the extension creates, and where.
 
 use harness::{
-    Cluster, DUPLICATE_FUNCTION, Fixture, INSUFFICIENT_PRIVILEGE, Preload, Shared, run, sqlstate,
-    text,
+    Cluster, DUPLICATE_FUNCTION, Fixture, INSUFFICIENT_PRIVILEGE, Preload, Shared, Wire, run,
+    sqlstate, text,
 };
 
 #[test]
@@ -34,24 +34,27 @@ fn the_catalog_says_what_functions_are() {
         "uid",
         "user_id",
     ];
-    let for_administrators = ["add_provider", "refresh_provider", "remove_provider"];
+    let for_administrators =
+        ["add_provider", "added_provider", "refresh_provider", "remove_provider"];
     let for_triggers = ["check_ddl_drop", "check_ddl_end", "check_ddl_start", "check_provider"];
     // Whoever calls them runs with the search path that they name.
     let with_settings = ["protect", "protect_schema", "unprotect", "unprotect_schema"];
     let mut expected =
-        ["demand", "init", "is_new", "jwt_template", "jwt_verify", "table_of"]
-            .to_vec();
+        ["demand", "init", "is_new", "jwt_template", "jwt_verify", "table_of", "whoami"].to_vec();
     expected.extend(readers.iter().chain(&for_administrators));
     expected.extend(for_triggers.iter().chain(&with_settings));
     // With and without is_local.
     expected.extend(["jwt_session_init"; 2]);
+    let of_types = ["texts_in", "texts_out"];
+    expected.extend(of_types);
     expected.sort();
     assert_eq!(names, expected, "whoever calls them runs with the search path that they name");
     let changes = include_str!("../../CHANGELOG.md");
     for row in &functions {
         let name: &str = row.get(0);
         let is_listed = changes.contains(&format!("`auth.{name}`"));
-        assert_eq!(is_listed, !for_triggers.contains(&name), "{name} in the changelog");
+        let is_internal = for_triggers.contains(&name) || of_types.contains(&name);
+        assert_eq!(is_listed, !is_internal, "{name} in the changelog");
         assert!(!row.get::<_, bool>(3), "{name} is not leakproof");
         assert!(row.get::<_, bool>(5), "{name} has a comment");
         // Those for administrators ask for privileges on the table.
@@ -63,11 +66,11 @@ fn the_catalog_says_what_functions_are() {
             || with_settings.contains(&name);
         assert_eq!(row.get::<_, bool>(8), !has_settings, "the settings of {name}");
         let kind: (&str, &str) = (row.get(1), row.get(2));
-        if name == "jwt_template" {
+        if name == "jwt_template" || of_types.contains(&name) {
             assert_eq!(kind, ("i", "s"), "{name}");
         } else if ["check_ddl_drop", "demand", "table_of"].contains(&name) {
             assert_eq!(kind, ("s", "u"), "{name}");
-        } else if name == "jwt_verify" {
+        } else if ["jwt_verify", "whoami"].contains(&name) {
             // An error in a worker would be logged by the leader, with the statement.
             assert_eq!(kind, ("s", "r"), "{name}");
         } else if readers.contains(&name) {
@@ -84,6 +87,26 @@ fn the_catalog_says_what_functions_are() {
         Some("true"),
         "whoever calls them runs with the search path that they name"
     );
+}
+
+/// Without preloading, much of the protection begins late.
+#[test]
+fn the_extension_warns_where_it_is_not_preloaded() {
+    for (preload, expected) in
+        [(Preload::Shared, false), (Preload::Session, false), (Preload::Neither, true)]
+    {
+        let cluster = Cluster::start_bare(preload, &[]);
+        let mut wire = Wire::connect(&cluster.as_role("postgres")).unwrap();
+        wire.ask("CREATE EXTENSION pg_session_jwt", &[]).unwrap().unwrap();
+        let hints: Vec<String> = wire
+            .notices()
+            .iter()
+            .filter(|notice| notice.get(b'M') == Some("pg_session_jwt is not preloaded"))
+            .filter_map(|notice| notice.get(b'H').map(str::to_owned))
+            .collect();
+        let hint = "Add pg_session_jwt to shared_preload_libraries, and restart the server.";
+        assert_eq!(hints == [hint], expected, "{preload:?}: {hints:?}");
+    }
 }
 
 /// A cluster without the extension, with the roles `owner` and `app`.
@@ -165,11 +188,16 @@ fn the_extension_uses_no_operator_of_its_schema() {
          CREATE OPERATOR auth.= (FUNCTION = auth.equal, LEFTARG = oid, RIGHTARG = regclass);
          CREATE EXTENSION pg_session_jwt",
     );
-    let users = "SELECT string_agg(pg_describe_object(classid, objid, objsubid), ', ') FROM pg_depend
+    let users =
+        "SELECT string_agg(pg_describe_object(classid, objid, objsubid), ', ') FROM pg_depend
                  WHERE refclassid = 'pg_operator'::regclass";
     assert_eq!(text(&mut owner, users), None, "what uses the operator");
     let search_path = "SHOW search_path";
-    assert_eq!(text(&mut owner, search_path).as_deref(), Some("\"$user\", public"), "the session's");
+    assert_eq!(
+        text(&mut owner, search_path).as_deref(),
+        Some("\"$user\", public"),
+        "the session's"
+    );
 }
 
 /// And a role that may not create in the database does not create it.

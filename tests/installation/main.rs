@@ -1,4 +1,5 @@
-//! What the extension creates, and what it meets where it is created.
+//! What the extension creates, what it meets where it is created, and what its packages are made from.
 
 mod catalog;
 mod names;
+mod release;

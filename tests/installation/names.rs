@@ -109,10 +109,15 @@ fn the_names_are_those_of_the_members() {
              WHERE EXISTS (
                  SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
                  WHERE e.extname = 'pg_session_jwt' AND d.deptype = 'e'
-                   AND d.refclassid = 'pg_extension'::regclass AND d.classid = '{catalog}'::regclass
-                   AND d.objid IN (c.oid,
-                       (SELECT i.indrelid FROM pg_index i
-                        WHERE '{catalog}' = 'pg_class' AND i.indexrelid = c.oid)))
+                   AND d.refclassid = 'pg_extension'::regclass
+                   AND (d.classid = '{catalog}'::regclass AND d.objid IN (c.oid,
+                            (SELECT i.indrelid FROM pg_index i
+                             WHERE '{catalog}' = 'pg_class' AND i.indexrelid = c.oid))
+                        -- Of a composite type, the type is the member.
+                        OR '{catalog}' = 'pg_class' AND d.classid = 'pg_type'::regclass
+                           AND d.objid = (SELECT t.oid FROM pg_type t
+                                          JOIN pg_class r ON r.oid = t.typrelid
+                                          WHERE r.relkind = 'c' AND t.typrelid = c.oid)))
                AND c.{}namespace = 'auth'::regnamespace",
             name.trim_end_matches("name"),
         );

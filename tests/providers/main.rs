@@ -1,5 +1,6 @@
 //! Providers: the table of them, and the keys that are fetched from them.
 
+mod added;
 mod changes;
 mod lookup;
 mod plain_http;

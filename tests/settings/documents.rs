@@ -1,7 +1,8 @@
 //! The settings `jwk` and `providers`: who may set, store and reset them, and which of them count.
 
 use harness::{
-    Code, Connection, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, quote, sqlstate, test_each_preload,
+    Code, Connection, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, is_older_than, quote, sqlstate,
+    test_each_preload,
 };
 use serde_json::json;
 
@@ -280,6 +281,33 @@ fn documents_set_before_loading_are_not_believed() {
                 }
             }
         }
+    }
+}
+
+/// From 17 on, `ALTER SYSTEM` stores settings that no library has defined, and so validates nothing.
+#[test]
+fn a_document_stored_before_loading_is_judged_when_the_library_loads() {
+    if is_older_than(17, "ALTER SYSTEM for settings that no library has defined") {
+        return;
+    }
+    let site = Site::start(Preload::Neither);
+    for setting in [JWK, PROVIDERS] {
+        site.admin(&filled("ALTER SYSTEM SET {name} = {value}", setting, "{"));
+        site.cluster.reload();
+        for token in [alice(), ida("api")] {
+            let outcome = presented(&mut site.role("app").client(), &token);
+            assert_eq!(outcome, Code::Configuration.sqlstate(), "{setting}");
+        }
+        let mut admin = site.session("postgres");
+        for (statement, expected) in [
+            ("ALTER SYSTEM SET {name} = {value}", Code::Configuration.sqlstate()),
+            ("ALTER SYSTEM RESET {name}", SUCCESS),
+        ] {
+            let statement = filled(statement, setting, "{");
+            assert_eq!(attempt(&mut admin, &statement), expected, "{statement}");
+        }
+        site.cluster.reload();
+        assert_eq!(presented(&mut site.role("app").client(), &alice()), "alice", "{setting}");
     }
 }
 

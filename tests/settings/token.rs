@@ -1,7 +1,7 @@
 //! The setting `jwt`: its value is never shown and never stored, and a reset takes the identity away.
 
 use harness::{
-    CANT_CHANGE_RUNTIME_PARAM, Code, INSUFFICIENT_PRIVILEGE, Preload, quote, test_each_preload,
+    Code, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, postgres_version, quote, test_each_preload,
     text, user,
 };
 use postgres::Client;
@@ -126,7 +126,7 @@ fn tokens_cannot_be_stored(site: &Site) {
         ),
         ("store", "ALTER SYSTEM SET {name} = {value}", INSUFFICIENT_PRIVILEGE),
         ("postgres", "ALTER ROLE ALL SET {name} = {value}", Code::Configuration.sqlstate()),
-        ("postgres", "ALTER SYSTEM SET {name} = {value}", CANT_CHANGE_RUNTIME_PARAM),
+        ("postgres", "ALTER SYSTEM SET {name} = {value}", Code::Configuration.sqlstate()),
     ];
     for (role, statement, expected) in statements {
         let context = format!("{:?}, {role}: {statement}", site.preload);
@@ -157,6 +157,34 @@ fn tokens_cannot_be_stored(site: &Site) {
         None,
         "before the library is there"
     );
+}
+
+/// From 17 on, `ALTER SYSTEM` stores settings that no library has defined. Before, the file has the token.
+#[test]
+fn a_token_that_was_stored_before_loading_is_rejected_and_can_be_removed() {
+    const NAME: &str = "pg_session_jwt.jwt";
+    let site = Site::start(Preload::Neither);
+    if postgres_version() < 17 {
+        site.cluster.append_configuration(&[(NAME, &alice())]);
+    } else {
+        site.admin(&filled("ALTER SYSTEM SET {name} = {value}", NAME, &alice()));
+    }
+    site.cluster.reload();
+    let (client, notices) = listening(&site.role("app"));
+    assert_eq!(user(&mut client.unwrap()), None, "a stored token");
+    let [warning] = &notices.take()[..] else { panic!("a stored token: not one warning") };
+    assert_eq!(warning.code().code(), Code::Configuration.sqlstate(), "{warning:?}");
+    assert!(warning.hint().is_some_and(|hint| hint.contains("ALTER SYSTEM")), "{warning:?}");
+    // In a session that has loaded the library, too.
+    let mut admin = site.session("postgres");
+    for statement in ["ALTER SYSTEM SET {name} TO DEFAULT", "ALTER SYSTEM RESET {name}"] {
+        assert_eq!(attempt(&mut admin, &filled(statement, NAME, "")), SUCCESS, "{statement}");
+    }
+    site.cluster.reload();
+    let (client, notices) = listening(&site.role("app"));
+    assert_eq!(presented(&mut client.unwrap(), &alice()), "alice", "without a stored token");
+    let is_left = postgres_version() < 17;
+    assert_eq!(notices.codes().is_empty(), !is_left, "without a stored token");
 }
 
 /// Giving the token up takes the identity away; one from the startup packet is what a reset goes

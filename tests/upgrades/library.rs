@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use harness::{
-    Behaviour, Cluster, Idp, Preload, SUCCESS, db_error, key, present, run, test_each_preload, text,
-    token_of, user, wait_for,
+    Behaviour, Cluster, Idp, Preload, SUCCESS, db_error, key, present, run, test_each_preload,
+    text, token_of, user, wait_for,
 };
 use postgres::Client;
 

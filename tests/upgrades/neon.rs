@@ -70,7 +70,8 @@ const FIRST_APPLICATION: &str = "
 /// The script of the tests that creates what this version has.
 pub fn install_script(version: &str) -> String {
     let version = VERSIONS.iter().position(|known| *known == version).expect("a version");
-    let functions = FUNCTIONS.iter().filter(|function| (function.3..=function.4).contains(&version));
+    let functions =
+        FUNCTIONS.iter().filter(|function| (function.3..=function.4).contains(&version));
     functions.fold("CREATE SCHEMA IF NOT EXISTS auth;\n".to_owned(), |script, function| {
         let (declaration, result, symbol, ..) = function;
         script
@@ -111,7 +112,10 @@ impl Fixture {
             let name = format!("pg_session_jwt--{version}.sql");
             fixture.cluster.install(&name, &install_script(version));
         }
-        run(&mut fixture.cluster.admin(), "CREATE ROLE authenticated LOGIN; CREATE ROLE owner LOGIN");
+        run(
+            &mut fixture.cluster.admin(),
+            "CREATE ROLE authenticated LOGIN; CREATE ROLE owner LOGIN",
+        );
         fixture
     }
 
@@ -186,7 +190,8 @@ fn every_version_becomes_ours_and_what_uses_it_stays() {
             databases.push((owner, version));
         }
     }
-    let insert = format!("INSERT INTO todos (task) VALUES ('a'); INSERT INTO todos VALUES ('{USER}x')");
+    let insert =
+        format!("INSERT INTO todos (task) VALUES ('a'); INSERT INTO todos VALUES ('{USER}x')");
     let mut current = fixture.client("postgres", &database_of("0.5.0", "postgres"));
     run(&mut current, &insert);
     let mut rows = fixture.client("authenticated", &database_of("0.5.0", "postgres"));
@@ -275,10 +280,17 @@ fn the_functions_of_neon_fail_until_the_update() {
         let error = db_error(client.batch_execute(&format!("SELECT {call}")));
         assert_eq!(error.code().code(), OBJECT_NOT_IN_PREREQUISITE_STATE, "{call}");
         assert_eq!(error.code().code(), Code::Outdated.sqlstate(), "{call}");
-        assert!(error.hint().unwrap_or_default().contains("ALTER EXTENSION pg_session_jwt UPDATE"), "{call}");
+        assert!(
+            error.hint().unwrap_or_default().contains("ALTER EXTENSION pg_session_jwt UPDATE"),
+            "{call}"
+        );
     }
     assert_eq!(sqlstate(client.batch_execute(count)), Code::Outdated.sqlstate(), "a policy");
-    assert_eq!(sqlstate(client.batch_execute("SELECT * FROM mine")), Code::Outdated.sqlstate(), "a view");
+    assert_eq!(
+        sqlstate(client.batch_execute("SELECT * FROM mine")),
+        Code::Outdated.sqlstate(),
+        "a view"
+    );
     assert_eq!(
         sqlstate(client.batch_execute("INSERT INTO todos (task) VALUES ('b')")),
         Code::Outdated.sqlstate(),
@@ -301,11 +313,7 @@ fn the_functions_of_neon_fail_until_the_update() {
 /// The state of a database with 0.5.0 that another role has prepared for the update, and how the update ends.
 const ATTACKS: &[(&str, &str, &str)] = &[
     ("nothing", "", SUCCESS),
-    (
-        "a role owns the schema",
-        "ALTER SCHEMA auth OWNER TO attacker",
-        INSUFFICIENT_PRIVILEGE,
-    ),
+    ("a role owns the schema", "ALTER SCHEMA auth OWNER TO attacker", INSUFFICIENT_PRIVILEGE),
     (
         "a role may create in the schema",
         "GRANT CREATE ON SCHEMA auth TO attacker",
@@ -322,11 +330,7 @@ const ATTACKS: &[(&str, &str, &str)] = &[
         "CREATE FUNCTION auth.jwt_session_init(varchar) RETURNS void LANGUAGE sql AS ''",
         DUPLICATE_FUNCTION,
     ),
-    (
-        "a procedure",
-        "CREATE PROCEDURE auth.allows() LANGUAGE sql AS ''",
-        DUPLICATE_FUNCTION,
-    ),
+    ("a procedure", "CREATE PROCEDURE auth.allows() LANGUAGE sql AS ''", DUPLICATE_FUNCTION),
     (
         "a function of Neon's that is no member",
         "ALTER EXTENSION pg_session_jwt DROP FUNCTION auth.user_id()",
@@ -339,7 +343,11 @@ const ATTACKS: &[(&str, &str, &str)] = &[
         DUPLICATE_FUNCTION,
     ),
     ("a table", "CREATE TABLE auth.providers (name text)", DUPLICATE_TABLE),
-    ("an index", "CREATE TABLE auth.x (y int); CREATE INDEX providers_pkey ON auth.x (y)", DUPLICATE_TABLE),
+    (
+        "an index",
+        "CREATE TABLE auth.x (y int); CREATE INDEX providers_pkey ON auth.x (y)",
+        DUPLICATE_TABLE,
+    ),
     ("a type", "CREATE TYPE auth.provider_status AS ENUM ('x')", DUPLICATE_OBJECT),
 ];
 
@@ -410,7 +418,11 @@ fn the_owner_of_the_extension_gains_nothing_by_an_update() {
     let owned = "SELECT string_agg(p.oid::regprocedure::text, ', ') FROM pg_proc p
                  WHERE proowner = 'owner'::regrole AND pronamespace = 'auth'::regnamespace";
     assert_eq!(text(&mut admin, owned), None, "the functions of the extension");
-    assert_eq!(text(&mut owner, "SELECT public.mine()").as_deref(), Some("owner"), "its own function");
+    assert_eq!(
+        text(&mut owner, "SELECT public.mine()").as_deref(),
+        Some("owner"),
+        "its own function"
+    );
     let uid = "SELECT concat(prosecdef, proconfig, probin) FROM pg_proc WHERE oid = 'auth.uid()'::regprocedure";
     assert_eq!(text(&mut admin, uid).as_deref(), Some("f$libdir/pg_session_jwt"), "auth.uid()");
     let captured = "SELECT string_agg(pg_describe_object(classid, objid, objsubid), ', ') FROM pg_depend
@@ -442,7 +454,15 @@ fn a_dump_is_restored_after_the_extension_is_created() {
     run(&mut admin, APPLICATION);
     let name = database_of("0.5.0", "postgres");
     let mut dump = fixture.cluster.program("pg_dump");
-    dump.args(["-h", "127.0.0.1", "-p", &fixture.cluster.port().to_string(), "-U", "postgres", &name]);
+    dump.args([
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &fixture.cluster.port().to_string(),
+        "-U",
+        "postgres",
+        &name,
+    ]);
     let dump = dump.output().unwrap();
     assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
     let dump = String::from_utf8(dump.stdout).unwrap();

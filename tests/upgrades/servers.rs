@@ -1,8 +1,8 @@
 //! Upgrades to another major version of Postgres, which `make test-matrix` provides the older server for.
 
 use harness::{
-    Cluster, Code, INSUFFICIENT_PRIVILEGE, Installation, Preload, SUCCESS, contents, key, present, run,
-    sqlstate, text, token_of, user,
+    Cluster, Code, INSUFFICIENT_PRIVILEGE, Installation, Preload, SUCCESS, contents, key, present,
+    run, sqlstate, text, token_of, user,
 };
 use mint::Key;
 use postgres::Client;
@@ -10,7 +10,8 @@ use postgres::Client;
 use crate::catalog::{assert_same, differences};
 
 /// Roles that a dump of a database does not contain.
-const ROLES: &str = "CREATE ROLE app LOGIN; CREATE ROLE keeper; CREATE ROLE editor; GRANT editor TO app";
+const ROLES: &str =
+    "CREATE ROLE app LOGIN; CREATE ROLE keeper; CREATE ROLE editor; GRANT editor TO app";
 
 /// A database with all that the extension knows: providers, policies, permissions, event triggers, and
 /// privileges on the extension's objects that differ from the initial ones.
@@ -52,7 +53,11 @@ fn check(cluster: &Cluster, database: &str, key: &Key, label: &str) {
     });
     assert_eq!(present(&mut client, &key.sign(&claims)), SUCCESS, "{label}");
     assert_eq!(user(&mut client).as_deref(), Some("bob"), "{label}");
-    assert_eq!(text(&mut client, "SELECT current_user::text").as_deref(), Some("editor"), "{label}");
+    assert_eq!(
+        text(&mut client, "SELECT current_user::text").as_deref(),
+        Some("editor"),
+        "{label}"
+    );
     let tasks = "SELECT string_agg(task, ',') FROM todos";
     assert_eq!(text(&mut client, tasks).as_deref(), Some("b"), "{label}: the policy");
     for (statement, code) in [

@@ -1,8 +1,6 @@
 //! The script that replaces Supabase's functions, in a database with a schema `auth` like Supabase's.
 
-use harness::{
-    Cluster, Code, Preload, SUCCESS, jwks, key, now, present, run, sqlstate, text,
-};
+use harness::{Cluster, Code, Preload, SUCCESS, jwks, key, now, present, run, sqlstate, text};
 use postgres::Client;
 use serde_json::json;
 
@@ -115,7 +113,8 @@ fn functions_are_replaced_under_what_uses_them() {
     assert_same(&catalog(&mut fresh), &catalog(&mut client), "the catalogs");
 
     let key = key("k1");
-    let add = "SELECT auth.add_provider('s', issuer => 'https://p.supabase.co/auth/v1', jwks => $1::text,
+    let add =
+        "SELECT auth.add_provider('s', issuer => 'https://p.supabase.co/auth/v1', jwks => $1::text,
                                         role_claim => 'role', allowed_roles => '{authenticated}')";
     client.execute(add, &[&jwks(&[&key]).to_string()]).unwrap();
     run(&mut client, &format!("INSERT INTO auth.users VALUES ('{USER}', 'a@x.example')"));
@@ -132,7 +131,10 @@ fn functions_are_replaced_under_what_uses_them() {
     assert_eq!(user.execute("DELETE FROM profiles", &[]).unwrap(), 0, "without a second factor");
     // The claims that every client can write count no more.
     run(&mut user, "SELECT auth.jwt_session_init(NULL)");
-    run(&mut user, &format!(r#"SET request.jwt.claims = '{{"sub": "{USER}", "role": "authenticated"}}'"#));
+    run(
+        &mut user,
+        &format!(r#"SET request.jwt.claims = '{{"sub": "{USER}", "role": "authenticated"}}'"#),
+    );
     assert_eq!(text(&mut user, "SELECT auth.uid()::text"), None, "request.jwt.claims");
 }
 
@@ -151,7 +153,8 @@ fn privileges_on_the_functions_stay_and_are_dumped() {
     let mut restored = database(&cluster, "restored", &[]);
     cluster.psql_in("restored", &[], &dump).unwrap();
     for client in [&mut client, &mut restored] {
-        let allowed = "SELECT concat_ws(' ', has_function_privilege('public', 'auth.email()', 'EXECUTE'),
+        let allowed =
+            "SELECT concat_ws(' ', has_function_privilege('public', 'auth.email()', 'EXECUTE'),
                                         has_function_privilege('anon', 'auth.email()', 'EXECUTE'),
                                         has_function_privilege('public', 'auth.uid()', 'EXECUTE'))";
         assert_eq!(text(client, allowed).as_deref(), Some("f t t"), "privileges");
@@ -202,7 +205,11 @@ fn the_script_changes_all_or_nothing() {
         (
             "a schema in which another role creates",
             "42501",
-            &["CREATE SCHEMA auth", "GRANT CREATE ON SCHEMA auth TO supabase_auth_admin", FUNCTIONS],
+            &[
+                "CREATE SCHEMA auth",
+                "GRANT CREATE ON SCHEMA auth TO supabase_auth_admin",
+                FUNCTIONS,
+            ],
         ),
         ("the extension", "42710", &["CREATE EXTENSION pg_session_jwt"]),
     ] {
@@ -214,7 +221,10 @@ fn the_script_changes_all_or_nothing() {
         let before = text(&mut client, OIDS);
         for apply in ["off", "on"] {
             let errors = cluster.psql_in(&name, &[("apply", apply)], SCRIPT).expect_err(label);
-            assert!(errors.contains(&format!("ERROR:  {code}: ")), "{label}, apply={apply}: {errors}");
+            assert!(
+                errors.contains(&format!("ERROR:  {code}: ")),
+                "{label}, apply={apply}: {errors}"
+            );
         }
         assert_eq!(text(&mut client, OIDS), before, "{label}");
     }
@@ -224,5 +234,10 @@ fn the_script_changes_all_or_nothing() {
     let script = format!("SET SESSION AUTHORIZATION supabase_auth_admin;\n{SCRIPT}");
     let errors = cluster.psql_in("plain", &[("apply", "on")], &script).expect_err("no superuser");
     assert!(errors.contains("ERROR:  42501: must be superuser"), "{errors}");
-    assert_eq!(sqlstate(client.batch_execute("SELECT auth.uid()")), SUCCESS, "{}", Code::NoKey.sqlstate());
+    assert_eq!(
+        sqlstate(client.batch_execute("SELECT auth.uid()")),
+        SUCCESS,
+        "{}",
+        Code::NoKey.sqlstate()
+    );
 }

@@ -63,10 +63,9 @@ fn update_from_each_version(cluster: &Cluster) -> BTreeMap<String, Vec<String>> 
 fn an_update_from_each_released_version_ends_in_the_catalogs_of_a_new_database() {
     let cluster = Cluster::start_bare(Preload::Shared, &[]);
     let update = "SET LOCAL search_path = pg_catalog, pg_temp;";
-    for (version, script) in [
-        ("0.9.8", INSTALL.replacen("COST 100", "COST 99", 1)),
-        ("0.9.9", INSTALL.to_owned()),
-    ] {
+    for (version, script) in
+        [("0.9.8", INSTALL.replacen("COST 100", "COST 99", 1)), ("0.9.9", INSTALL.to_owned())]
+    {
         cluster.install(&format!("pg_session_jwt--{version}.sql"), &script);
         cluster.install(&format!("pg_session_jwt--{version}--{}.sql", default_version()), update);
     }
@@ -82,10 +81,8 @@ fn an_update_from_each_released_version_ends_in_the_catalogs_of_a_new_database()
 
 #[test]
 fn every_version_in_the_changelog_has_its_scripts() {
-    let versions: Vec<&str> = CHANGELOG
-        .lines()
-        .filter_map(|line| line.strip_prefix("## ")?.split(' ').next())
-        .collect();
+    let versions: Vec<&str> =
+        CHANGELOG.lines().filter_map(|line| line.strip_prefix("## ")?.split(' ').next()).collect();
     assert_eq!(versions.first(), Some(&default_version()), "the newest version");
     assert_eq!(default_version(), env!("CARGO_PKG_VERSION"), "the control file");
     let cluster = Cluster::start_bare(Preload::Neither, &[]);

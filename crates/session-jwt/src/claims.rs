@@ -1,5 +1,6 @@
 //! The verified claims of a token (RFC 7519 section 4), and the judgement of their times.
 
+use crate::duration::in_words;
 use crate::json::{Json, Object};
 use crate::path::{self, ClaimPath};
 use crate::permissions::Permissions;
@@ -208,24 +209,27 @@ impl Claims {
         {
             return Err(reject(Code::Expired, "token is too old")
                 .with_detail(format!(
-                    "Its iat is {}, so it is {} s old; the provider's max_token_age is {} s, and the \
-                     leeway is {} s.",
+                    "Its iat is {} ({} ago); the provider's max_token_age is {} s, and the leeway is \
+                     {} s.",
                     age.issued,
-                    now.saturating_sub(age.issued),
+                    in_words(now.saturating_sub(age.issued)),
                     age.limit,
                     self.leeway
                 ))
                 .with_hint("Present a fresh token."));
         }
         match self.registered.expires {
-            Some(expires) if now >= expires + self.leeway => {
-                Err(reject(Code::Expired, "token has expired")
-                    .with_detail(format!(
-                        "Its exp is {expires}, the current time is {now}, and the leeway is {} s.",
-                        self.leeway
-                    ))
-                    .with_hint("Present a fresh token."))
-            }
+            Some(expires) if now >= expires + self.leeway => Err(reject(
+                Code::Expired,
+                "token has expired",
+            )
+            .with_detail(format!(
+                "Its exp is {expires} ({} ago), the current time is {now}, and the leeway is \
+                         {} s.",
+                in_words(now.saturating_sub(expires)),
+                self.leeway
+            ))
+            .with_hint("Present a fresh token.")),
             _ => Ok(()),
         }
     }
@@ -238,22 +242,26 @@ impl Claims {
         {
             return Err(reject(Code::NotYetValid, "token is issued in the future")
                 .with_detail(format!(
-                    "Its iat is {}, the current time is {now}, and the leeway is {} s; the \
+                    "Its iat is {} (in {}), the current time is {now}, and the leeway is {} s; the \
                      provider limits the age of tokens.",
-                    age.issued_by, self.leeway
+                    age.issued_by,
+                    in_words(age.issued_by.saturating_sub(now)),
+                    self.leeway
                 ))
                 .with_hint("Compare the clocks of the issuer and of this server."));
         }
         match self.registered.not_before {
-            Some(not_before) if now < not_before - self.leeway => {
-                Err(reject(Code::NotYetValid, "token is not yet valid")
-                    .with_detail(format!(
-                        "Its nbf is {not_before}, the current time is {now}, and the leeway is {} \
-                         s.",
-                        self.leeway
-                    ))
-                    .with_hint("Compare the clocks of the issuer and of this server."))
-            }
+            Some(not_before) if now < not_before - self.leeway => Err(reject(
+                Code::NotYetValid,
+                "token is not yet valid",
+            )
+            .with_detail(format!(
+                "Its nbf is {not_before} (in {}), the current time is {now}, and the leeway \
+                         is {} s.",
+                in_words(not_before.saturating_sub(now)),
+                self.leeway
+            ))
+            .with_hint("Compare the clocks of the issuer and of this server.")),
             _ => Ok(()),
         }
     }

@@ -8,6 +8,7 @@ mod claims;
 mod der;
 mod document;
 mod draft;
+mod duration;
 mod encoding;
 mod endpoint;
 mod foreign_path;
@@ -38,6 +39,7 @@ pub use algorithm::{Algorithm, AlgorithmSet};
 pub use claim_checks::{CLAIM_CHECKS, ClaimCheck};
 pub use claims::{Claims, UnjudgedClaims};
 pub use document::MAX_DOCUMENT_BYTES;
+pub use duration::in_words;
 pub use endpoint::{Endpoint, HttpHosts};
 pub use json::json_string;
 pub use jws::MAX_TOKEN_BYTES;
@@ -50,4 +52,6 @@ pub use permissions::{Action, Permissions, permission_claims};
 pub use provider::{KeySource, Provider, Remote};
 pub use provider_document::{MAX_ROW_BYTES, MAX_ROW_NAME_BYTES};
 pub use rejection::{Code, Rejection, quoted};
-pub use verifier::{Unverified, Verifier, authenticate, no_provider_configured, verify_jws};
+pub use verifier::{
+    MOST_COUNTED, Unverified, Verifier, authenticate, no_provider_configured, verify_jws,
+};

@@ -143,6 +143,32 @@ impl Provider {
         self.remote.as_ref()
     }
 
+    /// The roles that tokens may name, and the role of tokens that name none.
+    pub fn roles(&self) -> impl Iterator<Item = &str> {
+        self.allowed_roles.iter().flatten().chain(&self.default_role).map(String::as_str)
+    }
+
+    /// Advice on checks that most providers need and this one lacks, each as sentences.
+    pub fn advice(&self) -> Vec<String> {
+        let mut advice = Vec::new();
+        if self.audience.is_empty() {
+            advice.push(
+                "Tokens for every audience are accepted. Set audience to the audience of your API."
+                    .to_owned(),
+            );
+        }
+        let user = &self.user_id_claim;
+        let is_required = self.required_claims.contains(user)
+            || self.require.iter().any(|requirement| requirement.path == *user);
+        if !is_required {
+            let user = quoted(user.text());
+            advice.push(format!(
+                "Tokens without a user id are accepted. Add {user} to required_claims."
+            ));
+        }
+        advice
+    }
+
     /// The listed algorithms, if any.
     pub fn algorithms(&self) -> Option<AlgorithmSet> {
         self.algorithms

@@ -107,8 +107,13 @@ impl Verifier {
         authenticate(token, |unverified| {
             let provider = unverified.issuer.and_then(|issuer| self.provider_of(Some(issuer)));
             let provider = provider.or_else(|| self.provider_of(None)).map(Arc::clone);
-            let issuers = || self.providers.iter().filter_map(|provider| provider.issuer());
-            provider.ok_or_else(|| unverified.no_provider(self.providers.is_empty(), issuers()))
+            provider.ok_or_else(|| {
+                let issuers = self.providers.iter().filter_map(|provider| provider.issuer());
+                match self.providers.is_empty() {
+                    true => no_provider_configured(Code::NoKey),
+                    false => unverified.no_provider(&issuers.collect::<Vec<_>>(), true),
+                }
+            })
         })
     }
 }
@@ -136,29 +141,30 @@ impl Unverified<'_> {
             && listed.is_none_or(|listed| listed.contains(self.algorithm))
     }
 
-    /// The rejection if no provider serves the token's issuer. `none_configured` says that no provider is
-    /// configured; otherwise `issuers` are those of the providers.
-    pub fn no_provider<'i>(
-        &self,
-        none_configured: bool,
-        issuers: impl Iterator<Item = &'i str>,
-    ) -> Rejection {
-        if none_configured {
-            return no_provider_configured(Code::NoKey);
-        }
+    /// The rejection if no provider serves the token's issuer. `issuers` are those of the providers, or the
+    /// first [`MOST_COUNTED`] of them and one more. The message lists them, or with `are_listed` false only
+    /// says how many there are.
+    pub fn no_provider(&self, issuers: &[&str], are_listed: bool) -> Rejection {
+        let configured = match issuers.len() {
+            _ if are_listed => {
+                format!("the issuers configured are {}", quoted_list(issuers.iter().copied()))
+            }
+            1 => "1 issuer is configured".to_owned(),
+            2..=MOST_COUNTED => format!("{} issuers are configured", issuers.len()),
+            0 => "none is configured".to_owned(),
+            _ => format!("more than {MOST_COUNTED} issuers are configured"),
+        };
         let Some(issuer) = self.issuer else {
             return reject(Code::Issuer, "token issuer is not accepted")
-                .with_detail(format!("Its iss is missing; expected is {}.", quoted_list(issuers)));
+                .with_detail(format!("Its iss is missing; {configured}."));
         };
-        let issuers: Vec<&str> = issuers.collect();
         let near = issuers.iter().find_map(|other| near_miss(issuer, other));
         let rejection = reject(Code::NoKey, "no provider serves the token's issuer");
         let rejection = rejection.with_detail(format!(
-            "The token has iss {}, kid {} and alg {}; the issuers configured are {}.",
+            "The token has iss {}, kid {} and alg {}; {configured}.",
             quoted(issuer),
             self.kid.map_or_else(|| "none".to_owned(), quoted),
             self.algorithm.name(),
-            quoted_list(issuers)
         ));
         match near {
             Some(hint) => rejection.with_hint(hint),
@@ -172,6 +178,9 @@ impl Unverified<'_> {
         self.issuer.map(issuer::variants).unwrap_or_default()
     }
 }
+
+/// The number up to which [`Unverified::no_provider`] counts issuers.
+pub const MOST_COUNTED: usize = 1000;
 
 /// The rejection if no provider is configured.
 pub fn no_provider_configured(code: Code) -> Rejection {

@@ -1,23 +1,100 @@
 //! The tables of the documentation equal those of the code.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use session_jwt::{CLAIM_CHECKS, Code, MAX_TOKEN_BYTES, PROVIDER_MEMBERS, ROW_MEMBERS};
 
 const REFERENCE: &str = include_str!("../../../docs/reference.md");
 
-/// The rows of the table under a heading, without the header row.
+const ERRORS: &str = include_str!("../../../docs/errors.md");
+
+/// The rows of the table under a heading of `docs/reference.md`, without the header row.
 fn table(heading: &str) -> Vec<&'static str> {
-    let (_, section) = REFERENCE.split_once(&format!("\n## {heading}\n")).expect("the section");
-    let section = section.split("\n## ").next().unwrap_or_default();
+    rows(section(REFERENCE, heading))
+}
+
+fn section(page: &'static str, heading: &str) -> &'static str {
+    let (_, section) = page.split_once(&format!("\n## {heading}\n")).expect(heading);
+    section.split("\n## ").next().unwrap_or_default()
+}
+
+fn rows(section: &'static str) -> Vec<&'static str> {
     section.lines().filter(|line| line.starts_with('|')).skip(2).collect()
 }
 
 #[test]
 fn error_codes() {
-    let rows: Vec<String> = Code::ALL
-        .iter()
-        .map(|code| format!("| {} | {} |", code.sqlstate(), code.meaning()))
-        .collect();
-    assert_eq!(table("Error codes"), rows);
+    let overview = rows(ERRORS.split("\n## ").next().unwrap_or_default());
+    assert_eq!(overview.len(), Code::ALL.len(), "a row for each code");
+    for (row, code) in overview.iter().zip(Code::ALL) {
+        let (state, meaning) = (code.sqlstate(), code.meaning());
+        let expected = format!("| [{state}](#{}) | {meaning} | ", state.to_lowercase());
+        assert!(row.starts_with(&expected), "{expected}: {row}");
+    }
+}
+
+/// Each section of `docs/errors.md` has the messages of its code, and no other ones.
+#[test]
+fn error_messages() {
+    let known = messages();
+    assert!(known.len() > 50, "{known:?}");
+    for code in Code::ALL {
+        let section = section(ERRORS, code.sqlstate());
+        let listed = rows(section).into_iter().flat_map(|row| {
+            let cell = row.split(" | ").next().unwrap_or_default();
+            cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()
+        });
+        let listed: BTreeSet<String> = listed.collect();
+        let raised = known.iter().filter(|(of, _)| *of == code.sqlstate());
+        let raised: BTreeSet<String> = raised.map(|(_, message)| message.clone()).collect();
+        let invented: Vec<_> = listed.difference(&raised).collect();
+        assert!(invented.is_empty(), "{}: {invented:?}", code.sqlstate());
+        // Most messages of this code are about what an administrator writes.
+        if code != Code::Configuration {
+            let missing: Vec<_> = raised.difference(&listed).collect();
+            assert!(missing.is_empty(), "{}: {missing:?}", code.sqlstate());
+        }
+        assert!(!listed.is_empty(), "{}", code.sqlstate());
+    }
+}
+
+/// The SQLSTATEs and messages of all rejections in the sources.
+fn messages() -> BTreeSet<(&'static str, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut found = BTreeSet::new();
+    let mut folders = vec![root.join("src"), root.join("crates/session-jwt/src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for call in text.split("reject(").chain(text.split("Rejection::new(")).skip(1) {
+                let code =
+                    call.trim_start().strip_prefix("Code::").and_then(|rest| rest.split_once(','));
+                let Some((name, rest)) = code else { continue };
+                let message =
+                    rest.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next());
+                let of_name = Code::ALL.iter().find(|code| format!("{code:?}") == name);
+                if let (Some(code), Some(message)) = (of_name, message) {
+                    found.insert((code.sqlstate(), message.to_owned()));
+                }
+            }
+        }
+    }
+    // The messages that are not written beside their code.
+    for (code, message) in [
+        (Code::NoKey, "no provider is configured"),
+        (Code::Forbidden, "permission denied to transfer ownership"),
+        (Code::Forbidden, "permission denied to change roles"),
+    ] {
+        found.insert((code.sqlstate(), message.to_owned()));
+    }
+    found
 }
 
 #[test]

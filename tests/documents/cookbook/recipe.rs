@@ -92,8 +92,12 @@ pub fn site() -> Arc<Site> {
 impl Recipe {
     /// Follows the recipe of that heading.
     pub fn follow(heading: &str) -> Self {
-        let site = site();
-        let database = heading.to_lowercase().replace(' ', "_");
+        Self::follow_again(heading, &heading.to_lowercase().replace(' ', "_"))
+    }
+
+    /// The same in a database of this name, for a second test of the recipe.
+    pub fn follow_again(heading: &str, database: &str) -> Self {
+        let (site, database) = (site(), database.to_owned());
         run(&mut site.cluster.admin(), &format!("CREATE DATABASE {database} OWNER author"));
         let mut admin = site.cluster.as_role("postgres").database(&database).client();
         run(&mut admin, "CREATE EXTENSION pg_session_jwt");

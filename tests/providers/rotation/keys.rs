@@ -238,7 +238,7 @@ fn a_key_that_is_replaced_under_its_id_is_found() {
     );
     for part in [
         "Its keys were last fetched",
-        "The next token may have them fetched again in",
+        "they are fetched again in",
         "auth.refresh_provider() fetches them at once",
     ] {
         assert!(detail(&error).contains(part), "{part}: {error:?}");

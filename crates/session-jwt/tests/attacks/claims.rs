@@ -737,7 +737,7 @@ fn a_token_may_be_too_old() {
     }
     let members = json!({"max_token_age": 100, "leeway": 0, "required_claims": []});
     let (token, outcome) = verify(&members, r#"{"iat":1000}"#, 1230);
-    let words = "Its iat is 1000, so it is 230 s old; the provider's max_token_age is 100 s";
+    let words = "Its iat is 1000 (3 minutes ago); the provider's max_token_age is 100 s";
     refused("without exp", &token, outcome, "28J04", words);
 }
 
