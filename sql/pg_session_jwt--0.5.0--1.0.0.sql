@@ -42,6 +42,8 @@ DECLARE
     relations CONSTANT pg_catalog.name[] := '{
         added_provider, provider_status, providers, providers_issuer_key, providers_pkey
     }';
+    -- Besides the row types of relations.
+    types CONSTANT pg_catalog.name[] := '{texts}';
     existing record;
 BEGIN
     FOR existing IN
@@ -71,7 +73,7 @@ BEGIN
             -- Without the row types of relations, which the query above covers.
             SELECT 3, '42710', 'types', t.tableoid, t.oid
             FROM pg_type t
-            WHERE t.typnamespace = 'auth'::regnamespace AND t.typname = ANY ('texts'::name || relations)
+            WHERE t.typnamespace = 'auth'::regnamespace AND t.typname = ANY (types || relations)
               AND t.typrelid = 0
         ) o, LATERAL pg_identify_object(o.tableoid, o.oid, 0) i
         GROUP BY o.place, o.code, o.kind
@@ -137,7 +139,9 @@ BEGIN
     -- of the extension's owner, and remain the owner's.
     FOR function IN
         SELECT p.oid FROM pg_proc p
-        JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' AND d.refobjid = extension.oid
+        WHERE p.pronamespace = 'auth'::regnamespace
+          AND p.proname = ANY ('{init, jwt_session_init, user_id, uid, session, jwt, organization,
+                                organization_id}')
     LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO CURRENT_USER', function);
         IF NOT has_function_privilege('public', function, 'EXECUTE') THEN

@@ -22,6 +22,8 @@ DECLARE
     relations CONSTANT pg_catalog.name[] := '{
         added_provider, provider_status, providers, providers_issuer_key, providers_pkey
     }';
+    -- Besides the row types of relations.
+    types CONSTANT pg_catalog.name[] := '{texts}';
     existing record;
 BEGIN
     FOR existing IN
@@ -42,7 +44,7 @@ BEGIN
             SELECT 3, '42710', 'types', t.tableoid, t.oid
             FROM pg_catalog.pg_type t
             WHERE t.typnamespace OPERATOR(pg_catalog.=) '@extschema@'::pg_catalog.regnamespace
-              AND t.typname OPERATOR(pg_catalog.=) ANY ('texts'::pg_catalog.name OPERATOR(pg_catalog.||) relations)
+              AND t.typname OPERATOR(pg_catalog.=) ANY (types OPERATOR(pg_catalog.||) relations)
               AND t.typrelid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
         ) o, LATERAL pg_catalog.pg_identify_object(o.tableoid, o.oid, 0) i
         GROUP BY o.place, o.code, o.kind

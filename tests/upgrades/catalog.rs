@@ -28,8 +28,13 @@ const QUERIES: &[&str] = &[
      FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
      LEFT JOIN pg_attrdef d ON d.adrelid = attrelid AND d.adnum = attnum
      WHERE relnamespace IN ('auth'::regnamespace, 'public'::regnamespace)",
-    "SELECT concat_ws(' ', 'type', t.oid::regtype, typowner::regrole, typtype, typacl)
+    "SELECT concat_ws(' ', 'type', t.oid::regtype, typowner::regrole, typelem::regtype,
+            to_jsonb(t) - '{oid, typnamespace, typowner, typrelid, typelem, typarray, typbasetype,
+                            typcollation}'::text[])
      FROM pg_type t WHERE typnamespace IN ('auth'::regnamespace, 'public'::regnamespace)",
+    "SELECT concat_ws(' ', 'cast', castsource::regtype, casttarget::regtype, castfunc::regprocedure,
+            castcontext, castmethod)
+     FROM pg_cast WHERE oid >= 16384",
     "SELECT concat_ws(' ', 'constraint', conname, conrelid::regclass, convalidated, pg_get_constraintdef(oid))
      FROM pg_constraint WHERE connamespace IN ('auth'::regnamespace, 'public'::regnamespace)",
     "SELECT concat_ws(' ', 'index', pg_get_indexdef(indexrelid), indisvalid, indnullsnotdistinct)

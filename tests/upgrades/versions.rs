@@ -134,7 +134,7 @@ fn the_script_from_neon_contains_the_install_script() {
     }
     assert_eq!(created.lines().count(), updated.lines().count(), "change both scripts");
     // Both check the same names.
-    for list in ["functions CONSTANT", "relations CONSTANT"] {
+    for list in ["functions CONSTANT", "relations CONSTANT", "types CONSTANT"] {
         let names = |script: &'static str| {
             let rest = script.split_once(list).expect("a list").1;
             rest.split_once("}'").expect("the end").0
