@@ -64,15 +64,51 @@ impl Installation {
         }
     }
 
-    /// An older Postgres, from which `make test-matrix` upgrades to the tested one. Where there is none, it
-    /// says so.
-    pub fn older() -> Option<Self> {
+    /// The older servers that `make test-matrix` provides for upgrades to the tested one. Where there are
+    /// none, it says so.
+    pub fn older() -> Vec<Self> {
         let variable = |name| std::env::var(name).ok();
         let found = variable("OLDER_PG_CONFIG").zip(variable("OLDER_EXTENSION_LIBRARY"));
-        if found.is_none() {
+        let Some((pg_configs, library)) = found else {
             note_skipped("no older server to upgrade from, which make test-matrix provides");
-        }
-        found.map(|(pg_config, library)| Self { pg_config, library: library.into() })
+            return Vec::new();
+        };
+        let installation = |pg_config: &str| {
+            let library = PathBuf::from(&library);
+            Self { pg_config: pg_config.to_owned(), library }
+        };
+        pg_configs.split(':').map(installation).collect()
+    }
+
+    /// Whether the tested Postgres can upgrade this one. The releases of November 2026 store `pg_attver` in the
+    /// options of columns. `pg_dump` of the earlier releases dumps it, and their servers reject it.
+    pub fn can_be_upgraded(&self) -> bool {
+        Self::tested().is_of_november_2026() || !self.is_of_november_2026()
+    }
+
+    /// Whether this is a release of November 2026 or a later one.
+    pub(crate) fn is_of_november_2026(&self) -> bool {
+        let (major, minor) = self.release();
+        let first = match major {
+            15 => 20,
+            16 => 16,
+            17 => 12,
+            18 => 7,
+            _ => 0,
+        };
+        minor >= first
+    }
+
+    /// The major and the minor version of Postgres.
+    fn release(&self) -> (u32, u32) {
+        let version = self.path("--version");
+        let numbers = version.to_str().and_then(|version| version.strip_prefix("PostgreSQL "));
+        let mut numbers = numbers.unwrap_or_default().split(['.', ' ']).map(str::parse);
+        let (Some(Ok(major)), minor) = (numbers.next(), numbers.next()) else {
+            panic!("{} has no version", version.display());
+        };
+        // A release before the first one, such as 19beta4, has no minor version.
+        (major, minor.and_then(Result::ok).unwrap_or(0))
     }
 
     /// What `pg_config` says for an option.
@@ -516,10 +552,7 @@ pub fn pg_config(option: &str) -> PathBuf {
 
 /// The major version of Postgres.
 pub fn postgres_version() -> u32 {
-    let version = pg_config("--version");
-    let number = version.to_str().and_then(|version| version.strip_prefix("PostgreSQL "));
-    let major = number.and_then(|number| number.split(['.', ' ']).next()?.parse().ok());
-    major.unwrap_or_else(|| panic!("{} has no version", version.display()))
+    Installation::tested().release().0
 }
 
 /// Whether this Postgres lacks one of these libraries, which a test loads beside the extension. It says so.

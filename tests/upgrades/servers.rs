@@ -1,8 +1,8 @@
 //! Upgrades to another major version of Postgres, which `make test-matrix` provides the older server for.
 
 use harness::{
-    Cluster, Code, INSUFFICIENT_PRIVILEGE, Installation, Preload, SUCCESS, contents, key, present,
-    run, sqlstate, text, token_of, user,
+    Cluster, Code, INSUFFICIENT_PRIVILEGE, Installation, Preload, SUCCESS, contents, key,
+    note_skipped, present, run, sqlstate, text, token_of, user,
 };
 use mint::Key;
 use postgres::Client;
@@ -77,7 +77,17 @@ fn lines(client: &mut Client) -> Vec<String> {
     contents.lines().map(str::to_owned).collect()
 }
 
-fn older(installation: &Installation) -> Cluster {
+/// An older server that the tested one can upgrade. Where there is none, it says so.
+fn older() -> Option<Cluster> {
+    let installations = Installation::older();
+    let installation = installations.iter().find(|older| older.can_be_upgraded());
+    if installation.is_none() && !installations.is_empty() {
+        note_skipped("this release cannot upgrade the older servers, which have pg_attver");
+    }
+    installation.map(start)
+}
+
+fn start(installation: &Installation) -> Cluster {
     let cluster = Cluster::initialize(installation, Preload::Shared, &[], &["--data-checksums"]);
     cluster.start_server();
     cluster
@@ -85,11 +95,10 @@ fn older(installation: &Installation) -> Cluster {
 
 #[test]
 fn pg_upgrade_keeps_everything() {
-    let Some(installation) = Installation::older() else {
+    let Some(older) = older() else {
         return;
     };
     let key = key("k1");
-    let older = older(&installation);
     prepare(&older, &key);
     check(&older, "postgres", &key, "before");
     let before = lines(&mut older.admin());
@@ -112,10 +121,9 @@ fn pg_upgrade_keeps_everything() {
 /// The older server has Neon's functions, and the newer one our library.
 #[test]
 fn pg_upgrade_and_an_update_from_neon() {
-    let Some(installation) = Installation::older() else {
+    let Some(older) = older() else {
         return;
     };
-    let older = older(&installation);
     older.install("pg_session_jwt--0.5.0.control", "schema = 'public'\n");
     older.install("pg_session_jwt--0.5.0.sql", &crate::neon::install_script("0.5.0"));
     run(
@@ -133,27 +141,38 @@ fn pg_upgrade_and_an_update_from_neon() {
     assert_eq!(text(&mut client, count).as_deref(), Some("0"), "after the update");
 }
 
+/// With `pg_dump` of the older server, and with that of the newer one where Postgres can restore its dump.
 #[test]
 fn a_dump_is_restored_in_a_newer_server() {
-    let Some(installation) = Installation::older() else {
-        return;
-    };
     let key = key("k1");
-    let older = older(&installation);
-    prepare(&older, &key);
-    let newer = Cluster::start_bare(Preload::Shared, &[]);
-    let mut dump = newer.program("pg_dump");
-    dump.args(["-h", "127.0.0.1", "-p", &older.port().to_string(), "-U", "postgres", "postgres"]);
-    let output = dump.output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && errors.is_empty(), "{errors}");
-    run(&mut newer.admin(), ROLES);
-    run(&mut newer.admin(), "CREATE DATABASE restored");
-    let dump = String::from_utf8(output.stdout).unwrap();
-    newer.psql_in("restored", &[], &dump).unwrap_or_else(|errors| panic!("{errors}"));
-    let mut restored = newer.as_role("postgres").database("restored").client();
-    assert_same(&lines(&mut older.admin()), &lines(&mut restored), "after the dump");
-    check(&newer, "restored", &key, "after the dump");
+    for installation in Installation::older() {
+        let older = start(&installation);
+        prepare(&older, &key);
+        let newer = Cluster::start_bare(Preload::Shared, &[]);
+        run(&mut newer.admin(), ROLES);
+        let mut programs = vec![("older", older.program("pg_dump"))];
+        if installation.can_be_upgraded() {
+            programs.push(("newer", newer.program("pg_dump")));
+        }
+        for (label, mut dump) in programs {
+            let label = format!("after the dump by the {label} pg_dump");
+            let port = older.port().to_string();
+            dump.args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "postgres"]);
+            let output = dump.output().unwrap();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && errors.is_empty(), "{label}: {errors}");
+            run(&mut newer.admin(), "DROP DATABASE IF EXISTS restored");
+            run(&mut newer.admin(), "CREATE DATABASE restored");
+            let dump = String::from_utf8(output.stdout).unwrap();
+            newer
+                .psql_in("restored", &[], &dump)
+                .unwrap_or_else(|errors| panic!("{label}: {errors}"));
+            let mut restored = newer.as_role("postgres").database("restored").client();
+            assert_same(&lines(&mut older.admin()), &lines(&mut restored), &label);
+            drop(restored);
+            check(&newer, "restored", &key, &label);
+        }
+    }
 }
 
 /// The same within one server, which every machine has.
