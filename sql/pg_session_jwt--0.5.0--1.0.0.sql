@@ -53,14 +53,14 @@ BEGIN
             FROM pg_proc p
             WHERE p.pronamespace = 'auth'::regnamespace AND p.proname = ANY (functions)
               AND NOT (
-                  p.oid = ANY (ARRAY[
+                  p.oid = ANY (array_remove(ARRAY[
                       to_regprocedure('auth.init()'), to_regprocedure('auth.jwt_session_init(text)'),
                       to_regprocedure('auth.user_id()'), to_regprocedure('auth.uid()'),
                       to_regprocedure('auth.session()'), to_regprocedure('auth.jwt()'),
                       to_regprocedure('auth.organization()'), to_regprocedure('auth.organization_id()'),
                       -- Of version 0.0.1.
                       to_regprocedure('auth.init(bigint, jsonb)'), to_regprocedure('auth.session(text)')
-                  ]::oid[])
+                  ]::oid[], NULL))
                   AND EXISTS (
                       SELECT FROM pg_depend m JOIN pg_extension e ON e.oid = m.refobjid
                       WHERE e.extname = 'pg_session_jwt' AND m.refclassid = 'pg_extension'::regclass

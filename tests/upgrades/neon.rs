@@ -342,6 +342,12 @@ const ATTACKS: &[(&str, &str, &str)] = &[
          ALTER EXTENSION pg_session_jwt ADD FUNCTION auth.email()",
         DUPLICATE_FUNCTION,
     ),
+    (
+        "a member that fits a call better",
+        "CREATE FUNCTION auth.jwt_session_init(varchar) RETURNS void LANGUAGE sql AS '';
+         ALTER EXTENSION pg_session_jwt ADD FUNCTION auth.jwt_session_init(varchar)",
+        DUPLICATE_FUNCTION,
+    ),
     ("a table", "CREATE TABLE auth.providers (name text)", DUPLICATE_TABLE),
     (
         "an index",
