@@ -51,17 +51,10 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// The Postgres and the library that are tested. `EXTENSION_LIBRARY` names the library, since the tests
-    /// for several versions of Postgres have a library for each; otherwise it is the one that was built last.
+    /// The Postgres and the library that are tested.
     pub fn tested() -> Self {
-        let library = std::env::var_os("EXTENSION_LIBRARY");
-        Self {
-            pg_config: std::env::var("PG_CONFIG").unwrap_or_else(|_| "pg_config".to_owned()),
-            library: library.map_or_else(
-                || checkout().join("target/release/libpg_session_jwt.so"),
-                PathBuf::from,
-            ),
-        }
+        let pg_config = std::env::var("PG_CONFIG").unwrap_or_else(|_| "pg_config".to_owned());
+        Self { pg_config, library: library() }
     }
 
     /// The older servers that `make test-matrix` provides for upgrades to the tested one. Where there are
@@ -520,6 +513,13 @@ fn stage(folder: &Path, installation: &Installation) {
 
 fn checkout() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the checkout")
+}
+
+/// The library that is tested: the one that `EXTENSION_LIBRARY` names, or the one that was built last. The
+/// tests for several versions of Postgres have a library for each.
+pub fn library() -> PathBuf {
+    std::env::var_os("EXTENSION_LIBRARY")
+        .map_or_else(|| checkout().join("target/release/libpg_session_jwt.so"), PathBuf::from)
 }
 
 /// Where a path of the machine's installation lies in a cluster's folder.

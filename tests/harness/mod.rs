@@ -19,7 +19,8 @@ mod sqlstate;
 mod wire;
 
 pub use cluster::{
-    Cluster, Installation, Preload, lacks_library, peak_memory, pg_config, postgres_version,
+    Cluster, Installation, Preload, lacks_library, library, peak_memory, pg_config,
+    postgres_version,
 };
 pub use connection::{
     Connection, Reply, backend_pid, db_error, present, present_locally, run, send, sqlstate, text,
