@@ -23,7 +23,7 @@ SELECT auth.add_provider(
     'users',
     issuer => :'issuer',
     jwks => :'jwks',
-    audience => ARRAY[:'audience'],
+    audience => :'audience',
     role_claim => 'role',
     default_role => 'authenticated',
     allowed_roles => ARRAY['anon', 'authenticated']
