@@ -19,10 +19,11 @@ use harness::{Cluster, Preload, lacks_library, pg_config};
 
 /// Pages whose blocks other files run, after they have filled in placeholders or have sent what a driver
 /// would send.
-const ELSEWHERE: [(&str, &str); 3] = [
+const ELSEWHERE: [(&str, &str); 4] = [
     ("docs/cookbook.md", include_str!("cookbook/recipe.rs")),
     ("docs/identity-providers.md", include_str!("identity_providers.rs")),
     ("docs/migration.md", include_str!("migration.rs")),
+    ("docs/moving.md", include_str!("moving.rs")),
 ];
 
 /// A block of code on a page.
@@ -73,9 +74,10 @@ pub fn blocks(text: &str) -> Vec<Block> {
 }
 
 /// A machine on which a page is followed.
-struct Machine {
+pub struct Machine {
     cluster: Cluster,
-    folder: PathBuf,
+    /// The folder in which the reader works.
+    pub folder: PathBuf,
 }
 
 impl Machine {
@@ -118,7 +120,7 @@ impl Machine {
     }
 
     /// Runs a script of the shell, and returns what it prints.
-    fn run(&self, script: &str, context: &str) -> String {
+    pub fn run(&self, script: &str, context: &str) -> String {
         let mut shell = Command::new("/bin/sh");
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
             shell.env_remove(name);
@@ -155,43 +157,13 @@ fn follow(path: &str, setup: &str) -> String {
         reader.type_into_psql(setup);
         reader.leave_psql();
     }
-    for block in blocks(&page(path)) {
-        let context = format!("{path}:{}", block.line);
-        if let Some(reason) = block.marked("not run") {
-            assert!(!reason.is_empty(), "{context}: a reason");
-        } else if let Some(file) = block.marked("example") {
-            let example = page(&format!("examples/{file}"));
-            assert!(example.contains(&block.code), "{context}: {file} has not:\n{}", block.code);
-            // Drizzle's migration is generated from the schema.
-            let run = match file {
-                "rust/main.rs" => "\"rust/Cargo.toml\"".to_owned(),
-                "drizzle/schema.ts" => "./schema.ts".to_owned(),
-                _ => format!("{file:?}"),
-            };
-            assert!(include_str!("clients.rs").contains(&run), "{context}: {file} is not run");
-        } else if let Some(name) = block.marked("file") {
-            let path = reader.machine().folder.join(name);
-            fs::write(&path, &block.code).expect(name);
-        } else {
-            match block.language.as_str() {
-                "sh" => reader.type_into_shell(block.code.trim_end()),
-                "sql" => {
-                    // A driver's parameters mean nothing to psql.
-                    assert!(!block.code.contains("$1"), "{context}: a parameter");
-                    reader.type_into_psql(&block.code);
-                }
-                "ini" => reader.configure(&block.code, path),
-                other => panic!("{context}: a block of {other:?} neither runs nor says why not"),
-            }
-        }
-    }
-    reader.run(path);
+    reader.follow(&page(path), path);
     reader.printed
 }
 
 /// A person at a terminal: what is typed, and is still to be run.
 #[derive(Default)]
-struct Reader {
+pub struct Reader {
     machine: Option<Machine>,
     script: String,
     /// Whether the script has opened a psql, which reads on.
@@ -202,11 +174,57 @@ struct Reader {
 impl Reader {
     const END: &str = "END_OF_THE_BLOCK";
 
-    fn machine(&mut self) -> &Machine {
+    /// Follows a text of a page. Its path says where a failure is.
+    pub fn follow(&mut self, text: &str, path: &str) {
+        for block in blocks(text) {
+            let context = format!("{path}:{}", block.line);
+            if let Some(reason) = block.marked("not run") {
+                assert!(!reason.is_empty(), "{context}: a reason");
+            } else if let Some(file) = block.marked("example") {
+                let example = page(&format!("examples/{file}"));
+                assert!(
+                    example.contains(&block.code),
+                    "{context}: {file} has not:\n{}",
+                    block.code
+                );
+                // Drizzle's migration is generated from the schema.
+                let run = match file {
+                    "rust/main.rs" => "\"rust/Cargo.toml\"".to_owned(),
+                    "drizzle/schema.ts" => "./schema.ts".to_owned(),
+                    _ => format!("{file:?}"),
+                };
+                assert!(include_str!("clients.rs").contains(&run), "{context}: {file} is not run");
+            } else if let Some(name) = block.marked("file") {
+                let path = self.machine().folder.join(name);
+                fs::write(&path, &block.code).expect(name);
+            } else {
+                match block.language.as_str() {
+                    "sh" => self.type_into_shell(block.code.trim_end()),
+                    "sql" => {
+                        // A driver's parameters mean nothing to psql.
+                        assert!(!block.code.contains("$1"), "{context}: a parameter");
+                        self.type_into_psql(&block.code);
+                    }
+                    "ini" => self.configure(&block.code, path),
+                    other => {
+                        panic!("{context}: a block of {other:?} neither runs nor says why not")
+                    }
+                }
+            }
+        }
+        self.run(path);
+    }
+
+    /// The machine on which the reader has followed a page.
+    pub fn ready(&self) -> &Machine {
+        self.machine.as_ref().expect("a page that was followed")
+    }
+
+    pub fn machine(&mut self) -> &Machine {
         self.machine.get_or_insert_with(Machine::new)
     }
 
-    fn type_into_shell(&mut self, code: &str) {
+    pub fn type_into_shell(&mut self, code: &str) {
         self.leave_psql();
         self.is_in_psql = code.lines().last().is_some_and(opens_psql);
         self.script.push_str(code);
