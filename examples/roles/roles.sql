@@ -24,6 +24,7 @@ SELECT auth.add_provider(
     issuer => :'issuer',
     jwks => :'jwks',
     audience => :'audience',
+    required_claims => ARRAY['exp', 'sub'],
     role_claim => 'role',
     default_role => 'authenticated',
     allowed_roles => ARRAY['anon', 'authenticated']
