@@ -161,7 +161,7 @@ fn drizzle() {
 #[test]
 fn node() {
     let fixture = Fixture::with_tables();
-    for file in ["node/pg.mjs", "node/kysely.mjs", "node/prisma.mjs"] {
+    for file in ["node/pg.mjs", "node/postgres.mjs", "node/kysely.mjs", "node/prisma.mjs"] {
         assert!(
             checkout().join("examples/node/node_modules/.prisma").exists(),
             "run `make clients`"
