@@ -376,15 +376,21 @@ fn troubleshooting() {
 
 const EXTENSION: &str = "CREATE EXTENSION pg_session_jwt;";
 
-/// A page with blocks is followed here, or is run by another file.
-#[test]
-fn every_page_is_run() {
+/// The paths of `README.md` and the pages of the manual.
+fn pages() -> Vec<String> {
     let mut pages = vec!["README.md".to_owned()];
     for entry in fs::read_dir(checkout().join("docs")).unwrap().map(Result::unwrap) {
         pages.extend(entry.file_name().into_string().ok().map(|name| format!("docs/{name}")));
     }
+    pages.retain(|path| path.ends_with(".md"));
+    pages
+}
+
+/// A page with blocks is followed here, or is run by another file.
+#[test]
+fn every_page_is_run() {
     let mut count = 0;
-    for path in pages.iter().filter(|path| path.ends_with(".md")) {
+    for path in &pages() {
         if blocks(&page(path)).is_empty() {
             continue;
         }
@@ -405,17 +411,18 @@ fn figures_stand_once() {
         let words: Vec<&str> =
             text.split(|c: char| c.is_whitespace() || "|(),;:".contains(c)).collect();
         let is_number = |word: &str| word.starts_with(|c: char| c.is_ascii_digit());
-        let is_unit = |word: &str| ["ns", "µs", "ms", "tps"].contains(&word.trim_end_matches('.'));
-        words.windows(2).any(|pair| is_number(pair[0]) && is_unit(pair[1]))
+        let is_unit = |word: &str| {
+            ["ns", "nanoseconds", "µs", "microseconds", "ms", "tps"]
+                .contains(&word.trim_end_matches('.'))
+        };
+        // Also "a few nanoseconds".
+        let is_figure = |word: &str| is_number(word) || word == "few";
+        words.windows(2).any(|pair| is_figure(pair[0]) && is_unit(pair[1]))
     };
     assert!(measured("It takes 1.5 µs."), "a figure");
-    for entry in fs::read_dir(checkout().join("docs")).unwrap().map(Result::unwrap) {
-        let name = entry.file_name().into_string().expect("a name");
-        if !name.ends_with(".md") || name == "benchmarks.md" {
-            continue;
-        }
-        for line in page(&format!("docs/{name}")).lines() {
-            assert!(!measured(line), "{name}: {line}");
+    for path in pages().iter().filter(|path| *path != "docs/benchmarks.md") {
+        for line in page(path).lines() {
+            assert!(!measured(line), "{path}: {line}");
         }
     }
 }
