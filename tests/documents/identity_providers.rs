@@ -159,7 +159,7 @@ fn tokens(recipe: &str) -> [Option<Value>; 3] {
         ),
         "cognito-id" => (
             json!({"sub": uuid, "token_use": "id", "cognito:username": "alice"}),
-            json!({"sub": uuid, "aud": null, "token_use": "access", "client_id": "filled1"}),
+            json!({"sub": uuid, "token_use": "access", "client_id": "filled1"}),
             json!({"sub": "machine", "aud": null, "token_use": "access", "client_id": "machine"}),
         ),
         "descope" => (
@@ -187,7 +187,7 @@ fn tokens(recipe: &str) -> [Option<Value>; 3] {
         "keycloak" => (
             json!({"sub": uuid, "aud": ["filled1", "account"], "typ": "Bearer", "azp": "web", "scope": "openid",
                    "realm_access": {"roles": ["user"]}}),
-            json!({"sub": uuid, "aud": "web", "typ": "ID", "azp": "web"}),
+            json!({"sub": uuid, "typ": "ID", "azp": "filled1"}),
             json!({"sub": uuid, "typ": "Bearer", "azp": "batch", "client_id": "batch"}),
         ),
         "kinde" => (
