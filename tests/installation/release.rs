@@ -46,7 +46,8 @@ fn all_files_have_the_version_of_the_release() {
 #[test]
 fn each_version_of_postgres_has_a_package() {
     let manifest = read("Cargo.toml");
-    let feature = |line: &str| line.strip_prefix("pg")?.split_once(" = [").map(|(v, _)| v.to_owned());
+    let feature =
+        |line: &str| line.strip_prefix("pg")?.split_once(" = [").map(|(v, _)| v.to_owned());
     let versions: Vec<String> = manifest.lines().filter_map(feature).collect();
     assert!(versions.len() > 1, "Cargo.toml has features pg15 and so on: {versions:?}");
     let control = read("debian/control");
@@ -55,6 +56,9 @@ fn each_version_of_postgres_has_a_package() {
         name.strip_suffix("-pg-session-jwt").map(str::to_owned)
     };
     let packages: Vec<String> = control.lines().filter_map(package).collect();
-    assert_eq!(packages, versions, "the packages in debian/control; pg_buildext updatecontrol writes them");
+    assert_eq!(
+        packages, versions,
+        "the packages in debian/control; pg_buildext updatecontrol writes them"
+    );
     assert_eq!(read("debian/pgversions"), format!("{}+\n", versions[0]), "debian/pgversions");
 }
