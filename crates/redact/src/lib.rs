@@ -83,7 +83,18 @@ pub fn redact(text: &mut [u8]) {
 /// Redacts text that goes with a statement, such as its parameters or an error that it raises. `quotes`
 /// is that of the statement.
 pub fn redact_with(text: &mut [u8], quotes: Quotes) {
+    let value = last_value(text).filter(|_| quotes.secrets);
     redact_literals(text, quotes, literals);
+    if let Some(value) = value {
+        overwrite(text, value);
+    }
+}
+
+/// The value that a report ends with, where it is long enough for a secret. Quotes within it are not doubled.
+fn last_value(report: &[u8]) -> Option<Range<usize>> {
+    let start = memchr::memmem::find(report, b": \"")? + 3;
+    let end = report.strip_suffix(b"\"")?.len();
+    (start + MIN_SECRET_BYTES <= end).then_some(start..end)
 }
 
 /// Redacts the context of an error. A statement between double quotes in a context is not a literal:
@@ -129,7 +140,7 @@ fn find_secrets(text: &[u8], quotes: Quotes, literals: Literals) -> Vec<Range<us
             found.push(range);
         }
     };
-    if DOCUMENT_SUBJECTS.iter().any(|subject| contains(text, subject)) {
+    if quotes.secrets || DOCUMENT_SUBJECTS.iter().any(|subject| contains(text, subject)) {
         for member in SECRET_MEMBERS {
             add_all(&|from| secret_member(text, member, from));
             add_all(&|from| secret_member_in_xml(text, member, from));
@@ -278,6 +289,28 @@ mod tests {
             assert!(found && redacted.ends_with(expected), "{redacted}");
             assert_eq!(redacted.len(), text.len());
         }
+    }
+
+    #[test]
+    fn values_in_reports_of_a_statement_that_sets_secrets_are_overwritten() {
+        let report =
+            "skipping row due to data type incompatibility at line 1 for column \"jwks\": ";
+        for value in [
+            "{\"kty\":\"oct\",\"k\":\"a secret of at least 32 bytes, it is",
+            "{\"kty\":oct\",\"k\":\"a secret of at least 32 bytes, it is\"",
+            "{\"kty\":\"oct\",\"k:\"a secret of at least 32 bytes, it is",
+            "{kty: oct, k: a secret of at least 32 bytes, it is}",
+        ] {
+            let mut bytes = format!("{report}\"{value}\"").into_bytes();
+            redact_with(&mut bytes, Quotes { secrets: true, token_parts: false });
+            let text = String::from_utf8(bytes).expect("only ASCII is overwritten");
+            assert!(text.starts_with(report) && !text.contains("secret"), "{value}: {text}");
+            assert_eq!(text.len(), report.len() + value.len() + 2, "{value}");
+        }
+        // In other languages the quotes are others.
+        let mut bytes = b"\xab{\"k\":\"a secret\"}\xbb".to_vec();
+        redact_with(&mut bytes, Quotes { secrets: true, token_parts: false });
+        assert_eq!(bytes, b"\xab{\"k\":\"********\"}\xbb");
     }
 
     #[test]
