@@ -104,13 +104,14 @@ fn register_statement_hooks() {
 }
 
 fn register_callbacks() {
-    use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, NAMESPACEOID};
+    use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, DATABASEOID, NAMESPACEOID};
     // SAFETY: the callbacks last as long as the library, which Postgres never unloads.
     unsafe {
         pg_sys::RegisterXactCallback(Some(xact_callback), std::ptr::null_mut());
         pg_sys::RegisterSubXactCallback(Some(subxact_callback), std::ptr::null_mut());
         pg_sys::CacheRegisterRelcacheCallback(Some(relcache_callback), Datum::null());
-        for cache in [AUTHOID, AUTHMEMROLEMEM] {
+        // The owner of the database is a member of pg_database_owner.
+        for cache in [AUTHOID, AUTHMEMROLEMEM, DATABASEOID] {
             let callback = Some(role_syscache_callback as _);
             pg_sys::CacheRegisterSyscacheCallback(cache as c_int, callback, Datum::null());
         }
@@ -475,7 +476,7 @@ unsafe extern "C-unwind" fn relcache_callback(_: Datum, relation: Oid) {
     }
 }
 
-/// Roles or memberships have changed.
+/// Roles or memberships have changed, or the owner of a database.
 unsafe extern "C-unwind" fn role_syscache_callback(_: Datum, _: c_int, _: u32) {
     current::invalidate();
 }
