@@ -157,7 +157,8 @@ unsafe extern "C-unwind" fn post_parse_analyze(
 static NEXT_PLANNER: Next<compat::Planner> = BackendLocal::new(Cell::new(None));
 
 /// Gives the next planner the redacted text. Binds the transaction to the role of the token, where the plan
-/// touches tables.
+/// touches tables. The planner may evaluate functions, or replace their calls by their bodies, with the privileges
+/// of the role. So the token is checked before a statement is planned, as it is again before the statement runs.
 unsafe extern "C-unwind" fn planner(
     query: *mut pg_sys::Query,
     text: *const c_char,
@@ -169,6 +170,11 @@ unsafe extern "C-unwind" fn planner(
     unsafe {
         if backend::is_parallel_worker() {
             return next(query, text, options, parameters);
+        }
+        if transaction::is_idle() {
+            accept_invalidations();
+            let query = Query::from_raw(query);
+            check_role(|| if query.touches_tables() { Need::PlannedRole } else { Need::Nothing });
         }
         let text = guarded(|| redact::redacted(text));
         let before = transaction::start_planning();
