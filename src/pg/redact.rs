@@ -5,14 +5,85 @@
 //! them. Text that looks like a token or a secret is overwritten in each log line, in the statement that
 //! `pg_stat_activity` shows, and in the text of a statement before other libraries get it.
 
+use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
+use std::hash::{BuildHasher, RandomState};
 
 use pgrx::pg_sys;
 use redact_statements::Quotes;
 
+use super::backend::BackendLocal;
 use super::compat::{self, CHANGED_GUC_MESSAGE, DUMP_MESSAGE, JSON_SOURCE_PREFIX};
 use super::error;
 use super::sqlstate::is_of_subclass;
+
+/// What was found in the text that was judged last. Several hooks judge the text of one statement.
+struct Judged {
+    id: TextId,
+    /// The redacted text; None where the text has no secrets.
+    redacted: Option<Box<[u8]>>,
+}
+
+static LAST_JUDGED: BackendLocal<RefCell<Option<Judged>>> = BackendLocal::new(RefCell::new(None));
+
+/// A longer text is judged each time. A statement that presents a token is shorter.
+const MAX_KEPT_BYTES: usize = 32 << 10;
+
+/// A text, by its length and a hash with a random key. Nobody can make two texts with the same hash without
+/// the key.
+#[derive(Clone, Copy, PartialEq)]
+struct TextId {
+    hash: u64,
+    length: usize,
+}
+
+impl TextId {
+    fn new(text: &[u8]) -> Self {
+        static HASHER: BackendLocal<RefCell<Option<RandomState>>> =
+            BackendLocal::new(RefCell::new(None));
+        let hash = HASHER.borrow_mut().get_or_insert_with(RandomState::new).hash_one(text);
+        Self { hash, length: text.len() }
+    }
+}
+
+/// A text that contains tokens or secrets, as [`find_secrets`] finds it.
+struct Secrets(TextId);
+
+/// Judges whether a text contains tokens or secrets.
+fn find_secrets(text: &[u8]) -> Option<Secrets> {
+    if !redact_statements::may_contain_secrets(text) {
+        return None;
+    }
+    if text.len() > MAX_KEPT_BYTES {
+        let id = TextId { hash: 0, length: text.len() };
+        return redact_statements::contains_secrets(text).then_some(Secrets(id));
+    }
+    let id = TextId::new(text);
+    let mut last = LAST_JUDGED.borrow_mut();
+    if last.as_ref().is_none_or(|judged| judged.id != id) {
+        let redacted = redact_statements::contains_secrets(text).then(|| {
+            let mut redacted = Box::from(text);
+            redact_statements::redact(&mut redacted);
+            redacted
+        });
+        *last = Some(Judged { id, redacted });
+    }
+    last.as_ref().and_then(|judged| judged.redacted.as_ref()).map(|_| Secrets(id))
+}
+
+impl Secrets {
+    /// Redacts a copy of the text, or of the beginning of the text. `text` is the whole text.
+    fn redact(&self, copy: &mut [u8], text: &[u8]) {
+        let last = LAST_JUDGED.borrow();
+        let judged = last.as_ref().filter(|judged| judged.id == self.0);
+        let redacted = judged.and_then(|judged| judged.redacted.as_deref()?.get(..copy.len()));
+        match redacted {
+            Some(redacted) => copy.copy_from_slice(redacted),
+            // Judged as a part of the whole: its own words may not tell that it has a secret.
+            None => redact_statements::redact_with(copy, Quotes::of_statement(text)),
+        }
+    }
+}
 
 /// Redacts the client's statement in `pg_stat_activity`, which shows it until the next one begins. Returns
 /// whether the statement has a token or a secret.
@@ -20,31 +91,21 @@ pub(crate) fn redact_statement() -> bool {
     // SAFETY: the statement is null where none is running, or a C string.
     unsafe {
         let statement = pg_sys::debug_query_string;
-        if statement.is_null() || !has_secrets(statement) {
+        if statement.is_null() {
             return false;
         }
+        let statement = CStr::from_ptr(statement).to_bytes();
+        let Some(secrets) = find_secrets(statement) else {
+            return false;
+        };
         // Postgres shows only so many bytes of a statement, which may be of any length.
         let shown = usize::try_from(pg_sys::pgstat_track_activity_query_size).unwrap_or(0);
-        let text = CStr::from_ptr(statement).to_bytes();
-        let mut text = text.get(..shown).unwrap_or(text).to_vec();
-        // Judged as a part of the whole: its own words may not tell that it has a secret.
-        redact_statements::redact_with(
-            &mut text,
-            Quotes::of_statement(CStr::from_ptr(statement).to_bytes()),
-        );
+        let mut text = statement.get(..shown).unwrap_or(statement).to_vec();
+        secrets.redact(&mut text, statement);
         let text = CString::new(text).unwrap_or_default();
         compat::report_running_statement(text.as_ptr());
         true
     }
-}
-
-/// Whether a text contains tokens or secrets.
-///
-/// # Safety
-/// The text is a C string.
-unsafe fn has_secrets(text: *const c_char) -> bool {
-    // SAFETY: the caller passes a C string.
-    redact_statements::contains_secrets(unsafe { CStr::from_ptr(text) }.to_bytes())
 }
 
 /// Redacts a report before Postgres writes it to the log and sends it to the client.
@@ -123,15 +184,20 @@ pub(crate) unsafe fn redact_report(report: *mut pg_sys::ErrorData) {
 pub(crate) unsafe fn redacted(text: *const c_char) -> *const c_char {
     // SAFETY: the caller passes null or a C string; the copy has room for all its bytes.
     unsafe {
-        if text.is_null() || !has_secrets(text) {
+        if text.is_null() {
             return text;
         }
+        let original = CStr::from_ptr(text).to_bytes();
+        let Some(secrets) = find_secrets(original) else {
+            return text;
+        };
         redact_statement();
-        let size = CStr::from_ptr(text).to_bytes_with_nul().len();
+        let size = original.len() + 1;
         // Postgres raises an error where it has no memory left.
         let copy = pg_sys::MemoryContextAllocHuge(pg_sys::CurrentMemoryContext, size);
         copy.copy_from_nonoverlapping(text.cast(), size);
-        redact_statements::redact(std::slice::from_raw_parts_mut(copy.cast(), size - 1));
+        let redacted = std::slice::from_raw_parts_mut(copy.cast(), size - 1);
+        secrets.redact(redacted, original);
         copy.cast_const().cast()
     }
 }
@@ -145,7 +211,7 @@ pub(crate) unsafe fn redact_source(query: *mut pg_sys::QueryDesc) -> pg_sys::Mem
     // SAFETY: the caller passes a plan, whose text is null or a C string.
     unsafe {
         let text = (*query).sourceText;
-        if text.is_null() || !has_secrets(text) {
+        if text.is_null() || find_secrets(CStr::from_ptr(text).to_bytes()).is_none() {
             return std::ptr::null_mut();
         }
         // The copy has a context of its own, which lasts as long as the plan. A statement of a function may

@@ -6,8 +6,8 @@ use mint::{Algorithm, Key};
 use postgres::Client;
 use serde_json::json;
 
-/// A secret with what ends and begins things in a dump.
-const SECRET: &str = "s3cr3t }]\": {x\" [ ( 0123456789abcdefghijklmnopqrstuvwxyz";
+/// A secret with what ends and begins things in a dump. Dumps of joins have the numbers of columns in order.
+const SECRET: &str = "s3cr3t }]\": {x\" [ ( 7390184625abcdefghijklmnopqrstuvwxyz";
 
 /// Fails where any eight bytes of a text stand in the log, as they are or in decimal.
 fn assert_hidden(what: &str, log: &str, text: &str) {
@@ -24,7 +24,9 @@ fn assert_hidden(what: &str, log: &str, text: &str) {
         }
         // Broken into lines in the middle of a number.
         assert!(!unbroken.contains(&decimals.concat()), "{what}: {decimals:?}");
-        assert!(!unbroken.contains(text.as_ref()), "{what}: {text:?}");
+        if let Some(place) = unbroken.find(text.as_ref()) {
+            panic!("{what}: {text:?} in {}", &unbroken[place.saturating_sub(200)..][..400]);
+        }
     }
 }
 

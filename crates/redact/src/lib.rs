@@ -10,13 +10,13 @@ mod tokens;
 use std::ops::Range;
 
 pub use dump::redact_dump;
+pub use tokens::may_contain_secrets;
 
 use documents::{secret_argument, secret_member, secret_member_in_xml};
 use literals::{Literals, literals, literals_in_context};
 use search::contains;
 use tokens::{
-    MIN_TOKEN_PART_BYTES, SETTING_PREFIX, add_token_parts, may_contain_secrets,
-    may_contain_token_parts, next_token,
+    MIN_TOKEN_PART_BYTES, SETTING_PREFIX, add_token_parts, may_contain_token_parts, next_token,
 };
 
 /// A text that contains one of these words, in any case, may contain a document with a secret.

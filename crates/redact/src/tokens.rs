@@ -24,7 +24,7 @@ const MIN_PART_BYTES: usize = 10;
 /// Whether a text may contain anything that is redacted: the beginning of a token, or the name of a
 /// function, a setting or a table. This runs for every statement, so it looks for the rarest letters of
 /// these words.
-pub(crate) fn may_contain_secrets(text: &[u8]) -> bool {
+pub fn may_contain_secrets(text: &[u8]) -> bool {
     let follows = |place: usize, rest: &[u8]| {
         let found = text.get(place..place + rest.len());
         found.is_some_and(|found| found.eq_ignore_ascii_case(rest))
@@ -37,7 +37,17 @@ pub(crate) fn may_contain_secrets(text: &[u8]) -> bool {
 /// The next token at or after `from`: text that begins like the base64url of a JSON object and contains
 /// a dot.
 pub(crate) fn next_token(text: &[u8], mut from: usize) -> Option<Range<usize>> {
-    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_+/=".contains(byte);
+    const PART: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            table[byte] = (byte as u8).is_ascii_alphanumeric()
+                || matches!(byte as u8, b'-' | b'_' | b'+' | b'/' | b'=');
+            byte += 1;
+        }
+        table
+    };
+    let is_part = |byte: &u8| PART[usize::from(*byte)];
     loop {
         let start = from + memchr(b'e', text.get(from..)?)?;
         let rest = text.get(start..)?;
