@@ -168,7 +168,7 @@ pub(crate) unsafe fn redact_report(report: *mut pg_sys::ErrorData) {
                 if text == report.context {
                     redact_statements::redact_context(bytes, quotes);
                 } else {
-                    redact_statements::redact_with(bytes, quotes);
+                    redact_statements::redact_report(bytes, quotes);
                 }
             }
         }

@@ -80,11 +80,16 @@ pub fn redact(text: &mut [u8]) {
     redact_with(text, Quotes::of_statement(text));
 }
 
+/// Redacts a part of a statement. `quotes` is that of the whole.
+pub fn redact_with(text: &mut [u8], quotes: Quotes) {
+    redact_literals(text, quotes, literals);
+}
+
 /// Redacts text that goes with a statement, such as its parameters or an error that it raises. `quotes`
 /// is that of the statement.
-pub fn redact_with(text: &mut [u8], quotes: Quotes) {
-    let value = last_value(text).filter(|_| quotes.secrets);
-    redact_literals(text, quotes, literals);
+pub fn redact_report(text: &mut [u8], quotes: Quotes) {
+    let value = if quotes.secrets { last_value(text) } else { None };
+    redact_with(text, quotes);
     if let Some(value) = value {
         overwrite(text, value);
     }
@@ -196,7 +201,9 @@ fn may_set_secret(statement: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Quotes, contains_secrets, redact, redact_context, redact_dump, redact_with};
+    use super::{
+        Quotes, contains_secrets, redact, redact_context, redact_dump, redact_report, redact_with,
+    };
 
     fn redacted(text: &str) -> (bool, String) {
         let mut bytes = text.as_bytes().to_vec();
@@ -284,6 +291,11 @@ mod tests {
                 ": \"****************************************\"",
             ),
             ("UPDATE auth.providers SET jwks = '{\"k\": \"abc\"}'", "'{\"k\": \"***\"}'"),
+            // The quotes of a statement stay in pairs.
+            (
+                "UPDATE providers SET secret = 'abc', jwks = '{\"a\": \"b\"}' WHERE \"a name that is long\"",
+                "'***', jwks = '{\"a\": \"b\"}' WHERE \"a name that is long\"",
+            ),
         ] {
             let (found, redacted) = redacted(text);
             assert!(found && redacted.ends_with(expected), "{redacted}");
@@ -302,14 +314,14 @@ mod tests {
             "{kty: oct, k: a secret of at least 32 bytes, it is}",
         ] {
             let mut bytes = format!("{report}\"{value}\"").into_bytes();
-            redact_with(&mut bytes, Quotes { secrets: true, token_parts: false });
+            redact_report(&mut bytes, Quotes { secrets: true, token_parts: false });
             let text = String::from_utf8(bytes).expect("only ASCII is overwritten");
             assert!(text.starts_with(report) && !text.contains("secret"), "{value}: {text}");
             assert_eq!(text.len(), report.len() + value.len() + 2, "{value}");
         }
         // In other languages the quotes are others.
         let mut bytes = b"\xab{\"k\":\"a secret\"}\xbb".to_vec();
-        redact_with(&mut bytes, Quotes { secrets: true, token_parts: false });
+        redact_report(&mut bytes, Quotes { secrets: true, token_parts: false });
         assert_eq!(bytes, b"\xab{\"k\":\"********\"}\xbb");
     }
 
