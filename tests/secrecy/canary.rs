@@ -224,8 +224,7 @@ fn values_that_copy_skips_are_redacted() {
     let schema = format!(
         "CREATE TABLE numbers (n int);
          CREATE FUNCTION load() RETURNS void LANGUAGE plpgsql
-         AS $$ BEGIN COPY auth.providers (name, jwks) FROM '{}' {options}; END $$",
-        file.display()
+         AS $$ BEGIN COPY auth.providers (name, jwks) FROM 'skipped' {options}; END $$"
     );
     cluster.admin().batch_execute(&schema).unwrap();
     for (statement, value, left) in [
