@@ -50,29 +50,46 @@ fn main() {
     step("Presenting growing tokens");
     growths.push(tokens::token_size(&site));
     step("Sending transactions through PgBouncer");
-    let load = Load::prepare(&site, &folder);
+    let load = Load::prepare(&site.cluster, &site.key, None, &folder);
     tables.push(load.rates());
     growths.push(load.growth());
     drop(load);
+    step("Sending transactions with roles");
+    let (cluster, key) = sessions::cluster_with_roles();
+    let scripts = folder.join("roles");
+    let load = Load::prepare(&cluster, &key, Some(sessions::MEMBER), &scripts);
+    tables.push(load.role_rates());
+    drop(load);
+    drop(cluster);
     step("Measuring the memory of backends");
     tables.push(sessions::backend_memory(&site));
     drop(site);
 
     step("Connecting");
     tables.push(sessions::connections());
+    step("Serving sessions without a token");
+    tables.push(sessions::bystanders());
     step("Changing providers");
     tables.push(providers::providers());
     step("Presenting tokens to many keys and providers");
     growths.extend(tokens::keys_and_providers());
     let _ = fs::remove_dir_all(&folder);
 
-    let text = markdown(checkout, &tables, &growths);
+    let text = markdown(&tables, &growths);
     println!("{text}");
-    let docs = checkout.join("docs");
-    fs::write(docs.join("benchmarks.md"), text).expect("docs/ can be written");
+    let page = checkout.join("docs").join(page());
+    fs::write(page.with_extension("md"), text).expect("docs/ can be written");
     let bars = tables.iter().find(|table| table.title == rows::PER_ROW).expect("the table");
-    report::draw(&docs.join("benchmarks.svg"), bars, &growths).expect("the plot can be drawn");
-    eprintln!("Written to docs/benchmarks.md and docs/benchmarks.svg.");
+    report::draw(&page.with_extension("svg"), bars, &growths).expect("the plot can be drawn");
+    eprintln!("Written to {}.md and .svg.", page.display());
+}
+
+/// The name of the page, without its extension. The one of the oldest supported Postgres has no number.
+fn page() -> String {
+    match harness::postgres_version() {
+        15 => "benchmarks".to_owned(),
+        version => format!("benchmarks-{version}"),
+    }
 }
 
 /// Prints the time since the start, and the name of the next step.
@@ -107,21 +124,22 @@ fn output(program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-fn markdown(checkout: &Path, tables: &[Table], growths: &[Growth]) -> String {
+fn markdown(tables: &[Table], growths: &[Growth]) -> String {
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor =
         processor.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let library = fs::metadata(checkout.join("target/release/libpg_session_jwt.so")).unwrap().len();
+    let library = fs::metadata(harness::library()).unwrap().len();
     let pgbouncer = output("sh", &["-c", "PATH=$PATH:/usr/sbin pgbouncer --version | head -1"]);
     let mut out = format!(
         "# Benchmarks\n\n\
-         `make bench` writes this page and its plot. It takes some six minutes, and needs an \
-         otherwise idle machine and 2 GB of disk space. [performance.md](performance.md) explains the \
-         figures. Each figure has a control from the same run. Only the ratio of the two applies to \
-         other machines. A budget limits the ratio, or, with a plus sign, the difference. Unless the \
-         text says otherwise, differences of a tenth are noise.\n\n\
-         ![Cost per row, and how costs grow](benchmarks.svg)\n\n\
+         `make bench` writes this page and its plot; there are pages of [Postgres 15](benchmarks.md) and of \
+         [Postgres 18](benchmarks-18.md). It takes some seven minutes, and needs an otherwise idle machine \
+         and 2 GB of disk space. [performance.md](performance.md) explains the figures. Each figure has a \
+         control from the same run. Only the ratio of the two applies to other machines. A budget limits \
+         the ratio; with a plus sign, the difference; or the figure itself. Unless the text says \
+         otherwise, differences of a tenth are noise.\n\n\
+         ![Cost per row, and how costs grow]({}.svg)\n\n\
          | | |\n|---|---|\n\
          | date | {} |\n\
          | processor | {}, {processors} of them |\n\
@@ -129,13 +147,15 @@ fn markdown(checkout: &Path, tables: &[Table], growths: &[Growth]) -> String {
          | Postgres | {} |\n\
          | PgBouncer | {pgbouncer} |\n\
          | Rust | {} |\n\
-         | library | {} KiB |\n",
+         | library | {} KiB |\n\n{}",
+        page(),
         output("date", &["--utc", "+%Y-%m-%d"]),
         processor.unwrap_or("unknown"),
         output("uname", &["-r"]),
         output(&pg_config(), &["--version"]),
         output("rustc", &["--version"]),
         library / 1024,
+        report::budgets(tables),
     );
     for table in tables {
         out.push('\n');

@@ -14,6 +14,8 @@ pub enum Budget {
     Least(f64),
     /// The figure exceeds the control by at most this.
     More(f64),
+    /// The figure itself is at most this.
+    Within(f64),
     /// No limit.
     None,
 }
@@ -58,6 +60,7 @@ impl Line {
             }
             Budget::Least(least) => (format!("≥ {least}"), met(self.ratio() >= least)),
             Budget::More(more) => (format!("≤ +{more}"), met(self.this - self.control <= more)),
+            Budget::Within(most) => (format!("this ≤ {most}"), met(self.this <= most)),
             Budget::None => (String::new(), ""),
         }
     }
@@ -86,6 +89,28 @@ impl Table {
         }
         out
     }
+}
+
+/// One table of all figures that have a budget, with the titles of their tables.
+pub fn budgets(tables: &[Table]) -> String {
+    let mut out = "## Budgets\n\nAll figures with a budget, from the tables below.\n\n\
+                   | | | figure | budget | met |\n|---|---|--:|--:|---|\n"
+        .to_owned();
+    for table in tables {
+        for line in &table.lines {
+            let (budget, met) = line.verdict();
+            let unit = table.unit;
+            let compared = match line.budget {
+                Budget::Most(_) | Budget::Least(_) => figure(line.ratio()),
+                Budget::More(_) => format!("{} {unit}", figure(line.this - line.control)),
+                Budget::Within(_) => format!("{} {unit}", figure(line.this)),
+                Budget::None => continue,
+            };
+            let title = table.title;
+            let _ = writeln!(out, "| {title} | {} | {compared} | {budget} | {met} |", line.what);
+        }
+    }
+    out
 }
 
 impl Growth {

@@ -74,7 +74,7 @@ pub fn verification() -> Table {
             this: times[0] / TIMES as f64 * 1e6,
             control: times[1] / TIMES as f64 * 1e6,
             control_name: "`jsonwebtoken::decode::<Value>`".to_owned(),
-            budget: Budget::Most(1.15),
+            budget: Budget::Most(1.0),
         });
     }
     Table {
@@ -137,7 +137,7 @@ pub fn presenting() -> Table {
             &[("app", PRESENT, &token), ("fresh", PRESENT, &token), ("app", SET_CONFIG, &token)],
         );
         for (what, time, budget) in [
-            ("verified before", times[0], Budget::Most(5.0)),
+            ("verified before", times[0], Budget::Most(2.0)),
             ("for the first time", times[1], Budget::None),
         ] {
             lines.push(Line {

@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let globex = ["globex-1", "globex-2"].map(|kid| Key::generate(Algorithm::ES256).with_kid(kid));
     let provider = json!(
         {"issuer": "https://login.acme.example", "audience": "todos",
-         "jwks": {"keys": [acme.public_jwk()]}}
+         "required_claims": ["exp", "sub"], "jwks": {"keys": [acme.public_jwk()]}}
     );
     let [before, after] = &globex;
     let idp = Idp::start();

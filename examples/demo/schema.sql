@@ -4,7 +4,8 @@ CREATE EXTENSION pg_session_jwt;
 
 -- A second provider, as a row of auth.providers. A background worker finds its keys by OpenID discovery and
 -- fetches them.
-SELECT auth.add_provider('globex', issuer => :'globex', audience => ARRAY['todos']);
+SELECT auth.add_provider('globex', issuer => :'globex', audience => 'todos',
+                         required_claims => ARRAY['exp', 'sub']);
 
 CREATE ROLE app LOGIN;
 

@@ -23,7 +23,8 @@ SELECT auth.add_provider(
     'users',
     issuer => :'issuer',
     jwks => :'jwks',
-    audience => ARRAY[:'audience'],
+    audience => :'audience',
+    required_claims => ARRAY['exp', 'sub'],
     role_claim => 'role',
     default_role => 'authenticated',
     allowed_roles => ARRAY['anon', 'authenticated']

@@ -19,10 +19,11 @@ use harness::{Cluster, Preload, lacks_library, pg_config};
 
 /// Pages whose blocks other files run, after they have filled in placeholders or have sent what a driver
 /// would send.
-const ELSEWHERE: [(&str, &str); 3] = [
+const ELSEWHERE: [(&str, &str); 4] = [
     ("docs/cookbook.md", include_str!("cookbook/recipe.rs")),
     ("docs/identity-providers.md", include_str!("identity_providers.rs")),
     ("docs/migration.md", include_str!("migration.rs")),
+    ("docs/moving.md", include_str!("moving.rs")),
 ];
 
 /// A block of code on a page.
@@ -73,9 +74,10 @@ pub fn blocks(text: &str) -> Vec<Block> {
 }
 
 /// A machine on which a page is followed.
-struct Machine {
+pub struct Machine {
     cluster: Cluster,
-    folder: PathBuf,
+    /// The folder in which the reader works.
+    pub folder: PathBuf,
 }
 
 impl Machine {
@@ -105,11 +107,22 @@ impl Machine {
         } else {
             ""
         };
-        let sudo = machine.folder.join("sudo");
-        let script = "#!/bin/sh\n[ \"$1 $2\" = '-u postgres' ] || exit 1\nshift 2\n";
-        machine.write(&sudo, &format!("{script}exec {change} \"$@\"\n"));
-        fs::set_permissions(&sudo, fs::Permissions::from_mode(0o755)).unwrap();
+        let sudo = "[ \"$1 $2\" = '-u postgres' ] || exit 1\nshift 2\n";
+        machine.add_program("sudo", &format!("{sudo}exec {change} \"$@\""));
+        // The reader does not leave files in the checkout.
+        let (cargo, manifest) = (env!("CARGO"), checkout().join("Cargo.toml"));
+        let options = format!("--locked --manifest-path {}", manifest.display());
+        machine.add_program(
+            "cargo",
+            &format!("command=$1\nshift\nexec {cargo} $command {options} \"$@\""),
+        );
         machine
+    }
+
+    fn add_program(&self, name: &str, script: &str) {
+        let path = self.folder.join(name);
+        self.write(&path, &format!("#!/bin/sh\n{script}\n"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// Over the file that may be there, which keeps its owner.
@@ -118,7 +131,7 @@ impl Machine {
     }
 
     /// Runs a script of the shell, and returns what it prints.
-    fn run(&self, script: &str, context: &str) -> String {
+    pub fn run(&self, script: &str, context: &str) -> String {
         let mut shell = Command::new("/bin/sh");
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
             shell.env_remove(name);
@@ -155,39 +168,13 @@ fn follow(path: &str, setup: &str) -> String {
         reader.type_into_psql(setup);
         reader.leave_psql();
     }
-    for block in blocks(&page(path)) {
-        let context = format!("{path}:{}", block.line);
-        if let Some(reason) = block.marked("not run") {
-            assert!(!reason.is_empty(), "{context}: a reason");
-        } else if let Some(file) = block.marked("example") {
-            let example = page(&format!("examples/{file}"));
-            assert!(example.contains(&block.code), "{context}: {file} has not:\n{}", block.code);
-            let name = file.rsplit('/').next().expect("a name");
-            let is_run = include_str!("clients.rs").contains(name);
-            assert!(is_run || name == "schema.ts", "{context}: {file} is not run");
-        } else if let Some(name) = block.marked("file") {
-            let path = reader.machine().folder.join(name);
-            fs::write(&path, &block.code).expect(name);
-        } else {
-            match block.language.as_str() {
-                "sh" => reader.type_into_shell(block.code.trim_end()),
-                "sql" => {
-                    // A driver's parameters mean nothing to psql.
-                    assert!(!block.code.contains("$1"), "{context}: a parameter");
-                    reader.type_into_psql(&block.code);
-                }
-                "ini" => reader.configure(&block.code, path),
-                other => panic!("{context}: a block of {other:?} neither runs nor says why not"),
-            }
-        }
-    }
-    reader.run(path);
+    reader.follow(&page(path), path);
     reader.printed
 }
 
 /// A person at a terminal: what is typed, and is still to be run.
 #[derive(Default)]
-struct Reader {
+pub struct Reader {
     machine: Option<Machine>,
     script: String,
     /// Whether the script has opened a psql, which reads on.
@@ -198,11 +185,57 @@ struct Reader {
 impl Reader {
     const END: &str = "END_OF_THE_BLOCK";
 
-    fn machine(&mut self) -> &Machine {
+    /// Follows a text of a page. Its path says where a failure is.
+    pub fn follow(&mut self, text: &str, path: &str) {
+        for block in blocks(text) {
+            let context = format!("{path}:{}", block.line);
+            if let Some(reason) = block.marked("not run") {
+                assert!(!reason.is_empty(), "{context}: a reason");
+            } else if let Some(file) = block.marked("example") {
+                let example = page(&format!("examples/{file}"));
+                assert!(
+                    example.contains(&block.code),
+                    "{context}: {file} has not:\n{}",
+                    block.code
+                );
+                // Drizzle's migration is generated from the schema.
+                let run = match file {
+                    "rust/main.rs" => "\"rust/Cargo.toml\"".to_owned(),
+                    "drizzle/schema.ts" => "./schema.ts".to_owned(),
+                    _ => format!("{file:?}"),
+                };
+                assert!(include_str!("clients.rs").contains(&run), "{context}: {file} is not run");
+            } else if let Some(name) = block.marked("file") {
+                let path = self.machine().folder.join(name);
+                fs::write(&path, &block.code).expect(name);
+            } else {
+                match block.language.as_str() {
+                    "sh" => self.type_into_shell(block.code.trim_end()),
+                    "sql" => {
+                        // A driver's parameters mean nothing to psql.
+                        assert!(!block.code.contains("$1"), "{context}: a parameter");
+                        self.type_into_psql(&block.code);
+                    }
+                    "ini" => self.configure(&block.code, path),
+                    other => {
+                        panic!("{context}: a block of {other:?} neither runs nor says why not")
+                    }
+                }
+            }
+        }
+        self.run(path);
+    }
+
+    /// The machine on which the reader has followed a page.
+    pub fn ready(&self) -> &Machine {
+        self.machine.as_ref().expect("a page that was followed")
+    }
+
+    pub fn machine(&mut self) -> &Machine {
         self.machine.get_or_insert_with(Machine::new)
     }
 
-    fn type_into_shell(&mut self, code: &str) {
+    pub fn type_into_shell(&mut self, code: &str) {
         self.leave_psql();
         self.is_in_psql = code.lines().last().is_some_and(opens_psql);
         self.script.push_str(code);
@@ -298,7 +331,9 @@ fn getting_started() {
 
 #[test]
 fn installation() {
-    follow("docs/installation.md", "");
+    let printed = follow("docs/installation.md", "");
+    let is_token = |line: &str| line.starts_with("ey") && line.split('.').count() == 3;
+    assert!(printed.lines().any(is_token), "the token: {printed}");
 }
 
 #[test]
@@ -354,45 +389,53 @@ fn troubleshooting() {
 
 const EXTENSION: &str = "CREATE EXTENSION pg_session_jwt;";
 
-/// A page with blocks is followed here, or is run by another file.
-#[test]
-fn every_page_is_run() {
+/// The paths of `README.md` and the pages of the manual.
+fn pages() -> Vec<String> {
     let mut pages = vec!["README.md".to_owned()];
     for entry in fs::read_dir(checkout().join("docs")).unwrap().map(Result::unwrap) {
         pages.extend(entry.file_name().into_string().ok().map(|name| format!("docs/{name}")));
     }
+    pages.retain(|path| path.ends_with(".md"));
+    pages
+}
+
+/// A page with blocks is followed here, or is run by another file.
+#[test]
+fn every_page_is_run() {
     let mut count = 0;
-    for path in pages.iter().filter(|path| path.ends_with(".md")) {
+    for path in &pages() {
         if blocks(&page(path)).is_empty() {
             continue;
         }
         count += 1;
         let name = path.rsplit('/').next().expect("a name");
-        let is_followed = include_str!("blocks.rs").contains(&format!("follow(\"{path}\","));
+        let calls = include_str!("blocks.rs").replace(char::is_whitespace, "");
+        let is_followed = calls.contains(&format!("follow(\"{path}\","));
         let is_elsewhere = ELSEWHERE.iter().any(|(page, test)| page == path && test.contains(name));
         assert!(is_followed != is_elsewhere, "{path}");
     }
     assert!(count > 12, "{count} pages with blocks");
 }
 
-/// Times that were measured are in `docs/benchmarks.md` alone, so that no page has an outdated one.
+/// Times that were measured are in `docs/benchmarks*.md` alone, so that no page has an outdated one.
 #[test]
 fn figures_stand_once() {
     let measured = |text: &str| {
         let words: Vec<&str> =
             text.split(|c: char| c.is_whitespace() || "|(),;:".contains(c)).collect();
         let is_number = |word: &str| word.starts_with(|c: char| c.is_ascii_digit());
-        let is_unit = |word: &str| ["ns", "µs", "ms", "tps"].contains(&word.trim_end_matches('.'));
-        words.windows(2).any(|pair| is_number(pair[0]) && is_unit(pair[1]))
+        let is_unit = |word: &str| {
+            ["ns", "nanoseconds", "µs", "microseconds", "ms", "tps"]
+                .contains(&word.trim_end_matches('.'))
+        };
+        // Also "a few nanoseconds".
+        let is_figure = |word: &str| is_number(word) || word == "few";
+        words.windows(2).any(|pair| is_figure(pair[0]) && is_unit(pair[1]))
     };
     assert!(measured("It takes 1.5 µs."), "a figure");
-    for entry in fs::read_dir(checkout().join("docs")).unwrap().map(Result::unwrap) {
-        let name = entry.file_name().into_string().expect("a name");
-        if !name.ends_with(".md") || name == "benchmarks.md" {
-            continue;
-        }
-        for line in page(&format!("docs/{name}")).lines() {
-            assert!(!measured(line), "{name}: {line}");
+    for path in pages().iter().filter(|path| !path.contains("benchmarks")) {
+        for line in page(path).lines() {
+            assert!(!measured(line), "{path}: {line}");
         }
     }
 }

@@ -1,6 +1,5 @@
-//! Runs `examples/drizzle`, `examples/node`, `examples/python`, `examples/java` and `examples/rust`: what
-//! applications do, with their drivers, through PgBouncer in transaction mode. `make clients` fetches what
-//! they need.
+//! Runs `examples/drizzle`, `node`, `python`, `java`, `go` and `rust`: what applications do, with their drivers,
+//! through PgBouncer in transaction mode. `make clients` fetches what they need.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,7 +61,10 @@ impl Fixture {
     fn run(&self, example: &mut Command) {
         run(&mut self.cluster.admin(), "TRUNCATE todos");
         let logged = self.cluster.log().len();
-        let pooler = self.cluster.pooler("transaction", &[("default_pool_size", "1")]);
+        // JDBC's driver sends extra_float_digits.
+        let settings =
+            [("default_pool_size", "1"), ("ignore_startup_parameters", "extra_float_digits")];
+        let pooler = self.cluster.pooler("transaction", &settings);
         let expired = self.key.sign(&json!({"sub": ALICE, "exp": now() - 600}));
         let forged = token(&Key::generate(Algorithm::ES256), ALICE);
         complete(
@@ -116,9 +118,14 @@ fn read(path: &str) -> String {
     fs::read_to_string(checkout().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+/// A file of an example.
+fn example(path: &str) -> PathBuf {
+    checkout().join("examples").join(path)
+}
+
 /// A program in an example's folder.
 fn program(example: &str, name: &str) -> Command {
-    let folder = checkout().join("examples").join(example);
+    let folder = self::example(example);
     let path = folder.join(name);
     assert!(path.exists(), "{} is not there; `make clients` fetches it", path.display());
     let mut command = Command::new(path);
@@ -141,7 +148,7 @@ fn complete(command: &mut Command) {
 fn drizzle() {
     let fixture = Fixture::new();
     complete(&mut program("drizzle", "node_modules/.bin/tsc"));
-    fixture.run(program("drizzle", "node_modules/.bin/tsx").arg("todos.ts"));
+    fixture.run(program("drizzle", "node_modules/.bin/tsx").arg(example("drizzle/todos.ts")));
     let mut admin = fixture.cluster.admin();
     for (query, row) in [
         ("SELECT user_id || title FROM posts", format!("{ALICE}On plants")),
@@ -154,22 +161,38 @@ fn drizzle() {
 #[test]
 fn node() {
     let fixture = Fixture::with_tables();
-    for file in ["pg.mjs", "kysely.mjs", "prisma.mjs"] {
+    for file in ["node/pg.mjs", "node/postgres.mjs", "node/kysely.mjs", "node/prisma.mjs"] {
         assert!(
             checkout().join("examples/node/node_modules/.prisma").exists(),
             "run `make clients`"
         );
         let mut node = Command::new("node");
-        fixture.run(node.arg(file).current_dir(checkout().join("examples/node")));
+        fixture.run(node.arg(example(file)));
     }
 }
 
 #[test]
 fn python() {
     let fixture = Fixture::with_tables();
-    for file in ["todos.py", "with_sqlalchemy.py", "with_django.py"] {
-        fixture.run(program("python", ".venv/bin/python").arg(file));
+    for file in ["python/todos.py", "python/with_sqlalchemy.py", "python/with_django.py"] {
+        fixture.run(program("python", ".venv/bin/python").arg(example(file)));
     }
+}
+
+/// Where this machine has Go, and Debian's package of pgx.
+#[test]
+fn go() {
+    let library = Path::new("/usr/share/gocode");
+    let has_pgx = library.join("src/github.com/jackc/pgx/v4").exists();
+    if Command::new("go").arg("version").output().is_err() || !has_pgx {
+        note_skipped("golang-go or golang-github-jackc-pgx-v4-dev is not installed");
+        return;
+    }
+    let built = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("go");
+    let mut go = Command::new("go");
+    go.arg("run").arg(example("go/todos.go"));
+    go.env("GOPATH", library).env("GO111MODULE", "off").env("GOCACHE", built).env("GOFLAGS", "");
+    Fixture::with_tables().run(&mut go);
 }
 
 /// Where this machine has a JDK, and Debian's package of the driver.
@@ -181,14 +204,14 @@ fn java() {
         return;
     }
     let mut java = Command::new("java");
-    java.arg("-cp").arg(driver).arg("Todos.java");
-    Fixture::with_tables().run(java.current_dir(checkout().join("examples/java")));
+    java.arg("-cp").arg(driver).arg(example("java/Todos.java"));
+    Fixture::with_tables().run(&mut java);
 }
 
 #[test]
 fn rust() {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["run", "--locked", "--quiet", "--package", "todos"]).current_dir(checkout());
+    cargo.args(["run", "--locked", "--quiet", "--manifest-path"]).arg(example("rust/Cargo.toml"));
     Fixture::with_tables().run(&mut cargo);
 }
 

@@ -7,3 +7,4 @@ mod demo;
 mod federation;
 mod identity_providers;
 mod migration;
+mod moving;

@@ -273,7 +273,9 @@ fn postgrest() {
         (json!(["nurse", "doctor"]), json!([]), &[], 0),
         (json!("doctor"), json!("west"), &["Will"], 1),
         (json!(["doctor"]), Value::Null, &[], 0),
-        (Value::Null, json!({"east": 1}), &["Eve"], 0),
+        // The name of a member is no element.
+        (json!({"doctor": false}), json!({"east": 1}), &[], 0),
+        (json!({"doctor": false}), json!(["east"]), &["Eve"], 0),
     ] {
         assert_eq!(
             present(&mut client, &token(roles.clone(), wards.clone())),
@@ -458,6 +460,7 @@ fn cognito_and_firebase() {
     for (groups, organization, expected) in [
         (json!(["staff", "x"]), json!("{\"id\": 7}"), &["a"][..]),
         (json!(["x"]), json!("{\"id\": 7}"), &[]),
+        (json!({"staff": false}), json!("{\"id\": 7}"), &[]),
         (json!(["staff"]), json!("{\"id\": \"8\"}"), &["b"]),
         (json!(["staff"]), json!({"id": 8}), &["b"]),
         (json!(["staff"]), json!("7"), &[]),
@@ -475,14 +478,14 @@ fn cognito_and_firebase() {
         assert_eq!(column(&mut client, names), expected, "{groups} {organization}");
         let tag = "SELECT auth.claim('/custom:tags/1')";
         assert_eq!(text(&mut client, tag).as_deref(), Some("b"), "{groups:?}, {organization:?}");
-        let whole = "SELECT (auth.claim('custom:tags')::jsonb ? 'a')::text";
+        let whole = "SELECT (auth.claim('custom:tags')::jsonb @> '\"a\"')::text";
         assert_eq!(
             text(&mut client, whole).as_deref(),
             Some("true"),
             "{groups:?}, {organization:?}"
         );
         // As a whole it is the string that it is.
-        let string = "SELECT (auth.claim_jsonb('custom:tags') ? 'a')::text";
+        let string = "SELECT (auth.claim_jsonb('custom:tags') @> '\"a\"')::text";
         assert_eq!(
             text(&mut client, string).as_deref(),
             Some("false"),

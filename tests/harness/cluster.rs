@@ -381,7 +381,7 @@ fn checkout() -> &'static Path {
 
 /// The library that is tested: the one that `EXTENSION_LIBRARY` names, or the one that was built last. The
 /// tests for several versions of Postgres have a library for each.
-fn library() -> PathBuf {
+pub fn library() -> PathBuf {
     std::env::var_os("EXTENSION_LIBRARY")
         .map_or_else(|| checkout().join("target/release/libpg_session_jwt.so"), PathBuf::from)
 }

@@ -18,7 +18,9 @@ mod sql;
 mod sqlstate;
 mod wire;
 
-pub use cluster::{Cluster, Preload, lacks_library, peak_memory, pg_config, postgres_version};
+pub use cluster::{
+    Cluster, Preload, lacks_library, library, peak_memory, pg_config, postgres_version,
+};
 pub use connection::{
     Connection, Reply, backend_pid, db_error, present, present_locally, run, send, sqlstate, text,
     user,

@@ -59,6 +59,43 @@ fn error_messages() {
     }
 }
 
+/// The page lists the warnings of the sources and of the script, with `…` for a value.
+#[test]
+fn warnings() {
+    let mut sources = vec![include_str!("../../../sql/pg_session_jwt--1.0.0.sql").to_owned()];
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                sources.push(std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let mut raised = BTreeSet::new();
+    for (start, quote) in
+        [("error::warn(", '"'), ("error::warn_of_no_block(", '"'), ("RAISE WARNING ", '\'')]
+    {
+        for call in sources.iter().flat_map(|source| source.split(start).skip(1)) {
+            let message = call.split(quote).nth(1).expect("a message");
+            let parts =
+                message.split('{').map(|part| part.split_once('}').map_or(part, |(_, end)| end));
+            raised.insert(parts.collect::<Vec<_>>().join("…"));
+        }
+    }
+    let listed: BTreeSet<String> = rows(section(ERRORS, "Warnings"))
+        .into_iter()
+        .flat_map(|row| {
+            let cell = row.split(" | ").next().unwrap_or_default();
+            cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(listed, raised);
+    assert!(raised.len() > 8, "{raised:?}");
+}
+
 /// The SQLSTATEs and messages of all rejections in the sources.
 fn messages() -> BTreeSet<(&'static str, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
