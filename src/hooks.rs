@@ -104,13 +104,14 @@ fn register_statement_hooks() {
 }
 
 fn register_callbacks() {
-    use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, NAMESPACEOID};
+    use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, DATABASEOID, NAMESPACEOID};
     // SAFETY: the callbacks last as long as the library, which Postgres never unloads.
     unsafe {
         pg_sys::RegisterXactCallback(Some(xact_callback), std::ptr::null_mut());
         pg_sys::RegisterSubXactCallback(Some(subxact_callback), std::ptr::null_mut());
         pg_sys::CacheRegisterRelcacheCallback(Some(relcache_callback), Datum::null());
-        for cache in [AUTHOID, AUTHMEMROLEMEM] {
+        // The owner of the database is a member of pg_database_owner.
+        for cache in [AUTHOID, AUTHMEMROLEMEM, DATABASEOID] {
             let callback = Some(role_syscache_callback as _);
             pg_sys::CacheRegisterSyscacheCallback(cache as c_int, callback, Datum::null());
         }
@@ -156,7 +157,8 @@ unsafe extern "C-unwind" fn post_parse_analyze(
 static NEXT_PLANNER: Next<compat::Planner> = BackendLocal::new(Cell::new(None));
 
 /// Gives the next planner the redacted text. Binds the transaction to the role of the token, where the plan
-/// touches tables.
+/// touches tables. The planner may evaluate functions, or replace their calls by their bodies, with the privileges
+/// of the role. So the token is checked before a statement is planned, as it is again before the statement runs.
 unsafe extern "C-unwind" fn planner(
     query: *mut pg_sys::Query,
     text: *const c_char,
@@ -168,6 +170,11 @@ unsafe extern "C-unwind" fn planner(
     unsafe {
         if backend::is_parallel_worker() {
             return next(query, text, options, parameters);
+        }
+        if transaction::is_idle() {
+            accept_invalidations();
+            let query = Query::from_raw(query);
+            check_role(|| if query.touches_tables() { Need::PlannedRole } else { Need::Nothing });
         }
         let text = guarded(|| redact::redacted(text));
         let before = transaction::start_planning();
@@ -475,7 +482,7 @@ unsafe extern "C-unwind" fn relcache_callback(_: Datum, relation: Oid) {
     }
 }
 
-/// Roles or memberships have changed.
+/// Roles or memberships have changed, or the owner of a database.
 unsafe extern "C-unwind" fn role_syscache_callback(_: Datum, _: c_int, _: u32) {
     current::invalidate();
 }

@@ -132,11 +132,16 @@ pub(crate) unsafe fn redact_report(report: *mut pg_sys::ErrorData) {
         // see, such as issuers.
         let statement = pg_sys::debug_query_string;
         let is_own = error::is_own(report) || is_check_error;
-        let of_statement = if is_own || statement.is_null() {
-            Quotes::default()
-        } else {
-            Quotes::of_statement(CStr::from_ptr(statement).to_bytes())
+        let quotes_of = |text: *const c_char| {
+            if is_own || text.is_null() {
+                Quotes::default()
+            } else {
+                Quotes::of_statement(CStr::from_ptr(text).to_bytes())
+            }
         };
+        let mut of_statement = quotes_of(statement);
+        // A function may run the statement that sets a secret.
+        of_statement.secrets |= quotes_of(report.context).secrets;
         if !statement.is_null() && has_json_context(report) {
             redact_json_context(report, CStr::from_ptr(statement).to_bytes());
         }
@@ -163,7 +168,7 @@ pub(crate) unsafe fn redact_report(report: *mut pg_sys::ErrorData) {
                 if text == report.context {
                     redact_statements::redact_context(bytes, quotes);
                 } else {
-                    redact_statements::redact_with(bytes, quotes);
+                    redact_statements::redact_report(bytes, quotes);
                 }
             }
         }

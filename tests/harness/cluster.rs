@@ -308,6 +308,12 @@ impl Cluster {
         self.start_server();
     }
 
+    /// Stops the server and starts it again, with these options on its command line.
+    pub fn restart_with_options(&self, options: &str) {
+        self.stop_server("immediate");
+        self.start_server_with(options);
+    }
+
     /// Ends the postmaster so that it can tell nobody, as a lack of memory would.
     pub fn kill_postmaster(&self) {
         let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
@@ -391,12 +397,16 @@ impl Cluster {
 
     /// Starts the server of a cluster that is not started.
     pub fn start_server(&self) {
+        self.start_server_with("");
+    }
+
+    fn start_server_with(&self, options: &str) {
         if is_under_valgrind() {
             self.wrap_server();
         }
         let mut command = self.program("pg_ctl");
         command.args(["-w", "-s", "-t", "300", "-l", "log", "-D"]).arg(self.data());
-        command.args(["-o", &format!("-p {}", self.port), "start"]);
+        command.args(["-o", &format!("-p {} {options}", self.port), "start"]);
         let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
         if !status.is_ok_and(|status| status.success()) {
             panic!("the server did not start:\n{}", tail(&self.log()));

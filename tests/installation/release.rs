@@ -1,8 +1,9 @@
-//! The version of `Cargo.toml`, in the files that packages are made from.
+//! The version of `Cargo.toml`, in the files that packages are made from and in the library.
 
 use std::fs;
 use std::path::Path;
 
+use harness::{Cluster, Preload, is_older_than, run, text};
 use serde_json::Value;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -61,4 +62,17 @@ fn each_version_of_postgres_has_a_package() {
         "the packages in debian/control; pg_buildext updatecontrol writes them"
     );
     assert_eq!(read("debian/pgversions"), format!("{}+\n", versions[0]), "debian/pgversions");
+}
+
+#[test]
+fn the_library_reports_its_name_and_version() {
+    if is_older_than(18, "pg_get_loaded_modules()") {
+        return;
+    }
+    let cluster = Cluster::start(Preload::Neither, &[]);
+    let mut admin = cluster.admin();
+    run(&mut admin, "LOAD 'pg_session_jwt'");
+    let reported = "SELECT concat_ws(' ', module_name, version) FROM pg_get_loaded_modules()
+                    WHERE file_name LIKE 'pg_session_jwt%'";
+    assert_eq!(text(&mut admin, reported), Some(format!("pg_session_jwt {VERSION}")));
 }

@@ -46,7 +46,11 @@ pub static SITES: Shared<Fixture> = Shared::new(|_| Fixture::new());
 
 impl Fixture {
     pub fn new() -> Self {
-        let site = Site::start(Preload::Shared, &[]);
+        Self::preloaded(Preload::Shared)
+    }
+
+    pub fn preloaded(preload: Preload) -> Self {
+        let site = Site::start(preload, &[]);
         run(&mut site.cluster.admin(), TABLES);
         Self(site)
     }
@@ -73,16 +77,17 @@ impl Fixture {
 
     /// Gives the session a token with these claims.
     pub fn be(&self, client: &mut Client, claims: &Value) {
+        assert_eq!(present(client, &self.signed(claims)), SUCCESS, "{claims}");
+    }
+
+    /// A token with these claims.
+    pub fn signed(&self, claims: &Value) -> String {
         let mut all = json!({"sub": "alice", "exp": now() + 600});
         let (Some(all_members), Some(members)) = (all.as_object_mut(), claims.as_object()) else {
             panic!("claims are an object: {claims}");
         };
         all_members.extend(members.clone());
-        assert_eq!(
-            present(client, &self.key.sign(&all)),
-            SUCCESS,
-            "present(client, self.key.sign(all))"
-        );
+        self.key.sign(&all)
     }
 
     /// Gives the session a token that grants these permissions, as `table:action,action` has them.

@@ -1,6 +1,8 @@
 //! `auth.protect_schema()`: event triggers that ask the token.
 
-use harness::{Code, SUCCESS, now, present, run, sqlstate};
+use harness::{
+    Code, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, is_older_than, now, present, run, sqlstate,
+};
 use serde_json::json;
 
 use super::commands::*;
@@ -66,6 +68,53 @@ fn only_superusers_protect_the_schema() {
         SUCCESS,
         "a token that has expired is told so"
     );
+}
+
+/// From 17 on, a parameter turns event triggers off, but not what is judged without them.
+#[test]
+fn only_superusers_turn_event_triggers_off() {
+    if is_older_than(17, "the parameter event_triggers") {
+        return;
+    }
+    let fixture = Fixture::new();
+    let (mut admin, mut dev) = (fixture.admin(), fixture.dev());
+    run(&mut admin, "SELECT auth.protect_schema()");
+    let off = "SET event_triggers = off";
+    assert_eq!(attempt(&mut dev, off), INSUFFICIENT_PRIVILEGE, "without the privilege");
+    run(&mut admin, "GRANT SET ON PARAMETER event_triggers TO dev");
+    for (sql, expected) in [
+        ("CREATE TABLE x ()", SUCCESS),
+        ("REINDEX TABLE comments", Code::Forbidden.sqlstate()),
+        ("CLUSTER comments USING comments_pkey", Code::Forbidden.sqlstate()),
+        ("TRUNCATE comments", Code::Forbidden.sqlstate()),
+    ] {
+        assert_eq!(attempt(&mut dev, sql), Code::Forbidden.sqlstate(), "{sql}");
+        assert_eq!(attempt(&mut dev, &format!("{off}; {sql}")), expected, "{off}; {sql}");
+    }
+}
+
+/// Since 17, a role that is not the owner maintains a table.
+#[test]
+fn the_privilege_maintain_does_not_replace_the_token() {
+    if is_older_than(17, "the privilege MAINTAIN") {
+        return;
+    }
+    let fixture = Fixture::new();
+    let (mut admin, mut app) = (fixture.admin(), fixture.cluster.as_role("app").client());
+    fixture.create_objects();
+    run(&mut admin, "GRANT MAINTAIN ON comments, kept TO app; SELECT auth.protect_schema()");
+    for (sql, needed) in [
+        ("CLUSTER comments USING comments_pkey", "comments:schema_update"),
+        ("REINDEX TABLE comments", "comments:schema_update"),
+        ("REINDEX INDEX CONCURRENTLY comments_pkey", "comments:schema_update"),
+        ("REFRESH MATERIALIZED VIEW kept", "kept:schema_update"),
+        ("VACUUM comments", "comments:schema_update"),
+    ] {
+        assert_eq!(present(&mut app, ""), SUCCESS, "{sql}");
+        assert_eq!(sqlstate(app.batch_execute(sql)), Code::Forbidden.sqlstate(), "{sql}");
+        fixture.grant(&mut app, &[needed]);
+        assert_eq!(sqlstate(app.batch_execute(sql)), SUCCESS, "{sql} with {needed}");
+    }
 }
 
 #[test]
@@ -235,6 +284,36 @@ fn commands_that_commit_on_their_way_are_judged_before() {
     run(&mut admin, "SELECT auth.unprotect_schema()");
     run(&mut dev, "REINDEX TABLE CONCURRENTLY comments");
     run(&mut dev, "TRUNCATE comments");
+}
+
+/// From 17 on, REINDEX fires event triggers. The first one loads the library, and judges the command.
+#[test]
+fn reindex_is_judged_where_it_loads_the_library() {
+    if is_older_than(17, "event triggers for REINDEX") {
+        return;
+    }
+    let fixture = Fixture::preloaded(Preload::Neither);
+    fixture.create_objects();
+    let mut admin = fixture.admin();
+    run(&mut admin, "SELECT auth.protect_schema()");
+    let state = "SELECT string_agg(concat_ws(' ', relname, relfilenode), ',' ORDER BY oid)
+                 FROM pg_class WHERE relnamespace = 'public'::regnamespace";
+    for (sql, needed) in OUTSIDE.iter().filter(|(sql, _)| sql.starts_with("REINDEX")) {
+        let before = answer(&mut admin, state);
+        let dev = fixture.cluster.as_role("dev");
+        let outcome = sqlstate(dev.clone().client().batch_execute(sql));
+        assert_eq!(outcome, Code::Forbidden.sqlstate(), "{sql} without a token");
+        let (_, action) = needed.split_once(':').unwrap();
+        for (granted, expected) in [
+            (format!("\"Comments\":{action}"), Code::Forbidden.sqlstate()),
+            ((*needed).to_owned(), SUCCESS),
+        ] {
+            assert_eq!(answer(&mut admin, state), before, "{sql} with less than {granted}");
+            let token = fixture.signed(&perm(&[&granted]));
+            let mut client = dev.clone().option("pg_session_jwt.jwt", &token).client();
+            assert_eq!(sqlstate(client.batch_execute(sql)), expected, "{sql} with {granted}");
+        }
+    }
 }
 
 /// What `schema_add` on a table and nothing else allows must not open the table.

@@ -217,6 +217,41 @@ fn parallel_plans_of_every_shape_answer_for_the_identity() {
     }
 }
 
+/// The leader evaluates the subquery, and workers get its value. From 17 on, more of such plans are parallel.
+#[test]
+fn workers_get_the_result_of_a_subquery_in_a_policy() {
+    let fixture = Fixture::new(
+        &PARALLEL,
+        "CREATE TABLE many AS SELECT n, (ARRAY['alice', 'bob', 'carol'])[1 + n % 3] AS owner
+           FROM generate_series(1, 3000) n;
+         ALTER TABLE many SET (parallel_workers = 2); ANALYZE many;
+         ALTER TABLE many ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY own ON many USING (owner = (SELECT auth.user_id()));
+         GRANT SELECT ON many TO app",
+    );
+    let mut client = fixture.client();
+    let sql = "SELECT count(*), sum(n), min(owner) FROM many";
+    run(&mut client, GATHER);
+    fixture.be(&mut client, Some("alice"));
+    let plan = answer(&mut client, &format!("EXPLAIN (ANALYZE, TIMING OFF) {sql}"));
+    for part in ["InitPlan 1", "Workers Launched: 2"] {
+        assert!(plan.contains(part), "{part}: {plan}");
+    }
+    for mode in [GATHER, SERIAL, FORCED[0], FORCED[1]] {
+        run(&mut client, mode);
+        let expected = ["1000 1501500 alice", "1000 1499500 bob", "0 - -"];
+        assert_eq!(fixture.answers(&mut client, sql), expected, "{mode}");
+    }
+    // One plan for all.
+    run(&mut client, GATHER);
+    run(&mut client, "SET plan_cache_mode = force_generic_plan");
+    let statement = client.prepare("SELECT n FROM many WHERE n < $1 ORDER BY n").unwrap();
+    for (who, own) in [("alice", "3, 6"), ("bob", "1, 4, 7"), ("dan", "")].repeat(2) {
+        fixture.be(&mut client, Some(who));
+        assert_eq!(execute(&mut client, &statement, 8), own, "{who}");
+    }
+}
+
 #[test]
 fn workers_admit_what_their_leader_would() {
     let fixture = Fixture::new(

@@ -3,8 +3,9 @@
 use std::io::Read;
 
 use harness::{
-    FEATURE_NOT_SUPPORTED, FOREIGN_KEY_VIOLATION, INSUFFICIENT_PRIVILEGE,
-    INVALID_OBJECT_DEFINITION, Preload, Shared, UNIQUE_VIOLATION, run, shows_rows_to_do_update,
+    Code, FEATURE_NOT_SUPPORTED, FOREIGN_KEY_VIOLATION, INSUFFICIENT_PRIVILEGE,
+    INVALID_OBJECT_DEFINITION, Preload, Shared, UNIQUE_VIOLATION, is_older_than, run,
+    shows_rows_to_do_update,
 };
 
 use super::fixture::*;
@@ -342,4 +343,74 @@ fn conditions_of_do_update_see_no_rows_of_others() {
     assert_eq!(nobody, INSUFFICIENT_PRIVILEGE);
     let is_shown = shows_rows_to_do_update() && bob == "P1234";
     assert!(is_shown || bob == INSUFFICIENT_PRIVILEGE, "{bob}");
+}
+
+/// From 17 on, MERGE modifies views. A view in which INSTEAD OF triggers write stands before rows, so that these do not
+/// present another token; under the token of the statement they write what the policy lets them.
+#[test]
+fn merge_writes_through_views_under_one_token() {
+    if is_older_than(17, "MERGE into views") {
+        return;
+    }
+    let fixture = SITES.alone(Preload::Shared);
+    let mut admin = fixture.cluster.admin();
+    run(
+        &mut admin,
+        "CREATE TABLE goods (id int PRIMARY KEY, owner text DEFAULT auth.user_id());
+         INSERT INTO goods VALUES (1, 'alice'), (2, 'bob');
+         ALTER TABLE goods ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY own ON goods USING (owner = auth.user_id());
+         CREATE VIEW updatable WITH (security_invoker) AS SELECT * FROM goods;
+         CREATE VIEW shelf WITH (security_invoker) AS SELECT * FROM goods;
+         CREATE FUNCTION put() RETURNS trigger LANGUAGE plpgsql AS $$
+           BEGIN
+             IF current_setting('my.token', true) <> '' THEN
+               PERFORM auth.jwt_session_init(current_setting('my.token'));
+             END IF;
+             INSERT INTO goods (id) VALUES (NEW.id) RETURNING owner INTO NEW.owner;
+             RETURN NEW;
+           END $$;
+         CREATE TRIGGER put INSTEAD OF INSERT ON shelf FOR EACH ROW EXECUTE FUNCTION put();
+         GRANT ALL ON goods, updatable, shelf TO app;",
+    );
+    let mut client = fixture.client();
+    for (sql, expected) in [
+        (
+            "MERGE INTO updatable USING generate_series(1, 3) s (id) ON updatable.id = s.id
+             WHEN MATCHED THEN DELETE WHEN NOT MATCHED AND s.id = 3 THEN INSERT (id) VALUES (s.id)
+             RETURNING merge_action(), updatable.id, owner",
+            ["DELETE 1 alice, INSERT 3 alice", "DELETE 2 bob, INSERT 3 bob", INSUFFICIENT_PRIVILEGE],
+        ),
+        (
+            "MERGE INTO shelf USING generate_series(1, 3) s (id) ON shelf.id = s.id
+             WHEN MATCHED THEN DO NOTHING WHEN NOT MATCHED AND s.id = 3 THEN INSERT (id) VALUES (s.id)
+             RETURNING merge_action(), shelf.id, shelf.owner",
+            ["INSERT 3 alice", "INSERT 3 bob", INSUFFICIENT_PRIVILEGE],
+        ),
+        (
+            "MERGE INTO goods USING generate_series(1, 2) s (id) ON goods.id = s.id
+             WHEN MATCHED THEN UPDATE SET id = goods.id + 10
+             RETURNING merge_action(), goods.id, auth.user_id()",
+            ["UPDATE 11 alice", "UPDATE 12 bob", ""],
+        ),
+        // A row that changes hands is not returned.
+        (
+            "MERGE INTO goods USING generate_series(1, 1) s (id) ON goods.id = s.id
+             WHEN MATCHED THEN UPDATE SET owner = 'bob' RETURNING goods.*",
+            [INSUFFICIENT_PRIVILEGE, "", ""],
+        ),
+    ] {
+        assert_eq!(fixture.answers(&mut client, sql), expected, "{sql}");
+    }
+    // The trigger presents Bob's token. INSERT allows it, because nothing of the view is read.
+    let insert = "INSERT INTO shelf VALUES (4) RETURNING owner";
+    let merge = "MERGE INTO shelf USING (VALUES (4)) s (id) ON shelf.id = s.id
+                 WHEN NOT MATCHED THEN INSERT (id) VALUES (s.id) RETURNING shelf.owner";
+    run(&mut client, &format!("SET my.token = '{}'", fixture.token("bob")));
+    for (sql, expected) in [(insert, "bob"), (merge, Code::Claim.sqlstate())] {
+        fixture.be(&mut client, Some("alice"));
+        run(&mut client, "BEGIN");
+        assert_eq!(answer(&mut client, sql), expected, "{sql}");
+        run(&mut client, "ROLLBACK");
+    }
 }

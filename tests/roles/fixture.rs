@@ -27,6 +27,12 @@ pub const ROLES: &str = "
     GRANT CREATE ON SCHEMA public TO PUBLIC;
     CREATE SEQUENCE numbers; GRANT USAGE ON numbers TO editor;
     CREATE VIEW fixed AS SELECT 1 AS n; GRANT SELECT ON fixed TO PUBLIC;
+    -- The planner replaces the call of the first one, and evaluates the second one.
+    CREATE FUNCTION inlined() RETURNS text LANGUAGE sql STABLE AS $$ SELECT 'editors only' $$;
+    CREATE FUNCTION constant() RETURNS text LANGUAGE plpgsql IMMUTABLE
+      AS $$ BEGIN RETURN 'editors only'; END $$;
+    REVOKE ALL ON FUNCTION inlined(), constant() FROM PUBLIC;
+    GRANT EXECUTE ON FUNCTION inlined(), constant() TO editor;
 ";
 
 impl harness::Fixture for Fixture {

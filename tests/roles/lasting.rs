@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use harness::{
-    Code, DIVISION_BY_ZERO, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, Shared, backend_pid, now,
-    present, run, sqlstate, text, user, wait_for,
+    Code, DIVISION_BY_ZERO, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, Shared, backend_pid,
+    is_older_than, now, present, run, sqlstate, text, user, wait_for,
 };
 use mint::{Algorithm, Key};
+use postgres::Client;
 use serde_json::json;
 
 use super::fixture::*;
@@ -377,6 +378,47 @@ fn the_role_ends_with_its_token() {
             Code::Expired.sqlstate(),
             "{statement}"
         );
+    }
+}
+
+/// The planner calls functions, or replaces their calls, with the privileges of the role. It does not do so in the role
+/// of a token that has expired, or that the login role may not take any more.
+#[test]
+fn the_planner_has_no_role_of_an_invalid_token() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    let mut admin = fixture.cluster.admin();
+    let denied = |function: &str, mut client: Client, when: &str| {
+        let select = format!("SELECT {function}");
+        let outcome = sqlstate(client.batch_execute(&select));
+        assert_eq!(outcome, INSUFFICIENT_PRIVILEGE, "{select}, {when}");
+        run(&mut client, "ROLLBACK");
+        assert_eq!(role(&mut client), "app", "{select}, {when}");
+    };
+    let functions = ["inlined()", "constant()"];
+    let clients = functions.map(|function| {
+        let mut client = fixture.client();
+        assert_eq!(present(&mut client, &fixture.token_for("editor", 2)), SUCCESS, "{function}");
+        let value = text(&mut client, &format!("SELECT {function}"));
+        assert_eq!(value.as_deref(), Some("editors only"), "{function}");
+        client
+    });
+    std::thread::sleep(Duration::from_millis(3100));
+    for (function, client) in functions.into_iter().zip(clients) {
+        denied(function, client, "expired");
+    }
+    for change in ["REVOKE editor FROM app", "GRANT editor TO app WITH SET FALSE"] {
+        if change.contains("SET") && is_older_than(16, "the option SET of memberships") {
+            continue;
+        }
+        for function in functions {
+            let mut client = fixture.client();
+            assert_eq!(present(&mut client, &fixture.token("editor")), SUCCESS, "{change}");
+            run(&mut client, "BEGIN");
+            run(&mut client, &format!("SELECT {function}"));
+            run(&mut admin, change);
+            denied(function, client, change);
+            run(&mut admin, "REVOKE editor FROM app; GRANT editor TO app");
+        }
     }
 }
 

@@ -234,6 +234,31 @@ fn the_role_is_still_one_that_the_session_may_take() {
     assert_eq!(role(&mut client), "app", "what has nothing to do with it does not matter");
 }
 
+/// The owner of the database is a member of `pg_database_owner`, although no membership says so.
+#[test]
+fn the_role_of_the_database_owner_ends_with_the_ownership() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    let (mut admin, mut client) = (fixture.cluster.admin(), fixture.client());
+    run(
+        &mut admin,
+        "GRANT SELECT ON notes TO pg_database_owner;
+         CREATE POLICY own ON notes TO pg_database_owner USING (true)",
+    );
+    let token = fixture.token("pg_database_owner");
+    for within in [false, true] {
+        assert_eq!(present(&mut client, &token), Code::Claim.sqlstate(), "{within}: no owner");
+        run(&mut admin, "ALTER DATABASE postgres OWNER TO app");
+        assert_eq!(present(&mut client, &token), SUCCESS, "{within}: the owner");
+        run(&mut client, if within { "BEGIN" } else { "" });
+        assert_eq!(notes(&mut client), Ok(2), "{within}: the owner");
+        run(&mut admin, "ALTER DATABASE postgres OWNER TO postgres");
+        let rejected = Err(Code::Claim.sqlstate().to_owned());
+        assert_eq!(notes(&mut client), rejected, "{within}: not the owner any more");
+        run(&mut client, "ROLLBACK");
+        assert_eq!(role(&mut client), "app", "{within}: not the owner any more");
+    }
+}
+
 /// A change that becomes known in the middle of a statement, whose reader then reads the identity again.
 #[test]
 fn a_change_within_a_statement_counts_for_the_next() {

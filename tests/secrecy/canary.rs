@@ -1,10 +1,13 @@
 //! No token and no secret in anything that others can read, with everything logged that can be.
 
 use std::collections::HashSet;
+use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
-use harness::{Cluster, Preload, Wire, lacks_library, now, wait_for};
+use harness::{Cluster, Preload, Wire, backend_pid, is_older_than, lacks_library, now, wait_for};
 use mint::{Algorithm, Key};
+use postgres::NoTls;
 use serde_json::json;
 
 /// What must be found nowhere: tokens and secrets.
@@ -169,6 +172,91 @@ fn the_part_that_is_shown_is_judged_by_the_whole() {
     canaries.assert_absent(&query, "pg_stat_activity");
     assert!(query.contains("SELECT '****"), "the statement is shown: {query}");
     running.join().unwrap();
+}
+
+/// The redacted statement is reported again, and its id with it.
+#[test]
+fn a_redacted_statement_keeps_its_query_id() {
+    let key = Key::generate(Algorithm::ES256);
+    let mut canaries = Canaries::default();
+    let cluster = Cluster::start(
+        Preload::Shared,
+        &[("pg_session_jwt.jwk", &key.public_jwk().to_string()), ("compute_query_id", "on")],
+    );
+    let (mut client, mut admin) = (cluster.as_role("app").client(), cluster.admin());
+    let shown = format!(
+        "SELECT query, query_id FROM pg_stat_activity WHERE pid = {}",
+        backend_pid(&mut client)
+    );
+    let mut report = |sql: &str| {
+        client.batch_execute(sql).unwrap();
+        let row = admin.query_one(&shown, &[]).unwrap();
+        (row.get::<_, String>(0), row.get::<_, Option<i64>>(1))
+    };
+    for statement in [
+        "SELECT auth.jwt_session_init('{}')",
+        "SELECT set_config('pg_session_jwt.jwt', '{}', false) FROM pg_class LIMIT 1",
+    ] {
+        // An id does not depend on constants.
+        let (_, expected) = report(&statement.replace("{}", ""));
+        let (query, id) = report(&statement.replace("{}", &canaries.token(&key, 600)));
+        canaries.assert_absent(&query, statement);
+        assert!(query.contains("****"), "{statement}: {query}");
+        assert!(expected.is_some(), "{statement}: an empty token");
+        assert_eq!(id, expected, "{statement}");
+    }
+}
+
+/// From 17 on, `COPY` reports the values that it skips.
+#[test]
+fn values_that_copy_skips_are_redacted() {
+    if is_older_than(17, "ON_ERROR of COPY") {
+        return;
+    }
+    let key = Key::generate(Algorithm::ES256);
+    let mut canaries = Canaries::default();
+    let cluster = Cluster::start(Preload::Shared, &[("log_min_messages", "debug1")]);
+    let token = canaries.token(&key, 600);
+    let document = format!("{{\"kty\":\"oct\",\"k\":\"{}", canaries.secret("skipped"));
+    let file = cluster.data().join("skipped");
+    std::fs::write(&file, format!("shared\t{document}")).unwrap();
+    let options = "(ON_ERROR ignore, LOG_VERBOSITY verbose)";
+    let schema = format!(
+        "CREATE TABLE numbers (n int);
+         CREATE FUNCTION load() RETURNS void LANGUAGE plpgsql
+         AS $$ BEGIN COPY auth.providers (name, jwks) FROM 'skipped' {options}; END $$"
+    );
+    cluster.admin().batch_execute(&schema).unwrap();
+    for (statement, value, left) in [
+        ("COPY numbers FROM STDIN", token.clone(), "column \"n\": \"****"),
+        ("COPY numbers FROM STDIN", format!("a token {token}"), "column \"n\": \"a token ****"),
+        (
+            "COPY auth.providers (name, jwks) FROM STDIN",
+            format!("shared\t{document}"),
+            "column \"jwks\": \"****",
+        ),
+        ("SELECT load()", String::new(), "column \"jwks\": \"****"),
+    ] {
+        let notices = Arc::new(Mutex::new(String::new()));
+        let heard = notices.clone();
+        let mut configuration = cluster.as_role("postgres").configuration();
+        configuration.notice_callback(move |notice| {
+            *heard.lock().unwrap() += &format!("{}\n{:?}\n", notice.message(), notice.where_());
+        });
+        let mut client = configuration.connect(NoTls).unwrap();
+        if value.is_empty() {
+            client.batch_execute(statement).unwrap();
+        } else {
+            let mut copy = client.copy_in(&format!("{statement} {options}")).unwrap();
+            copy.write_all(value.as_bytes()).unwrap();
+            assert_eq!(copy.finish().unwrap(), 0, "{statement}: the row is skipped");
+        }
+        let (notices, log) = (notices.lock().unwrap().clone(), cluster.log());
+        for (place, text) in [("the notices", &notices), ("the log", &log)] {
+            assert!(text.contains(left), "{statement}: {left} is not in {place}: {text}");
+            canaries.assert_absent(text, &format!("{place} of {statement}"));
+        }
+    }
 }
 
 /// Errors quote names as they quote values, and say no less in a statement that presents a token.

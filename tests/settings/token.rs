@@ -1,8 +1,8 @@
 //! The setting `jwt`: its value is never shown and never stored, and a reset takes the identity away.
 
 use harness::{
-    Code, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, postgres_version, quote, test_each_preload,
-    text, user,
+    Code, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, parallel_query_setting, postgres_version,
+    quote, run, test_each_preload, text, user,
 };
 use postgres::Client;
 use serde_json::json;
@@ -185,6 +185,92 @@ fn a_token_that_was_stored_before_loading_is_rejected_and_can_be_removed() {
     assert_eq!(presented(&mut client.unwrap(), &alice()), "alice", "without a stored token");
     let is_left = postgres_version() < 17;
     assert_eq!(notices.codes().is_empty(), !is_left, "without a stored token");
+}
+
+/// A token that is stored gives no identity, whoever has loaded the library when. Where the server has, the token is
+/// in no line of the log.
+#[test]
+fn stored_tokens_give_no_identity() {
+    for preload in Preload::ALL {
+        let site = Site::with(
+            preload,
+            &[
+                (JWK, &KEYS.configured.public_jwk().to_string()),
+                ("log_min_messages", "debug5"),
+                ("max_parallel_workers_per_gather", "2"),
+            ],
+        );
+        site.admin("CREATE ROLE store LOGIN");
+        let token = alice();
+        // A value that the check hook has admitted begins with this byte.
+        for standing in ["", "!"] {
+            let value = format!("{standing}{token}");
+            let context = |way: &str| format!("{preload:?}: {way} with {standing:?}");
+            for file in ["postgresql.conf", "postgresql.auto.conf"] {
+                let path = site.cluster.data().join(file);
+                let before = std::fs::read_to_string(&path).unwrap();
+                let mut open = site.session("app");
+                assert_eq!(presented(&mut open, &token), "alice", "{}", context(file));
+                let stored = format!("{before}\npg_session_jwt.jwt = '{value}'\n");
+                std::fs::write(&path, stored).unwrap();
+                site.cluster.reload();
+                assert_eq!(user(&mut open).as_deref(), Some("alice"), "{}", context(file));
+                run(&mut open, "RESET ALL");
+                assert_eq!(user(&mut open), None, "{}", context(file));
+                assert_no_identity(&site, "app", &context(file));
+                site.cluster.restart();
+                assert_no_identity(&site, "app", &context(file));
+                std::fs::write(&path, before).unwrap();
+            }
+            let option = format!("-c 'pg_session_jwt.jwt={value}'");
+            site.cluster.restart_with_options(&option);
+            assert_no_identity(&site, "app", &context("the command line"));
+            site.cluster.reload();
+            assert_no_identity(&site, "app", &context("the command line, reloaded"));
+            site.cluster.restart();
+            // As ALTER ROLE and ALTER DATABASE store it where the library is not loaded.
+            for (database, role) in [("0", "'store'"), ("oid", "0"), ("oid", "'store'")] {
+                let row = format!("database {database}, role {role}");
+                let role = role.replace("'store'", "'store'::regrole");
+                site.admin(&format!(
+                    "INSERT INTO pg_db_role_setting
+                     SELECT {database}, {role}, ARRAY['pg_session_jwt.jwt={value}']
+                     FROM pg_database WHERE datname = 'postgres'"
+                ));
+                assert_no_identity(&site, "store", &context(&row));
+                site.admin("ALTER ROLE store RESET ALL; ALTER DATABASE postgres RESET ALL");
+                site.admin("ALTER ROLE store IN DATABASE postgres RESET ALL");
+                let left = "SELECT count(*)::text FROM pg_db_role_setting";
+                let left = text(&mut site.cluster.admin(), left);
+                assert_eq!(left.as_deref(), Some("0"), "{}", context(&row));
+            }
+        }
+        if preload == Preload::Shared {
+            let log = site.cluster.log();
+            assert_without_token(&log, &token, "the log");
+            for severity in ["LOG", "WARNING"] {
+                let line = format!(" {severity}:  a token cannot be stored in a setting");
+                assert!(log.contains(&line), "{line} is not in the log");
+            }
+        }
+    }
+}
+
+/// Neither a session that loads the library now, nor a worker that loads it before or with its leader, has an identity.
+fn assert_no_identity(site: &Site, role: &str, context: &str) {
+    let mut client = site.role(role).client();
+    assert_eq!(user(&mut client), None, "{context}");
+    assert_eq!(presented(&mut client, &alice()), "alice", "{context}");
+    run(&mut client, "RESET ALL");
+    assert_eq!(user(&mut client), None, "{context}: after RESET ALL");
+    let mut client = site.role(role).client();
+    run(&mut client, &format!("SET {} = on", parallel_query_setting()));
+    for moment in ["before", "with"] {
+        let outcome = client.query_one("SELECT auth.user_id()", &[]);
+        let who = outcome.map(|row| row.get::<_, Option<String>>(0));
+        assert_eq!(who.unwrap(), None, "{context}: a worker that loads it {moment} its leader");
+        run(&mut client, "SELECT auth.jwt_session_init(NULL)");
+    }
 }
 
 /// Giving the token up takes the identity away; one from the startup packet is what a reset goes

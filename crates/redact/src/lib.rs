@@ -80,10 +80,26 @@ pub fn redact(text: &mut [u8]) {
     redact_with(text, Quotes::of_statement(text));
 }
 
-/// Redacts text that goes with a statement, such as its parameters or an error that it raises. `quotes`
-/// is that of the statement.
+/// Redacts a part of a statement. `quotes` is that of the whole.
 pub fn redact_with(text: &mut [u8], quotes: Quotes) {
     redact_literals(text, quotes, literals);
+}
+
+/// Redacts text that goes with a statement, such as its parameters or an error that it raises. `quotes`
+/// is that of the statement.
+pub fn redact_report(text: &mut [u8], quotes: Quotes) {
+    let value = if quotes.secrets { last_value(text) } else { None };
+    redact_with(text, quotes);
+    if let Some(value) = value {
+        overwrite(text, value);
+    }
+}
+
+/// The value that a report ends with, where it is long enough for a secret. Quotes within it are not doubled.
+fn last_value(report: &[u8]) -> Option<Range<usize>> {
+    let start = memchr::memmem::find(report, b": \"")? + 3;
+    let end = report.strip_suffix(b"\"")?.len();
+    (start + MIN_SECRET_BYTES <= end).then_some(start..end)
 }
 
 /// Redacts the context of an error. A statement between double quotes in a context is not a literal:
@@ -129,7 +145,7 @@ fn find_secrets(text: &[u8], quotes: Quotes, literals: Literals) -> Vec<Range<us
             found.push(range);
         }
     };
-    if DOCUMENT_SUBJECTS.iter().any(|subject| contains(text, subject)) {
+    if quotes.secrets || DOCUMENT_SUBJECTS.iter().any(|subject| contains(text, subject)) {
         for member in SECRET_MEMBERS {
             add_all(&|from| secret_member(text, member, from));
             add_all(&|from| secret_member_in_xml(text, member, from));
@@ -185,7 +201,9 @@ fn may_set_secret(statement: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Quotes, contains_secrets, redact, redact_context, redact_dump, redact_with};
+    use super::{
+        Quotes, contains_secrets, redact, redact_context, redact_dump, redact_report, redact_with,
+    };
 
     fn redacted(text: &str) -> (bool, String) {
         let mut bytes = text.as_bytes().to_vec();
@@ -273,11 +291,38 @@ mod tests {
                 ": \"****************************************\"",
             ),
             ("UPDATE auth.providers SET jwks = '{\"k\": \"abc\"}'", "'{\"k\": \"***\"}'"),
+            // The quotes of a statement stay in pairs.
+            (
+                "UPDATE providers SET secret = 'abc', jwks = '{\"a\": \"b\"}' WHERE \"a name that is long\"",
+                "'***', jwks = '{\"a\": \"b\"}' WHERE \"a name that is long\"",
+            ),
         ] {
             let (found, redacted) = redacted(text);
             assert!(found && redacted.ends_with(expected), "{redacted}");
             assert_eq!(redacted.len(), text.len());
         }
+    }
+
+    #[test]
+    fn values_in_reports_of_a_statement_that_sets_secrets_are_overwritten() {
+        let report =
+            "skipping row due to data type incompatibility at line 1 for column \"jwks\": ";
+        for value in [
+            "{\"kty\":\"oct\",\"k\":\"a secret of at least 32 bytes, it is",
+            "{\"kty\":oct\",\"k\":\"a secret of at least 32 bytes, it is\"",
+            "{\"kty\":\"oct\",\"k:\"a secret of at least 32 bytes, it is",
+            "{kty: oct, k: a secret of at least 32 bytes, it is}",
+        ] {
+            let mut bytes = format!("{report}\"{value}\"").into_bytes();
+            redact_report(&mut bytes, Quotes { secrets: true, token_parts: false });
+            let text = String::from_utf8(bytes).expect("only ASCII is overwritten");
+            assert!(text.starts_with(report) && !text.contains("secret"), "{value}: {text}");
+            assert_eq!(text.len(), report.len() + value.len() + 2, "{value}");
+        }
+        // In other languages the quotes are others.
+        let mut bytes = b"\xab{\"k\":\"a secret\"}\xbb".to_vec();
+        redact_report(&mut bytes, Quotes { secrets: true, token_parts: false });
+        assert_eq!(bytes, b"\xab{\"k\":\"********\"}\xbb");
     }
 
     #[test]

@@ -9,14 +9,3 @@ mod attacks;
 mod fixture;
 mod statements;
 mod transactions;
-
-#[test]
-#[ignore]
-fn hold() {
-    let fixture = fixture::Fixture::start();
-    let port = fixture.cluster.as_role("postgres").port();
-    std::fs::write(std::env::var("HOLD_FILE").unwrap(), port.to_string()).unwrap();
-    while std::path::Path::new(&std::env::var("HOLD_FILE").unwrap()).exists() {
-        std::thread::sleep(std::time::Duration::from_millis(500));
-    }
-}
