@@ -1,5 +1,8 @@
 \echo Use "CREATE EXTENSION pg_session_jwt" to load this file. \quit
 
+-- Operators of other roles, in the schema auth, are not found.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 -- All objects are in the schema auth, which may already exist. The script replaces no object: CREATE
 -- EXTENSION fails if an object has a name that the extension needs, and lists these objects. The arguments
 -- of a function do not matter: Postgres could call that function instead of the extension's, and pass it a
@@ -19,6 +22,8 @@ DECLARE
     relations CONSTANT pg_catalog.name[] := '{
         added_provider, provider_status, providers, providers_issuer_key, providers_pkey
     }';
+    -- Besides the row types of relations.
+    types CONSTANT pg_catalog.name[] := '{texts}';
     existing record;
 BEGIN
     FOR existing IN
@@ -39,7 +44,7 @@ BEGIN
             SELECT 3, '42710', 'types', t.tableoid, t.oid
             FROM pg_catalog.pg_type t
             WHERE t.typnamespace OPERATOR(pg_catalog.=) '@extschema@'::pg_catalog.regnamespace
-              AND t.typname OPERATOR(pg_catalog.=) ANY ('texts'::pg_catalog.name OPERATOR(pg_catalog.||) relations)
+              AND t.typname OPERATOR(pg_catalog.=) ANY (types OPERATOR(pg_catalog.||) relations)
               AND t.typrelid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
         ) o, LATERAL pg_catalog.pg_identify_object(o.tableoid, o.oid, 0) i
         GROUP BY o.place, o.code, o.kind
@@ -81,6 +86,22 @@ END
 $check$;
 
 GRANT USAGE ON SCHEMA @extschema@ TO PUBLIC;
+-- pg_dump dumps the privileges that differ from the initial ones. Postgres has recorded all privileges of the
+-- schema as initial ones, also those from before. A dump would lack these.
+UPDATE pg_catalog.pg_init_privs p
+    SET initprivs = pg_catalog.acldefault('n', n.nspowner)
+        || pg_catalog.makeaclitem(0, n.nspowner, 'USAGE', false)
+    FROM pg_catalog.pg_namespace n
+    WHERE n.oid = '@extschema@'::pg_catalog.regnamespace
+      AND p.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND p.objoid = n.oid;
+-- Since version 17, roles with initial privileges have an entry here, and cannot be dropped.
+DELETE FROM pg_catalog.pg_shdepend d
+    USING pg_catalog.pg_namespace n
+    WHERE n.oid = '@extschema@'::pg_catalog.regnamespace AND d.refobjid <> n.nspowner
+      AND d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.objid = n.oid
+      AND d.deptype = 'i'
+      AND d.dbid = (SELECT oid FROM pg_catalog.pg_database
+                    WHERE datname = pg_catalog.current_database());
 
 -- Functions that present tokens. They are volatile and parallel unsafe, because they change the session.
 
@@ -90,7 +111,13 @@ CREATE FUNCTION @extschema@.init() RETURNS void
 COMMENT ON FUNCTION @extschema@.init() IS
     'loads and checks the keys of the settings, and raises an error if they are invalid';
 
-CREATE FUNCTION @extschema@.jwt_session_init(jwt text, is_local boolean DEFAULT false) RETURNS void
+CREATE FUNCTION @extschema@.jwt_session_init(jwt text) RETURNS void
+    LANGUAGE c VOLATILE COST 100
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_session_init';
+COMMENT ON FUNCTION @extschema@.jwt_session_init(text) IS
+    'verifies a token and sets the identity of the session; NULL or an empty string clears the identity';
+
+CREATE FUNCTION @extschema@.jwt_session_init(jwt text, is_local boolean) RETURNS void
     LANGUAGE c VOLATILE COST 100
     AS 'MODULE_PATHNAME', 'pg_session_jwt_session_init';
 COMMENT ON FUNCTION @extschema@.jwt_session_init(text, boolean) IS
@@ -228,8 +255,14 @@ REVOKE ALL ON TYPE @extschema@.providers FROM PUBLIC;
 DELETE FROM pg_catalog.pg_init_privs
     WHERE classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid
       AND objoid OPERATOR(pg_catalog.=) '@extschema@.providers'::pg_catalog.regtype::pg_catalog.oid;
--- The role that creates the extension can then dump the database.
-GRANT SELECT ON @extschema@.providers TO @extowner@;
+-- The owner of the extension can then dump the database.
+DO $grant$
+BEGIN
+    EXECUTE pg_catalog.format('GRANT SELECT ON @extschema@.providers TO %I', (
+        SELECT pg_catalog.pg_get_userbyid(e.extowner) FROM pg_catalog.pg_extension e
+        WHERE e.extname OPERATOR(pg_catalog.=) 'pg_session_jwt'::pg_catalog.name));
+END
+$grant$;
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.providers', '');
 COMMENT ON TABLE @extschema@.providers IS
     'identity providers whose tokens the database accepts, and their fetched keys';

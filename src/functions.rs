@@ -3,12 +3,13 @@
 use session_jwt::{Action, Code, MAX_TOKEN_BYTES, Rejection, permission_claims};
 
 use crate::permissions::{self, commands};
+use crate::pg::backend;
 use crate::pg::datum::{self, Varlena};
 use crate::pg::function::{self, Arguments, GucChange, Limit, Outcome, Row, VOID, sql_function};
 use crate::pg::{relation, trigger};
 use crate::roles::locked;
 use crate::session::identity::{Lookup, Reader, readers, unrepresentable};
-use crate::session::{self, current};
+use crate::session::{self, current, lifetime};
 use crate::{providers, settings};
 
 /// The limit for a token.
@@ -78,6 +79,19 @@ sql_function!(pg_session_jwt_added_provider, function::call_row, added_provider)
 sql_function!(pg_session_jwt_provider_keys, function::call, provider_keys);
 sql_function!(pg_session_jwt_check_provider, trigger::call_row_trigger, providers::check_row);
 
+/// The symbols of Neon's extension of the same name. A database has its functions until `ALTER EXTENSION`
+/// updates them.
+macro_rules! export_outdated {
+    ($($symbol:ident)+) => {
+        $(sql_function!($symbol, function::call, |_| Err(outdated()));)+
+    };
+}
+export_outdated!(
+    init_wrapper session_wrapper jwt_wrapper user_id_wrapper uid_wrapper organization_wrapper
+    organization_id_wrapper
+);
+sql_function!(jwt_session_init_wrapper, function::call, outdated_session_init);
+
 /// `auth.init()`
 fn init(_: &Arguments) -> Outcome {
     locked::check_locks()?;
@@ -85,7 +99,7 @@ fn init(_: &Arguments) -> Outcome {
     Ok(Some(VOID))
 }
 
-/// `auth.jwt_session_init(jwt text, is_local boolean)`
+/// `auth.jwt_session_init(jwt text)` and `auth.jwt_session_init(jwt text, is_local boolean)`
 fn session_init(arguments: &Arguments) -> GucChange<'_> {
     GucChange {
         name: settings::JWT_NAME,
@@ -152,4 +166,19 @@ fn template(arguments: &Arguments) -> Outcome {
     let permissions: Vec<&str> = permissions.iter().map(String::as_str).collect();
     let claims = Varlena::jsonb(&permission_claims(scope.as_deref(), &permissions)?);
     Ok(Some(claims.map_err(|_| unrepresentable())?.palloced()))
+}
+
+/// The error of a function that an update of the extension replaces.
+fn outdated() -> Rejection {
+    Rejection::new(Code::Outdated, "extension in this database is older than its library")
+        .with_detail("The function is from a version that this library does not support.")
+        .with_hint("Run ALTER EXTENSION pg_session_jwt UPDATE in this database.")
+}
+
+/// Neon's `auth.jwt_session_init(jwt text)`. As any rejected token, it ends the earlier identity.
+fn outdated_session_init(_: &Arguments) -> Outcome {
+    if !backend::in_security_restricted_operation() {
+        lifetime::revoke();
+    }
+    Err(outdated())
 }

@@ -263,11 +263,14 @@ impl Arguments {
         }
     }
 
-    /// The argument at a place, a `boolean`; false where it is null.
+    /// The argument at a place, a `boolean`; false where it is null, and where the function does not have it.
     pub(crate) fn boolean(&self, place: usize) -> bool {
-        // SAFETY: the SQL declaration makes the argument a boolean.
+        // SAFETY: Postgres passes the call's own struct, with `nargs` arguments. The SQL declaration makes
+        // the argument a boolean.
         unsafe {
-            pgrx::fcinfo::pg_getarg_datum(self.0, place).is_some_and(|datum| datum.value() != 0)
+            place < usize::try_from((*self.0).nargs).unwrap_or(0)
+                && pgrx::fcinfo::pg_getarg_datum(self.0, place)
+                    .is_some_and(|datum| datum.value() != 0)
         }
     }
 

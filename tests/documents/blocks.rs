@@ -15,7 +15,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use harness::{Cluster, Preload, lacks_library, pg_config};
+use harness::{Cluster, Preload, lacks_library};
 
 /// Pages whose blocks other files run, after they have filled in placeholders or have sent what a driver
 /// would send.
@@ -137,8 +137,9 @@ impl Machine {
             shell.env_remove(name);
         }
         let path = std::env::var("PATH").unwrap_or_default();
-        let programs = pg_config("--bindir");
-        shell.env("PATH", format!("{}:{}:{path}", self.folder.display(), programs.display()));
+        // The cluster's own programs, whose pg_config knows where its files of the extension are.
+        let programs = output(self.cluster.program("pg_config").arg("--bindir"));
+        shell.env("PATH", format!("{}:{}:{path}", self.folder.display(), programs.trim()));
         shell.env("PGHOST", self.cluster.data()).env("PGPORT", self.cluster.port().to_string());
         shell.env("PSQLRC", self.folder.join("psqlrc")).env("LC_ALL", "C.UTF-8");
         shell.args(["-eu", "-c", script]).current_dir(&self.folder).stdin(Stdio::null());
@@ -385,6 +386,24 @@ fn troubleshooting() {
         GRANT SELECT, INSERT, UPDATE, DELETE ON todos TO app;"
     );
     follow("docs/troubleshooting.md", &setup);
+}
+
+#[test]
+fn upgrading() {
+    let setup = format!(
+        "{EXTENSION}
+        CREATE ROLE supabase_auth_admin; CREATE DATABASE app;
+        \\connect app
+        CREATE SCHEMA auth AUTHORIZATION supabase_auth_admin;
+        GRANT CREATE ON SCHEMA auth TO supabase_auth_admin;
+        CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE AS 'SELECT NULL::uuid';
+        CREATE TABLE profiles (id uuid DEFAULT auth.uid());"
+    );
+    let printed = follow("docs/upgrading.md", &setup);
+    let used = "auth.uid()   | default value for column id of table public.profiles";
+    let dry_run = "Dry run: nothing is changed. Use -v apply=on to replace the functions.";
+    let replaced = "The functions are replaced. Sessions need a token from now on.";
+    assert_prints(&printed, &["ALTER EXTENSION", used, dry_run, used, replaced, "REVOKE"]);
 }
 
 const EXTENSION: &str = "CREATE EXTENSION pg_session_jwt;";

@@ -10,7 +10,12 @@ use harness::{
 /// The functions whose arguments of varying length are C code's, and the SQLSTATE of too long a one.
 /// `$1` stands for the value; its type is text, text[] or json.
 const CALLS: &[(&str, &str, &str)] = &[
-    ("jwt_session_init(text,boolean)", "auth.jwt_session_init($1)", Code::Malformed.sqlstate()),
+    ("jwt_session_init(text)", "auth.jwt_session_init($1)", Code::Malformed.sqlstate()),
+    (
+        "jwt_session_init(text,boolean)",
+        "auth.jwt_session_init($1, true)",
+        Code::Malformed.sqlstate(),
+    ),
     ("jwt_verify(text)", "auth.jwt_verify($1)", Code::Malformed.sqlstate()),
     ("claim(text)", "auth.claim($1)", Code::Configuration.sqlstate()),
     ("claim_jsonb(text)", "auth.claim_jsonb($1)", Code::Configuration.sqlstate()),

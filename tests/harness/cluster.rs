@@ -38,8 +38,79 @@ impl Preload {
 pub struct Cluster {
     folder: PathBuf,
     programs: PathBuf,
+    libraries: PathBuf,
+    extensions: PathBuf,
     port: u16,
     guard: Option<Child>,
+}
+
+/// A Postgres, and the extension's library for it.
+pub struct Installation {
+    pg_config: String,
+    library: PathBuf,
+}
+
+impl Installation {
+    /// The Postgres and the library that are tested.
+    pub fn tested() -> Self {
+        let pg_config = std::env::var("PG_CONFIG").unwrap_or_else(|_| "pg_config".to_owned());
+        Self { pg_config, library: library() }
+    }
+
+    /// The older servers that `make test-matrix` provides for upgrades to the tested one. Where there are
+    /// none, it says so.
+    pub fn older() -> Vec<Self> {
+        let variable = |name| std::env::var(name).ok();
+        let found = variable("OLDER_PG_CONFIG").zip(variable("OLDER_EXTENSION_LIBRARY"));
+        let Some((pg_configs, library)) = found else {
+            note_skipped("no older server to upgrade from, which make test-matrix provides");
+            return Vec::new();
+        };
+        let installation = |pg_config: &str| {
+            let library = PathBuf::from(&library);
+            Self { pg_config: pg_config.to_owned(), library }
+        };
+        pg_configs.split(':').map(installation).collect()
+    }
+
+    /// Whether the tested Postgres can upgrade this one. The releases of November 2026 store `pg_attver` in the
+    /// options of columns. `pg_dump` of the earlier releases dumps it, and their servers reject it.
+    pub fn can_be_upgraded(&self) -> bool {
+        Self::tested().is_of_november_2026() || !self.is_of_november_2026()
+    }
+
+    /// Whether this is a release of November 2026 or a later one.
+    pub(crate) fn is_of_november_2026(&self) -> bool {
+        let (major, minor) = self.release();
+        let first = match major {
+            15 => 20,
+            16 => 16,
+            17 => 12,
+            18 => 7,
+            _ => 0,
+        };
+        minor >= first
+    }
+
+    /// The major and the minor version of Postgres.
+    fn release(&self) -> (u32, u32) {
+        let version = self.path("--version");
+        let numbers = version.to_str().and_then(|version| version.strip_prefix("PostgreSQL "));
+        let mut numbers = numbers.unwrap_or_default().split(['.', ' ']).map(str::parse);
+        let (Some(Ok(major)), minor) = (numbers.next(), numbers.next()) else {
+            panic!("{} has no version", version.display());
+        };
+        // A release before the first one, such as 19beta4, has no minor version.
+        (major, minor.and_then(Result::ok).unwrap_or(0))
+    }
+
+    /// What `pg_config` says for an option.
+    fn path(&self, option: &str) -> PathBuf {
+        let output = Command::new(&self.pg_config).arg(option).output();
+        let output =
+            output.unwrap_or_else(|error| panic!("cannot run {}: {error}", self.pg_config));
+        PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
+    }
 }
 
 impl Cluster {
@@ -56,12 +127,26 @@ impl Cluster {
 
     /// The same without extension and role.
     pub fn start_bare(preload: Preload, settings: &[(&str, &str)]) -> Self {
-        let cluster = Self::without_data();
+        let cluster = Self::initialize(&Installation::tested(), preload, settings, &[]);
+        cluster.start_server();
+        cluster
+    }
+
+    /// A cluster that is not started, made by `initdb` with these options.
+    pub fn initialize(
+        installation: &Installation,
+        preload: Preload,
+        settings: &[(&str, &str)],
+        options: &[&str],
+    ) -> Self {
+        let cluster = Self::without_data(installation);
         complete(
             cluster
                 .program("initdb")
                 .args(["--no-sync", "--no-instructions", "-U", "postgres"])
-                .args(["-A", "trust", "-E", "UTF8", "--locale=C", "-D"])
+                .args(["-A", "trust", "-E", "UTF8", "--locale=C"])
+                .args(options)
+                .arg("-D")
                 .arg(cluster.data()),
         );
         let library = match preload {
@@ -83,13 +168,56 @@ impl Cluster {
         }
         configuration.extend_from_slice(settings);
         cluster.append_configuration(&configuration);
-        cluster.start_server();
         cluster
+    }
+
+    /// Takes the data of a cluster of an older Postgres over with `pg_upgrade`, and starts the server. The
+    /// older server is stopped.
+    pub fn upgrade_from(&self, older: &Cluster) {
+        older.stop_server("fast");
+        complete(
+            self.program("pg_upgrade")
+                .args(["--no-sync", "-U", "postgres", "-b"])
+                .arg(&older.programs)
+                .arg("-B")
+                .arg(&self.programs)
+                .arg("-d")
+                .arg(older.data())
+                .arg("-D")
+                .arg(self.data())
+                .args(["-p", &older.port.to_string(), "-P", &self.port.to_string(), "-s"])
+                .arg(self.home()),
+        );
+        self.start_server();
+    }
+
+    /// Writes a file of the extension, such as its control file.
+    pub fn install(&self, name: &str, text: &str) {
+        fs::write(self.extensions.join(name), text).unwrap();
+    }
+
+    /// The text of a file of the extension.
+    pub fn installed(&self, name: &str) -> String {
+        fs::read_to_string(self.extensions.join(name)).unwrap()
+    }
+
+    /// Replaces the library by this one, as package managers do: the new file gets the name, and sessions
+    /// that have loaded the old file keep it.
+    pub fn replace_library(&self, library: &[u8]) {
+        let new = self.libraries.join("pg_session_jwt.so.new");
+        fs::write(&new, library).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(&new, self.library()).unwrap();
+    }
+
+    /// The file of the extension's library.
+    pub fn library(&self) -> PathBuf {
+        self.libraries.join("pg_session_jwt.so")
     }
 
     /// Starts a hot standby that streams from this cluster, with a copy of its `postgresql.conf`.
     pub fn standby(&self) -> Self {
-        let standby = Self::without_data();
+        let standby = Self::without_data(&Installation::tested());
         complete(
             standby
                 .program("pg_basebackup")
@@ -102,17 +230,20 @@ impl Cluster {
     }
 
     /// A folder with Postgres' programs, and a home for the owner to put data in.
-    fn without_data() -> Self {
+    fn without_data(installation: &Installation) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("pg_session_jwt.{}.{count}.{}", std::process::id(), now());
         let folder = std::env::temp_dir().join(name);
         fs::create_dir(&folder).expect("a temporary folder");
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-        let programs = inside(&folder, &pg_config("--bindir"));
-        let mut cluster = Self { folder, programs, port: free_port(), guard: None };
+        let programs = inside(&folder, &installation.path("--bindir"));
+        let libraries = inside(&folder, &installation.path("--pkglibdir"));
+        let extensions = inside(&folder, &installation.path("--sharedir")).join("extension");
+        let port = free_port();
+        let mut cluster = Self { folder, programs, libraries, extensions, port, guard: None };
         cluster.guard = Some(cluster.start_guard());
-        stage(&cluster.folder);
+        stage(&cluster.folder, installation);
         let home = cluster.home();
         fs::create_dir(&home).unwrap();
         if is_root() {
@@ -217,18 +348,31 @@ impl Cluster {
 
     /// Runs SQL with psql as the superuser, with these variables.
     pub fn psql(&self, variables: &[(&str, &str)], sql: &str) {
+        self.psql_in("postgres", variables, sql).unwrap_or_else(|errors| panic!("{errors}\n{sql}"));
+    }
+
+    /// The same in another database. Returns the output, or the errors where a statement fails.
+    pub fn psql_in(
+        &self,
+        database: &str,
+        variables: &[(&str, &str)],
+        sql: &str,
+    ) -> Result<String, String> {
         let mut psql = self.program("psql");
         psql.args(["-X", "-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
-        psql.args(["-U", "postgres", "-d", "postgres", "-v", "ON_ERROR_STOP=1"]);
+        psql.args(["-U", "postgres", "-d", database, "-v", "ON_ERROR_STOP=1"]);
+        psql.args(["-v", "VERBOSITY=verbose"]);
         for (name, value) in variables {
             psql.args(["-v", &format!("{name}={value}")]);
         }
         // Whoever runs it need not be able to read the checkout.
-        psql.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = psql.spawn().unwrap();
         child.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}\n{sql}", String::from_utf8_lossy(&output.stderr));
+        let [text, errors] = [&output.stdout, &output.stderr]
+            .map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        if output.status.success() { Ok(text) } else { Err(errors) }
     }
 
     /// Makes this standby a primary.
@@ -251,7 +395,8 @@ impl Cluster {
         self.home().join("data")
     }
 
-    fn start_server(&self) {
+    /// Starts the server of a cluster that is not started.
+    pub fn start_server(&self) {
         self.start_server_with("");
     }
 
@@ -352,10 +497,11 @@ impl Drop for Cluster {
 
 /// Copies Postgres' programs and links its other files into `folder`, laid out as they are
 /// installed, with the extension among them.
-fn stage(folder: &Path) {
+fn stage(folder: &Path, installation: &Installation) {
     let checkout = checkout();
     let inside = |path: &Path| inside(folder, path);
-    let [programs, libraries, shared] = ["--bindir", "--pkglibdir", "--sharedir"].map(pg_config);
+    let [programs, libraries, shared] =
+        ["--bindir", "--pkglibdir", "--sharedir"].map(|option| installation.path(option));
     for original in [&programs, &libraries, &shared] {
         fs::create_dir_all(inside(original)).unwrap();
     }
@@ -368,7 +514,7 @@ fn stage(folder: &Path) {
     fs::create_dir(&extensions).unwrap();
     link_entries(&shared.join("extension"), &extensions, &[]);
 
-    copy(&library(), &inside(&libraries).join("pg_session_jwt.so"));
+    copy(&installation.library, &inside(&libraries).join("pg_session_jwt.so"));
     copy(&checkout.join("pg_session_jwt.control"), &extensions.join("pg_session_jwt.control"));
     for entry in fs::read_dir(checkout.join("sql")).unwrap().map(Result::unwrap) {
         copy(&entry.path(), &extensions.join(entry.file_name()));
@@ -409,20 +555,14 @@ fn copy(from: &Path, to: &Path) {
     fs::set_permissions(to, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// What `pg_config` says for an option.
+/// What `pg_config` of the tested Postgres says for an option.
 pub fn pg_config(option: &str) -> PathBuf {
-    let program = std::env::var("PG_CONFIG").unwrap_or_else(|_| "pg_config".to_owned());
-    let output = Command::new(&program).arg(option).output();
-    let output = output.unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
-    PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
+    Installation::tested().path(option)
 }
 
 /// The major version of Postgres.
 pub fn postgres_version() -> u32 {
-    let version = pg_config("--version");
-    let number = version.to_str().and_then(|version| version.strip_prefix("PostgreSQL "));
-    let major = number.and_then(|number| number.split(['.', ' ']).next()?.parse().ok());
-    major.unwrap_or_else(|| panic!("{} has no version", version.display()))
+    Installation::tested().release().0
 }
 
 /// Whether this Postgres lacks one of these libraries, which a test loads beside the extension. It says so.

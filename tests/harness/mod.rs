@@ -19,7 +19,8 @@ mod sqlstate;
 mod wire;
 
 pub use cluster::{
-    Cluster, Preload, lacks_library, library, peak_memory, pg_config, postgres_version,
+    Cluster, Installation, Preload, lacks_library, library, peak_memory, pg_config,
+    postgres_version,
 };
 pub use connection::{
     Connection, Reply, backend_pid, db_error, present, present_locally, run, send, sqlstate, text,
@@ -30,16 +31,16 @@ pub use pooler::Pooler;
 pub use session_jwt::Code;
 pub use shared::{Fixture, Loan, Shared};
 pub use site::Site;
-pub use sql::{jwks, key, quote, sign, token, token_of};
+pub use sql::{contents, jwks, key, quote, sign, token, token_of};
 pub use sqlstate::{
     ADMIN_SHUTDOWN, CANT_CHANGE_RUNTIME_PARAM, CHECK_VIOLATION, DEPENDENT_OBJECTS_STILL_EXIST,
     DIVISION_BY_ZERO, DUPLICATE_FUNCTION, DUPLICATE_OBJECT, DUPLICATE_TABLE, FEATURE_NOT_SUPPORTED,
     FOREIGN_KEY_VIOLATION, GENERATED_ALWAYS, IN_FAILED_SQL_TRANSACTION, INSUFFICIENT_PRIVILEGE,
     INVALID_NAME, INVALID_OBJECT_DEFINITION, INVALID_TABLE_DEFINITION, INVALID_TEXT_REPRESENTATION,
     LOCK_NOT_AVAILABLE, NO_ACTIVE_SQL_TRANSACTION, NOT_NULL_VIOLATION, NULL_VALUE_NOT_ALLOWED,
-    QUERY_CANCELED, RAISE_EXCEPTION, READ_ONLY_SQL_TRANSACTION, RESTRICT_VIOLATION, SUCCESS,
-    T_R_DEADLOCK_DETECTED, T_R_SERIALIZATION_FAILURE, UNDEFINED_CURSOR, UNIQUE_VIOLATION, WARNING,
-    WRONG_OBJECT_TYPE,
+    OBJECT_NOT_IN_PREREQUISITE_STATE, QUERY_CANCELED, RAISE_EXCEPTION, READ_ONLY_SQL_TRANSACTION,
+    RESTRICT_VIOLATION, SUCCESS, T_R_DEADLOCK_DETECTED, T_R_SERIALIZATION_FAILURE,
+    UNDEFINED_CURSOR, UNDEFINED_FUNCTION, UNIQUE_VIOLATION, WARNING, WRONG_OBJECT_TYPE,
 };
 pub use wire::{Answer, Fields, Rows, Wire, values};
 
@@ -66,22 +67,13 @@ pub fn note_skipped(reason: &str) {
 /// Whether this release of Postgres may show an existing row to the condition of `ON CONFLICT DO UPDATE`
 /// before it checks the policy of the row. It says so. README names the releases that do not.
 pub fn shows_rows_to_do_update() -> bool {
-    let version = pg_config("--version");
-    let version = version.to_str().expect("a version");
-    let release = version.strip_prefix("PostgreSQL ").and_then(|rest| rest.split(' ').next());
-    let number = release.and_then(|release| release.split_once('.')).expect("a minor release");
-    let minor: u32 = number.1.parse().expect("a number");
-    let first_safe = match postgres_version() {
-        15 => 20,
-        16 => 16,
-        17 => 12,
-        18 => 7,
-        _ => 0,
-    };
-    if minor < first_safe {
+    let shows = !Installation::tested().is_of_november_2026();
+    if shows {
+        let version = pg_config("--version");
+        let version = version.display();
         note_skipped(&format!("{version} may show rows of others to a condition of DO UPDATE"));
     }
-    minor < first_safe
+    shows
 }
 
 /// The setting with which a plan has a parallel worker wherever that is possible.

@@ -45,6 +45,8 @@ pub const NOT_NULL_VIOLATION: &str = "23502";
 pub const NO_ACTIVE_SQL_TRANSACTION: &str = "25P01";
 /// `null_value_not_allowed`
 pub const NULL_VALUE_NOT_ALLOWED: &str = "22004";
+/// `object_not_in_prerequisite_state`
+pub const OBJECT_NOT_IN_PREREQUISITE_STATE: &str = "55000";
 /// `query_canceled`
 pub const QUERY_CANCELED: &str = "57014";
 /// `raise_exception`
@@ -59,6 +61,8 @@ pub const T_R_DEADLOCK_DETECTED: &str = "40P01";
 pub const T_R_SERIALIZATION_FAILURE: &str = "40001";
 /// `undefined_cursor`
 pub const UNDEFINED_CURSOR: &str = "34000";
+/// `undefined_function`
+pub const UNDEFINED_FUNCTION: &str = "42883";
 /// `unique_violation`
 pub const UNIQUE_VIOLATION: &str = "23505";
 /// `warning`
@@ -96,6 +100,7 @@ mod tests {
             (super::NOT_NULL_VIOLATION, SqlState::NOT_NULL_VIOLATION),
             (super::NO_ACTIVE_SQL_TRANSACTION, SqlState::NO_ACTIVE_SQL_TRANSACTION),
             (super::NULL_VALUE_NOT_ALLOWED, SqlState::NULL_VALUE_NOT_ALLOWED),
+            (super::OBJECT_NOT_IN_PREREQUISITE_STATE, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE),
             (super::QUERY_CANCELED, SqlState::QUERY_CANCELED),
             (super::RAISE_EXCEPTION, SqlState::RAISE_EXCEPTION),
             (super::READ_ONLY_SQL_TRANSACTION, SqlState::READ_ONLY_SQL_TRANSACTION),
@@ -103,6 +108,7 @@ mod tests {
             (super::T_R_DEADLOCK_DETECTED, SqlState::T_R_DEADLOCK_DETECTED),
             (super::T_R_SERIALIZATION_FAILURE, SqlState::T_R_SERIALIZATION_FAILURE),
             (super::UNDEFINED_CURSOR, SqlState::UNDEFINED_CURSOR),
+            (super::UNDEFINED_FUNCTION, SqlState::UNDEFINED_FUNCTION),
             (super::UNIQUE_VIOLATION, SqlState::UNIQUE_VIOLATION),
             (super::WARNING, SqlState::WARNING),
             (super::WRONG_OBJECT_TYPE, SqlState::WRONG_OBJECT_TYPE),

@@ -39,19 +39,12 @@ fn the_catalog_says_what_functions_are() {
     let for_triggers = ["check_ddl_drop", "check_ddl_end", "check_ddl_start", "check_provider"];
     // Whoever calls them runs with the search path that they name.
     let with_settings = ["protect", "protect_schema", "unprotect", "unprotect_schema"];
-    let mut expected = [
-        "demand",
-        "init",
-        "is_new",
-        "jwt_session_init",
-        "jwt_template",
-        "jwt_verify",
-        "table_of",
-        "whoami",
-    ]
-    .to_vec();
+    let mut expected =
+        ["demand", "init", "is_new", "jwt_template", "jwt_verify", "table_of", "whoami"].to_vec();
     expected.extend(readers.iter().chain(&for_administrators));
     expected.extend(for_triggers.iter().chain(&with_settings));
+    // With and without is_local.
+    expected.extend(["jwt_session_init"; 2]);
     let of_types = ["texts_in", "texts_out"];
     expected.extend(of_types);
     expected.sort();
@@ -179,6 +172,32 @@ fn the_extension_needs_a_schema_in_which_no_other_role_creates() {
     let before = "CREATE SCHEMA auth AUTHORIZATION owner; GRANT USAGE ON SCHEMA auth TO app";
     superuser.batch_execute(before).unwrap();
     superuser.batch_execute("CREATE EXTENSION pg_session_jwt").unwrap();
+}
+
+/// Operators that fit better than those of Postgres, from a time when another role could create objects there.
+#[test]
+fn the_extension_uses_no_operator_of_its_schema() {
+    let bare = CLUSTERS.beside_others(Preload::Neither);
+    let cluster = bare.cluster();
+    database(cluster, "operators", "owner");
+    let mut owner = cluster.as_role("owner").database("operators").client();
+    run(
+        &mut owner,
+        "CREATE SCHEMA auth;
+         CREATE FUNCTION auth.equal(oid, regclass) RETURNS boolean LANGUAGE sql AS 'SELECT false';
+         CREATE OPERATOR auth.= (FUNCTION = auth.equal, LEFTARG = oid, RIGHTARG = regclass);
+         CREATE EXTENSION pg_session_jwt",
+    );
+    let users =
+        "SELECT string_agg(pg_describe_object(classid, objid, objsubid), ', ') FROM pg_depend
+                 WHERE refclassid = 'pg_operator'::regclass";
+    assert_eq!(text(&mut owner, users), None, "what uses the operator");
+    let search_path = "SHOW search_path";
+    assert_eq!(
+        text(&mut owner, search_path).as_deref(),
+        Some("\"$user\", public"),
+        "the session's"
+    );
 }
 
 /// And a role that may not create in the database does not create it.

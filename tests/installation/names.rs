@@ -5,10 +5,9 @@ use std::process::Output;
 
 use harness::{
     Cluster, DUPLICATE_FUNCTION, DUPLICATE_OBJECT, DUPLICATE_TABLE, FEATURE_NOT_SUPPORTED,
-    INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, present, run, sqlstate, text, user,
+    INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, contents, present, run, sqlstate, text, user,
 };
 use mint::{Algorithm, Key};
-use postgres::Client;
 use postgres::error::DbError;
 use serde_json::json;
 
@@ -136,35 +135,6 @@ fn dump(cluster: &Cluster, user: &str, arguments: &[&str]) -> Output {
     let mut command = cluster.program("pg_dump");
     command.args(["-h", "127.0.0.1", "-p", &cluster.port().to_string(), "-U", user]);
     command.args(arguments).output().unwrap()
-}
-
-/// Everything of the database that the extension is about, in an order that does not depend on OIDs.
-fn contents(client: &mut Client) -> Vec<String> {
-    [
-        "SELECT string_agg(p::text, E'\\n' ORDER BY p.name) FROM auth.providers p",
-        // Privileges of all that is in the schemas, of the row type too.
-        "SELECT string_agg(o, E'\\n' ORDER BY o) FROM (
-             SELECT oid::regclass || coalesce(array(SELECT unnest(relacl)::text ORDER BY 1)::text, '') FROM pg_class
-             WHERE relnamespace IN ('auth'::regnamespace, 'public'::regnamespace) AND relkind <> 'i'
-             UNION ALL SELECT oid::regprocedure || coalesce(array(SELECT unnest(proacl)::text ORDER BY 1)::text, '')
-             FROM pg_proc WHERE pronamespace = 'auth'::regnamespace
-             UNION ALL SELECT typname || coalesce(array(SELECT unnest(typacl)::text ORDER BY 1)::text, '')
-             FROM pg_type WHERE typnamespace = 'auth'::regnamespace
-             UNION ALL SELECT nspname || array(SELECT unnest(nspacl)::text ORDER BY 1)::text
-             FROM pg_namespace WHERE nspname = 'auth'
-             UNION ALL SELECT attrelid::regclass || attname || attacl::text
-             FROM pg_attribute WHERE attacl IS NOT NULL
-         ) x (o)",
-        "SELECT string_agg(p::text, E'\\n' ORDER BY p::text) FROM pg_policies p",
-        "SELECT string_agg(concat(tgrelid::regclass, ' ', tgname, ' ', tgenabled, ' ', tgfoid::regproc), E'\\n'
-             ORDER BY tgrelid::regclass::text, tgname)
-         FROM pg_trigger WHERE NOT tgisinternal",
-        "SELECT string_agg(concat(evtname, ' ', evtenabled, ' ', evtfoid::regproc), E'\\n' ORDER BY evtname)
-         FROM pg_event_trigger",
-    ]
-    .iter()
-    .map(|query| text(client, query).expect(query))
-    .collect()
 }
 
 #[test]

@@ -37,11 +37,13 @@ pub enum Code {
     Forbidden,
     /// Memory ran out before verification ended. The code says nothing about the token.
     OutOfMemory,
+    /// The database has the functions of an older version of the extension.
+    Outdated,
 }
 
 impl Code {
     /// Every code, in the order of the SQLSTATEs.
-    pub const ALL: [Code; 15] = [
+    pub const ALL: [Code; 16] = [
         Code::Malformed,
         Code::NoKey,
         Code::Signature,
@@ -57,11 +59,13 @@ impl Code {
         Code::Forbidden,
         Code::NoProvider,
         Code::OutOfMemory,
+        Code::Outdated,
     ];
 
     /// The five characters of the SQLSTATE: class 28 (invalid authorization specification) with
     /// implementation-defined subclasses, and Postgres' own `22023` (invalid parameter value),
-    /// `42501` (insufficient privilege), `42704` (undefined object) and `53200` (out of memory).
+    /// `42501` (insufficient privilege), `42704` (undefined object), `53200` (out of memory) and `55000`
+    /// (object not in prerequisite state).
     pub const fn sqlstate(self) -> &'static str {
         self.describe().0
     }
@@ -92,6 +96,9 @@ impl Code {
             Code::Fetching => ("28J11", "keys could not be fetched"),
             Code::NoProvider => ("42704", "no provider of that name"),
             Code::OutOfMemory => ("53200", "memory ran out; says nothing about the token"),
+            Code::Outdated => {
+                ("55000", "the database has an older version of the extension than the server")
+            }
             Code::Configuration => {
                 ("22023", "a key, a provider, a setting or an argument is wrong")
             }

@@ -1,0 +1,859 @@
+\echo Use "ALTER EXTENSION pg_session_jwt UPDATE" to load this file. \quit
+
+-- From Neon's extension of the same name. Its functions are in the schema auth, which is a member of the
+-- extension, and keep their OIDs: policies, column defaults and views continue to use them. The extension
+-- itself is in another schema, which @extschema@ would mean here.
+
+-- Objects of other roles, in the schema of the extension or in auth, are not found.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+-- No other role may own the schema auth or create objects in it, as for a new extension.
+DO $check$
+BEGIN
+    IF EXISTS (
+        SELECT FROM pg_extension e
+        JOIN pg_namespace n ON n.nspname = 'auth'
+        LEFT JOIN LATERAL aclexplode(n.nspacl) a ON a.privilege_type = 'CREATE'
+        JOIN pg_database d ON true
+        LEFT JOIN pg_roles r ON r.oid = n.nspowner OR r.oid = a.grantee
+        WHERE e.extname = 'pg_session_jwt' AND d.datname = current_database()
+          AND (a.grantee = 0 OR r.oid <> e.extowner AND r.oid <> d.datdba AND NOT r.rolsuper)
+    ) THEN
+        RAISE EXCEPTION 'other roles own schema auth or can create objects in it'
+            USING ERRCODE = '42501',
+                  DETAIL = 'Only superusers, the owner of the database and the owner of the extension may own '
+                           'the schema or have the CREATE privilege on it.',
+                  HINT = 'Use ALTER SCHEMA auth OWNER TO or REVOKE CREATE ON SCHEMA auth.';
+    END IF;
+END
+$check$;
+
+-- Of the names that the extension needs, the schema has the functions of Neon's extension only. Such a
+-- function is a member of the extension, and has the arguments of Neon's.
+DO $check$
+DECLARE
+    functions CONSTANT pg_catalog.name[] := '{
+        add_provider, added_provider, allows, check_ddl_drop, check_ddl_end, check_ddl_start, check_provider, claim,
+        claim_jsonb, demand, email, init, is_new, jwt, jwt_session_init, jwt_template, jwt_verify,
+        organization, organization_id, protect, protect_schema, provider_keys, refresh_provider,
+        remove_provider, role, session, session_variable, table_of, texts_in, texts_out, uid, unprotect,
+        unprotect_schema, user_id, whoami
+    }';
+    relations CONSTANT pg_catalog.name[] := '{
+        added_provider, provider_status, providers, providers_issuer_key, providers_pkey
+    }';
+    -- Besides the row types of relations.
+    types CONSTANT pg_catalog.name[] := '{texts}';
+    existing record;
+BEGIN
+    FOR existing IN
+        SELECT o.code, o.kind, string_agg(i.type || ' ' || i.identity, ', ' ORDER BY i.identity) AS names
+        FROM (
+            SELECT 1 AS place, '42723' AS code, 'functions' AS kind, p.tableoid, p.oid
+            FROM pg_proc p
+            WHERE p.pronamespace = 'auth'::regnamespace AND p.proname = ANY (functions)
+              AND NOT (
+                  p.oid = ANY (array_remove(ARRAY[
+                      to_regprocedure('auth.init()'), to_regprocedure('auth.jwt_session_init(text)'),
+                      to_regprocedure('auth.user_id()'), to_regprocedure('auth.uid()'),
+                      to_regprocedure('auth.session()'), to_regprocedure('auth.jwt()'),
+                      to_regprocedure('auth.organization()'), to_regprocedure('auth.organization_id()'),
+                      -- Of version 0.0.1.
+                      to_regprocedure('auth.init(bigint, jsonb)'), to_regprocedure('auth.session(text)')
+                  ]::oid[], NULL))
+                  AND EXISTS (
+                      SELECT FROM pg_depend m JOIN pg_extension e ON e.oid = m.refobjid
+                      WHERE e.extname = 'pg_session_jwt' AND m.refclassid = 'pg_extension'::regclass
+                        AND m.deptype = 'e' AND m.classid = p.tableoid AND m.objid = p.oid))
+            UNION ALL
+            SELECT 2, '42P07', 'relations', c.tableoid, c.oid
+            FROM pg_class c
+            WHERE c.relnamespace = 'auth'::regnamespace AND c.relname = ANY (relations)
+            UNION ALL
+            -- Without the row types of relations, which the query above covers.
+            SELECT 3, '42710', 'types', t.tableoid, t.oid
+            FROM pg_type t
+            WHERE t.typnamespace = 'auth'::regnamespace AND t.typname = ANY (types || relations)
+              AND t.typrelid = 0
+        ) o, LATERAL pg_identify_object(o.tableoid, o.oid, 0) i
+        GROUP BY o.place, o.code, o.kind
+        ORDER BY o.place
+    LOOP
+        RAISE EXCEPTION '%', format('schema auth already contains %s with names that the extension needs', existing.kind)
+            USING ERRCODE = existing.code,
+                  DETAIL = format('They are: %s.', existing.names),
+                  HINT = 'Drop or rename them, as described in docs/migration.md.';
+    END LOOP;
+END
+$check$;
+
+-- Two functions of version 0.0.1, which the updates to 0.5.0 leave in place. Objects that use
+-- auth.session(text) keep it, as a function that is not a member of the extension.
+DO $drop$
+DECLARE
+    claim CONSTANT oid := (
+        SELECT m.objid FROM pg_depend m
+        WHERE m.classid = 'pg_proc'::regclass AND m.objid = to_regprocedure('auth.session(text)')
+          AND m.deptype = 'e');
+BEGIN
+    DROP FUNCTION IF EXISTS auth.init(bigint, jsonb);
+    IF EXISTS (SELECT FROM pg_depend WHERE refclassid = 'pg_proc'::regclass AND refobjid = claim) THEN
+        CREATE OR REPLACE FUNCTION auth.session(s text) RETURNS jsonb
+            LANGUAGE sql STABLE PARALLEL SAFE
+            RETURN auth.session() -> s;
+        ALTER FUNCTION auth.session(text) OWNER TO CURRENT_USER;
+        ALTER EXTENSION pg_session_jwt DROP FUNCTION auth.session(text);
+        RAISE WARNING 'function auth.session(text) is not part of the extension any more'
+            USING DETAIL = 'Policies, defaults or views use it. It returns a claim of auth.session().',
+                  HINT = 'Use auth.claim_jsonb(text) instead, and drop the function.';
+    ELSIF claim IS NOT NULL THEN
+        DROP FUNCTION auth.session(text);
+    END IF;
+END
+$drop$;
+
+-- The schema is no member, and the extension is in it, as where CREATE EXTENSION creates it.
+DO $adopt$
+DECLARE
+    extension record;
+    function regprocedure;
+    restricted text;
+BEGIN
+    SELECT e.oid, pg_get_userbyid(e.extowner) AS owner INTO extension
+        FROM pg_extension e WHERE e.extname = 'pg_session_jwt';
+    IF EXISTS (SELECT FROM pg_depend
+               WHERE classid = 'pg_namespace'::regclass AND objid = 'auth'::regnamespace
+                 AND refclassid = 'pg_extension'::regclass AND refobjid = extension.oid AND deptype = 'e')
+    THEN
+        ALTER EXTENSION pg_session_jwt DROP SCHEMA auth;
+        EXECUTE format('ALTER SCHEMA auth OWNER TO %I', extension.owner);
+    END IF;
+    UPDATE pg_extension SET extnamespace = 'auth'::regnamespace WHERE oid = extension.oid;
+    DELETE FROM pg_depend
+        WHERE classid = 'pg_extension'::regclass AND objid = extension.oid
+          AND refclassid = 'pg_namespace'::regclass;
+    INSERT INTO pg_depend (classid, objid, objsubid, refclassid, refobjid, refobjsubid, deptype)
+        VALUES ('pg_extension'::regclass, extension.oid, 0,
+                'pg_namespace'::regclass, 'auth'::regnamespace, 0, 'n');
+    -- The superuser owns the functions, so that no other role replaces them. Other members may be functions
+    -- of the extension's owner, and remain the owner's.
+    FOR function IN
+        SELECT p.oid FROM pg_proc p
+        WHERE p.pronamespace = 'auth'::regnamespace
+          AND p.proname = ANY ('{init, jwt_session_init, user_id, uid, session, jwt, organization,
+                                organization_id}')
+    LOOP
+        EXECUTE format('ALTER FUNCTION %s OWNER TO CURRENT_USER', function);
+        IF NOT has_function_privilege('public', function, 'EXECUTE') THEN
+            restricted := concat_ws(', ', restricted, function);
+        END IF;
+    END LOOP;
+    IF restricted IS NOT NULL THEN
+        RAISE WARNING 'functions of the extension are not executable by PUBLIC'
+            USING DETAIL = format('They keep their privileges: %s. The new functions are executable by PUBLIC.',
+                                  restricted),
+                  HINT = 'Check the privileges of the new functions in the schema auth.';
+    END IF;
+END
+$adopt$;
+
+COMMENT ON EXTENSION pg_session_jwt IS
+    'verified JWT identities for sessions and row-level security';
+
+-- The rest is that of the install script. The functions of Neon's extension are replaced.
+
+GRANT USAGE ON SCHEMA auth TO PUBLIC;
+-- pg_dump dumps the privileges that differ from the initial ones. Postgres has recorded all privileges of the
+-- schema as initial ones, also those from before. A dump would lack these.
+UPDATE pg_catalog.pg_init_privs p
+    SET initprivs = pg_catalog.acldefault('n', n.nspowner)
+        || pg_catalog.makeaclitem(0, n.nspowner, 'USAGE', false)
+    FROM pg_catalog.pg_namespace n
+    WHERE n.oid = 'auth'::pg_catalog.regnamespace
+      AND p.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND p.objoid = n.oid;
+-- Since version 17, roles with initial privileges have an entry here, and cannot be dropped.
+DELETE FROM pg_catalog.pg_shdepend d
+    USING pg_catalog.pg_namespace n
+    WHERE n.oid = 'auth'::pg_catalog.regnamespace AND d.refobjid <> n.nspowner
+      AND d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.objid = n.oid
+      AND d.deptype = 'i'
+      AND d.dbid = (SELECT oid FROM pg_catalog.pg_database
+                    WHERE datname = pg_catalog.current_database());
+
+-- Functions that present tokens. They are volatile and parallel unsafe, because they change the session.
+
+CREATE OR REPLACE FUNCTION auth.init() RETURNS void
+    LANGUAGE c VOLATILE
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_init';
+COMMENT ON FUNCTION auth.init() IS
+    'loads and checks the keys of the settings, and raises an error if they are invalid';
+
+CREATE OR REPLACE FUNCTION auth.jwt_session_init(jwt text) RETURNS void
+    LANGUAGE c VOLATILE COST 100
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_session_init';
+COMMENT ON FUNCTION auth.jwt_session_init(text) IS
+    'verifies a token and sets the identity of the session; NULL or an empty string clears the identity';
+
+CREATE FUNCTION auth.jwt_session_init(jwt text, is_local boolean) RETURNS void
+    LANGUAGE c VOLATILE COST 100
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_session_init';
+COMMENT ON FUNCTION auth.jwt_session_init(text, boolean) IS
+    'verifies a token and sets the identity of the session, or of the transaction if is_local is true; NULL or an empty string clears the identity';
+
+CREATE FUNCTION auth.jwt_verify(jwt text) RETURNS jsonb
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 1000
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_verify';
+COMMENT ON FUNCTION auth.jwt_verify(text) IS
+    'verifies a token and returns its claims, without setting the identity';
+
+-- Functions that read the identity. They are not leakproof: an error may reveal that a token has expired.
+
+CREATE OR REPLACE FUNCTION auth.user_id() RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_user_id';
+COMMENT ON FUNCTION auth.user_id() IS
+    'user id: the claim sub, or the claim that the provider names; NULL without an identity';
+
+CREATE OR REPLACE FUNCTION auth.uid() RETURNS uuid
+    LANGUAGE c STABLE PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_uid';
+COMMENT ON FUNCTION auth.uid() IS
+    'user id as a UUID; NULL if it is not a UUID, and without an identity';
+
+CREATE OR REPLACE FUNCTION auth.session() RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_session';
+COMMENT ON FUNCTION auth.session() IS
+    'all claims of the session''s token; NULL without an identity';
+
+CREATE OR REPLACE FUNCTION auth.jwt() RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_session';
+COMMENT ON FUNCTION auth.jwt() IS
+    'all claims of the session''s token; NULL without an identity';
+
+CREATE FUNCTION auth.role() RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_role';
+COMMENT ON FUNCTION auth.role() IS
+    'role in the token: the claim role, or the claim or the default role that the provider names; NULL without an identity';
+
+CREATE FUNCTION auth.email() RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_email';
+COMMENT ON FUNCTION auth.email() IS
+    'claim email; NULL without an identity';
+
+CREATE FUNCTION auth.claim(path text) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_claim';
+COMMENT ON FUNCTION auth.claim(text) IS
+    'a claim as text, by name, or by JSON Pointer if the path begins with a slash; NULL if the claim is missing';
+
+CREATE FUNCTION auth.claim_jsonb(path text) RETURNS jsonb
+    LANGUAGE c STABLE STRICT PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_claim_jsonb';
+COMMENT ON FUNCTION auth.claim_jsonb(text) IS
+    'a claim as jsonb, by name or JSON Pointer; NULL if the claim is missing or is a JSON null';
+
+CREATE FUNCTION auth.session_variable(name text) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_session_variable';
+COMMENT ON FUNCTION auth.session_variable(text) IS
+    'a Hasura session variable such as x-hasura-org-id, ignoring case; NULL if it is missing';
+
+CREATE OR REPLACE FUNCTION auth.organization() RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_organization';
+COMMENT ON FUNCTION auth.organization() IS
+    'organization that the user acts for: the claim o if it is an object, otherwise NULL';
+
+CREATE OR REPLACE FUNCTION auth.organization_id() RETURNS uuid
+    LANGUAGE c STABLE PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_organization_id';
+COMMENT ON FUNCTION auth.organization_id() IS
+    'id in the claim o as a UUID; NULL if it is not a UUID';
+
+CREATE FUNCTION auth.whoami(
+    OUT user_id text, OUT issuer text, OUT provider text, OUT role text, OUT scope text,
+    OUT expires_in interval, OUT reason text
+)
+    LANGUAGE c STABLE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_whoami';
+COMMENT ON FUNCTION auth.whoami() IS
+    'identity of the session in one row, or the reason why it has none; the role is the one that the token names, and the scope says how long the identity lasts';
+
+-- The providers of this database; the settings name further ones. The functions read the table directly,
+-- without the privileges of the calling role, and identify its columns by position.
+
+CREATE TABLE auth.providers (
+    name text COLLATE "C" NOT NULL,
+    issuer text COLLATE "C",
+    audience text[],
+    jwks json,
+    secret text,
+    jwks_url text,
+    algorithms text[],
+    leeway integer,
+    required_claims text[],
+    user_id_claim text,
+    role_claim text,
+    default_role text,
+    allowed_roles text[],
+    allowed_roles_claim text,
+    claims_namespace text,
+    monotonic_jti boolean,
+    typ text[],
+    keep_keys integer,
+    public_key text,
+    require jsonb,
+    max_token_age integer,
+    -- The background worker writes the following columns.
+    fetched_jwks json,
+    fetched_from text,
+    keys_url text,
+    etag text,
+    last_modified text,
+    last_fetch timestamptz,
+    fetch_began timestamptz,
+    last_demand timestamptz,
+    next_refresh timestamptz,
+    last_success timestamptz,
+    failures integer,
+    last_error text,
+    passed_over text,
+    CONSTRAINT providers_pkey PRIMARY KEY (name),
+    -- At most one provider has no issuer.
+    CONSTRAINT providers_issuer_key UNIQUE NULLS NOT DISTINCT (issuer)
+);
+REVOKE ALL ON auth.providers FROM PUBLIC;
+REVOKE ALL ON TYPE auth.providers FROM PUBLIC;
+-- pg_dump does not use the initial privileges of a table's row type, and warns about them.
+DELETE FROM pg_catalog.pg_init_privs
+    WHERE classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid
+      AND objoid OPERATOR(pg_catalog.=) 'auth.providers'::pg_catalog.regtype::pg_catalog.oid;
+-- The owner of the extension can then dump the database.
+DO $grant$
+BEGIN
+    EXECUTE pg_catalog.format('GRANT SELECT ON auth.providers TO %I', (
+        SELECT pg_catalog.pg_get_userbyid(e.extowner) FROM pg_catalog.pg_extension e
+        WHERE e.extname OPERATOR(pg_catalog.=) 'pg_session_jwt'::pg_catalog.name));
+END
+$grant$;
+SELECT pg_catalog.pg_extension_config_dump('auth.providers', '');
+COMMENT ON TABLE auth.providers IS
+    'identity providers whose tokens the database accepts, and their fetched keys';
+COMMENT ON COLUMN auth.providers.fetched_jwks IS 'usable keys of the last successful fetch';
+COMMENT ON COLUMN auth.providers.fetched_from IS 'URL that the fetch requested';
+COMMENT ON COLUMN auth.providers.keys_url IS
+    'URL of the fetched keys; it differs from fetched_from if discovery named it';
+COMMENT ON COLUMN auth.providers.last_fetch IS 'time of the last fetch';
+COMMENT ON COLUMN auth.providers.fetch_began IS
+    'start of the fetch whose result is not recorded yet; NULL if there is none';
+COMMENT ON COLUMN auth.providers.last_demand IS
+    'last time that keys were requested because no known key verified a token; NULL after the first successful fetch';
+COMMENT ON COLUMN auth.providers.next_refresh IS
+    'time from which the next presented token starts a fetch';
+COMMENT ON COLUMN auth.providers.last_success IS 'time of the last successful fetch';
+COMMENT ON COLUMN auth.providers.failures IS 'number of failed fetches since last_success';
+COMMENT ON COLUMN auth.providers.last_error IS 'reason of the last failed fetch';
+COMMENT ON COLUMN auth.providers.passed_over IS 'fetched keys that cannot be used, and the reasons';
+
+CREATE FUNCTION auth.check_provider() RETURNS trigger
+    LANGUAGE c
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_check_provider';
+REVOKE ALL ON FUNCTION auth.check_provider() FROM PUBLIC;
+COMMENT ON FUNCTION auth.check_provider() IS
+    'checks a provider, and makes every session check its token again after a change';
+CREATE TRIGGER check_provider BEFORE INSERT OR UPDATE OR DELETE ON auth.providers
+    FOR EACH ROW EXECUTE FUNCTION auth.check_provider();
+-- The trigger also fires if a logical replication worker writes a row.
+ALTER TABLE auth.providers ENABLE ALWAYS TRIGGER check_provider;
+
+-- A list of texts, for the parameters of auth.add_provider(): an array, or a plain text, which stands for an
+-- array of one element.
+CREATE TYPE auth.texts;
+CREATE FUNCTION auth.texts_in(input cstring) RETURNS auth.texts
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_texts_in';
+COMMENT ON FUNCTION auth.texts_in(cstring) IS 'I/O';
+CREATE FUNCTION auth.texts_out(list auth.texts) RETURNS cstring
+    LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE
+    AS 'array_out';
+COMMENT ON FUNCTION auth.texts_out(auth.texts) IS 'I/O';
+CREATE TYPE auth.texts (
+    INPUT = auth.texts_in, OUTPUT = auth.texts_out,
+    INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = extended
+);
+COMMENT ON TYPE auth.texts IS 'an array of texts; a text that is not an array is its only element';
+CREATE CAST (text[] AS auth.texts) WITH INOUT AS IMPLICIT;
+CREATE CAST (text AS auth.texts) WITH INOUT AS IMPLICIT;
+CREATE CAST (auth.texts AS text[]) WITH INOUT AS ASSIGNMENT;
+
+-- What auth.add_provider() returns.
+CREATE TYPE auth.added_provider AS (name text, issuer text, keys text, warnings text[]);
+
+CREATE FUNCTION auth.added_provider(name text) RETURNS auth.added_provider
+    LANGUAGE c VOLATILE STRICT
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_added_provider';
+COMMENT ON FUNCTION auth.added_provider(text) IS
+    'what auth.add_provider() returns: the keys of a provider, and warnings about checks that it lacks; needs the privilege INSERT on auth.providers';
+
+-- The parameter jwks accepts json, jsonb and text. A text that is not JSON is stored as a JSON string, so that
+-- the trigger raises an error that says what the text is.
+CREATE FUNCTION auth.add_provider(
+    name text,
+    issuer text DEFAULT NULL,
+    jwks_url text DEFAULT NULL,
+    jwks anycompatible DEFAULT NULL,
+    secret text DEFAULT NULL,
+    audience auth.texts DEFAULT NULL,
+    algorithms auth.texts DEFAULT NULL,
+    leeway integer DEFAULT NULL,
+    required_claims auth.texts DEFAULT NULL,
+    user_id_claim text DEFAULT NULL,
+    role_claim text DEFAULT NULL,
+    allowed_roles auth.texts DEFAULT NULL,
+    monotonic_jti boolean DEFAULT NULL,
+    typ auth.texts DEFAULT NULL,
+    keep_keys integer DEFAULT NULL,
+    default_role text DEFAULT NULL,
+    allowed_roles_claim text DEFAULT NULL,
+    claims_namespace text DEFAULT NULL,
+    public_key text DEFAULT NULL,
+    require jsonb DEFAULT NULL,
+    max_token_age integer DEFAULT NULL
+) RETURNS auth.added_provider
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    keys json;
+BEGIN
+    IF NOT has_table_privilege('auth.providers', 'INSERT') THEN
+        RAISE EXCEPTION 'permission denied for table providers' USING
+            ERRCODE = 'insufficient_privilege',
+            HINT = format('Have a superuser run GRANT SELECT, INSERT, UPDATE, DELETE ON auth.providers TO %I.', current_user);
+    END IF;
+    BEGIN
+        keys := jwks::text::json;
+    EXCEPTION WHEN invalid_text_representation OR untranslatable_character THEN
+        keys := to_json(jwks::text);
+    END;
+    INSERT INTO auth.providers (
+        name, issuer, audience, jwks, secret, jwks_url, algorithms, leeway, required_claims,
+        user_id_claim, role_claim, default_role, allowed_roles, allowed_roles_claim,
+        claims_namespace, monotonic_jti, typ, keep_keys, public_key, require, max_token_age
+    ) VALUES (
+        add_provider.name, add_provider.issuer, add_provider.audience, keys,
+        add_provider.secret, add_provider.jwks_url, add_provider.algorithms, add_provider.leeway,
+        add_provider.required_claims, add_provider.user_id_claim, add_provider.role_claim,
+        add_provider.default_role, add_provider.allowed_roles, add_provider.allowed_roles_claim,
+        add_provider.claims_namespace, add_provider.monotonic_jti, add_provider.typ,
+        add_provider.keep_keys, add_provider.public_key, add_provider.require,
+        add_provider.max_token_age
+    );
+    RETURN auth.added_provider(add_provider.name);
+END
+$$;
+COMMENT ON FUNCTION auth.add_provider IS
+    'adds an identity provider, which other sessions trust after the commit; needs the privilege INSERT on auth.providers';
+
+CREATE FUNCTION auth.remove_provider(name text) RETURNS void
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    DELETE FROM auth.providers p WHERE p.name = remove_provider.name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'provider does not exist' USING
+            ERRCODE = 'undefined_object',
+            DETAIL = pg_catalog.format('No row of auth.providers has the name %I.', remove_provider.name);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION auth.remove_provider(text) IS
+    'removes an identity provider; needs the privileges SELECT and DELETE on auth.providers';
+
+CREATE FUNCTION auth.refresh_provider(name text) RETURNS jsonb
+    LANGUAGE c VOLATILE STRICT
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_refresh_provider';
+COMMENT ON FUNCTION auth.refresh_provider(text) IS
+    'fetches a provider''s keys, and returns the key ids that were added, removed, changed (another key with the same key id) and kept; needs the privileges SELECT and UPDATE on auth.providers';
+
+CREATE FUNCTION auth.provider_keys(name text) RETURNS jsonb
+    LANGUAGE c STABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_provider_keys';
+REVOKE ALL ON FUNCTION auth.provider_keys(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION auth.provider_keys(text) TO pg_monitor;
+COMMENT ON FUNCTION auth.provider_keys(text) IS
+    'key ids and algorithms of the keys that verify a provider''s tokens';
+
+CREATE VIEW auth.provider_status AS
+    SELECT
+        name,
+        issuer,
+        CASE
+            WHEN jwks_url IS NOT NULL THEN 'jwks_url'
+            WHEN jwks IS NOT NULL THEN 'jwks'
+            WHEN public_key IS NOT NULL THEN 'public_key'
+            WHEN secret IS NOT NULL THEN 'secret'
+            ELSE 'discovery'
+        END AS source,
+        audience,
+        CASE
+            WHEN jwks_url IS NULL AND (jwks IS NOT NULL OR public_key IS NOT NULL OR secret IS NOT NULL)
+            THEN 'own keys'
+            -- The secret is one item of keys.
+            WHEN last_success IS NULL OR pg_catalog.jsonb_array_length(keys) OPERATOR(pg_catalog.=)
+                 CASE WHEN secret IS NULL THEN 0 ELSE 1 END THEN
+                CASE WHEN failures OPERATOR(pg_catalog.>) 0 THEN 'failing' ELSE 'waiting' END
+            WHEN last_success OPERATOR(pg_catalog.+) pg_catalog.make_interval(
+                     secs => coalesce(keep_keys, 86400)) OPERATOR(pg_catalog.<=)
+                 pg_catalog.clock_timestamp() THEN 'too old'
+            WHEN failures OPERATOR(pg_catalog.>) 0 THEN 'failing'
+            ELSE 'good'
+        END AS state,
+        keys,
+        passed_over,
+        last_fetch,
+        last_success,
+        CASE
+            WHEN pg_catalog.isfinite(last_success)
+            THEN pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) last_success
+        END AS keys_age,
+        next_refresh,
+        coalesce(failures, 0) AS failures,
+        CASE
+            WHEN fetch_began IS NULL THEN last_error
+            ELSE 'The keys are being fetched, or the fetch was interrupted.'
+        END AS last_error
+    FROM auth.providers, LATERAL auth.provider_keys(name) AS keys;
+REVOKE ALL ON auth.provider_status FROM PUBLIC;
+GRANT SELECT ON auth.provider_status TO pg_monitor;
+COMMENT ON VIEW auth.provider_status IS
+    'identity providers, the ids of their keys, and the state of their fetches; without secrets';
+
+-- Permissions of tokens on tables: the claims perm and a. The functions are not leakproof, because an error
+-- may reveal that a token has expired.
+
+CREATE FUNCTION auth.allows(action text, "table" regclass) RETURNS boolean
+    LANGUAGE c STABLE PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_allows';
+COMMENT ON FUNCTION auth.allows(text, regclass) IS
+    'whether the session''s token allows an action on a table, or on the whole database if the table is NULL; false without an identity';
+
+CREATE FUNCTION auth.demand(action text, "schema" text, "table" text) RETURNS void
+    LANGUAGE c STABLE
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_demand';
+COMMENT ON FUNCTION auth.demand(text, text, text) IS
+    'raises an error unless the session''s token allows an action on the named table, or on the whole database if the name is NULL';
+
+CREATE FUNCTION auth.jwt_template(scope text DEFAULT NULL, permissions text[] DEFAULT NULL)
+    RETURNS jsonb
+    LANGUAGE c IMMUTABLE PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_template';
+COMMENT ON FUNCTION auth.jwt_template(text, text[]) IS
+    'claims that grant a scope (full-access, read-only), or permissions such as comments:data_add,data_update';
+
+CREATE FUNCTION auth.protect("table" regclass, restrictive boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    policy record;
+    others text;
+BEGIN
+    IF "table" IS NULL OR restrictive IS NULL THEN
+        RAISE EXCEPTION 'argument of auth.protect must not be null' USING
+            ERRCODE = 'null_value_not_allowed',
+            DETAIL = 'The function needs a table, and a value for restrictive.';
+    END IF;
+    -- This statement fails unless the current role owns the table. Its lock prevents concurrent changes of
+    -- the policies.
+    EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', "table");
+    FOR policy IN
+        SELECT 'pg_session_jwt_' || action AS name, p.oid IS NOT NULL AS is_there, action, command,
+               -- The condition contains the OID of the table, which does not change with its name.
+               format('auth.allows(%L, %L::pg_catalog.regclass)', action, "table"::oid)
+                   AS condition
+        FROM (VALUES ('data_read', 'SELECT'), ('data_add', 'INSERT'), ('data_update', 'UPDATE'),
+                     ('data_delete', 'DELETE')) wanted (action, command)
+        LEFT JOIN pg_policy p
+            ON p.polrelid = "table" AND p.polname = 'pg_session_jwt_' || action
+    LOOP
+        IF policy.is_there THEN
+            EXECUTE format('DROP POLICY %I ON %s', policy.name, "table");
+        END IF;
+        EXECUTE format(
+            'CREATE POLICY %I ON %s AS %s FOR %s %s (%s)',
+            policy.name, "table",
+            CASE WHEN restrictive THEN 'RESTRICTIVE' ELSE 'PERMISSIVE' END,
+            policy.command,
+            CASE WHEN policy.command = 'INSERT' THEN 'WITH CHECK' ELSE 'USING' END,
+            policy.condition);
+    END LOOP;
+    IF NOT restrictive THEN
+        SELECT string_agg(quote_ident(p.polname), ', ' ORDER BY p.polname) INTO others
+        FROM pg_policy p
+        WHERE p.polrelid = "table" AND p.polpermissive
+          AND p.polname NOT IN ('pg_session_jwt_data_read', 'pg_session_jwt_data_add',
+                                'pg_session_jwt_data_update', 'pg_session_jwt_data_delete');
+        IF others IS NOT NULL THEN
+            RAISE WARNING 'table has other permissive policies' USING
+                DETAIL = format('These policies allow rows without the permissions of the token: %s.', others),
+                HINT = 'Use restrictive => true to require the permissions of the token as well.';
+        END IF;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION auth.protect(regclass, boolean) IS
+    'enables row-level security on a table, and creates policies that check auth.allows() for each action; restrictive ones also limit what other policies allow';
+
+CREATE FUNCTION auth.unprotect("table" regclass) RETURNS void
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    policy name;
+BEGIN
+    FOR policy IN
+        SELECT polname FROM pg_policy
+        WHERE polrelid = "table"
+          AND polname IN ('pg_session_jwt_data_read', 'pg_session_jwt_data_add',
+                          'pg_session_jwt_data_update', 'pg_session_jwt_data_delete')
+    LOOP
+        EXECUTE format('DROP POLICY %I ON %s', policy, "table");
+    END LOOP;
+    IF (SELECT relrowsecurity FROM pg_class WHERE oid = "table") THEN
+        RAISE NOTICE 'row-level security is still enabled' USING
+            DETAIL = 'Other policies of the table still apply. If there are none, only its owner and roles '
+                     'that bypass row-level security can read its rows.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION auth.unprotect(regclass) IS
+    'drops the policies that auth.protect() created, and leaves row-level security enabled';
+
+-- Permissions of tokens for data definition. auth.protect_schema() installs event triggers, which run as the
+-- role that executes the command. Superusers and temporary objects are exempt.
+--
+-- CREATE TABLE needs schema_add, and DROP TABLE needs schema_delete. Every other change to a table needs
+-- schema_update on it. This includes changes to its columns, policies, triggers and other parts, whether they
+-- are created, altered or dropped, and new links from other tables, such as foreign keys and inheritance.
+
+CREATE FUNCTION auth.is_new(class oid, object oid) RETURNS boolean
+    LANGUAGE c VOLATILE STRICT
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_is_new';
+COMMENT ON FUNCTION auth.is_new(oid, oid) IS
+    'whether the current transaction created the object with this catalog and OID';
+
+CREATE FUNCTION auth.table_of(class oid, object oid) RETURNS oid
+    LANGUAGE sql STABLE
+RETURN CASE class
+    WHEN 'pg_catalog.pg_class'::pg_catalog.regclass THEN coalesce(
+        (SELECT i.indrelid FROM pg_catalog.pg_index i WHERE i.indexrelid = object), object)
+    WHEN 'pg_catalog.pg_constraint'::pg_catalog.regclass THEN
+        (SELECT c.conrelid FROM pg_catalog.pg_constraint c WHERE c.oid = object)
+    WHEN 'pg_catalog.pg_trigger'::pg_catalog.regclass THEN
+        (SELECT t.tgrelid FROM pg_catalog.pg_trigger t WHERE t.oid = object)
+    WHEN 'pg_catalog.pg_policy'::pg_catalog.regclass THEN
+        (SELECT p.polrelid FROM pg_catalog.pg_policy p WHERE p.oid = object)
+    WHEN 'pg_catalog.pg_rewrite'::pg_catalog.regclass THEN
+        (SELECT r.ev_class FROM pg_catalog.pg_rewrite r WHERE r.oid = object)
+    WHEN 'pg_catalog.pg_attrdef'::pg_catalog.regclass THEN
+        (SELECT d.adrelid FROM pg_catalog.pg_attrdef d WHERE d.oid = object)
+    WHEN 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass THEN
+        (SELECT s.stxrelid FROM pg_catalog.pg_statistic_ext s WHERE s.oid = object)
+    END;
+COMMENT ON FUNCTION auth.table_of(oid, oid) IS
+    'OID of the relation that the object with this catalog and OID is, or is a part of; NULL for other objects';
+
+CREATE FUNCTION auth.check_ddl_start() RETURNS event_trigger
+    LANGUAGE c
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_check_ddl_start';
+COMMENT ON FUNCTION auth.check_ddl_start() IS
+    'rejects commands that change the meaning of names, unless the token allows them';
+
+CREATE FUNCTION auth.check_ddl_end() RETURNS event_trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    command record;
+    target record;
+    other record;
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND rolsuper)
+        -- Where it fires event triggers, check_ddl_start has checked it before it ran. It changes no object.
+        OR tg_tag = 'REINDEX'
+    THEN
+        RETURN;
+    END IF;
+    FOR command IN SELECT * FROM pg_event_trigger_ddl_commands() LOOP
+        -- The relation that the command changes, or whose part the command changes. A sequence is a part of
+        -- its column's table if the same command creates or alters that table.
+        SELECT c.oid, n.nspname, c.relname, c.relpersistence INTO target
+        FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm')
+          AND c.oid = coalesce(
+              (SELECT d.refobjid FROM pg_depend d JOIN pg_class s ON s.oid = d.objid
+               WHERE d.classid = 'pg_class'::regclass AND d.objid = command.objid
+                 AND command.classid = 'pg_class'::regclass
+                 AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0
+                 AND d.deptype IN ('a', 'i') AND s.relkind = 'S'
+                 AND tg_tag IN ('CREATE SCHEMA', 'CREATE TABLE', 'CREATE FOREIGN TABLE',
+                                'ALTER TABLE', 'ALTER FOREIGN TABLE')),
+              auth.table_of(command.classid, command.objid));
+        -- Existing tables that the command refers to: parents of a new table, tables that a new foreign key
+        -- references, tables of a new publication, and the table whose column owns a new sequence.
+        FOR other IN
+            SELECT n.nspname, c.relname
+            FROM pg_class c
+            JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') AND c.relpersistence <> 't'
+              AND c.oid IN (
+                  SELECT inhparent FROM pg_inherits
+                  WHERE inhrelid = target.oid AND auth.is_new('pg_class'::regclass, inhrelid)
+                  UNION ALL
+                  -- Without foreign keys that a partition inherits from its parent.
+                  SELECT confrelid FROM pg_constraint
+                  WHERE conrelid = target.oid AND contype = 'f' AND conparentid = 0
+                    AND auth.is_new('pg_constraint'::regclass, oid)
+                  UNION ALL
+                  SELECT prrelid FROM pg_publication_rel
+                  WHERE command.command_tag = 'CREATE PUBLICATION'
+                    AND command.classid = 'pg_publication'::regclass AND prpubid = command.objid
+                  UNION ALL
+                  SELECT refobjid FROM pg_depend
+                  WHERE command.command_tag = 'CREATE SEQUENCE'
+                    AND classid = 'pg_class'::regclass AND objid = command.objid
+                    AND refclassid = 'pg_class'::regclass AND refobjsubid > 0)
+              AND NOT auth.is_new('pg_class'::regclass, c.oid)
+        LOOP
+            PERFORM auth.demand('schema_update', other.nspname, other.relname);
+        END LOOP;
+        CONTINUE WHEN target.relpersistence = 't'
+            -- pg_temp stands for the session's temporary schema. No role can create a schema of that name.
+            OR target.oid IS NULL AND command.schema_name = 'pg_temp';
+        PERFORM auth.demand(
+            CASE
+            WHEN target.oid IS NOT NULL THEN
+                CASE WHEN auth.is_new('pg_class'::regclass, target.oid)
+                    THEN 'schema_add' ELSE 'schema_update' END
+            WHEN command.command_tag LIKE 'CREATE%'
+                AND auth.is_new(command.classid, command.objid) THEN 'schema_add'
+            ELSE 'schema_update'
+            END,
+            target.nspname, target.relname);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION auth.check_ddl_end() IS
+    'rejects commands that create or alter objects, unless the token allows them';
+
+-- The function is stable. Its queries then use the snapshot of the statement, in which the dropped objects
+-- still exist.
+CREATE FUNCTION auth.check_ddl_drop() RETURNS event_trigger
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    object record;
+    is_relation boolean;
+    target record;
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND rolsuper) THEN
+        RETURN;
+    END IF;
+    FOR object IN SELECT * FROM pg_event_trigger_dropped_objects() LOOP
+        is_relation :=
+            object.object_type IN ('table', 'foreign table', 'view', 'materialized view');
+        -- A part of another object is dropped with that object. A table is always checked for itself.
+        CONTINUE WHEN object.is_temporary
+            OR NOT (object.original OR object.normal OR is_relation);
+        -- The relation that the object is, or is a part of.
+        SELECT c.oid, n.nspname, c.relname, c.relpersistence INTO target
+        FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm')
+          AND c.oid = auth.table_of(object.classid, object.objid);
+        CONTINUE WHEN target.relpersistence = 't'
+            -- A part of a dropped relation needs no permission of its own.
+            OR NOT is_relation AND EXISTS (
+                SELECT FROM pg_event_trigger_dropped_objects() r
+                WHERE r.classid = 'pg_class'::regclass AND r.objid = target.oid
+                  AND r.objsubid = 0);
+        PERFORM auth.demand(
+            CASE
+            -- After the commit within DROP INDEX CONCURRENTLY, the table of the index is unknown.
+            WHEN target.oid IS NOT NULL AND NOT is_relation OR object.object_type = 'index'
+                THEN 'schema_update'
+            ELSE 'schema_delete'
+            END,
+            target.nspname, target.relname);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION auth.check_ddl_drop() IS
+    'rejects commands that drop objects, unless the token allows them';
+
+REVOKE ALL ON FUNCTION
+    auth.check_ddl_start(), auth.check_ddl_end(), auth.check_ddl_drop()
+    FROM PUBLIC;
+
+CREATE FUNCTION auth.protect_schema() RETURNS void
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    PERFORM auth.unprotect_schema();
+    CREATE EVENT TRIGGER pg_session_jwt_ddl_start ON ddl_command_start
+        EXECUTE FUNCTION auth.check_ddl_start();
+    CREATE EVENT TRIGGER pg_session_jwt_ddl_end ON ddl_command_end
+        EXECUTE FUNCTION auth.check_ddl_end();
+    CREATE EVENT TRIGGER pg_session_jwt_ddl_drop ON sql_drop
+        EXECUTE FUNCTION auth.check_ddl_drop();
+    -- The triggers fire for every value of session_replication_role.
+    ALTER EVENT TRIGGER pg_session_jwt_ddl_start ENABLE ALWAYS;
+    ALTER EVENT TRIGGER pg_session_jwt_ddl_end ENABLE ALWAYS;
+    ALTER EVENT TRIGGER pg_session_jwt_ddl_drop ENABLE ALWAYS;
+END
+$$;
+COMMENT ON FUNCTION auth.protect_schema() IS
+    'creates event triggers that check data definition commands against the session''s token; only for superusers';
+
+CREATE FUNCTION auth.unprotect_schema() RETURNS void
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    event_trigger name;
+BEGIN
+    FOR event_trigger IN
+        SELECT evtname FROM pg_event_trigger
+        WHERE evtname IN ('pg_session_jwt_ddl_start', 'pg_session_jwt_ddl_end',
+                          'pg_session_jwt_ddl_drop')
+    LOOP
+        EXECUTE format('DROP EVENT TRIGGER %I', event_trigger);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION auth.unprotect_schema() IS
+    'drops the event triggers that auth.protect_schema() created; only for superusers';
+
+DO $check$
+BEGIN
+    IF pg_catalog.strpos(
+           pg_catalog.concat(pg_catalog.current_setting('shared_preload_libraries'), ' ',
+                             pg_catalog.current_setting('session_preload_libraries')),
+           'pg_session_jwt') OPERATOR(pg_catalog.=) 0
+    THEN
+        RAISE WARNING 'pg_session_jwt is not preloaded' USING
+            DETAIL = 'Until a session calls a function of the extension, its token is not checked and its settings '
+                     'can be read by every role.',
+            HINT = 'Add pg_session_jwt to shared_preload_libraries, and restart the server.';
+    END IF;
+END
+$check$;
