@@ -145,7 +145,7 @@ package: dist ## Build the Debian packages and the extension image's files, with
 package-check: package ## Check the packages, and try each in a clean chroot of its release of Debian
 	tools/package-check
 
-release-check: ## The dry run of a release: RELEASING.md
+release-check: package-check ## The dry run of a release: RELEASING.md
 	@pgxn_meta --version 2>/dev/null | grep -qx 'pgxn_meta $(PGXN_META)' \
 		|| cargo install --locked --version $(PGXN_META) pgxn_meta
 	tools/release-check
