@@ -27,7 +27,7 @@ SERVER     = postgresql-$(PG) pgbouncer
 NEIGHBOURS = postgresql-$(PG)-pgaudit postgresql-$(PG)-pg-qualstats postgresql-$(PG)-pg-stat-kcache
 # Those that the packages are made and checked with.
 PACKAGING  = build-essential debhelper debootstrap lintian postgresql-server-dev-all unzip zip
-TEST       = cargo test --locked --package tests
+TEST       = cargo test --locked --package tests --no-fail-fast
 
 # The dependencies of the example clients, in folders that git ignores.
 NODE_MODULES = examples/drizzle/node_modules/.fetched examples/node/node_modules/.fetched
