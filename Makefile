@@ -22,8 +22,9 @@ PGXN_META  = 0.7.0
 SETUP      ?= tools/setup
 BUILD_DEPS = gcc libc6-dev libclang-dev \
              $(if $(filter file,$(origin PG_CONFIG)),postgresql-server-dev-$(PG))
-# Those that the demo and the tests need in addition: a server, a pooler, and other extensions.
-SERVER     = postgresql-$(PG) pgbouncer
+# The demo needs a server in addition; the tests and benchmarks need a pooler and other extensions too.
+SERVER     = postgresql-$(PG)
+POOLER     = pgbouncer
 NEIGHBOURS = postgresql-$(PG)-pgaudit postgresql-$(PG)-pg-qualstats postgresql-$(PG)-pg-stat-kcache
 # Those that the packages are made and checked with.
 PACKAGING  = build-essential debhelper debootstrap lintian postgresql-server-dev-all unzip zip
@@ -95,7 +96,7 @@ setup-server: setup
 	@$(SETUP) $(SERVER)
 
 setup-tests: setup-server
-	@$(SETUP) $(NEIGHBOURS)
+	@$(SETUP) $(POOLER) $(NEIGHBOURS)
 
 # Check for the programs, not for the packages: npm and venv need not come from Debian.
 setup-clients: setup
@@ -117,9 +118,10 @@ $(VENV): examples/python/requirements.txt | setup-clients
 	touch $@
 
 bench: build setup-server ## Measure the costs, and write docs/benchmarks.md and .svg
+	@$(SETUP) $(POOLER)
 	cargo run --locked --release --package benches
 
-soak: build ## Send a million transactions through PgBouncer, with faults
+soak: build setup-tests ## Send a million transactions through PgBouncer, with faults
 	$(TEST) --test pooler soak -- --ignored --nocapture
 
 valgrind: build ## Test changes of identity within statements, in a server under Valgrind

@@ -25,7 +25,7 @@ fn note(event: Event) {
     LAST.set(Some((event, backend::now())));
 }
 
-/// Notes that the client has cleared the token. It cannot fail.
+/// Notes that the client has cleared the token, or presented an empty one. It cannot fail.
 pub(crate) fn note_cleared() {
     note(Event::Cleared);
 }
@@ -55,7 +55,10 @@ pub(super) fn reason() -> String {
     };
     let ago = in_words((backend::now() - at) / seconds(1));
     match event {
-        Event::Cleared => format!("The token was cleared {ago} ago, by the client or by a reset."),
+        Event::Cleared => format!(
+            "The token was cleared {ago} ago: the client presented NULL or an empty text, or reset the \
+             setting."
+        ),
         Event::EndedWithTransaction => format!(
             "The last token ended with its transaction or savepoint {ago} ago. Present a token after \
              BEGIN, in each transaction."

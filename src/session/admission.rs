@@ -24,6 +24,10 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
     let fingerprint = fingerprint(token);
     let passed = |standing| CheckedValue { number, fingerprint, standing, role: None };
     if token.is_empty() {
+        // Also where the session has no identity: an application may have meant to present a token.
+        if source == Source::Session && backend::in_transaction() {
+            absence::note_cleared();
+        }
         return Ok(passed(None));
     }
     match source {

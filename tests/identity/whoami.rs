@@ -57,9 +57,16 @@ fn the_reason_for_no_identity_is_told() {
     let cleared = "The token was cleared";
     let ended = "The last token ended with its transaction or savepoint";
     let rejected = "The last token was rejected";
-    let cases: [(&str, &str); 12] = [
+    let cases: [(&str, &str); 14] = [
         ("SELECT 1", never),
         ("SELECT auth.jwt_session_init('{a}'); SELECT auth.jwt_session_init(NULL)", cleared),
+        // What a driver sends for a variable without a value, as the first token or after another one.
+        ("BEGIN; SELECT auth.jwt_session_init(NULL, is_local => true)", cleared),
+        (
+            "DO $$ BEGIN PERFORM auth.jwt_session_init('{m}'); EXCEPTION WHEN OTHERS THEN NULL; END $$;
+             SET pg_session_jwt.jwt = ''",
+            cleared,
+        ),
         ("SELECT auth.jwt_session_init('{a}'); RESET pg_session_jwt.jwt", cleared),
         ("SET pg_session_jwt.jwt = '{a}'; RESET ALL", cleared),
         ("BEGIN; SET LOCAL pg_session_jwt.jwt = '{a}'; COMMIT", ended),
