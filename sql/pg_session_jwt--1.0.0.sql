@@ -598,6 +598,7 @@ CREATE FUNCTION @extschema@.check_ddl_start() RETURNS event_trigger
 COMMENT ON FUNCTION @extschema@.check_ddl_start() IS
     'rejects commands that change the meaning of names, unless the token allows them';
 
+-- The calls have the types of the functions: another function that fits is then not called.
 CREATE FUNCTION @extschema@.check_ddl_end() RETURNS event_trigger
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -638,12 +639,12 @@ BEGIN
             WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') AND c.relpersistence <> 't'
               AND c.oid IN (
                   SELECT inhparent FROM pg_inherits
-                  WHERE inhrelid = target.oid AND @extschema@.is_new('pg_class'::regclass, inhrelid)
+                  WHERE inhrelid = target.oid AND @extschema@.is_new('pg_class'::regclass::oid, inhrelid)
                   UNION ALL
                   -- Without foreign keys that a partition inherits from its parent.
                   SELECT confrelid FROM pg_constraint
                   WHERE conrelid = target.oid AND contype = 'f' AND conparentid = 0
-                    AND @extschema@.is_new('pg_constraint'::regclass, oid)
+                    AND @extschema@.is_new('pg_constraint'::regclass::oid, oid)
                   UNION ALL
                   SELECT prrelid FROM pg_publication_rel
                   WHERE command.command_tag = 'CREATE PUBLICATION'
@@ -653,9 +654,9 @@ BEGIN
                   WHERE command.command_tag = 'CREATE SEQUENCE'
                     AND classid = 'pg_class'::regclass AND objid = command.objid
                     AND refclassid = 'pg_class'::regclass AND refobjsubid > 0)
-              AND NOT @extschema@.is_new('pg_class'::regclass, c.oid)
+              AND NOT @extschema@.is_new('pg_class'::regclass::oid, c.oid)
         LOOP
-            PERFORM @extschema@.demand('schema_update', other.nspname, other.relname);
+            PERFORM @extschema@.demand('schema_update'::text, other.nspname::text, other.relname::text);
         END LOOP;
         CONTINUE WHEN target.relpersistence = 't'
             -- pg_temp stands for the session's temporary schema. No role can create a schema of that name.
@@ -663,13 +664,13 @@ BEGIN
         PERFORM @extschema@.demand(
             CASE
             WHEN target.oid IS NOT NULL THEN
-                CASE WHEN @extschema@.is_new('pg_class'::regclass, target.oid)
+                CASE WHEN @extschema@.is_new('pg_class'::regclass::oid, target.oid)
                     THEN 'schema_add' ELSE 'schema_update' END
             WHEN command.command_tag LIKE 'CREATE%'
                 AND @extschema@.is_new(command.classid, command.objid) THEN 'schema_add'
             ELSE 'schema_update'
             END,
-            target.nspname, target.relname);
+            target.nspname::text, target.relname::text);
     END LOOP;
 END
 $$;
@@ -715,7 +716,7 @@ BEGIN
                 THEN 'schema_update'
             ELSE 'schema_delete'
             END,
-            target.nspname, target.relname);
+            target.nspname::text, target.relname::text);
     END LOOP;
 END
 $$;

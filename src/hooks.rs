@@ -358,7 +358,11 @@ unsafe extern "C-unwind" fn object_access(
     use pg_sys::ObjectAccessType::{OAT_FUNCTION_EXECUTE, OAT_POST_CREATE};
     if access == OAT_FUNCTION_EXECUTE && !backend::is_parallel_worker() {
         if transaction::is_idle() {
+            let before = role::current_user();
             check_role(|| Need::Nothing);
+            // Postgres has checked the privilege of the earlier user.
+            let has_changed = role::current_user() != before;
+            guarded_result(|| if has_changed { Err(token_role::changed()) } else { Ok(()) });
         }
         if token_role::exists() || token_role::is_waiting() {
             guarded_result(|| transaction::check_function(object));

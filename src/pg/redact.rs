@@ -98,10 +98,13 @@ pub(crate) fn redact_statement() -> bool {
         let Some(secrets) = find_secrets(statement) else {
             return false;
         };
-        // Postgres shows only so many bytes of a statement, which may be of any length.
+        // Postgres shows only so many bytes of a statement, which may be of any length. A secret at their end
+        // is recognized by what follows.
         let shown = usize::try_from(pg_sys::pgstat_track_activity_query_size).unwrap_or(0);
-        let mut text = statement.get(..shown).unwrap_or(statement).to_vec();
+        let judged = shown.saturating_add(MAX_KEPT_BYTES);
+        let mut text = statement.get(..judged).unwrap_or(statement).to_vec();
         secrets.redact(&mut text, statement);
+        text.truncate(shown);
         let text = CString::new(text).unwrap_or_default();
         compat::report_running_statement(text.as_ptr());
         true

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use harness::{
-    Code, DIVISION_BY_ZERO, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, Shared, backend_pid,
-    is_older_than, now, present, run, sqlstate, text, user, wait_for,
+    Answer, Code, DIVISION_BY_ZERO, INSUFFICIENT_PRIVILEGE, Preload, SUCCESS, Shared, Wire,
+    backend_pid, is_older_than, now, present, run, sqlstate, text, user, wait_for,
 };
 use mint::{Algorithm, Key};
 use postgres::Client;
@@ -378,6 +378,41 @@ fn the_role_ends_with_its_token() {
             Code::Expired.sqlstate(),
             "{statement}"
         );
+    }
+}
+
+/// Before a statement begins, a parameter of a domain is checked with the privileges of the role, after Postgres has
+/// judged whether the role may execute the function. An expired token's role does not pass.
+#[test]
+fn parameters_are_not_checked_in_the_role_of_an_expired_token() {
+    let fixture = Fixture::start(Preload::Shared, &[]);
+    run(
+        &mut fixture.cluster.admin(),
+        "CREATE FUNCTION checked(text) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER AS
+           $$ BEGIN RAISE NOTICE 'checked'; RETURN true; END $$;
+         REVOKE ALL ON FUNCTION checked(text) FROM PUBLIC;
+         GRANT EXECUTE ON FUNCTION checked(text) TO editor;
+         CREATE DOMAIN checked_text AS text CHECK (checked(value))",
+    );
+    let mut wire = Wire::connect(&fixture.app()).unwrap();
+    let exp = now() + 2;
+    let brief = fixture.sign(json!({"role": "editor", "exp": exp}));
+    assert_eq!(wire.present(&brief, false), SUCCESS, "a brief token");
+    wire.prepare("p", "SELECT $1::checked_text");
+    let mut bound = || {
+        wire.execute("p", &["x"]);
+        let answers = wire.sync().unwrap();
+        let failed = answers.into_iter().find_map(Answer::err);
+        let notices = wire.notices();
+        let calls = notices.iter().filter(|notice| notice.get(b'M') == Some("checked")).count();
+        (failed.map_or(SUCCESS.to_owned(), |fields| fields.sqlstate().to_owned()), calls)
+    };
+    let first = bound();
+    assert_eq!((first.0.as_str(), first.1 > 0), (SUCCESS, true), "before the token expires");
+    wait_for("the token to expire", || now() >= exp);
+    for time in ["the first", "the second"] {
+        let outcome = bound();
+        assert_eq!((outcome.0.as_str(), outcome.1), (INSUFFICIENT_PRIVILEGE, 0), "{time} time");
     }
 }
 
