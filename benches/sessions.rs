@@ -367,12 +367,12 @@ pub fn bystanders() -> Table {
     let preloaded = Cluster::start(Preload::Shared, &[]);
     let rate = |cluster: &Cluster, arguments: &[&str]| {
         let mut command = cluster.program("pgbench");
-        command.args(["--host=127.0.0.1", "--username=postgres", "--quiet"]).args(arguments);
+        command.args(["--host=127.0.0.1", "--username=postgres"]).args(arguments);
         command.arg(format!("--port={}", cluster.port())).arg("postgres");
         command
     };
     for cluster in [&without, &preloaded] {
-        let output = rate(cluster, &["--initialize", "--scale=10"]).output().unwrap();
+        let output = rate(cluster, &["--initialize", "--quiet", "--scale=10"]).output().unwrap();
         assert!(output.status.success(), "pgbench: {}", String::from_utf8_lossy(&output.stderr));
     }
     let mut lines = Vec::new();

@@ -93,6 +93,30 @@ fn only_superusers_turn_event_triggers_off() {
     }
 }
 
+/// A role that owns the schema of the extension can create functions whose types fit the calls better.
+#[test]
+fn event_triggers_call_no_other_functions() {
+    let fixture = Fixture::new();
+    let (mut admin, mut dev) = (fixture.admin(), fixture.dev());
+    run(
+        &mut admin,
+        "CREATE FUNCTION auth.is_new(regclass, oid) RETURNS boolean LANGUAGE plpgsql AS
+           $$ BEGIN RAISE 'another function'; END $$;
+         CREATE FUNCTION auth.demand(text, name, name) RETURNS void LANGUAGE plpgsql AS
+           $$ BEGIN RAISE 'another function'; END $$;
+         SELECT auth.protect_schema()",
+    );
+    for sql in [
+        "CREATE TABLE x ()",
+        "CREATE TABLE x (LIKE comments, FOREIGN KEY (id) REFERENCES comments)",
+        "ALTER TABLE comments ADD COLUMN x int",
+        "DROP TABLE comments",
+        "CREATE FUNCTION x() RETURNS int LANGUAGE sql RETURN 1",
+    ] {
+        assert_eq!(attempt(&mut dev, sql), Code::Forbidden.sqlstate(), "{sql}");
+    }
+}
+
 /// Since 17, a role that is not the owner maintains a table.
 #[test]
 fn the_privilege_maintain_does_not_replace_the_token() {

@@ -157,21 +157,32 @@ fn the_part_that_is_shown_is_judged_by_the_whole() {
     let mut canaries = Canaries::default();
     let secret = canaries.secret("shown");
     let padding = "-".repeat(2000);
-    let statement = format!(
+    let update = format!(
         "WITH s AS (SELECT '{secret}' AS v FROM pg_sleep(2)) /* {padding} */
          UPDATE auth.providers SET secret = s.v FROM s"
     );
-    let mut admin = Wire::connect(&cluster.as_role("postgres")).unwrap();
-    let running = std::thread::spawn(move || admin.query(&statement).unwrap());
-    let mut observer = cluster.admin();
-    let shown = "SELECT query FROM pg_stat_activity WHERE query LIKE 'WITH s AS%'";
-    wait_for("the statement", || !observer.query(shown, &[]).unwrap().is_empty());
-    // The hooks redact the statement right after Postgres has shown it.
-    std::thread::sleep(std::time::Duration::from_millis(500));
-    let query: String = observer.query_one(shown, &[]).unwrap().get(0);
-    canaries.assert_absent(&query, "pg_stat_activity");
-    assert!(query.contains("SELECT '****"), "the statement is shown: {query}");
-    running.join().unwrap();
+    // Thirty bytes of the secret are within the part that is shown, of a statement that is not kept.
+    let call = "SELECT pg_sleep(2), auth.add_provider('p', 'https://p', NULL, NULL, /*";
+    let padding = "-".repeat(1023 - 30 - "*/'".len() - call.len());
+    let call = format!("{call}{padding}*/'{secret}') /*{}*/", "-".repeat(40_000));
+    for (statement, end) in [(update, "SELECT '****"), (call, "-*/'******************************")]
+    {
+        let mut admin = Wire::connect(&cluster.as_role("postgres")).unwrap();
+        let pid = admin.answer("SELECT pg_backend_pid()", &[]);
+        let running = std::thread::spawn(move || admin.query(&statement).unwrap());
+        let mut observer = cluster.admin();
+        let shown = format!(
+            "SELECT query FROM pg_stat_activity
+             WHERE pid = {pid} AND wait_event = 'PgSleep'"
+        );
+        wait_for("the statement", || !observer.query(&shown, &[]).unwrap().is_empty());
+        // The hooks redact the statement right after Postgres has shown it.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let query: String = observer.query_one(&shown, &[]).unwrap().get(0);
+        canaries.assert_absent(&query, "pg_stat_activity");
+        assert!(query.contains(end), "the statement is shown: {query}");
+        running.join().unwrap();
+    }
 }
 
 /// The redacted statement is reported again, and its id with it.
