@@ -1,5 +1,7 @@
 //! This process: its values, its transaction, and its clock.
 
+use std::cell::RefCell;
+use std::hash::{BuildHasher, RandomState};
 use std::ops::Deref;
 
 use pgrx::pg_sys;
@@ -24,6 +26,14 @@ impl<T> Deref for BackendLocal<T> {
     fn deref(&self) -> &T {
         &self.0
     }
+}
+
+/// Hashes bytes with a key that is random in each backend. Nobody can make two texts with the same hash
+/// without the key.
+pub(crate) fn keyed_hash(bytes: &[u8]) -> u64 {
+    static HASHER: BackendLocal<RefCell<Option<RandomState>>> =
+        BackendLocal::new(RefCell::new(None));
+    HASHER.borrow_mut().get_or_insert_default().hash_one(bytes)
 }
 
 /// Runs a closure at the end of a block, also where an error unwinds.

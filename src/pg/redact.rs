@@ -7,12 +7,11 @@
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
-use std::hash::{BuildHasher, RandomState};
 
 use pgrx::pg_sys;
 use redact_statements::Quotes;
 
-use super::backend::BackendLocal;
+use super::backend::{self, BackendLocal};
 use super::compat::{self, CHANGED_GUC_MESSAGE, DUMP_MESSAGE, JSON_SOURCE_PREFIX};
 use super::error;
 use super::sqlstate::is_of_subclass;
@@ -29,8 +28,7 @@ static LAST_JUDGED: BackendLocal<RefCell<Option<Judged>>> = BackendLocal::new(Re
 /// A longer text is judged each time. A statement that presents a token is shorter.
 const MAX_KEPT_BYTES: usize = 32 << 10;
 
-/// A text, by its length and a hash with a random key. Nobody can make two texts with the same hash without
-/// the key.
+/// A text, by its length and its hash ([`backend::keyed_hash`]).
 #[derive(Clone, Copy, PartialEq)]
 struct TextId {
     hash: u64,
@@ -39,15 +37,12 @@ struct TextId {
 
 impl TextId {
     fn new(text: &[u8]) -> Self {
-        static HASHER: BackendLocal<RefCell<Option<RandomState>>> =
-            BackendLocal::new(RefCell::new(None));
-        let hash = HASHER.borrow_mut().get_or_insert_with(RandomState::new).hash_one(text);
-        Self { hash, length: text.len() }
+        Self { hash: backend::keyed_hash(text), length: text.len() }
     }
 }
 
-/// A text that contains tokens or secrets, as [`find_secrets`] finds it.
-struct Secrets(TextId);
+/// That a text contains tokens or secrets, as [`find_secrets`] finds it; with the id of a text that may be kept.
+struct Secrets(Option<TextId>);
 
 /// Judges whether a text contains tokens or secrets.
 fn find_secrets(text: &[u8]) -> Option<Secrets> {
@@ -55,8 +50,7 @@ fn find_secrets(text: &[u8]) -> Option<Secrets> {
         return None;
     }
     if text.len() > MAX_KEPT_BYTES {
-        let id = TextId { hash: 0, length: text.len() };
-        return redact_statements::contains_secrets(text).then_some(Secrets(id));
+        return redact_statements::contains_secrets(text).then_some(Secrets(None));
     }
     let id = TextId::new(text);
     let mut last = LAST_JUDGED.borrow_mut();
@@ -68,14 +62,14 @@ fn find_secrets(text: &[u8]) -> Option<Secrets> {
         });
         *last = Some(Judged { id, redacted });
     }
-    last.as_ref().and_then(|judged| judged.redacted.as_ref()).map(|_| Secrets(id))
+    last.as_ref().and_then(|judged| judged.redacted.as_ref()).map(|_| Secrets(Some(id)))
 }
 
 impl Secrets {
     /// Redacts a copy of the text, or of the beginning of the text. `text` is the whole text.
     fn redact(&self, copy: &mut [u8], text: &[u8]) {
         let last = LAST_JUDGED.borrow();
-        let judged = last.as_ref().filter(|judged| judged.id == self.0);
+        let judged = last.as_ref().filter(|judged| Some(judged.id) == self.0);
         let redacted = judged.and_then(|judged| judged.redacted.as_deref()?.get(..copy.len()));
         match redacted {
             Some(redacted) => copy.copy_from_slice(redacted),

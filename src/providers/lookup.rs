@@ -427,8 +427,8 @@ pub(super) fn configured() -> Result<Rc<Verifier>, Rejection> {
 }
 
 /// Why a row of the table is not used where [`is_in_settings`] holds.
-pub(super) const PRECEDENCE: &str = "The settings pg_session_jwt.jwk and pg_session_jwt.providers, which serve the same issuer, take \
-     precedence.";
+pub(super) const PRECEDENCE: &str = "The settings pg_session_jwt.jwk and pg_session_jwt.providers, which \
+     serve the same issuer, take precedence.";
 
 /// Whether a provider in the settings has the same issuer.
 pub(super) fn is_in_settings(provider: &Provider) -> bool {

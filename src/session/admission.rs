@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 
 use session_jwt::{Claims, Code, Rejection};
 
@@ -72,14 +71,9 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
     }
 }
 
-/// Hashes a token with a key that is random in each backend.
+/// Hashes a token; 0 stands for none.
 fn fingerprint(token: &[u8]) -> Fingerprint {
-    static HASHER: BackendLocal<RefCell<Option<RandomState>>> =
-        BackendLocal::new(RefCell::new(None));
-    if token.is_empty() {
-        return 0;
-    }
-    HASHER.borrow_mut().get_or_insert_default().hash_one(token).max(1)
+    if token.is_empty() { 0 } else { backend::keyed_hash(token).max(1) }
 }
 
 /// Checks the times of a token, and whether the session may take its role now, and logs that the token is
