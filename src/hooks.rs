@@ -141,13 +141,15 @@ unsafe extern "C-unwind" fn post_parse_analyze(
     // stay at their places; after the analysis, only hooks read it.
     unsafe {
         if !backend::is_parallel_worker() {
-            guarded(session::prepare_statement);
+            if session::is_to_be_prepared() {
+                guarded(session::prepare_statement);
+            }
             if !transaction::is_idle() && Query::from_raw(query).touches_tables() {
                 guarded_result(transaction::bind);
             }
         }
         let text = (*state).p_sourcetext;
-        (*state).p_sourcetext = guarded(|| redact::redacted(text));
+        (*state).p_sourcetext = redact::redacted(text);
         if let Some(next) = NEXT_POST_PARSE_ANALYZE.get() {
             next(state, query, jumble);
         }
@@ -176,7 +178,7 @@ unsafe extern "C-unwind" fn planner(
             let query = Query::from_raw(query);
             check_role(|| if query.touches_tables() { Need::PlannedRole } else { Need::Nothing });
         }
-        let text = guarded(|| redact::redacted(text));
+        let text = redact::redacted(text);
         let before = transaction::start_planning();
         let plan = next(query, text, options, parameters);
         guarded_result(|| transaction::end_planning(before, Plan::from_raw(plan)));
@@ -207,7 +209,7 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
         if touches_tables {
             guarded_result(|| transaction::start(running));
         }
-        let text = guarded(|| redact::redact_source(query));
+        let text = redact::redact_source(query);
         next(query, flags);
         if !text.is_null() {
             pg_sys::MemoryContextSetParent(text, (*(*query).estate).es_query_cxt);
@@ -321,7 +323,7 @@ unsafe extern "C-unwind" fn process_utility(
         if is_toplevel && statement.resets_all() {
             guarded(lifetime::discard);
         }
-        let text = guarded(|| redact::redacted(text));
+        let text = redact::redacted(text);
         let next = NEXT_PROCESS_UTILITY.get().unwrap_or(compat::standard_ProcessUtility);
         next(
             planned,
@@ -444,7 +446,11 @@ unsafe extern "C-unwind" fn shmem_startup() {
 unsafe extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _: *mut c_void) {
     use pg_sys::XactEvent::*;
     match event {
-        XACT_EVENT_PRE_COMMIT => guarded(lifetime::warn_of_unused_token),
+        XACT_EVENT_PRE_COMMIT => {
+            if lifetime::note_use() {
+                guarded(lifetime::warn_of_unused_token);
+            }
+        }
         XACT_EVENT_COMMIT
         | XACT_EVENT_PARALLEL_COMMIT
         | XACT_EVENT_ABORT

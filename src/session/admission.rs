@@ -58,7 +58,8 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
                     lifetime::revoke();
                 }
             });
-            let identity = locked::check_locks().and_then(|()| verified::verify(token, number));
+            let identity =
+                locked::check_locks().and_then(|()| verified::verify(token, fingerprint, number));
             let admitted = identity.and_then(|identity| admit(&identity, fingerprint));
             let role = admitted.inspect_err(|rejection| {
                 audit::log_rejected(rejection);

@@ -99,6 +99,11 @@ pub(crate) fn prepare_statement() {
     token_role::settle_waiting();
 }
 
+/// Whether [`prepare_statement`] has anything to do. It cannot fail.
+pub(crate) fn is_to_be_prepared() -> bool {
+    JWT.is_set() || token_role::exists() || token_role::is_waiting()
+}
+
 /// How far a statement depends on the role of the token.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
@@ -155,7 +160,7 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
     if standing == Standing::Rejected && moment == Moment::WithinStatement {
         return Err(earlier_rejection(&token));
     }
-    let outcome = verified::verify(&token, JWT.number()).and_then(|identity| {
+    let outcome = verified::verify(&token, JWT.fingerprint(), JWT.number()).and_then(|identity| {
         match standing {
             Standing::Admitted => {}
             _ if backend::is_parallel_worker() => audit::log_accepted(admit_in_worker(&identity)?),
@@ -205,7 +210,7 @@ fn earlier_rejection(token: &[u8]) -> Rejection {
         return rejection;
     }
     // A parallel worker gets the standing from its leader, but not the reason.
-    let again = verified::verify(token, number)
+    let again = verified::verify(token, JWT.fingerprint(), number)
         .and_then(|identity| admit_in_worker(&identity).err().map_or(Ok(()), Err));
     match again {
         Err(rejection) => rejection,
