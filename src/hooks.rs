@@ -246,7 +246,11 @@ executor_run_hook!(executor_run, NEXT_EXECUTOR_RUN.get(), |query, run: &dyn Fn()
     if let Some(plan) = plan {
         guarded_result(|| transaction::enter(plan));
     }
+    let is_outermost = current::enter_run();
     run();
+    if is_outermost {
+        current::leave_run();
+    }
     if plan.is_some() {
         transaction::leave();
     }
@@ -477,6 +481,7 @@ unsafe extern "C-unwind" fn subxact_callback(
     match event {
         SUBXACT_EVENT_ABORT_SUB => {
             transaction::end_subtransaction(false);
+            current::abort_subtransaction();
             token_role::settle();
         }
         SUBXACT_EVENT_COMMIT_SUB => transaction::end_subtransaction(true),

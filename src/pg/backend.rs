@@ -54,11 +54,15 @@ const POSTGRES_EPOCH: i64 = 946_684_800;
 const MICROSECONDS: i64 = 1_000_000;
 
 unsafe extern "C-unwind" {
-    // Declared by hand, without the guard of `pgrx`: these functions read static variables and cannot
-    // raise an error. A reader calls the first one for each row, and the guard would cost more than
-    // the rest of the reader.
+    // Declared by hand, without the guard of `pgrx`: these functions read the clock or static variables
+    // and cannot raise an error. A reader calls the first one for each row, and the guard would cost more
+    // than the rest of the reader.
     safe fn GetCurrentStatementStartTimestamp() -> Timestamp;
+    safe fn GetCurrentTimestamp() -> Timestamp;
     safe fn GetCurrentTransactionNestLevel() -> std::ffi::c_int;
+    safe fn IsTransactionState() -> bool;
+    safe fn IsTransactionBlock() -> bool;
+    safe fn InSecurityRestrictedOperation() -> bool;
 }
 
 /// The start time of the current statement; in a parallel worker, that of the leader's statement.
@@ -69,8 +73,7 @@ pub(crate) fn statement_start() -> Timestamp {
 
 /// The current time.
 pub(crate) fn now() -> Timestamp {
-    // SAFETY: the function reads the clock and cannot raise an error.
-    unsafe { pg_sys::GetCurrentTimestamp() }
+    GetCurrentTimestamp()
 }
 
 /// A Postgres time as whole seconds since 1970.
@@ -90,15 +93,13 @@ pub(crate) const fn seconds(seconds: i64) -> Timestamp {
 
 /// Whether a transaction is in progress, so that catalogs can be read.
 pub(crate) fn in_transaction() -> bool {
-    // SAFETY: the function reads static variables.
-    unsafe { pg_sys::IsTransactionState() }
+    IsTransactionState()
 }
 
 /// Whether a transaction block is open: one of `BEGIN`, or the implicit one of a message with several
 /// statements.
 pub(crate) fn in_transaction_block() -> bool {
-    // SAFETY: the function reads static variables.
-    unsafe { pg_sys::IsTransactionBlock() }
+    IsTransactionBlock()
 }
 
 /// The nesting level of the current subtransaction; 1 for the top-level transaction.
@@ -121,8 +122,7 @@ pub(crate) fn is_parallel_worker() -> bool {
 /// Whether Postgres runs code of a user in a security-restricted operation, such as an index function
 /// during `ANALYZE`.
 pub(crate) fn in_security_restricted_operation() -> bool {
-    // SAFETY: the function reads static variables.
-    unsafe { pg_sys::InSecurityRestrictedOperation() }
+    InSecurityRestrictedOperation()
 }
 
 /// Runs `body` with interrupts held: a query cancel or a timeout takes effect after `body`. If `body`

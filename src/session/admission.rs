@@ -20,7 +20,7 @@ use crate::settings;
 /// revokes every identity of the session; outside, it is verified at its first use.
 pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Rejection> {
     let number = timeline::next();
-    let fingerprint = fingerprint(token);
+    let fingerprint = verified::fingerprint(token);
     let passed = |standing| CheckedValue { number, fingerprint, standing, role: None };
     if token.is_empty() {
         // Also where the session has no identity: an application may have meant to present a token.
@@ -70,11 +70,6 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
             Ok(CheckedValue { role, ..passed(Some(Standing::Admitted)) })
         }
     }
-}
-
-/// Hashes a token; 0 stands for none.
-fn fingerprint(token: &[u8]) -> Fingerprint {
-    if token.is_empty() { 0 } else { backend::keyed_hash(token).max(1) }
 }
 
 /// Checks the times of a token, and whether the session may take its role now, and logs that the token is

@@ -70,6 +70,12 @@ impl<T> TokenCache<T> {
         Some(Rc::clone(&entry.value))
     }
 
+    /// The fingerprint of a token, if the token is the one that was used last.
+    pub(crate) fn last_fingerprint(&self, token: &[u8]) -> Option<Fingerprint> {
+        let (fingerprint, entry) = self.tokens.peek_mru()?;
+        (*entry.token == *token).then_some(*fingerprint)
+    }
+
     /// Adds a token whose value takes about `size` bytes, and evicts others where the weight exceeds
     /// `limit`.
     pub(crate) fn put(

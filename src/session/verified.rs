@@ -7,7 +7,7 @@ use session_jwt::{Code, MAX_TOKEN_BYTES, Rejection};
 
 use super::cache::TokenCache;
 use super::identity::Identity;
-use crate::pg::backend::BackendLocal;
+use crate::pg::backend::{self, BackendLocal};
 use crate::pg::error;
 use crate::pg::token::Fingerprint;
 use crate::providers;
@@ -33,6 +33,16 @@ static VERIFIED: BackendLocal<RefCell<Option<Verified>>> = BackendLocal::new(Ref
 /// function.
 fn with_verified<T>(body: impl FnOnce(&mut Verified) -> T) -> T {
     body(VERIFIED.borrow_mut().get_or_insert_default())
+}
+
+/// The fingerprint of a token; 0 stands for none.
+pub(crate) fn fingerprint(token: &[u8]) -> Fingerprint {
+    if token.is_empty() {
+        return 0;
+    }
+    // Sessions present the same token again. To compare is faster than to hash.
+    with_verified(|verified| verified.cache.last_fingerprint(token))
+        .unwrap_or_else(|| backend::keyed_hash(token).max(1))
 }
 
 /// Verifies everything about a token except its times, unless this backend has done so with the present
