@@ -15,7 +15,7 @@ use crate::pg::token::Fingerprint;
 const SMALL: usize = 6 * 1024;
 
 /// A token that takes more memory counts as one for each of these units, in bytes.
-const UNIT: usize = 4 * 1024;
+const UNIT: usize = 2560;
 
 /// Verified tokens and their values.
 pub(crate) struct TokenCache<T> {

@@ -106,7 +106,7 @@ impl Verified {
     fn keep(&mut self, number: u64, identity: &Rc<Identity>) {
         /// Up to this number and this memory in bytes, no entry is dropped.
         const FEW: usize = 16;
-        const LITTLE: usize = 64 * 1024;
+        const LITTLE: usize = 32 * 1024;
         /// The limit of the memory of the entries that stay, in bytes.
         const MOST_KEPT: usize = 512 * 1024;
         let is_large = self.by_value_size > self.by_value_size_limit.max(LITTLE);
