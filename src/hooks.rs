@@ -206,7 +206,7 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
         let plan = running.plan();
         check_role(|| if plan.has_relations() { Need::PlannedRole } else { Need::Nothing });
         let touches_tables = plan.touches_tables();
-        if touches_tables {
+        if touches_tables && !transaction::start_at_once(running) {
             guarded_result(|| transaction::start(running));
         }
         let text = redact::redact_source(query);
@@ -243,7 +243,9 @@ static NEXT_EXECUTOR_RUN: Next<compat::ExecutorRun> = BackendLocal::new(Cell::ne
 executor_run_hook!(executor_run, NEXT_EXECUTOR_RUN.get(), |query, run: &dyn Fn()| {
     // SAFETY: the argument is the one of the hook, and the plan has started.
     let plan = unsafe { touching_tables(query) };
-    if let Some(plan) = plan {
+    if let Some(plan) = plan
+        && !transaction::enter_at_once(plan)
+    {
         guarded_result(|| transaction::enter(plan));
     }
     let is_outermost = current::enter_run();
