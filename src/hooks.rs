@@ -23,11 +23,12 @@ use crate::pg::token::TokenVariable;
 use crate::pg::{redact, relation, role, worker};
 use crate::providers;
 use crate::roles::{self, locked, token_role, transaction};
-use crate::session::{self, Need, absence, admission, current, lifetime, request_claims};
+use crate::session::{self, Need, absence, admission, current, lifetime, presence, request_claims};
 use crate::settings::{
     self, AUDIT_LOG, Document, IDENTITY_SCOPE, JWK, JWKS_HTTP_HOSTS_NAME, JWT, LOCKED_ROLES_NAME,
     PROVIDERS, ROLE, SESSION_AUTHORIZATION, TRUST_REQUEST_CLAIMS,
 };
+use crate::statistics::{self, sessions};
 
 /// Registers all hooks, callbacks and GUCs, when the postmaster or a backend loads the library. Interrupts
 /// are held, so that a query cancel does not leave some of them unregistered.
@@ -38,7 +39,7 @@ pub(crate) fn register() {
         backend::hold_interrupts(|| {
             register_emit_log_hook();
             if backend::is_preloading() {
-                register_shmem_startup_hook();
+                register_shmem_hooks();
             } else {
                 register_statement_hooks();
             }
@@ -83,8 +84,11 @@ fn register_emit_log_hook() {
     install! { emit_log_hook, emit_log, NEXT_EMIT_LOG; }
 }
 
-fn register_shmem_startup_hook() {
-    install! { shmem_startup_hook, shmem_startup, NEXT_SHMEM_STARTUP; }
+fn register_shmem_hooks() {
+    install! {
+        shmem_request_hook, shmem_request, NEXT_SHMEM_REQUEST;
+        shmem_startup_hook, shmem_startup, NEXT_SHMEM_STARTUP;
+    }
 }
 
 /// Where the postmaster loads the library, these hooks are installed after all libraries are loaded. The
@@ -141,6 +145,7 @@ unsafe extern "C-unwind" fn post_parse_analyze(
     // stay at their places; after the analysis, only hooks read it.
     unsafe {
         if !backend::is_parallel_worker() {
+            register_exit_callback();
             if session::is_to_be_prepared() {
                 guarded(session::prepare_statement);
             }
@@ -365,6 +370,7 @@ unsafe extern "C-unwind" fn object_access(
 ) {
     use pg_sys::ObjectAccessType::{OAT_FUNCTION_EXECUTE, OAT_POST_CREATE};
     if access == OAT_FUNCTION_EXECUTE && !backend::is_parallel_worker() {
+        register_exit_callback();
         if transaction::is_idle() {
             let before = role::current_user();
             check_role(|| Need::Nothing);
@@ -421,9 +427,24 @@ unsafe extern "C-unwind" fn emit_log_first(report: *mut pg_sys::ErrorData) {
     }
 }
 
-type ShmemStartup = unsafe extern "C-unwind" fn();
+// Shared memory.
 
-static NEXT_SHMEM_STARTUP: Next<ShmemStartup> = BackendLocal::new(Cell::new(None));
+type ShmemHook = unsafe extern "C-unwind" fn();
+
+static NEXT_SHMEM_REQUEST: Next<ShmemHook> = BackendLocal::new(Cell::new(None));
+
+/// The postmaster calls it once all libraries are loaded, before it allocates shared memory.
+unsafe extern "C-unwind" fn shmem_request() {
+    // SAFETY: the postmaster calls the hook.
+    unsafe {
+        if let Some(next) = NEXT_SHMEM_REQUEST.get() {
+            next();
+        }
+    }
+    guarded(statistics::request_memory);
+}
+
+static NEXT_SHMEM_STARTUP: Next<ShmemHook> = BackendLocal::new(Cell::new(None));
 
 /// Runs once all libraries are loaded, and again when the postmaster restarts after a crash.
 unsafe extern "C-unwind" fn shmem_startup() {
@@ -433,6 +454,7 @@ unsafe extern "C-unwind" fn shmem_startup() {
         if let Some(next) = NEXT_SHMEM_STARTUP.get() {
             next();
         }
+        guarded(statistics::lay_out_memory);
         if IS_DONE.replace(true) {
             return;
         }
@@ -443,6 +465,21 @@ unsafe extern "C-unwind" fn shmem_startup() {
             pg_sys::emit_log_hook = Some(emit_log_first);
         }
     }
+}
+
+/// Registers what ends with the process, before the first statement, which may give the session an identity.
+fn register_exit_callback() {
+    static IS_DONE: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+    if !IS_DONE.replace(true) {
+        // SAFETY: the callback lasts as long as the library, which Postgres never unloads.
+        unsafe { pg_sys::before_shmem_exit(Some(before_shmem_exit_callback), Datum::null()) };
+    }
+}
+
+/// Postgres calls it before it aborts a transaction that is open, and before another process can get the place of this
+/// one in shared memory.
+unsafe extern "C-unwind" fn before_shmem_exit_callback(_code: c_int, _: Datum) {
+    sessions::end_process();
 }
 
 // Transactions and caches.
@@ -467,6 +504,7 @@ unsafe extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _: *mu
             token_role::end_transaction();
             transaction::end_transaction();
             current::end_transaction();
+            presence::end_transaction();
             providers::transaction_ended(event == XACT_EVENT_COMMIT);
         }
         _ => {}
@@ -591,6 +629,7 @@ unsafe extern "C-unwind" fn locked_roles_check(
 
 unsafe extern "C-unwind" fn trust_request_claims_assign(value: bool, _extra: *mut c_void) {
     TRUST_REQUEST_CLAIMS.count_assignment();
+    sessions::clear_request_claims();
     current::invalidate();
     if value {
         request_claims::note_trust();
@@ -633,6 +672,7 @@ unsafe extern "C-unwind" fn jwt_assign(value: *const c_char, extra: *mut c_void)
     let (is_set, role) = unsafe { JWT.assign(value, extra) };
     token_role::set(role);
     current::invalidate();
+    presence::note_assignment();
     if was_set && !is_set && !backend::is_restoring_worker() {
         if backend::in_transaction() {
             absence::note_cleared();
@@ -718,6 +758,7 @@ unsafe extern "C-unwind" fn session_authorization_assign(value: *const c_char, e
 }
 
 unsafe extern "C-unwind" fn request_claims_assign(_value: *const c_char, _extra: *mut c_void) {
+    sessions::clear_request_claims();
     current::invalidate();
 }
 

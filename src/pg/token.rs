@@ -12,7 +12,7 @@ use std::ffi::{CStr, c_char, c_void};
 use pgrx::pg_sys::{self, Oid};
 use session_jwt::{Code, Rejection};
 
-use super::backend::BackendLocal;
+use super::backend::{self, BackendLocal, Timestamp};
 use super::compat::{guc_free, guc_malloc};
 use super::error;
 use super::guc::TextVariable;
@@ -82,6 +82,8 @@ struct Extra {
     number: u64,
     fingerprint: Fingerprint,
     role: Option<TokenRole>,
+    /// The start of the statement that has set the value.
+    since: Timestamp,
 }
 
 /// A value of the token GUC that the check hook lets pass.
@@ -175,6 +177,11 @@ impl TokenVariable {
         self.extra().filter(|_| self.is_set()).and_then(|extra| extra.role)
     }
 
+    /// The start of the statement that has presented the current token.
+    pub(crate) fn since(&self) -> Timestamp {
+        self.extra().map_or(0, |extra| extra.since)
+    }
+
     /// Sets the role of a token that was admitted after its presentation.
     pub(crate) fn set_role(&self, role: Option<TokenRole>) {
         // SAFETY: it is null or the extra of the current value, and no other reference to it exists.
@@ -240,6 +247,7 @@ impl TokenVariable {
                 number: checked.number,
                 fingerprint: checked.fingerprint,
                 role: checked.role,
+                since: backend::statement_start(),
             });
             extra.write(kept.cast());
             true
