@@ -669,11 +669,11 @@ unsafe extern "C-unwind" fn jwt_check(
 unsafe extern "C-unwind" fn jwt_assign(value: *const c_char, extra: *mut c_void) {
     let was_set = JWT.is_set();
     // SAFETY: the arguments are those of the hook.
-    let (is_set, role) = unsafe { JWT.assign(value, extra) };
-    token_role::set(role);
+    let assigned = unsafe { JWT.assign(value, extra) };
+    token_role::set(assigned.role);
     current::invalidate();
-    presence::note_assignment();
-    if was_set && !is_set && !backend::is_restoring_worker() {
+    presence::note_assignment(&assigned);
+    if was_set && !assigned.is_set && !backend::is_restoring_worker() {
         if backend::in_transaction() {
             absence::note_cleared();
             guarded(audit::log_cleared);

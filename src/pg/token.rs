@@ -96,6 +96,15 @@ pub(crate) struct CheckedValue {
     pub(crate) role: Option<TokenRole>,
 }
 
+/// A value that Postgres is about to assign to the token GUC. Until then, the GUC has the earlier value.
+pub(crate) struct AssignedValue {
+    /// Whether it is a token.
+    pub(crate) is_set: bool,
+    /// Whether the token has passed the checks of its presentation.
+    pub(crate) is_admitted: bool,
+    pub(crate) role: Option<TokenRole>,
+}
+
 /// The token GUC.
 pub(crate) struct TokenVariable {
     value: TextVariable,
@@ -255,22 +264,20 @@ impl TokenVariable {
     }
 
     /// Notes the value that Postgres is about to assign, and empties it where it is revoked. It may run
-    /// during a rollback and cannot fail. Returns whether the value is a token, and the role of the token.
+    /// during a rollback and cannot fail.
     ///
     /// # Safety
     /// The arguments are those of the assign hook.
-    pub(crate) unsafe fn assign(
-        &self,
-        value: *const c_char,
-        extra: *mut c_void,
-    ) -> (bool, Option<TokenRole>) {
+    pub(crate) unsafe fn assign(&self, value: *const c_char, extra: *mut c_void) -> AssignedValue {
         self.extra.set(extra.cast());
         if self.extra().is_some_and(|extra| extra.number < self.revoked_below.get()) {
             wipe(value.cast_mut());
         }
         // SAFETY: the value is null or a C string.
-        let is_set = !value.is_null() && unsafe { value.read() } != 0;
-        (is_set, self.extra().and_then(|extra| extra.role).filter(|_| is_set))
+        let first = if value.is_null() { 0 } else { unsafe { value.read() } };
+        let is_set = first != 0;
+        let role = self.extra().and_then(|extra| extra.role).filter(|_| is_set);
+        AssignedValue { is_set, is_admitted: first == Standing::Admitted as c_char, role }
     }
 
     /// Defines the GUC. Every role may set it, and no view shows it.

@@ -7,16 +7,16 @@ use super::identity::{Identity, ValidIdentity};
 use super::verified;
 use crate::pg::backend::{self, Timestamp};
 use crate::pg::relation::Oid;
-use crate::pg::token::Standing;
+use crate::pg::token::{AssignedValue, TokenRole};
 use crate::settings::{JWT, REQUEST_CLAIMS};
 use crate::statistics::sessions::{self, Origin, Shown};
 
-/// Shows the value that the token GUC has now. The assign hook calls it, also during a rollback, where an earlier value
-/// comes back. It cannot fail.
-pub(crate) fn note_assignment() {
-    let is_admitted = JWT.is_set() && JWT.standing() == Standing::Admitted;
-    match is_admitted.then(|| verified::of_value(JWT.number())).flatten() {
-        Some(identity) => show_token(&identity),
+/// Shows a value that Postgres is about to assign to the token GUC. The assign hook calls it, also during a rollback,
+/// where an earlier value comes back. It cannot fail.
+pub(crate) fn note_assignment(assigned: &AssignedValue) {
+    let identity = if assigned.is_admitted { verified::of_value(JWT.number()) } else { None };
+    match identity {
+        Some(identity) => show_token(&identity, assigned.role),
         // The next reader shows a token whose identity is not known any more.
         None => sessions::clear(),
     }
@@ -26,7 +26,7 @@ pub(crate) fn note_assignment() {
 /// provider has changed.
 pub(super) fn note_token(identity: &Identity) {
     if sessions::origin() != Some(origin(identity)) {
-        show_token(identity);
+        show_token(identity, JWT.role());
     }
 }
 
@@ -52,8 +52,8 @@ fn origin(identity: &Identity) -> Origin {
     Origin::Token { value: JWT.number(), identity: identity.number() }
 }
 
-fn show_token(identity: &Identity) {
-    let role = JWT.role().map_or(Oid::INVALID, |role| role.oid);
+fn show_token(identity: &Identity, role: Option<TokenRole>) {
+    let role = role.map_or(Oid::INVALID, |role| role.oid);
     show(origin(identity), identity.claims(), role, JWT.since());
 }
 

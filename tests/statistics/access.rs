@@ -95,11 +95,10 @@ fn a_standby_counts_its_own() {
 #[test]
 fn other_encodings_get_escapes() {
     let site = Site::start(Preload::Shared, &[]);
-    run(
-        &mut site.cluster.admin(),
-        "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0;
-         CREATE DATABASE raw ENCODING 'SQL_ASCII' TEMPLATE template0",
-    );
+    for (name, encoding) in [("latin", "LATIN1"), ("raw", "SQL_ASCII")] {
+        let create = format!("CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0");
+        run(&mut site.cluster.admin(), &create);
+    }
     drop(monitor(&site.cluster));
     let mut client = site.client();
     let token = harness::sign(&site.key, json!({"sub": "żółć"}));

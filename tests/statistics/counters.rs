@@ -172,7 +172,7 @@ fn databases_are_counted_apart() {
 fn databases_without_a_place_are_counted_together() {
     let site = Site::start(Preload::Shared, &[]);
     let mut admin = site.cluster.admin();
-    run(&mut admin, "CREATE DATABASE source; SET allow_in_place_tablespaces = on");
+    run(&mut admin, "CREATE DATABASE source");
     run(
         &mut site.cluster.as_role("postgres").database("source").client(),
         "CREATE EXTENSION pg_session_jwt",
@@ -208,8 +208,9 @@ fn a_reset_begins_again() {
     let site = Site::start(Preload::Shared, &[]);
     let mut monitor = monitor(&site.cluster);
     let mut client = site.client();
+    let alice = site.token("alice");
     let since = "SELECT extract(epoch FROM since)::text FROM auth.stats()";
-    assert_eq!(present(&mut client, &site.token("alice")), SUCCESS, "alice");
+    assert_eq!(present(&mut client, &alice), SUCCESS, "alice");
     assert_eq!(present(&mut client, "garbage"), Code::Malformed.sqlstate(), "garbage");
     let started =
         "SELECT (since BETWEEN pg_postmaster_start_time() - interval '1 minute' AND now())::text
@@ -221,7 +222,7 @@ fn a_reset_begins_again() {
     assert_eq!(stats(&mut monitor, "postgres"), Some(zero), "after the reset");
     assert_ne!(text(&mut monitor, since), before, "the time of the reset");
     // Sessions that have counted before the reset count on.
-    assert_eq!(present(&mut client, &site.token("alice")), SUCCESS, "alice again");
+    assert_eq!(present(&mut client, &alice), SUCCESS, "alice again");
     let found = stats(&mut monitor, "postgres").unwrap();
     assert_eq!((found.accepted, found.cache_hits), (1, 1), "{found:?}");
 }

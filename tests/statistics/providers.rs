@@ -20,9 +20,9 @@ fn fetches_are_counted_by_provider() {
     let cluster = Cluster::start(Preload::Shared, &settings);
     let mut monitor = monitor(&cluster);
     let mut admin = cluster.admin();
-    let add = "SELECT auth.add_provider($1, issuer => $1, jwks_url => $2)";
-    for name in ["one", "zwei ü \"quoted\""] {
-        admin.execute(add, &[&name, &idp.jwks_url()]).unwrap();
+    let add = "SELECT auth.add_provider($1, issuer => $2, jwks_url => $3)";
+    for (name, issuer) in [("one", "one"), ("zwei ü \"quoted\"", "two")] {
+        admin.execute(add, &[&name, &issuer, &idp.jwks_url()]).unwrap();
     }
     let fetched = |monitor: &mut postgres::Client, refreshes| {
         stats(monitor, "postgres").is_some_and(|stats| stats.refreshes >= refreshes)

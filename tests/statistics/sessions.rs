@@ -17,7 +17,7 @@ fn the_row_follows_the_token() {
         &mut site.cluster.admin(),
         "GRANT SET ON PARAMETER pg_session_jwt.identity_scope TO app;
          CREATE FUNCTION present(token text) RETURNS void LANGUAGE plpgsql
-             SET pg_session_jwt.jwt = '' AS $$ BEGIN PERFORM auth.jwt_session_init(token); END $$",
+             SET pg_session_jwt.jwt = '' AS $$ BEGIN PERFORM auth.jwt_session_init(token, true); END $$",
     );
     let mut monitor = monitor(&site.cluster);
     let [alice, bob, carol] = ["alice", "bob", "carol"].map(|sub| site.token(sub));
@@ -160,14 +160,11 @@ fn a_row_has_the_columns_of_the_reference() {
     assert_eq!(row.get::<_, i64>(7), exp, "expires");
     let all = text(8);
     assert!(!all.contains("no other claim") && !all.contains("eyJ"), "{all}");
-    // Without exp, there is no end, and a token without sub has no user id.
-    assert_eq!(
-        present(&mut client, &key.sign(&json!({"iss": "i", "role": "member"}))),
-        SUCCESS,
-        "no exp"
-    );
-    let query = "SELECT concat_ws(' ', user_id, issuer, role, coalesce(expires::text, '-')) FROM auth.sessions";
-    assert_eq!(harness::text(&mut monitor, query).as_deref(), Some("i member -"), "no exp");
+    // A token without sub has no user id.
+    let nameless = key.sign(&json!({"iss": "i", "exp": exp, "role": "member"}));
+    assert_eq!(present(&mut client, &nameless), SUCCESS, "no sub");
+    let query = "SELECT concat_ws(' ', coalesce(user_id, '-'), issuer, role) FROM auth.sessions";
+    assert_eq!(harness::text(&mut monitor, query).as_deref(), Some("- i member"), "no sub");
     run(&mut client, "SELECT auth.jwt_session_init(NULL)");
     assert_eq!(
         harness::text(&mut monitor, "SELECT count(*)::text FROM auth.sessions").as_deref(),
@@ -290,6 +287,11 @@ fn trusted_claims_are_shown_when_they_are_read() {
         run(&mut client, &sql.replace("{a}", &site.token("alice")));
         assert_eq!(shown(&mut monitor, pid).as_deref(), expected, "{sql}");
     }
+    // Claims without exp have no end.
+    run(&mut client, r#"SET request.jwt.claims = '{"sub":"ann","iss":"i"}'"#);
+    run(&mut client, read);
+    let end = "SELECT coalesce(expires::text, '-') FROM auth.sessions";
+    assert_eq!(text(&mut monitor, end).as_deref(), Some("-"), "no exp");
     // Where the trust ends, the row does.
     run(&mut client, r#"SET request.jwt.claims = '{"sub":"ann","iss":"i"}'"#);
     run(&mut client, read);
