@@ -4,5 +4,6 @@ mod access;
 mod counters;
 mod fixture;
 mod load;
+mod monitoring;
 mod providers;
 mod sessions;
