@@ -157,6 +157,15 @@ impl Rejection {
         self.detail.as_deref()
     }
 
+    /// The SQLSTATE, the message and the detail in one line.
+    pub fn description(&self) -> String {
+        let (code, message) = (self.code.sqlstate(), self.message);
+        match &self.detail {
+            None => format!("{code}, {message}."),
+            Some(detail) => format!("{code}, {message}. {detail}"),
+        }
+    }
+
     /// How to correct the error.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
