@@ -92,7 +92,12 @@ impl Realm {
     /// `reader` or `writer`, or `stranger`, which no session may take.
     pub fn providers(&self) -> Value {
         let keys = |signers: &[Signer]| {
-            let keys = signers.iter().map(|signer| self.key(*signer).bare_public_jwk());
+            let keys = signers.iter().map(|signer| {
+                let mut jwk = self.key(*signer).public_jwk();
+                // The provider lists the algorithms.
+                jwk.as_object_mut().map(|members| members.remove("alg"));
+                jwk
+            });
             json!({"keys": keys.collect::<Vec<_>>()})
         };
         json!([
@@ -243,8 +248,9 @@ const ALL: &[&str] = &[
     "replay",
 ];
 
-/// What is not judged without a payload.
+/// What is not judged without a payload, and what the payload decides.
 const AFTER_PAYLOAD: &[&str] = &[
+    "size",
     "header",
     "provider",
     "key",

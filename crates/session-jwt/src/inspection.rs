@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::algorithm::{Algorithm, KeyType};
+use crate::algorithm::{Algorithm, AlgorithmSet};
 use crate::check::Check;
 use crate::claim_checks;
 use crate::claims::Claims;
@@ -513,7 +513,7 @@ impl Token<'_> {
 
     /// The hint if the provider lists its algorithms.
     fn hint_at_listed(&self, report: &mut Inspection, provider: &Provider, algorithm: Algorithm) {
-        let fits = |(_, algorithms): (Option<&str>, crate::algorithm::AlgorithmSet)| {
+        let fits = |(_, algorithms): (Option<&str>, AlgorithmSet)| {
             algorithms.iter().any(|other| other.key_type() == algorithm.key_type())
         };
         if provider.algorithms.is_some_and(|listed| !listed.contains(algorithm))

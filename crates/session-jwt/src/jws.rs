@@ -112,7 +112,7 @@ fn decode(part: &str, name: &str) -> Result<Vec<u8>, Rejection> {
 }
 
 impl Header {
-    fn parse(text: &[u8]) -> Result<Self, Rejection> {
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, Rejection> {
         let malformed = |detail: String| {
             reject(Code::Malformed, "token header is malformed").with_detail(detail)
         };

@@ -208,7 +208,8 @@ pub(crate) fn suggestion(
     match audience {
         Some(audience) => add("audience", literal(audience)?),
         None => {
-            if let Some(operator) = endpoint.as_ref().and_then(Endpoint::shared_by) {
+            let url = issuer.and_then(Endpoint::of_issuer);
+            if let Some(operator) = url.as_ref().and_then(Endpoint::shared_by) {
                 add("audience", "'<AUDIENCE>'".to_owned());
                 remarks.push(format!(
                     "{operator} signs for many customers with the same keys, so the provider needs an \

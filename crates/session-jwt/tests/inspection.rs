@@ -17,6 +17,13 @@ static REALM: LazyLock<Realm> = LazyLock::new(Realm::generate);
 
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| verifier(&REALM.providers()));
 
+/// The public keys and the secret, as if they were a token.
+static KEYS: LazyLock<String> = LazyLock::new(|| {
+    let signers = [Signer::Acme, Signer::AcmeRsa, Signer::Other, Signer::Secret];
+    let jwks = signers.map(|signer| REALM.key(signer).private_jwk().unwrap().to_string());
+    format!(".{}", jwks.join(" "))
+});
+
 fn verifier(providers: &Value) -> Verifier {
     Verifier::new(Provider::parse_all(&providers.to_string()).unwrap()).unwrap()
 }
@@ -68,22 +75,31 @@ fn inspected(verifier: &Verifier, token: &str, name: &str) -> Inspection {
             let is_printable = text.chars().all(|c| matches!(c, ' '..='~'));
             assert!(is_printable, "{name}: {text:?}");
             assert_eq!(shown(token, text), None, "{name}: {text}");
+            assert_eq!(shown(&KEYS, text), None, "{name}: {text}");
         }
     }
     report
 }
 
 /// A part of a payload or a signature that a text shows.
-fn shown<'t>(token: &'t str, text: &str) -> Option<&'t str> {
+fn shown<'t>(token: &str, text: &'t str) -> Option<&'t str> {
     const LONGEST: usize = 12;
-    let parts = token.split('.').skip(1);
-    let windows = parts.flat_map(|part| {
-        let ends = part.char_indices().map(|(start, _)| start);
-        ends.filter_map(move |start| part.get(start..start + LONGEST))
-    });
-    let is_of_token =
-        |part: &&str| part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-    windows.filter(is_of_token).find(|part| text.contains(part))
+    let (_, after_header) = token.split_once('.')?;
+    let is_of_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let words = text.split(|c| !is_of_token(c)).filter(|word| word.len() >= LONGEST);
+    let parts = words.flat_map(|word| (LONGEST..=word.len()).map(|end| &word[end - LONGEST..end]));
+    parts.into_iter().find(|part| after_header.contains(part))
+}
+
+#[test]
+fn parts_of_a_token_are_found() {
+    assert_eq!(
+        shown("eyJhbGci.eyJzdWIiOiJhbGljZSJ9.abc", "It is eyJzdWIiOiJh."),
+        Some("eyJzdWIiOiJh")
+    );
+    assert_eq!(shown("eyJhbGci.eyJzdWIiOiJhbGljZSJ9.abc", "It is eyJzdWIiOiJx."), None);
+    assert_eq!(shown("eyJhbGci.eyJz.0123456789abcdef", "xx56789abcdefxx"), None);
+    assert_eq!(shown("eyJhbGci.eyJz.0123456789abcdef", "xx23456789abcdefxx"), Some("23456789abcd"));
 }
 
 #[test]
@@ -186,10 +202,12 @@ fn of_vendor(issuer: &str, mut claims: Value) -> String {
 }
 
 /// The suggested call.
-fn suggested(token: &str) -> String {
+fn suggested(token: &str, name: &str) -> String {
     let report = Verifier::default().inspect(token, NOW);
     let hint = hint(&report, "provider");
-    let start = hint.find("SELECT auth.add_provider(").unwrap_or_else(|| panic!("{hint}"));
+    let start = hint
+        .find("SELECT auth.add_provider(")
+        .unwrap_or_else(|| panic!("{name}: {:?}", report.rows[4]));
     hint[start..].to_owned()
 }
 
@@ -213,6 +231,8 @@ fn suggestions_are_those_of_the_recipes() {
     let calls = calls.map(|rest| rest.split(");\n").next().unwrap_or_default());
     let mut tried = 0;
     for call in calls {
+        let call = filled_in(call);
+        let call = call.as_str();
         let name = call.split('\'').nth(1).unwrap();
         // For a bare set of keys there is nothing to recognize; the others are of one's own host.
         if call.contains("jwks => ") || ["google-cloud", "zitadel"].contains(&name) {
@@ -230,18 +250,17 @@ fn suggestions_are_those_of_the_recipes() {
         if let Some(audience) = &audience {
             claims["aud"] = json!(audience);
         }
-        let issuer = argument(call, "issuer").unwrap().replace("PROJECT_ID", PROJECT);
-        let with_project = |text: String| text.replace("PROJECT_ID", PROJECT);
+        let issuer = argument(call, "issuer").unwrap();
         let mut token = of_vendor(&issuer, claims.clone());
         if name == "better-auth" {
             claims["iss"] = json!(issuer);
             token = Key::generate(Algorithm::EdDSA).sign(&claims);
         }
-        let suggestion = suggested(&token);
+        let suggestion = suggested(&token, &format!("{name} {issuer}"));
         assert_eq!(argument(&suggestion, "issuer"), Some(issuer), "{name}: {suggestion}");
         assert_eq!(
             argument(&suggestion, "jwks_url"),
-            argument(call, "jwks_url").map(with_project),
+            argument(call, "jwks_url"),
             "{name}: {suggestion}"
         );
         assert_eq!(argument(&suggestion, "audience"), audience, "{name}: {suggestion}");
@@ -256,6 +275,21 @@ fn suggestions_are_those_of_the_recipes() {
         tried += 1;
     }
     assert!(tried >= 18, "{tried}");
+}
+
+/// A recipe with values in place of the words in capitals.
+fn filled_in(call: &str) -> String {
+    let call = call.replace("PROJECT_ID", PROJECT).replace("ARRAY[", "array[");
+    let is_capital = |c: char| c.is_ascii_uppercase() || c == '_';
+    let mut out = String::new();
+    for word in call.split_inclusive(|c| !is_capital(c)) {
+        let capitals = word.trim_end_matches(|c| !is_capital(c));
+        match capitals.len() {
+            0..3 => out.push_str(word),
+            length => out.extend(["acme", &word[length..]]),
+        }
+    }
+    out.replace("array[", "ARRAY[")
 }
 
 /// A project id of Descope, which other vendors may have, too.
