@@ -349,7 +349,8 @@ pub static FAULTS: &[Fault] = &[
     Fault::new("compressed", "header", "neither encrypted nor compressed", |draft| {
         draft.parameter("zip", "DEF");
     }),
-    Fault::new("a number as kid", "header", "", |draft| draft.parameter("kid", 1)).hides(&["key"]),
+    Fault::new("a number as kid", "header", "", |draft| draft.parameter("kid", 1))
+        .hides(&["key", "algorithm"]),
     Fault::new("type of a logout token", "header", "", |draft| {
         draft.parameter("typ", "logout+jwt")
     })
