@@ -234,7 +234,7 @@ pub fn inspect(
     let unverified = Unverified::new(token.issuer, token.jws.as_ref().map(|jws| &jws.header));
     let found = find(&unverified);
     // The verifier looks for no provider if `iss` is of the wrong type.
-    let chosen = issuer.and_then(|_| found.chosen);
+    let chosen = issuer.and(found.chosen);
     let basis = token.inspect_provider(&mut report, chosen, &found.others);
     if let Basis::Chosen(provider) = &basis {
         report.row(Check::Header).expected = expected_header(provider);
