@@ -19,12 +19,12 @@ pub enum Check {
     Algorithm,
     /// The key verifies the signature.
     Signature,
-    /// The claims that the provider asks for.
-    RequiredClaims,
     /// `iss`
     Issuer,
     /// `aud`
     Audience,
+    /// The claims that the provider asks for.
+    RequiredClaims,
     /// `sub`, and the claim with the user id.
     Subject,
     /// The database role that the claims name.
@@ -48,9 +48,9 @@ impl Check {
         Check::Key,
         Check::Algorithm,
         Check::Signature,
-        Check::RequiredClaims,
         Check::Issuer,
         Check::Audience,
+        Check::RequiredClaims,
         Check::Subject,
         Check::Role,
         Check::Representability,
@@ -69,9 +69,9 @@ impl Check {
             Check::Key => "key",
             Check::Algorithm => "algorithm",
             Check::Signature => "signature",
-            Check::RequiredClaims => "required claims",
             Check::Issuer => "issuer",
             Check::Audience => "audience",
+            Check::RequiredClaims => "required claims",
             Check::Subject => "subject",
             Check::Role => "role",
             Check::Representability => "representability",

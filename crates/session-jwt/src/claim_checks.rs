@@ -33,6 +33,51 @@ pub struct ClaimCheck {
 /// later, by [`UnjudgedClaims::judge_presentation`] and [`UnjudgedClaims::judge`].
 pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
     ClaimCheck {
+        claim: "iss",
+        part_of: Check::Issuer,
+        code: Code::Issuer,
+        rule: "the provider's `issuer`, exactly, where it has one",
+        check: |claims, provider, out| {
+            let issuer = string(claims, "iss")?;
+            if provider.issuer.is_some() && provider.issuer.as_deref() != issuer {
+                return Err(wrong_issuer(issuer, provider.issuer.as_deref()));
+            }
+            out.registered.issuer = issuer.map(str::to_owned);
+            Ok(())
+        },
+    },
+    ClaimCheck {
+        claim: "aud",
+        part_of: Check::Audience,
+        code: Code::Audience,
+        rule: "a string or an array of strings, where present and not null; items that are null are \
+               none; one of the provider's `audience`, exactly, where it has any",
+        check: |claims, provider, out| {
+            let audience = match claims.present("aud") {
+                None => Vec::new(),
+                Some(Json::String(one)) => vec![one.as_ref()],
+                Some(other) => other
+                    .as_array()
+                    .and_then(strings)
+                    .ok_or_else(|| wrong_type("aud", other, "a string or an array of strings"))?,
+            };
+            let expected = &provider.audience;
+            if !expected.is_empty()
+                && !audience.iter().any(|one| expected.iter().any(|other| other == one))
+            {
+                return Err(reject(Code::Audience, "token is for another audience")
+                    .with_detail(format!(
+                        "Its aud is {}; expected is {}.",
+                        quoted_list(audience),
+                        quoted_list(expected.iter().map(String::as_str))
+                    ))
+                    .with_hint("Request a token for this audience from the identity provider."));
+            }
+            out.registered.audience = audience.into_iter().map(str::to_owned).collect();
+            Ok(())
+        },
+    },
+    ClaimCheck {
         claim: "the provider's `required_claims`",
         part_of: Check::RequiredClaims,
         code: Code::Claim,
@@ -131,51 +176,6 @@ pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
                     )
                 })?);
             }
-            Ok(())
-        },
-    },
-    ClaimCheck {
-        claim: "iss",
-        part_of: Check::Issuer,
-        code: Code::Issuer,
-        rule: "the provider's `issuer`, exactly, where it has one",
-        check: |claims, provider, out| {
-            let issuer = string(claims, "iss")?;
-            if provider.issuer.is_some() && provider.issuer.as_deref() != issuer {
-                return Err(wrong_issuer(issuer, provider.issuer.as_deref()));
-            }
-            out.registered.issuer = issuer.map(str::to_owned);
-            Ok(())
-        },
-    },
-    ClaimCheck {
-        claim: "aud",
-        part_of: Check::Audience,
-        code: Code::Audience,
-        rule: "a string or an array of strings, where present and not null; items that are null are \
-               none; one of the provider's `audience`, exactly, where it has any",
-        check: |claims, provider, out| {
-            let audience = match claims.present("aud") {
-                None => Vec::new(),
-                Some(Json::String(one)) => vec![one.as_ref()],
-                Some(other) => other
-                    .as_array()
-                    .and_then(strings)
-                    .ok_or_else(|| wrong_type("aud", other, "a string or an array of strings"))?,
-            };
-            let expected = &provider.audience;
-            if !expected.is_empty()
-                && !audience.iter().any(|one| expected.iter().any(|other| other == one))
-            {
-                return Err(reject(Code::Audience, "token is for another audience")
-                    .with_detail(format!(
-                        "Its aud is {}; expected is {}.",
-                        quoted_list(audience),
-                        quoted_list(expected.iter().map(String::as_str))
-                    ))
-                    .with_hint("Request a token for this audience from the identity provider."));
-            }
-            out.registered.audience = audience.into_iter().map(str::to_owned).collect();
             Ok(())
         },
     },

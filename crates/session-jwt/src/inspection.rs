@@ -1,4 +1,4 @@
-//! Inspects a token: runs the checks of [`crate::authenticate`] in the same order and with the same
+//! Inspects a token: runs the checks of [`Verifier::authenticate`] in the same order and with the same
 //! functions, and goes on after a failure where the next check has a meaning. The result is a report, and
 //! never a verified claim.
 
@@ -26,7 +26,7 @@ pub const MAX_INSPECTED_BYTES: usize = 4 * MAX_TOKEN_BYTES;
 
 /// The providers that an inspection looks at.
 pub struct Candidates {
-    /// The provider of the token, as the choice of [`crate::authenticate`] finds it.
+    /// The provider of the token, as the choice of [`Verifier::authenticate`] finds it.
     pub chosen: Result<Arc<Provider>, Rejection>,
     /// Why its keys do not count, such as their age.
     pub keys: Result<(), Rejection>,
