@@ -299,6 +299,7 @@ const PROJECT: &str = "P2OkfVnJi5Ht7mpCqHjx17nV5epH";
 fn a_suggestion_is_one_statement() {
     for (issuer, audience) in [
         ("https://a.example/it's", "a'); DROP TABLE t; --"),
+        ("https://a.example/", "a'); DROP TABLE t; --"),
         ("https://a.example/\\", "a\\'); DROP TABLE t; --"),
         ("https://a.example/\u{e9}", "\u{202e}\n"),
     ] {
@@ -328,6 +329,76 @@ fn a_suggestion_is_one_statement() {
         assert!(!is_inside, "{call}");
         assert_eq!(outside.matches(';').count(), 1, "{outside}");
         assert!(outside.ends_with(");"), "{outside}");
+    }
+}
+
+/// The hint of a token's provider, where no other provider is configured.
+fn advice(issuer: &str, claims: Value) -> String {
+    hint(&Verifier::default().inspect(&of_vendor(issuer, claims), NOW), "provider")
+}
+
+#[test]
+fn what_cannot_be_configured_is_not_suggested() {
+    for (name, issuer, claims) in [
+        ("a placeholder", "https://YOUR_DOMAIN/", json!({"sub": "u"})),
+        ("white space", "https://a.example ", json!({"sub": "u"})),
+        ("the tenant common", "https://login.microsoftonline.com/common/v2.0", json!({"sub": "u"})),
+        ("a long audience", "https://a.example", json!({"sub": "u", "aud": "x".repeat(600)})),
+        ("U+0000", "https://a.example", json!({"sub": "u", "aud": "\0"})),
+    ] {
+        let hint = advice(issuer, claims);
+        assert!(!hint.contains("auth.add_provider("), "{name}: {hint}");
+    }
+    let hint = advice("https://a.example", json!({"sub": "u", "aud": ["", "todos"]}));
+    assert!(hint.contains("auth.add_provider("), "{hint}");
+}
+
+#[test]
+fn the_audience_of_the_api_is_suggested() {
+    for (issuer, audiences) in [
+        ("https://acme.eu.auth0.com/", json!(["https://acme.eu.auth0.com/userinfo", "todos"])),
+        ("https://host.example/realms/acme", json!(["account", "todos"])),
+        ("https://a.example", json!("todos")),
+    ] {
+        let hint = advice(issuer, json!({"sub": "u", "aud": audiences}));
+        assert!(hint.contains("audience => 'todos'"), "{hint}");
+    }
+    let hint = advice("https://host.example/realms/acme", json!({"sub": "u", "aud": "account"}));
+    assert!(hint.contains("audience => 'account'"), "{hint}");
+}
+
+/// Only issuers of one vendor are two tenants of it.
+#[test]
+fn another_tenant_is_one_of_the_same_vendor() {
+    let configured = |issuer: &str| {
+        let key = Key::generate(Algorithm::ES256);
+        verifier(&json!({"name": "p", "issuer": issuer, "jwks": key.public_jwk(), "audience": "a"}))
+    };
+    for (token, issuer, expected) in [
+        ("https://a.eu.auth0.com/", "https://b.eu.auth0.com/", "of another tenant of Auth0"),
+        (
+            "https://a.supabase.co/auth/v1",
+            "https://b.supabase.co/auth/v1",
+            "of another project of Supabase",
+        ),
+        (
+            "https://x.clerk.accounts.dev",
+            "https://clerk.acme.example",
+            "of a development instance of Clerk",
+        ),
+        (
+            "https://clerk.acme.example",
+            "https://x.clerk.accounts.dev",
+            "of a production instance of Clerk",
+        ),
+        ("https://a.supabase.co/auth/v1", "https://b.eu.auth0.com/", ""),
+        ("https://a.example", "https://b.example", ""),
+    ] {
+        let text = of_vendor(token, json!({"sub": "u"}));
+        let hint = hint(&configured(issuer).inspect(&text, NOW), "provider");
+        let is_told = ["another", "instance of"].iter().any(|words| hint.contains(words));
+        assert_eq!(is_told, !expected.is_empty(), "{token}: {hint}");
+        assert!(hint.contains(expected), "{token}: {hint}");
     }
 }
 
