@@ -447,6 +447,20 @@ unsafe extern "C-unwind" fn shmem_startup() {
 
 // Transactions and caches.
 
+/// Registers the callback for the end of the session. The postmaster's callbacks are not those of its children,
+/// so that each session registers it when it gets its first value.
+fn register_exit_callback() {
+    static IS_DONE: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+    if backend::is_child() && !IS_DONE.replace(true) {
+        // SAFETY: the callback lasts as long as the library.
+        unsafe { pg_sys::before_shmem_exit(Some(before_shmem_exit), Datum::null()) };
+    }
+}
+
+unsafe extern "C-unwind" fn before_shmem_exit(_code: c_int, _: Datum) {
+    guarded(audit::log_repetitions);
+}
+
 /// Postgres calls it before a commit, and at the end of a transaction, while the GUCs still have the values
 /// of the transaction.
 unsafe extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _: *mut c_void) {
@@ -613,6 +627,7 @@ unsafe extern "C-unwind" fn jwt_check(
     extra: *mut *mut c_void,
     source: pg_sys::GucSource::Type,
 ) -> bool {
+    register_exit_callback();
     // SAFETY: the arguments are those of the hook.
     let checked = unsafe { guc::check(new_value, source, admission::check, error::reject_value) };
     checked.is_some_and(|checked| {

@@ -62,7 +62,7 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
                 locked::check_locks().and_then(|()| verified::verify(token, fingerprint, number));
             let admitted = identity.and_then(|identity| admit(&identity, fingerprint));
             let role = admitted.inspect_err(|rejection| {
-                audit::log_rejected(rejection);
+                audit::log_rejected(rejection, token);
                 absence::note_rejected(rejection);
             })?;
             is_accepted.set(true);
@@ -75,6 +75,15 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
 /// Checks the times of a token, and whether the session may take its role now, and logs that the token is
 /// accepted. Returns the role.
 pub(super) fn admit(
+    identity: &Identity,
+    fingerprint: Fingerprint,
+) -> Result<Option<TokenRole>, Rejection> {
+    admit_claims(identity, fingerprint)
+        .map_err(|rejection| rejection.with_provider(identity.provider()))
+}
+
+/// Does the same, for rejections without the provider.
+fn admit_claims(
     identity: &Identity,
     fingerprint: Fingerprint,
 ) -> Result<Option<TokenRole>, Rejection> {

@@ -169,7 +169,7 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
         Ok(identity)
     });
     if standing != Standing::Admitted {
-        set_standing(standing, &outcome);
+        set_standing(standing, &outcome, &token);
     }
     let identity = outcome?.judge(backend::to_unix(backend::statement_start()))?;
     let until = identity.expires_at();
@@ -183,12 +183,12 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
 }
 
 /// Notes the outcome of the checks of a token that had not passed them before.
-fn set_standing(before: Standing, outcome: &Result<Rc<Identity>, Rejection>) {
+fn set_standing(before: Standing, outcome: &Result<Rc<Identity>, Rejection>, token: &[u8]) {
     match outcome {
         Ok(_) => JWT.set_standing(Standing::Admitted),
         Err(rejection) => {
             if before == Standing::Pending {
-                audit::log_rejected(rejection);
+                audit::log_rejected(rejection, token);
                 JWT.set_standing(Standing::Rejected);
                 request_claims::wipe(false);
             }
