@@ -19,7 +19,7 @@ use crate::not_a_token::token_within;
 use crate::provider::Provider;
 use crate::rejection::{Code, Rejection, quoted, quoted_list};
 use crate::vendors;
-use crate::verifier::{Unverified, Verifier, verify_signature, with_provider};
+use crate::verifier::{Unverified, Verifier, describe_provider, verify_signature};
 
 /// The length from which on only the size of a text is judged, in bytes.
 pub const MAX_INSPECTED_BYTES: usize = 4 * MAX_TOKEN_BYTES;
@@ -432,7 +432,7 @@ impl Token<'_> {
             return;
         };
         let (algorithm, kid) = (jws.header.algorithm, jws.header.kid.as_deref());
-        let of_provider = |rejection| with_provider(rejection, self.issuer, provider);
+        let of_provider = |rejection| describe_provider(rejection, self.issuer, provider);
         let pass_key = |report: &mut Inspection| {
             if !is_outdated {
                 report.row(Check::Key).pass(match kid {

@@ -238,13 +238,13 @@ pub fn authenticate(
     let provider = choose(&token)?;
     token.check_type(&provider)?;
     verify_signature(&jws, &provider.keys)
-        .map_err(|rejection| with_provider(rejection, issuer, &provider))?;
+        .map_err(|rejection| describe_provider(rejection, issuer, &provider))?;
     let json = String::from_utf8_lossy(&jws.payload).into_owned();
     Claims::check(unverified, json, jws.header.kid, &provider).map(UnjudgedClaims)
 }
 
 /// Adds the provider to the rejection of a key or a signature.
-pub(crate) fn with_provider(
+pub(crate) fn describe_provider(
     rejection: Rejection,
     issuer: Option<&str>,
     provider: &Provider,
