@@ -425,6 +425,18 @@ pub static FAULTS: &[Fault] = &[
         draft.signer = Signer::Stranger;
     })
     .hides(WITHOUT_PROVIDER),
+    Fault::new(
+        "another tenant with the same keys",
+        "provider",
+        "of another tenant of Entra ID",
+        |draft| {
+            let tenant = "99999999-2222-3333-4444-555555555555";
+            draft.claim("iss", format!("https://login.microsoftonline.com/{tenant}/v2.0"));
+            draft.parameter("kid", "e1");
+            draft.signer = Signer::Entra;
+        },
+    )
+    .hides(&["header", "key", "algorithm", "signature", "required claims", "role", "replay"]),
     Fault::new("unknown kid", "key", "", |draft| {
         draft.parameter("kid", "k2");
         draft.signer = Signer::Stranger;

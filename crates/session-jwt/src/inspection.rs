@@ -368,15 +368,20 @@ impl Token<'_> {
             return Basis::Near(Arc::clone(near));
         }
         if let Some(signer) = self.signer(others.iter()) {
-            row.add_hint([format!(
-                "A key of the provider {} verifies the signature. If its issuer is meant, change {} to the \
-                 token's iss.",
-                quoted(&signer.name),
-                match signer.issuer() {
-                    Some(issuer) => format!("its issuer {}", quoted(issuer)),
-                    None => "its issuer".to_owned(),
-                }
-            )]);
+            // Keys that many customers share say nothing about the issuer.
+            let other_unit = self.issuer.zip(signer.issuer());
+            let other_unit = other_unit.and_then(|(iss, other)| vendors::other_unit(iss, other));
+            row.add_hint([other_unit.unwrap_or_else(|| {
+                format!(
+                    "A key of the provider {} verifies the signature. If its issuer is meant, change {} to \
+                     the token's iss.",
+                    quoted(&signer.name),
+                    match signer.issuer() {
+                        Some(issuer) => format!("its issuer {}", quoted(issuer)),
+                        None => "its issuer".to_owned(),
+                    }
+                )
+            })]);
             return Basis::Near(Arc::clone(signer));
         }
         if is_unknown {
@@ -494,7 +499,7 @@ impl Token<'_> {
         };
         if let Some(signer) = self.signer(others.iter()) {
             return Some(format!(
-                "A key of the provider {} verifies the signature: the token's iss does not belong to its \
+                "A key of the provider {}, verifies the signature: the token's iss does not belong to its \
                  key.",
                 describe(signer)
             ));
@@ -502,7 +507,7 @@ impl Token<'_> {
         let kid = jws.header.kid.as_deref()?;
         let has_kid = |other: &&Arc<Provider>| other.keys.kids().any(|known| known == kid);
         if let Some(other) = others.iter().find(has_kid).filter(|_| !provider.keys.has_kid(kid)) {
-            return Some(format!("The provider {} has a key with this kid.", describe(other)));
+            return Some(format!("The provider {}, has a key with this kid.", describe(other)));
         }
         // A provider without an issuer serves the tokens whose issuer is misspelt.
         let (None, Some(iss)) = (provider.issuer(), self.issuer) else {
