@@ -34,7 +34,7 @@ DO $check$
 DECLARE
     functions CONSTANT pg_catalog.name[] := '{
         add_provider, added_provider, allows, check_ddl_drop, check_ddl_end, check_ddl_start, check_provider, claim,
-        claim_jsonb, demand, email, init, is_new, jwt, jwt_session_init, jwt_template, jwt_verify,
+        claim_jsonb, demand, email, init, inspect, is_new, jwt, jwt_session_init, jwt_template, jwt_verify,
         organization, organization_id, protect, protect_schema, provider_keys, refresh_provider,
         remove_provider, role, session, session_variable, table_of, texts_in, texts_out, uid, unprotect,
         unprotect_schema, user_id, whoami
@@ -843,6 +843,15 @@ END
 $$;
 COMMENT ON FUNCTION auth.unprotect_schema() IS
     'drops the event triggers that auth.protect_schema() created; only for superusers';
+
+-- For administrators: the report names providers, issuers, audiences and key ids.
+CREATE FUNCTION auth.inspect(token text)
+    RETURNS TABLE ("check" text, outcome text, found text, expected text, hint text)
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 16
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_inspect';
+REVOKE ALL ON FUNCTION auth.inspect(text) FROM PUBLIC;
+COMMENT ON FUNCTION auth.inspect(text) IS
+    'the outcome of each check of a token, and what to do; it does not change the identity of the session';
 
 DO $check$
 BEGIN

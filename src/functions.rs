@@ -1,6 +1,8 @@
 //! The SQL functions, as the install script in `sql/` declares them.
 
-use session_jwt::{Action, Code, MAX_TOKEN_BYTES, Rejection, permission_claims};
+use session_jwt::{
+    Action, Code, MAX_INSPECTED_BYTES, MAX_TOKEN_BYTES, Rejection, permission_claims,
+};
 
 use crate::permissions::{self, commands};
 use crate::pg::backend;
@@ -9,12 +11,16 @@ use crate::pg::function::{self, Arguments, GucChange, Limit, Outcome, Row, VOID,
 use crate::pg::{relation, trigger};
 use crate::roles::locked;
 use crate::session::identity::{Lookup, Reader, readers, unrepresentable};
-use crate::session::{self, current, lifetime};
+use crate::session::{self, current, inspection, lifetime};
 use crate::{providers, settings};
 
 /// The limit for a token.
 const TOKEN: Limit =
     Limit { bytes: MAX_TOKEN_BYTES, code: Code::Malformed, message: "token is too long" };
+
+/// The part of a text that an inspection reads.
+const INSPECTED: Limit =
+    Limit { bytes: MAX_INSPECTED_BYTES, code: Code::Malformed, message: "token is too long" };
 
 /// The limit for a name or a path of a claim. No name in a token is as long, even where each byte is
 /// escaped.
@@ -71,6 +77,7 @@ sql_function!(pg_session_jwt_template, function::call, template);
 sql_function!(pg_session_jwt_init, function::call, init);
 sql_function!(pg_session_jwt_verify, function::call, verify);
 sql_function!(pg_session_jwt_whoami, function::call_row, whoami);
+sql_function!(pg_session_jwt_inspect, function::call_rows, inspect);
 sql_function!(pg_session_jwt_session_init, function::call_guc_change, session_init);
 
 sql_function!(pg_session_jwt_texts_in, function::call, texts_in);
@@ -119,6 +126,12 @@ fn verify(arguments: &Arguments) -> Outcome {
 /// `auth.whoami()`
 fn whoami(_: &Arguments) -> Result<Row, Rejection> {
     Ok(session::report::whoami())
+}
+
+/// `auth.inspect(token text)`
+fn inspect(arguments: &Arguments) -> Result<Vec<Row>, Rejection> {
+    let text = arguments.prefix(0, &INSPECTED).unwrap_or_default();
+    Ok(inspection::inspect(text, arguments.length(0)))
 }
 
 /// `auth.added_provider(name text)`

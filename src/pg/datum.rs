@@ -188,8 +188,10 @@ fn unless_unfit<T>(convert: impl FnOnce() -> T + UnwindSafe) -> Option<T> {
                 // A panic, or an error that this extension raised.
                 _ => error.rethrow(),
             };
-            // Postgres has no conversion between UTF-8 and some encodings (42883).
-            let is_data = is_of_class(code, "22000") || code == packed("42883");
+            // Postgres has no conversion between UTF-8 and some encodings (42883). Of an escape in SQL_ASCII, it
+            // says that it is not supported (0A000).
+            let is_data =
+                is_of_class(code, "22000") || [packed("42883"), packed("0A000")].contains(&code);
             if is_data { None } else { error.rethrow() }
         })
         .execute()

@@ -78,9 +78,47 @@ pub(crate) unsafe fn call_row(
     unsafe { answer(fcinfo, Some(row)) }
 }
 
+/// Runs a function that returns a set of rows.
+///
+/// # Safety
+/// Postgres makes the call, with the arguments that the SQL declaration names.
+pub(crate) unsafe fn call_rows(
+    fcinfo: FunctionCallInfo,
+    body: fn(&Arguments) -> Result<Vec<Row>, Rejection>,
+) -> Datum {
+    guarded_result(|| {
+        let rows = body(&Arguments(fcinfo))?;
+        // SAFETY: Postgres makes the call. `InitMaterializedSRF` raises an error where the caller accepts no
+        // set; afterwards, `resultinfo` has a tuple store and its descriptor.
+        unsafe {
+            pg_sys::InitMaterializedSRF(fcinfo, 0);
+            let result = &*(*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
+            for row in rows {
+                let tuple = build_tuple(result.setDesc, &row);
+                pg_sys::tuplestore_puttuple(result.setResult, tuple);
+            }
+        }
+        Ok(())
+    });
+    // SAFETY: the caller upholds the contract.
+    unsafe { answer(fcinfo, None) }
+}
+
 /// # Safety
 /// Postgres makes the call of a function that returns as many columns.
 unsafe fn row_datum(fcinfo: FunctionCallInfo, row: &[Option<String>]) -> Datum {
+    // SAFETY: the caller.
+    unsafe {
+        let mut descriptor = std::ptr::null_mut();
+        pg_sys::get_call_result_type(fcinfo, std::ptr::null_mut(), &mut descriptor);
+        let tuple = build_tuple(descriptor, row);
+        pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)
+    }
+}
+
+/// # Safety
+/// The descriptor has as many columns as the row.
+unsafe fn build_tuple(descriptor: pg_sys::TupleDesc, row: &[Option<String>]) -> pg_sys::HeapTuple {
     // A character that the database's encoding lacks becomes an escape.
     let encoded = |text: &String| {
         to_server_encoding(text)
@@ -94,11 +132,8 @@ unsafe fn row_datum(fcinfo: FunctionCallInfo, row: &[Option<String>]) -> Datum {
         .collect();
     // SAFETY: the caller; the inputs are null or C strings, one for each column, and are only read.
     unsafe {
-        let mut descriptor = std::ptr::null_mut();
-        pg_sys::get_call_result_type(fcinfo, std::ptr::null_mut(), &mut descriptor);
         let types = pg_sys::TupleDescGetAttInMetadata(descriptor);
-        let tuple = pg_sys::BuildTupleFromCStrings(types, inputs.as_mut_ptr());
-        pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)
+        pg_sys::BuildTupleFromCStrings(types, inputs.as_mut_ptr())
     }
 }
 
@@ -205,6 +240,12 @@ impl Arguments {
             };
             Some(pgrx::varlena::varlena_to_byte_slice(text))
         }
+    }
+
+    /// The length of the argument at a place, a `text`, in bytes; None where it is null.
+    pub(crate) fn length(&self, place: usize) -> Option<usize> {
+        // SAFETY: the SQL declaration makes the argument a text.
+        unsafe { Some(raw_size(pgrx::fcinfo::pg_getarg_datum(self.0, place)?)) }
     }
 
     /// The argument at a place, a `text`, in UTF-8; None where it is null.

@@ -12,8 +12,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use session_jwt::{
-    Code, MOST_COUNTED, Provider, Rejection, UnjudgedClaims, Unverified, Verifier, authenticate,
-    no_provider_configured,
+    Candidates, Code, MOST_COUNTED, Provider, Rejection, UnjudgedClaims, Unverified, Verifier,
+    authenticate, no_provider_configured,
 };
 
 use super::refresh;
@@ -159,7 +159,11 @@ fn attempt(token: &str) -> Result<(UnjudgedClaims, Trust), Failure> {
         may_be_published.set(unverified.may_have_published_key(&provider));
         is_symmetric.set(unverified.is_symmetric());
         selection.set(Some((selected, missing)));
-        if is_too_old { Err(too_old()) } else { Ok(provider) }
+        if is_too_old {
+            unverified.check_type(&provider)?;
+            return Err(too_old());
+        }
+        Ok(provider)
     });
     match (outcome, selection.take()) {
         (Ok(claims), Some((selected, _))) => {
@@ -185,6 +189,39 @@ fn attempt(token: &str) -> Result<(UnjudgedClaims, Trust), Failure> {
             Err(Failure { rejection, missing })
         }
     }
+}
+
+/// The providers for the inspection of a token. Keys that are due are not fetched.
+pub(crate) fn candidates(unverified: &Unverified<'_>) -> Candidates {
+    /// The number of other providers that are read, for hints.
+    const MOST_OTHERS: usize = 100;
+    let mut keys = Ok(());
+    let chosen = select(unverified.issuer).and_then(|selected| {
+        let selected = selected.ok_or_else(|| no_provider(unverified))?;
+        let is_fetched = !is_by_secret(&selected.provider, unverified);
+        if is_fetched && selected.ends() <= backend::now() {
+            keys = Err(too_old());
+        }
+        Ok(selected.provider)
+    });
+    let settings = from_settings().unwrap_or_default();
+    let mut others: Vec<Arc<Provider>> =
+        settings.providers().iter().take(MOST_OTHERS).cloned().collect();
+    if let Some(table) = Table::find() {
+        let mut add = |row: Row| {
+            others.extend(Provider::from_row(&row.document).map(Arc::new));
+            others.len() < MOST_OTHERS
+        };
+        // Where the table was altered, `select` has reported the error.
+        for near in unverified.near_issuers() {
+            let _ = table.read(Rows::OfIssuer(Some(&near)), &mut add);
+        }
+        let _ = table.read(Rows::All, &mut add);
+    }
+    if let Ok(chosen) = &chosen {
+        others.retain(|other| other.name() != chosen.name());
+    }
+    Candidates { chosen, keys, others }
 }
 
 /// Whether a token that was verified earlier has the same provider now, with the same keys.

@@ -19,7 +19,9 @@ mod trigger;
 mod worker;
 mod writer;
 
-pub(crate) use lookup::{Trust, epoch, invalidate, invalidate_settings, is_current, verify};
+pub(crate) use lookup::{
+    Trust, candidates, epoch, invalidate, invalidate_settings, is_current, verify,
+};
 pub(crate) use refresh::transaction_ended;
 pub(crate) use report::{added_provider, provider_keys, refresh_provider, warn_of_unusable_keys};
 pub(crate) use table::{Table, has_read_table, relcache_callback};

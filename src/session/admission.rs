@@ -103,21 +103,26 @@ fn admit_claims(
 static LAST_JTI: BackendLocal<RefCell<Option<HashMap<String, i64>>>> =
     BackendLocal::new(RefCell::new(None));
 
-/// Rejects a `jti` that is not higher than the last one of the provider.
+/// Records a `jti`, which must be higher than the last one of the provider.
 fn admit_sequence(claims: &Claims, sequence: i64) -> Result<(), Rejection> {
+    check_sequence(claims.provider(), sequence)?;
     let mut last = LAST_JTI.borrow_mut();
-    let last = last.get_or_insert_default();
-    match last.get(claims.provider()) {
+    last.get_or_insert_default().insert(claims.provider().to_owned(), sequence);
+    Ok(())
+}
+
+/// Rejects a `jti` that is not higher than the last one of the provider.
+pub(super) fn check_sequence(provider: &str, sequence: i64) -> Result<(), Rejection> {
+    match LAST_JTI.borrow().as_ref().and_then(|last| last.get(provider)) {
         Some(last) if sequence <= *last => {
-            return Err(Rejection::new(Code::Replayed, "token has been used before")
+            Err(Rejection::new(Code::Replayed, "token has been used before")
                 .with_detail(format!(
                     "Its jti is {sequence}; this session has seen {last} already."
                 ))
-                .with_hint("Present a token with a higher jti."));
+                .with_hint("Present a token with a higher jti."))
         }
-        _ => last.insert(claims.provider().to_owned(), sequence),
-    };
-    Ok(())
+        _ => Ok(()),
+    }
 }
 
 /// Checks in a parallel worker a token that its leader has not checked. The worker does not know which

@@ -12,6 +12,7 @@ pub(crate) mod admission;
 mod cache;
 pub(crate) mod current;
 pub(crate) mod identity;
+pub(crate) mod inspection;
 pub(crate) mod lifetime;
 pub(crate) mod report;
 pub(crate) mod request_claims;

@@ -164,6 +164,15 @@ impl Rejection {
         self.detail.as_deref()
     }
 
+    /// The SQLSTATE, the message and the detail in one line.
+    pub fn description(&self) -> String {
+        let (code, message) = (self.code.sqlstate(), self.message);
+        match &self.detail {
+            None => format!("{code}, {message}."),
+            Some(detail) => format!("{code}, {message}. {detail}"),
+        }
+    }
+
     /// The name of the provider that serves the token's issuer, if it is known.
     pub fn provider(&self) -> Option<&str> {
         self.provider.as_deref()
