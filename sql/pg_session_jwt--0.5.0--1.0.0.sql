@@ -33,10 +33,11 @@ $check$;
 DO $check$
 DECLARE
     functions CONSTANT pg_catalog.name[] := '{
-        add_provider, added_provider, allows, check_ddl_drop, check_ddl_end, check_ddl_start, check_provider, claim,
-        claim_jsonb, demand, email, init, is_new, jwt, jwt_session_init, jwt_template, jwt_verify,
-        organization, organization_id, protect, protect_schema, provider_keys, refresh_provider,
-        remove_provider, role, session, session_variable, table_of, texts_in, texts_out, uid, unprotect,
+        add_provider, added_provider, allows, check_ddl_drop, check_ddl_end, check_ddl_start, check_provider,
+        claim, claim_jsonb, demand, email, health, init, is_new, jwt, jwt_session_init, jwt_template,
+        jwt_verify, organization, organization_id, policy_findings, protect, protect_schema,
+        provider_findings, provider_keys, refresh_provider, remove_provider, role, role_findings,
+        server_findings, session, session_variable, table_of, texts_in, texts_out, uid, unprotect,
         unprotect_schema, user_id, whoami
     }';
     relations CONSTANT pg_catalog.name[] := '{
@@ -843,6 +844,548 @@ END
 $$;
 COMMENT ON FUNCTION auth.unprotect_schema() IS
     'drops the event triggers that auth.protect_schema() created; only for superusers';
+
+-- Findings about the setup. The queries read the catalogs with the privileges of the calling role, evaluate no
+-- expression and call no function of a user. The texts of conditions are those that Postgres prints with
+-- this search path: names of other schemas are qualified, and operators have parentheses.
+
+CREATE FUNCTION auth.provider_findings() RETURNS jsonb
+    LANGUAGE c STABLE
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_provider_findings';
+COMMENT ON FUNCTION auth.provider_findings() IS
+    'findings of auth.health() about the library, the settings and the providers, as a JSON array';
+
+CREATE FUNCTION auth.server_findings(
+    OUT severity text, OUT subject text, OUT finding text, OUT advice text
+) RETURNS SETOF record
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+WITH
+stored AS MATERIALIZED (
+    -- The settings of roles and databases that count in this database.
+    SELECT s.setrole, s.setdatabase, split_part(c, '=', 1) AS name,
+           substr(c, strpos(c, '=') + 1) AS value
+    FROM pg_db_role_setting s, unnest(s.setconfig) c
+    WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+),
+-- A pooler, or several connections of one program.
+pools AS MATERIALIZED (
+    SELECT usesysid AS role, usename AS name, count(*) AS sessions
+    FROM pg_stat_activity
+    WHERE backend_type = 'client backend' AND datname = current_database()
+    GROUP BY usesysid, usename, client_addr, application_name
+    HAVING count(*) >= 5
+        OR application_name ~* '(pgbouncer|supavisor|pgcat|odyssey|pgpool|postgrest|hasura)'
+)
+SELECT 'error', 'server', 'the minor release has a known flaw of row-level security',
+       format('PostgreSQL %s checks the policies of an existing row too late in ON CONFLICT DO UPDATE '
+              '(CVE-2026-120154). Install 15.20, 16.16, 17.12 or 18.7, or a later release.',
+              current_setting('server_version'))
+FROM (SELECT current_setting('server_version_num')::integer AS number) v
+WHERE number < 150020 OR number BETWEEN 160000 AND 160015 OR number BETWEEN 170000 AND 170011
+   OR number BETWEEN 180000 AND 180006
+UNION ALL
+SELECT 'error', 'setting pg_session_jwt.trust_request_claims',
+       'every client that can run SQL can become any user',
+       'Set it to off, and present tokens. If only PostgREST can run SQL, set it for its login role alone.'
+WHERE current_setting('pg_session_jwt.trust_request_claims', true) = 'on'
+   OR EXISTS (SELECT FROM stored
+              WHERE name = 'pg_session_jwt.trust_request_claims' AND setrole = 0
+                AND lower(value) IN ('on', 'true', 'yes', '1'))
+UNION ALL
+SELECT DISTINCT 'warning', format('role %I', p.name),
+       'sessions are pooled, and identities last for the session',
+       format('Present each token with is_local in a transaction, and run: ALTER ROLE %I SET '
+              'pg_session_jwt.identity_scope = ''transaction'';', p.name)
+FROM pools p
+WHERE coalesce(
+    (SELECT value FROM stored
+     WHERE name = 'pg_session_jwt.identity_scope' AND setrole IN (0, p.role)
+     ORDER BY setrole <> 0 DESC, setdatabase <> 0 DESC LIMIT 1),
+    current_setting('pg_session_jwt.identity_scope', true), 'session') = 'session'
+UNION ALL
+SELECT 'info', 'setting pg_session_jwt.audit_log', 'accepted and rejected tokens are not logged',
+       'Run: ALTER SYSTEM SET pg_session_jwt.audit_log = on; SELECT pg_reload_conf();'
+WHERE coalesce(current_setting('pg_session_jwt.audit_log', true), 'off') = 'off'
+UNION ALL
+SELECT DISTINCT 'error', 'schema auth', 'other roles own the schema or can create objects in it',
+       CASE
+       WHEN a.grantee = 0 THEN 'Run: REVOKE CREATE ON SCHEMA auth FROM PUBLIC;'
+       WHEN a.grantee <> n.nspowner THEN format('Run: REVOKE CREATE ON SCHEMA auth FROM %I;', r.rolname)
+       ELSE 'Let a superuser or the owner of the database own it: ALTER SCHEMA auth OWNER TO …;'
+       END
+FROM pg_namespace n
+JOIN pg_database d ON d.datname = current_database()
+LEFT JOIN pg_extension e ON e.extname = 'pg_session_jwt'
+CROSS JOIN LATERAL aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
+LEFT JOIN pg_roles r ON r.oid = a.grantee
+WHERE n.nspname = 'auth' AND a.privilege_type = 'CREATE'
+  AND (a.grantee = 0 OR NOT r.rolsuper AND r.oid <> d.datdba AND r.oid IS DISTINCT FROM e.extowner)
+$$;
+COMMENT ON FUNCTION auth.server_findings() IS
+    'findings of auth.health() about the release of Postgres, the settings and the schema auth';
+
+CREATE FUNCTION auth.role_findings(
+    OUT severity text, OUT subject text, OUT finding text, OUT advice text
+) RETURNS SETOF record
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+WITH RECURSIVE
+locked AS MATERIALIZED (
+    -- Only roles that can read all settings see this one.
+    SELECT btrim(n, ' "') AS name
+    FROM pg_settings s, unnest(string_to_array(s.setting, ',')) n
+    WHERE s.name = 'pg_session_jwt.locked_roles'
+),
+-- Without the role that initdb has created.
+logins AS MATERIALIZED (
+    SELECT oid, rolname, rolsuper, rolbypassrls,
+           rolname IN (SELECT name FROM locked) AS is_locked
+    FROM pg_roles WHERE rolcanlogin AND oid <> 10
+),
+-- Which roles a login role can act as. A membership may lack the option SET, and then give privileges only.
+memberships AS (
+    SELECT l.oid AS login, m.roleid AS role
+    FROM logins l JOIN pg_auth_members m ON m.member = l.oid
+    UNION
+    SELECT s.login, m.roleid FROM memberships s JOIN pg_auth_members m ON m.member = s.role
+)
+SELECT 'error', format('role %I', l.rolname), 'a login role is a superuser',
+       'No policy applies to it. Let clients log in as a role without this attribute.'
+FROM logins l WHERE l.rolsuper
+UNION ALL
+SELECT 'error', format('role %I', l.rolname), 'a login role is a member of a superuser',
+       format('Its sessions can become %I, to which no policy applies. Run: REVOKE %I FROM %I;',
+              r.rolname, r.rolname, l.rolname)
+FROM logins l JOIN memberships m ON m.login = l.oid JOIN pg_roles r ON r.oid = m.role
+WHERE r.rolsuper AND NOT l.rolsuper
+UNION ALL
+SELECT 'warning', format('role %I', l.rolname), 'a login role bypasses row-level security',
+       format('Run: ALTER ROLE %I NOBYPASSRLS; or let clients log in as another role.', l.rolname)
+FROM logins l WHERE l.rolbypassrls AND NOT l.rolsuper
+UNION ALL
+SELECT 'warning', format('role %I', l.rolname),
+       'a login role is a member of a role that bypasses row-level security',
+       format('Its sessions can SET ROLE %I. Add %I to pg_session_jwt.locked_roles, so that only a token '
+              'gives the role.', r.rolname, l.rolname)
+FROM logins l JOIN memberships m ON m.login = l.oid JOIN pg_roles r ON r.oid = m.role
+WHERE r.rolbypassrls AND NOT r.rolsuper AND NOT l.rolsuper AND NOT l.rolbypassrls AND NOT l.is_locked
+UNION ALL
+SELECT 'warning', format('role %I', l.rolname), 'a login role owns protected tables',
+       format('Policies do not apply to it on %s. Let clients log in as another role; or run ALTER TABLE … '
+              'FORCE ROW LEVEL SECURITY.',
+              CASE count(*) WHEN 1 THEN min(t.name) ELSE format('%s and %s more tables', min(t.name),
+                                                                count(*) - 1) END)
+FROM logins l
+JOIN (
+    SELECT c.relowner, format('%I.%I', n.nspname, c.relname) AS name
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND c.relrowsecurity AND NOT c.relforcerowsecurity
+) t ON t.relowner = l.oid
+WHERE NOT l.rolsuper AND NOT l.rolbypassrls
+GROUP BY l.oid, l.rolname
+$$;
+COMMENT ON FUNCTION auth.role_findings() IS
+    'findings of auth.health() about login roles to which policies do not apply';
+
+CREATE FUNCTION auth.policy_findings(
+    OUT severity text, OUT subject text, OUT finding text, OUT advice text
+) RETURNS SETOF record
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+WITH RECURSIVE
+members AS MATERIALIZED (
+    SELECT classid, objid FROM pg_depend
+    WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
+),
+-- Relations of users: without system schemas, temporary relations and those of extensions.
+relations AS MATERIALIZED (
+    SELECT c.oid, c.relname, c.relkind, c.relowner, c.relacl, c.reloptions, c.relispartition,
+           c.relrowsecurity AS is_protected, c.relforcerowsecurity AS is_forced,
+           format('%I.%I', n.nspname, c.relname) AS name,
+           o.rolsuper OR o.rolbypassrls AS owner_bypasses, o.rolsuper AS owner_is_super,
+           o.rolcanlogin AS owner_logs_in, o.rolname AS owner_name
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_roles o ON o.oid = c.relowner
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't'
+      AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+      AND (c.tableoid, c.oid) NOT IN (SELECT classid, objid FROM members)
+),
+-- Roles other than the owner and superusers that have a privilege on a relation or one of its columns; 0 is
+-- PUBLIC.
+grants AS MATERIALIZED (
+    SELECT r.oid AS relation, a.grantee, a.privilege_type
+    FROM relations r, aclexplode(r.relacl) a
+    WHERE a.grantee <> r.relowner
+      AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+      AND a.grantee NOT IN (SELECT oid FROM pg_roles WHERE rolsuper)
+    UNION
+    SELECT r.oid, x.grantee, x.privilege_type
+    FROM relations r
+    JOIN pg_attribute a ON a.attrelid = r.oid AND a.attacl IS NOT NULL
+    CROSS JOIN LATERAL aclexplode(a.attacl) x
+    WHERE x.grantee <> r.relowner AND x.grantee NOT IN (SELECT oid FROM pg_roles WHERE rolsuper)
+),
+-- Roles that use protected tables.
+clients AS MATERIALIZED (
+    SELECT DISTINCT g.grantee FROM grants g JOIN relations r ON r.oid = g.relation WHERE r.is_protected
+),
+readers AS MATERIALIZED (
+    SELECT p.oid FROM pg_proc p
+    WHERE p.pronamespace = 'auth'::regnamespace
+      AND p.proname IN ('user_id', 'uid', 'session', 'jwt', 'role', 'email', 'claim', 'claim_jsonb',
+                        'session_variable', 'organization', 'organization_id', 'allows')
+),
+policies AS MATERIALIZED (
+    SELECT p.oid, p.polrelid AS relation, p.polname, p.polcmd, p.polpermissive, p.polroles,
+           format('policy %I on %s', p.polname, r.name) AS subject,
+           r.name AS table_name, r.is_protected,
+           pg_get_expr(p.polqual, p.polrelid) AS qual,
+           pg_get_expr(p.polwithcheck, p.polrelid) AS with_check
+    FROM pg_policy p JOIN relations r ON r.oid = p.polrelid
+),
+-- The conditions, and their texts without string literals.
+conditions AS MATERIALIZED (
+    SELECT p.*, c.expression, c.is_filter, c.is_check,
+           regexp_replace(c.expression, '("(?:[^"]|"")*")|''(?:[^'']|'''')*''', '\1', 'g') AS bare
+    FROM policies p
+    CROSS JOIN LATERAL (VALUES
+        (p.qual, true, p.with_check IS NULL AND p.polcmd IN ('*', 'w')),
+        (p.with_check, false, true)
+    ) c (expression, is_filter, is_check)
+    WHERE c.expression IS NOT NULL
+),
+-- Columns that a condition compares with the identity.
+comparisons AS MATERIALIZED (
+    SELECT c.oid, c.subject, c.relation, c.table_name, c.is_filter, c.is_check, c.polcmd, a.attnum,
+           a.attname, a.atttypid, a.atthasdef OR a.attidentity <> '' AS has_default, m.cast_type
+    FROM conditions c
+    CROSS JOIN LATERAL (
+        SELECT coalesce(f[1], f[3]) AS name, f[2] AS cast_type
+        FROM regexp_matches(c.bare,
+            '\((?:\(([a-z_][a-z0-9_]*|"(?:[^"]|"")*")\)::([a-z][a-z0-9 _."]*)|([a-z_][a-z0-9_]*|"(?:[^"]|"")*"))'
+            ' = [( ]*(?:SELECT [( ]*)?auth\.(?:user_id|uid|role|email|claim|session_variable|organization_id|jwt|session)\(',
+            'g') f
+        UNION ALL
+        SELECT coalesce(f[1], f[3]), f[2]
+        FROM regexp_matches(c.bare,
+            'auth\.(?:user_id|uid|role|email|claim|session_variable|organization_id|jwt|session)\([^()]*\)\)*(?:::[a-z]+)?\)*'
+            ' = (?:\(([a-z_][a-z0-9_]*|"(?:[^"]|"")*")\)::([a-z][a-z0-9 _."]*)|([a-z_][a-z0-9_]*|"(?:[^"]|"")*"))\)',
+            'g') f
+    ) m
+    JOIN pg_attribute a
+        ON a.attrelid = c.relation AND NOT a.attisdropped AND a.attnum > 0 AND quote_ident(a.attname) = m.name
+),
+-- Columns that a condition compares with the rows of a sub-select.
+lists AS MATERIALIZED (
+    SELECT c.oid, c.subject, c.relation, c.table_name, a.attnum, a.attname, m[2] = 'IN' AS is_in
+    FROM conditions c
+    CROSS JOIN LATERAL regexp_matches(c.bare,
+        '\(([a-z_][a-z0-9_]*|"(?:[^"]|"")*") (= ANY|IN) \((?:ARRAY\()? ?SELECT ', 'g') m
+    JOIN pg_attribute a
+        ON a.attrelid = c.relation AND NOT a.attisdropped AND a.attnum > 0 AND quote_ident(a.attname) = m[1]
+    WHERE c.is_filter
+),
+compared AS MATERIALIZED (
+    SELECT DISTINCT oid, subject, relation, table_name, attnum, attname FROM comparisons WHERE is_filter
+    UNION
+    SELECT oid, subject, relation, table_name, attnum, attname FROM lists
+),
+-- Which relations a view reads, itself or through other views.
+reads (view, relation) AS (
+    SELECT w.ev_class, d.refobjid
+    FROM pg_rewrite w
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+        AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> w.ev_class
+    WHERE w.ev_class IN (SELECT oid FROM relations WHERE relkind IN ('v', 'm'))
+    UNION
+    SELECT s.view, d.refobjid
+    FROM reads s
+    JOIN pg_rewrite w ON w.ev_class = s.relation
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+        AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> w.ev_class
+),
+-- Views for other roles, with the protected tables of which they show all rows.
+views AS MATERIALIZED (
+    SELECT v.oid, v.name, v.relkind, v.owner_name,
+           EXISTS (SELECT FROM pg_rewrite w JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass
+                   AND d.objid = w.oid AND d.refclassid = 'pg_proc'::regclass
+                   WHERE w.ev_class = v.oid AND d.refobjid IN (SELECT oid FROM readers)) AS has_reader,
+           coalesce((SELECT o.option_value::boolean FROM pg_options_to_table(v.reloptions) o
+                     WHERE o.option_name = 'security_invoker'), false) AS is_invoker,
+           coalesce((SELECT o.option_value::boolean FROM pg_options_to_table(v.reloptions) o
+                     WHERE o.option_name = 'security_barrier'), false) AS is_barrier,
+           (SELECT min(t.name) FROM reads s JOIN relations t ON t.oid = s.relation
+            WHERE s.view = v.oid AND t.is_protected
+              AND (v.relkind = 'm' OR v.owner_bypasses
+                   OR NOT t.is_forced AND pg_has_role(v.relowner, t.relowner, 'USAGE'))) AS table_name
+    FROM relations v
+    WHERE v.relkind IN ('v', 'm') AND v.oid IN (SELECT relation FROM grants)
+),
+functions AS MATERIALIZED (
+    SELECT p.oid, format('function %s', p.oid::regprocedure) AS subject, p.oid::regprocedure AS signature,
+           p.prosecdef, p.provolatile, p.proleakproof, p.proowner, p.proconfig, p.prosqlbody IS NULL AS is_text,
+           p.prosrc, p.proacl IS NULL OR EXISTS (SELECT FROM aclexplode(p.proacl) a WHERE a.grantee = 0)
+               AS is_for_all,
+           p.prorettype IN ('trigger'::regtype, 'event_trigger'::regtype) AS is_trigger,
+           r.rolsuper OR r.rolbypassrls AS owner_bypasses,
+           p.prosrc ~ '\mauth\.(user_id|uid|session|jwt|role|email|claim|claim_jsonb|session_variable|organization|organization_id|allows)\s*\('
+               OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+                          AND d.refclassid = 'pg_proc'::regclass AND d.refobjid IN (SELECT oid FROM readers))
+               AS has_reader
+    FROM pg_proc p
+    JOIN pg_namespace n ON n.oid = p.pronamespace
+    JOIN pg_roles r ON r.oid = p.proowner
+    JOIN pg_language l ON l.oid = p.prolang
+    WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND l.lanname NOT IN ('c', 'internal')
+      AND (p.tableoid, p.oid) NOT IN (SELECT classid, objid FROM members)
+),
+-- Security-definer functions with a protected table whose policies do not apply to their owner. Within a text,
+-- a table is found by its name.
+definers AS MATERIALIZED (
+    SELECT f.*, min(t.name) AS table_name
+    FROM functions f
+    CROSS JOIN LATERAL (
+        SELECT d.refobjid AS relation, NULL::text AS word FROM pg_depend d
+        WHERE d.classid = 'pg_proc'::regclass AND d.objid = f.oid AND d.refclassid = 'pg_class'::regclass
+        UNION
+        SELECT NULL, m[1] FROM regexp_matches(f.prosrc, '[[:alpha:]_][[:alnum:]_$]*', 'g') m
+    ) u
+    JOIN relations t ON t.oid = u.relation OR t.relname = u.word
+    WHERE f.prosecdef AND NOT f.is_trigger AND t.is_protected
+      AND (f.owner_bypasses OR NOT t.is_forced AND pg_has_role(f.proowner, t.relowner, 'USAGE'))
+    GROUP BY f.oid, f.subject, f.signature, f.prosecdef, f.provolatile, f.proleakproof, f.proowner,
+             f.proconfig, f.is_text, f.prosrc, f.is_for_all, f.is_trigger, f.owner_bypasses, f.has_reader
+)
+
+-- Tables.
+SELECT 'error', format('table %s', r.name), 'policies have no effect: row-level security is off',
+       format('Run: ALTER TABLE %s ENABLE ROW LEVEL SECURITY;', r.name)
+FROM relations r
+WHERE NOT r.is_protected AND r.oid IN (SELECT relation FROM policies)
+UNION ALL
+SELECT 'warning', format('table %s', r.name), 'row-level security is on without a policy: clients see no rows',
+       format('Create a policy on %s, or revoke the privileges on it.', r.name)
+FROM relations r
+WHERE r.is_protected AND r.oid IN (SELECT relation FROM grants)
+  AND r.oid NOT IN (SELECT relation FROM policies)
+UNION ALL
+SELECT 'warning', format('table %s', r.name), 'all policies are restrictive: clients see no rows',
+       format('Create a permissive policy on %s.', r.name)
+FROM relations r
+WHERE r.is_protected AND r.oid IN (SELECT relation FROM policies)
+  AND r.oid NOT IN (SELECT relation FROM policies WHERE polpermissive)
+UNION ALL
+SELECT 'error', format('table %s', r.name), 'policies do not apply to the owner, as which clients log in',
+       format('Let clients log in as a role that owns nothing, or run: ALTER TABLE %s FORCE ROW LEVEL SECURITY;',
+              r.name)
+FROM relations r
+WHERE r.is_protected AND NOT r.is_forced AND r.owner_logs_in AND NOT r.owner_bypasses
+  AND r.oid IN (SELECT relation FROM policies)
+  AND (r.oid NOT IN (SELECT relation FROM grants)
+       OR EXISTS (SELECT FROM policies p WHERE p.relation = r.oid AND r.relowner = ANY (p.polroles))
+       OR EXISTS (SELECT FROM pg_db_role_setting s, unnest(s.setconfig) c
+                  WHERE s.setrole = r.relowner AND c LIKE 'pg\_session\_jwt.%'))
+UNION ALL
+SELECT 'error', format('table %s', r.name), 'a partition or child can be read around the policies of its parent',
+       format('Policies of %s do not apply where a statement names %s. Revoke the privileges on it, or run: '
+              'ALTER TABLE %s ENABLE ROW LEVEL SECURITY;', min(t.name), r.name, r.name)
+FROM relations r
+JOIN pg_inherits i ON i.inhrelid = r.oid
+JOIN relations t ON t.oid = i.inhparent
+WHERE r.relkind IN ('r', 'p') AND NOT r.is_protected AND t.is_protected
+  AND r.oid IN (SELECT relation FROM grants) AND r.oid NOT IN (SELECT relation FROM policies)
+GROUP BY r.oid, r.name
+UNION ALL
+SELECT 'warning', format('table %s', r.name), 'clients have privileges on a table without row-level security',
+       format('If not all its rows are for all clients, run: ALTER TABLE %s ENABLE ROW LEVEL SECURITY; '
+              'and create a policy.', r.name)
+FROM relations r
+WHERE r.relkind IN ('r', 'p') AND NOT r.is_protected AND r.oid NOT IN (SELECT relation FROM policies)
+  AND EXISTS (SELECT FROM grants g WHERE g.relation = r.oid
+              AND (g.grantee = 0 AND EXISTS (SELECT FROM clients)
+                   OR g.grantee IN (SELECT grantee FROM clients)))
+  AND NOT EXISTS (SELECT FROM pg_inherits i JOIN relations t ON t.oid = i.inhparent
+                  WHERE i.inhrelid = r.oid AND t.is_protected)
+UNION ALL
+
+-- Policies.
+SELECT CASE WHEN 0 = ANY (c.polroles) THEN 'error' ELSE 'warning' END, c.subject,
+       'a policy for writing is always true',
+       'Compare a column with the identity, such as owner = auth.user_id().'
+FROM conditions c
+WHERE c.polpermissive AND c.polcmd <> 'r'
+  AND (c.bare ~ '^\(*true\)*$' OR c.expression ~ '^\((.+) = \1\)$')
+  AND NOT EXISTS (SELECT FROM policies q WHERE q.relation = c.relation AND NOT q.polpermissive
+                  AND (q.polcmd IN ('*', c.polcmd) OR c.polcmd = '*'))
+GROUP BY c.oid, c.subject, c.polroles
+UNION ALL
+SELECT 'info', format('table %s', p.table_name), 'several permissive policies for one role and command',
+       format('For %s, a row needs only one of %s. Join them with OR in one policy, or make the condition '
+              'that must always hold RESTRICTIVE.',
+              CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE'
+                            WHEN 'd' THEN 'DELETE' ELSE 'all commands' END,
+              string_agg(DISTINCT quote_ident(p.polname), ', '))
+FROM policies p
+JOIN policies q ON q.relation = p.relation AND q.oid <> p.oid AND q.polcmd = p.polcmd
+    AND (p.polroles && q.polroles OR 0 = ANY (p.polroles || q.polroles))
+WHERE p.polpermissive AND q.polpermissive
+GROUP BY p.relation, p.table_name, p.polcmd
+UNION ALL
+SELECT 'error', c.subject, 'a policy trusts a claim that users can edit',
+       'Users write user_metadata and unsafe_metadata themselves. Use a claim that only the provider writes, such '
+       'as app_metadata.'
+FROM conditions c
+WHERE c.expression ~ '''[^'']*(user_metadata|raw_user_meta_data|unsafe_?metadata)' AND c.bare ~ '\m(auth|current_setting)\M'
+GROUP BY c.oid, c.subject
+UNION ALL
+SELECT CASE WHEN c.expression ~ 'current_setting\(''request\.' THEN 'error' ELSE 'warning' END, c.subject,
+       'a policy trusts a setting that every role can set',
+       'Compare with auth.user_id() or auth.claim() instead of current_setting().'
+FROM conditions c
+WHERE c.expression ~ 'current_setting\(''[^'']+\.'
+GROUP BY c.oid, c.subject, 1
+UNION ALL
+SELECT 'info', c.subject, 'a policy searches the claims for each row',
+       'Use auth.claim(''name'') or auth.claim(''/path/to/name'') instead of auth.jwt() ->> ''name'', and '
+       'auth.claim_jsonb() instead of ->.'
+FROM conditions c
+WHERE c.bare ~ 'auth\.(jwt|session)\(\) (->|#>)'
+GROUP BY c.oid, c.subject
+UNION ALL
+SELECT 'info', c.subject, 'a cast of the column defeats its index',
+       format('Cast the identity to the type of the column, as in %I = auth.user_id()::%s; for uuid, use auth.uid().',
+              c.attname, format_type(c.atttypid, NULL))
+FROM comparisons c
+WHERE c.is_filter AND c.cast_type IS NOT NULL
+  AND NOT EXISTS (SELECT FROM pg_cast k WHERE k.castsource = c.atttypid AND k.castmethod = 'b'
+                  AND k.casttarget = to_regtype(c.cast_type))
+GROUP BY c.oid, c.subject, c.attname, c.atttypid
+UNION ALL
+SELECT 'info', c.subject, 'a compared column has no index',
+       format('Run: CREATE INDEX ON %s (%I);', c.table_name, c.attname)
+FROM compared c
+WHERE NOT EXISTS (
+    SELECT FROM pg_index i
+    WHERE i.indrelid = c.relation AND i.indisvalid AND c.attnum = ANY (i.indkey::smallint[])
+      AND (c.attnum = i.indkey[0]
+           OR EXISTS (SELECT FROM compared o WHERE o.oid = c.oid AND o.attnum = i.indkey[0])))
+UNION ALL
+SELECT 'info', c.subject, 'a checked column has no default',
+       format('An INSERT without the column fails. Run: ALTER TABLE %s ALTER COLUMN %I SET DEFAULT auth.user_id(); '
+              'or with the function that the policy compares.', c.table_name, c.attname)
+FROM comparisons c
+WHERE c.is_check AND c.polcmd IN ('*', 'a') AND NOT c.has_default
+  AND EXISTS (SELECT FROM grants g WHERE g.relation = c.relation AND g.privilege_type = 'INSERT')
+GROUP BY c.oid, c.subject, c.table_name, c.attname
+UNION ALL
+SELECT 'info', l.subject, 'IN with a sub-select cannot use the index of the column',
+       format('Write %I = ANY (ARRAY(SELECT …)) instead of %I IN (SELECT …).', l.attname, l.attname)
+FROM lists l
+WHERE l.is_in
+GROUP BY l.oid, l.subject, l.attname
+UNION ALL
+SELECT 'info', c.subject, 'a function without columns is called for each row',
+       format('Write (SELECT %s(…)), which is evaluated once for each query.', f.signature::regproc)
+FROM conditions c
+JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_proc'::regclass
+JOIN functions f ON f.oid = d.refobjid AND f.provolatile <> 'i'
+WHERE c.is_filter AND c.bare ~ ('(?<!SELECT )' || regexp_replace(f.oid::regproc::text, '(\W)', '\\\1', 'g')
+    || '\((?:auth\.[a-z_]+\([^()]*\)|::[a-z]+|[0-9]+|true|false|[, ])*\)')
+GROUP BY c.oid, c.subject, f.signature
+UNION ALL
+
+-- Around policies.
+SELECT CASE WHEN v.has_reader THEN 'warning' ELSE 'error' END, format('view %s', v.name),
+       'a view of its owner shows all rows of a protected table',
+       format('Policies of %s do not apply to %I. Run: ALTER VIEW %s SET (security_invoker = true);',
+              v.table_name, v.owner_name, v.name)
+FROM views v
+WHERE v.relkind = 'v' AND NOT v.is_invoker AND v.table_name IS NOT NULL
+UNION ALL
+SELECT 'error', format('materialized view %s', v.name), 'a materialized view stores rows of a protected table',
+       format('No policy restricts its rows. Revoke the privileges on it, or replace it by a view with '
+              'security_invoker over %s.', v.table_name)
+FROM views v
+WHERE v.relkind = 'm' AND v.table_name IS NOT NULL
+UNION ALL
+SELECT 'warning', format('foreign table %s', r.name), 'no policy can restrict the rows of a foreign table',
+       'Revoke the privileges on it, or restrict the rows on the other server.'
+FROM relations r
+WHERE r.relkind = 'f' AND EXISTS (SELECT FROM grants g WHERE g.relation = r.oid
+                                  AND (g.grantee = 0 OR g.grantee IN (SELECT grantee FROM clients)))
+UNION ALL
+SELECT 'error', f.subject, 'every role may call a security-definer function over a protected table',
+       format('Policies of %s do not apply in it. Run: REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC; or compare with '
+              'auth.user_id() in it.', f.table_name, f.signature)
+FROM definers f
+WHERE f.is_for_all AND NOT f.has_reader
+UNION ALL
+SELECT 'warning', f.subject, 'a security-definer function has no fixed search_path',
+       format('Run: ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp; and qualify the names in it.',
+              f.signature)
+FROM definers f
+WHERE f.is_text AND NOT EXISTS (SELECT FROM unnest(f.proconfig) c WHERE c LIKE 'search\_path=%')
+UNION ALL
+SELECT 'error', f.subject, 'a function that reads the identity is marked IMMUTABLE or LEAKPROOF',
+       format('A plan may keep the identity of an earlier user. Run: ALTER FUNCTION %s STABLE NOT LEAKPROOF;',
+              f.signature)
+FROM functions f
+WHERE f.has_reader AND (f.provolatile = 'i' OR f.proleakproof)
+UNION ALL
+SELECT 'warning', format('view %s', v.name), 'a view filters by the identity, and is no security barrier',
+       format('A condition of a query may be evaluated for hidden rows. Run: ALTER VIEW %s SET '
+              '(security_barrier = true);', v.name)
+FROM views v
+WHERE v.relkind = 'v' AND v.has_reader AND NOT v.is_invoker AND NOT v.is_barrier
+UNION ALL
+SELECT 'warning', format('materialized view %s', v.name),
+       'a materialized view stores values of the identity of its last refresh',
+       'Use a view with security_invoker.'
+FROM views v
+WHERE v.relkind = 'm' AND v.has_reader
+UNION ALL
+SELECT 'warning', format('constraint %I on %s', k.conname, r.name), 'a constraint reads the identity',
+       'It is evaluated again when a dump is restored, without an identity. Use a policy.'
+FROM pg_constraint k
+JOIN relations r ON r.oid = k.conrelid
+JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = k.oid AND d.refclassid = 'pg_proc'::regclass
+WHERE k.contype = 'c' AND d.refobjid IN (SELECT oid FROM readers)
+$$;
+COMMENT ON FUNCTION auth.policy_findings() IS
+    'findings of auth.health() about tables, policies, views and functions';
+
+CREATE FUNCTION auth.health(
+    OUT severity text, OUT subject text, OUT finding text, OUT advice text
+) RETURNS SETOF record
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+SELECT f.severity, f.subject, f.finding, f.advice
+FROM (
+    SELECT * FROM jsonb_to_recordset(auth.provider_findings())
+        AS p (severity text, subject text, finding text, advice text)
+    UNION ALL SELECT * FROM auth.server_findings()
+    UNION ALL SELECT * FROM auth.role_findings()
+    UNION ALL SELECT * FROM auth.policy_findings()
+) f
+ORDER BY array_position(ARRAY['error', 'warning', 'info'], f.severity), f.subject COLLATE "C", f.finding, f.advice
+$$;
+COMMENT ON FUNCTION auth.health() IS
+    'findings about the setup, one a row, the severest first; reads the catalogs only';
+
+REVOKE ALL ON FUNCTION
+    auth.provider_findings(), auth.server_findings(), auth.role_findings(),
+    auth.policy_findings(), auth.health()
+    FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+    auth.provider_findings(), auth.server_findings(), auth.role_findings(),
+    auth.policy_findings(), auth.health()
+    TO pg_monitor;
 
 DO $check$
 BEGIN

@@ -77,6 +77,7 @@ sql_function!(pg_session_jwt_texts_in, function::call, texts_in);
 sql_function!(pg_session_jwt_refresh_provider, function::call, refresh_provider);
 sql_function!(pg_session_jwt_added_provider, function::call_row, added_provider);
 sql_function!(pg_session_jwt_provider_keys, function::call, provider_keys);
+sql_function!(pg_session_jwt_provider_findings, function::call, provider_findings);
 sql_function!(pg_session_jwt_check_provider, trigger::call_row_trigger, providers::check_row);
 
 /// The symbols of Neon's extension of the same name. A database has its functions until `ALTER EXTENSION`
@@ -142,6 +143,11 @@ fn refresh_provider(arguments: &Arguments) -> Outcome {
 fn provider_keys(arguments: &Arguments) -> Outcome {
     let name = arguments.utf8(0, &NAME)?.unwrap_or_default();
     Ok(providers::provider_keys(&name)?.as_ref().map(Varlena::palloced))
+}
+
+/// `auth.provider_findings()`
+fn provider_findings(_: &Arguments) -> Outcome {
+    Ok(Some(providers::findings(locked::check_locks().err())?.palloced()))
 }
 
 /// `auth.demand(action text, "schema" text, "table" text)`

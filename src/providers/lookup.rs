@@ -269,7 +269,7 @@ impl CachedRow {
 
 /// The first moment at which the keys of a row are too old. Keys that are not fetched, or not fetched
 /// yet, do not become too old.
-fn ends(row: &Row, provider: &Provider) -> Timestamp {
+pub(super) fn ends(row: &Row, provider: &Provider) -> Timestamp {
     match provider.remote() {
         Some(remote) if !provider.keys().is_waiting() => {
             let fetched = row.fetching.last_success.unwrap_or(Timestamp::MIN);
@@ -435,7 +435,7 @@ pub(super) fn is_in_settings(provider: &Provider) -> bool {
     from_settings().is_ok_and(|settings| settings.provider_of(provider.issuer()).is_some())
 }
 
-fn from_settings() -> FromSettings {
+pub(super) fn from_settings() -> FromSettings {
     if SETTINGS_CHANGED.get() {
         let read = read_settings().map(Rc::new);
         // Settings that could not be read for lack of memory are read again at the next use.
