@@ -935,8 +935,9 @@ CREATE FUNCTION auth.role_findings(
 WITH RECURSIVE
 locked AS MATERIALIZED (
     -- Only roles that can read all settings see this one.
-    SELECT btrim(n, ' "') AS name
-    FROM pg_settings s, unnest(string_to_array(s.setting, ',')) n
+    SELECT CASE WHEN n[1] LIKE '"%' THEN replace(substr(n[1], 2, length(n[1]) - 2), '""', '"')
+                ELSE lower(n[1]) END AS name
+    FROM pg_settings s, regexp_matches(s.setting, '"(?:[^"]|"")*"|[^, ]+', 'g') n
     WHERE s.name = 'pg_session_jwt.locked_roles'
 ),
 -- Without the role that initdb has created.
@@ -1073,7 +1074,7 @@ comparisons AS MATERIALIZED (
         UNION ALL
         SELECT coalesce(f[1], f[3]), f[2]
         FROM regexp_matches(c.bare,
-            'auth\.(?:user_id|uid|role|email|claim|session_variable|organization_id|jwt|session)\([^()]*\)\)*(?:::[a-z]+)?\)*'
+            'auth\.(?:user_id|uid|role|email|claim|session_variable|organization_id|jwt|session)\([^()]*\)(?: AS [a-z_]+| ->>? ::text|::[a-z]+|\))*'
             ' = (?:\(([a-z_][a-z0-9_]*|"(?:[^"]|"")*")\)::([a-z][a-z0-9 _."]*)|([a-z_][a-z0-9_]*|"(?:[^"]|"")*"))\)',
             'g') f
     ) m
@@ -1192,8 +1193,8 @@ WHERE r.is_protected AND NOT r.is_forced AND r.owner_logs_in AND NOT r.owner_byp
                   WHERE s.setrole = r.relowner AND c LIKE 'pg\_session\_jwt.%'))
 UNION ALL
 SELECT 'error', format('table %s', r.name), 'a partition or child can be read around the policies of its parent',
-       format('Policies of %s do not apply where a statement names %s. Revoke the privileges on it, or run: '
-              'ALTER TABLE %s ENABLE ROW LEVEL SECURITY;', min(t.name), r.name, r.name)
+       format('Policies of %s do not apply where a statement names %s. Revoke the privileges on it.',
+              min(t.name), r.name)
 FROM relations r
 JOIN pg_inherits i ON i.inhrelid = r.oid
 JOIN relations t ON t.oid = i.inhparent
@@ -1240,7 +1241,7 @@ SELECT 'error', c.subject, 'a policy trusts a claim that users can edit',
        'Users write user_metadata and unsafe_metadata themselves. Use a claim that only the provider writes, such '
        'as app_metadata.'
 FROM conditions c
-WHERE c.expression ~ '''[^'']*(user_metadata|raw_user_meta_data|unsafe_?metadata)' AND c.bare ~ '\m(auth|current_setting)\M'
+WHERE c.expression ~* '''[^'']*(user_metadata|raw_user_meta_data|unsafe_?metadata)' AND c.bare ~ '\m(auth|current_setting)\M'
 GROUP BY c.oid, c.subject
 UNION ALL
 SELECT CASE WHEN c.expression ~ 'current_setting\(''request\.' THEN 'error' ELSE 'warning' END, c.subject,

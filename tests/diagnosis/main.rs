@@ -1,0 +1,7 @@
+//! `auth.health()` and `auth.explain_access()`.
+
+mod cases;
+mod health;
+mod linter;
+mod providers;
+mod roles;
