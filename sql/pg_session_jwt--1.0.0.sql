@@ -14,11 +14,11 @@ DO $check$
 DECLARE
     functions CONSTANT pg_catalog.name[] := '{
         add_provider, added_provider, allows, check_ddl_drop, check_ddl_end, check_ddl_start, check_provider,
-        claim, claim_jsonb, demand, email, health, init, is_new, jwt, jwt_session_init, jwt_template,
-        jwt_verify, organization, organization_id, policy_findings, protect, protect_schema,
-        provider_findings, provider_keys, refresh_provider, remove_provider, role, role_findings,
-        server_findings, session, session_variable, table_of, texts_in, texts_out, uid, unprotect,
-        unprotect_schema, user_id, whoami
+        claim, claim_jsonb, demand, email, explain_access, explain_access_of, health, init, is_new, jwt,
+        jwt_session_init, jwt_template, jwt_verify, organization, organization_id, policy_condition,
+        policy_findings, protect, protect_schema, provider_findings, provider_keys, refresh_provider,
+        remove_provider, role, role_findings, server_findings, session, session_variable, table_of, texts_in,
+        texts_out, try_all, try_as, uid, unprotect, unprotect_schema, user_id, whoami
     }';
     relations CONSTANT pg_catalog.name[] := '{
         added_provider, provider_status, providers, providers_issuer_key, providers_pkey
@@ -1310,6 +1310,581 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.provider_findings(), @extschema@.server_findings(), @extschema@.role_findings(),
     @extschema@.policy_findings(), @extschema@.health()
     TO pg_monitor;
+
+-- Explanations of access. No function here evaluates a policy with the privileges of a superuser, or of the role
+-- that may read all rows: auth.try_as() runs queries as the explained role, as security-restricted operations and
+-- read only, and auth.try_all() rolls them back.
+
+CREATE FUNCTION @extschema@.try_as(role oid, claims text, path text, query text, rows anyarray)
+    RETURNS text[]
+    LANGUAGE c VOLATILE
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_try_as';
+COMMENT ON FUNCTION @extschema@.try_as(oid, text, text, text, anyarray) IS
+    'runs a read-only query as a role that the caller could set, with a search path, and with claims if the caller could issue a token; the first value of its first row';
+
+CREATE FUNCTION @extschema@.try_all(
+    role oid, claims text, path text, queries text[], rows anyarray,
+    OUT place integer, OUT result text[], OUT failure text
+) RETURNS SETOF record
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    FOR number IN 1 .. cardinality(queries) LOOP
+        place := number;
+        result := NULL;
+        failure := NULL;
+        BEGIN
+            result := @extschema@.try_as(role, claims, path, queries[number], rows);
+            -- The variables keep their values.
+            RAISE EXCEPTION 'roll back';
+        EXCEPTION WHEN OTHERS THEN
+            IF result IS NULL THEN
+                failure := format('%s: %s', SQLSTATE, SQLERRM);
+            END IF;
+        END;
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.try_all(oid, text, text, text[], anyarray) IS
+    'calls auth.try_as() for each query, and rolls it back; the result or the error of each';
+
+-- The condition that the policies for a command make for a role: for INSERT, of new rows.
+CREATE FUNCTION @extschema@.policy_condition("table" regclass, role oid, command text, permissive boolean)
+    RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+SELECT concat('(', coalesce(string_agg(format('(%s)', k.expression), ' OR ') FILTER (WHERE p.polpermissive), 'false'), ')',
+              string_agg(format(' AND (%s)', k.expression), '') FILTER (WHERE NOT p.polpermissive AND NOT permissive))
+FROM pg_policy p
+CROSS JOIN LATERAL (SELECT CASE WHEN command = 'INSERT'
+                                THEN coalesce(pg_get_expr(p.polwithcheck, p.polrelid), pg_get_expr(p.polqual, p.polrelid))
+                                ELSE pg_get_expr(p.polqual, p.polrelid) END AS expression) k
+WHERE p.polrelid = "table" AND k.expression IS NOT NULL
+  AND p.polcmd IN ('*', CASE command WHEN 'SELECT' THEN 'r' WHEN 'INSERT' THEN 'a' WHEN 'UPDATE' THEN 'w' ELSE 'd' END)
+  AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(role, r, 'USAGE'))
+$$;
+COMMENT ON FUNCTION @extschema@.policy_condition(regclass, oid, text, boolean) IS
+    'the conditions of the policies of a table for a role and a command, or of the permissive ones, as one text';
+
+CREATE FUNCTION @extschema@.explain_access_of(
+    "table" regclass, claims jsonb, role text, path text,
+    OUT command text, OUT item text, OUT outcome text, OUT passed bigint, OUT tried bigint, OUT detail text
+) RETURNS SETOF record
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    -- A query that policies would filter fails. auth.try_as() turns it on.
+    SET row_security = off
+    AS $$
+#variable_conflict use_column
+DECLARE
+    most CONSTANT integer := 1000;
+    commands CONSTANT text[] := '{SELECT,INSERT,UPDATE,DELETE}';
+    -- A reader of the identity in a condition.
+    reader CONSTANT text := '@extschema@\.(user_id|uid|session|jwt|role|email|claim|claim_jsonb|session_variable|organization|organization_id|allows)\(';
+    name_pattern CONSTANT text := '[a-z_][a-z0-9_]*|"(?:[^"]|"")*"';
+    rel record;
+    who record;
+    own boolean;
+    bypass text;
+    is_active boolean;
+    is_counted boolean;
+    parents text;
+    source text;
+    queries text[] := '{}';
+    labels text[] := '{}';
+    results jsonb := '{}';
+    policy record;
+    cmd text;
+    cmds text;
+    privilege text;
+    visible text;
+    conditions text;
+    reading text;
+    answer text;
+    cause text;
+    failed text;
+    counts text[];
+    entry record;
+BEGIN
+    IF "table" IS NULL THEN
+        RAISE EXCEPTION 'argument of auth.explain_access must not be null' USING
+            ERRCODE = 'null_value_not_allowed', DETAIL = 'The function needs a table.';
+    END IF;
+    SELECT c.oid, c.relname, c.relkind, c.relowner, c.relrowsecurity, c.relforcerowsecurity, c.reltuples,
+           c.relispartition, n.oid AS schema, n.nspname, format('%I.%I', n.nspname, c.relname) AS name,
+           pg_get_userbyid(c.relowner) AS owner_name, c.reloptions
+        INTO rel
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.oid = "table" AND c.relkind IN ('r', 'p', 'v', 'm', 'f');
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'relation is not a table' USING
+            ERRCODE = 'wrong_object_type', DETAIL = format('It is %s.', "table"),
+            HINT = 'Name a table, a view, a materialized view or a foreign table.';
+    END IF;
+    own := claims IS NULL AND role IS NULL;
+    IF role IS NULL AND claims IS NOT NULL THEN
+        RAISE EXCEPTION 'role is missing' USING
+            ERRCODE = 'invalid_parameter_value',
+            DETAIL = 'Policies are evaluated as the role of the client, and not as the administrator.',
+            HINT = format('Name the role that the client has, such as role => %L.', coalesce(
+                (SELECT r.rolname FROM pg_roles r WHERE r.rolname = claims ->> 'role'), 'app'));
+    END IF;
+    SELECT r.oid, r.rolname, r.rolsuper, r.rolbypassrls INTO who
+        FROM pg_roles r WHERE r.rolname = coalesce(role, current_user);
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'role does not exist' USING
+            ERRCODE = 'undefined_object', DETAIL = format('No role has the name %I.', role);
+    END IF;
+    bypass := CASE
+        WHEN who.rolsuper THEN format('%I is a superuser', who.rolname)
+        WHEN who.rolbypassrls THEN format('%I has BYPASSRLS', who.rolname)
+        WHEN pg_has_role(who.oid, rel.relowner, 'USAGE') AND NOT rel.relforcerowsecurity THEN
+            CASE WHEN who.oid = rel.relowner THEN format('%I owns the table', who.rolname)
+                 ELSE format('%I is a member of the owner %I', who.rolname, rel.owner_name) END
+        END;
+    is_active := rel.relrowsecurity AND bypass IS NULL;
+
+    -- Another role, or other claims: the caller must be able to read all rows anyway, to set the role, and to issue
+    -- the claims. auth.try_as() checks the latter two.
+    IF NOT own THEN
+        IF rel.relkind IN ('r', 'p')
+            AND (row_security_active("table") OR NOT has_table_privilege("table", 'SELECT')) THEN
+            RAISE EXCEPTION 'permission denied to explain the access of another role' USING
+                ERRCODE = 'insufficient_privilege',
+                DETAIL = format('The role %I cannot read all rows of %s.', current_user, rel.name),
+                HINT = 'Call the function with the table alone, or as a superuser.';
+        END IF;
+        PERFORM @extschema@.try_as(who.oid, claims::text, path, 'SELECT ''{}''::pg_catalog.text[]', NULL::text[]);
+    END IF;
+
+    -- Rows are tried where policies apply. A foreign child would be read with the user mapping of the caller.
+    is_counted := is_active AND rel.relkind IN ('r', 'p')
+        AND NOT EXISTS (
+            WITH RECURSIVE tree (oid) AS (
+                SELECT "table"::oid
+                UNION SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+            )
+            SELECT FROM tree t JOIN pg_class c ON c.oid = t.oid WHERE c.relkind = 'f')
+        AND (NOT own OR has_any_column_privilege(who.oid, rel.oid, 'SELECT')
+             AND has_schema_privilege(who.oid, rel.schema, 'USAGE'));
+    source := CASE
+        WHEN own THEN format('%s AS %I', rel.name, rel.relname)
+        ELSE format('pg_catalog.unnest($1) AS %I', rel.relname)
+        END;
+
+    -- The queries to try, by a label: the identity, each condition, the conditions of each command together.
+    labels := labels || 'identity'::text;
+    queries := queries || 'SELECT ARRAY[w.user_id, w.issuer, w.reason] FROM @extschema@.whoami() w'::text;
+    labels := labels || 'uid'::text;
+    queries := queries || 'SELECT ARRAY[@extschema@.user_id(), @extschema@.uid()::pg_catalog.text]'::text;
+    IF is_counted THEN
+        labels := labels || 'rows'::text;
+        queries := queries || format('SELECT ARRAY[pg_catalog.count(*)::pg_catalog.text] '
+            'FROM (SELECT FROM %s LIMIT %s) x', source, most);
+        FOR policy IN
+            SELECT DISTINCT e.expression
+            FROM pg_policy p
+            CROSS JOIN LATERAL (VALUES (pg_get_expr(p.polqual, p.polrelid)),
+                                       (pg_get_expr(p.polwithcheck, p.polrelid))) e (expression)
+            WHERE p.polrelid = "table" AND e.expression IS NOT NULL
+              AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(who.oid, r, 'USAGE'))
+        LOOP
+            labels := labels || format('condition %s', policy.expression);
+            queries := queries || format('SELECT ARRAY[pg_catalog.count(*)::pg_catalog.text, '
+                'pg_catalog.count(*) FILTER (WHERE x.p)::pg_catalog.text] '
+                'FROM (SELECT (%s) AS p FROM %s LIMIT %s) x', policy.expression, source, most);
+            -- Values that only look different, and what the values are.
+            FOR entry IN
+                SELECT DISTINCT a.attname, m[2] AS call
+                FROM regexp_matches(policy.expression, '\(\(?(' || name_pattern || ')\)?(?:::[a-z ]+)? = [( ]*(?:SELECT )?('
+                    || '@extschema@\.(?:user_id|uid|email)\(\)|@extschema@\.claim\(''(?:[^'']|'''')*''::text\))', 'g') m
+                JOIN pg_attribute a ON a.attrelid = "table" AND NOT a.attisdropped AND quote_ident(a.attname) = m[1]
+                WHERE NOT own
+            LOOP
+                labels := labels || format('near %I %s', entry.attname, policy.expression);
+                queries := queries || format('SELECT ARRAY[%1$L, %2$L, %2$s::pg_catalog.text, '
+                    'pg_catalog.count(*) FILTER (WHERE x.v OPERATOR(pg_catalog.<>) %2$s::pg_catalog.text AND '
+                    'pg_catalog.lower(pg_catalog.btrim(x.v)) OPERATOR(pg_catalog.=) '
+                    'pg_catalog.lower(pg_catalog.btrim(%2$s::pg_catalog.text)))::pg_catalog.text, '
+                    '(pg_catalog.min(pg_catalog.left(x.v, 60)))] '
+                    'FROM (SELECT %3$I::pg_catalog.text AS v FROM %4$s LIMIT %5$s) x',
+                    entry.attname, entry.call, entry.attname, source, most);
+            END LOOP;
+        END LOOP;
+        FOREACH cmd IN ARRAY commands LOOP
+            conditions := @extschema@.policy_condition("table", who.oid, cmd, false);
+            IF cmd IN ('UPDATE', 'DELETE') THEN
+                conditions := format('(%s) AND (%s)', conditions,
+                    @extschema@.policy_condition("table", who.oid, 'SELECT', false));
+            END IF;
+            labels := labels || format('all %s', cmd);
+            queries := queries || format('SELECT ARRAY[pg_catalog.count(*)::pg_catalog.text, '
+                'pg_catalog.count(*) FILTER (WHERE x.p)::pg_catalog.text] '
+                'FROM (SELECT (%s) AS p FROM %s LIMIT %s) x', conditions, source, most);
+            labels := labels || format('permissive %s', cmd);
+            queries := queries || format('SELECT ARRAY[pg_catalog.count(*)::pg_catalog.text, '
+                'pg_catalog.count(*) FILTER (WHERE x.p)::pg_catalog.text] '
+                'FROM (SELECT (%s) AS p FROM %s LIMIT %s) x',
+                @extschema@.policy_condition("table", who.oid, cmd, true), source, most);
+        END LOOP;
+    END IF;
+    IF is_active THEN
+        -- Claims and settings that the conditions read.
+        FOR entry IN
+            SELECT DISTINCT m[1] AS call, m[2] AS name
+            FROM pg_policy p
+            CROSS JOIN LATERAL (VALUES (pg_get_expr(p.polqual, p.polrelid)),
+                                       (pg_get_expr(p.polwithcheck, p.polrelid))) e (expression)
+            CROSS JOIN LATERAL regexp_matches(e.expression,
+                '(@extschema@\.(?:claim|claim_jsonb|session_variable)\(|@extschema@\.(?:jwt|session)\(\) ->>? |current_setting\()'
+                '''((?:[^'']|'''')*)''', 'g') m
+            WHERE p.polrelid = "table"
+        LOOP
+            labels := labels || format('value %s%s', CASE WHEN entry.call ~ 'current_setting' THEN 'setting ' ELSE 'claim ' END,
+                                       entry.name);
+            queries := queries || format('SELECT ARRAY[%s::pg_catalog.text]', CASE
+                WHEN entry.call ~ 'current_setting' THEN format('NULLIF(pg_catalog.current_setting(''%s'', true), '''')', entry.name)
+                WHEN entry.call ~ '->' THEN format('@extschema@.jwt() OPERATOR(pg_catalog.->) ''%s''', entry.name)
+                ELSE format('%s''%s'')', entry.call, entry.name) END);
+        END LOOP;
+        -- Other relations in the conditions.
+        FOR entry IN
+            SELECT DISTINCT format('%I.%I', n.nspname, c.relname) AS name
+            FROM pg_policy p
+            JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid
+                AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> p.polrelid
+            JOIN pg_class c ON c.oid = d.refobjid
+            JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE p.polrelid = "table"
+        LOOP
+            labels := labels || format('other %s', entry.name);
+            queries := queries || format('SELECT ARRAY[pg_catalog.count(*)::pg_catalog.text] '
+                'FROM (SELECT FROM %s LIMIT 1) x', entry.name);
+        END LOOP;
+        -- Actions that auth.allows() grants.
+        IF EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = "table"
+                   AND concat(pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
+                       ~ '@extschema@\.allows\(') THEN
+            labels := labels || 'permissions'::text;
+            queries := queries || format('SELECT ARRAY[@extschema@.allows(''data_read'', %1$s::pg_catalog.regclass), '
+                '@extschema@.allows(''data_add'', %1$s::pg_catalog.regclass), '
+                '@extschema@.allows(''data_update'', %1$s::pg_catalog.regclass), '
+                '@extschema@.allows(''data_delete'', %1$s::pg_catalog.regclass)]::pg_catalog.text[]', rel.oid);
+        END IF;
+    END IF;
+
+    -- The rows that the administrator reads are given to the queries as an array, so that the role needs no privilege
+    -- on the table. Reading evaluates no function of a user: policies do not apply to the caller.
+    IF own OR NOT is_counted THEN
+        SELECT jsonb_object_agg(labels[t.place], to_jsonb(t)) INTO results
+            FROM @extschema@.try_all(who.oid, claims::text, path, queries, NULL::text[]) t;
+    ELSE
+        EXECUTE format(
+            'SELECT jsonb_object_agg($5[t.place], to_jsonb(t))
+             FROM @extschema@.try_all($1, $2, $3, $4, ARRAY(
+                 SELECT s.r FROM (
+                     SELECT s.r, sum(pg_column_size(s.r)) OVER (ROWS UNBOUNDED PRECEDING) AS size
+                     FROM (SELECT (t.*)::%1$s AS r FROM %1$s AS t %2$s LIMIT %3$s) s
+                 ) s WHERE s.size < 33554432)) t',
+            rel.name,
+            -- Blocks at random, of a large table.
+            CASE WHEN rel.reltuples > 10 * most
+                 THEN format('TABLESAMPLE SYSTEM (%s)', round((400.0 * most / rel.reltuples)::numeric, 6)) END,
+            most)
+            INTO results USING who.oid, claims::text, path, queries, labels;
+    END IF;
+
+    -- About all commands.
+    command := 'all';
+    item := 'role';
+    outcome := who.rolname;
+    detail := CASE WHEN own THEN 'It is the current role.' ELSE 'It is the given role.' END;
+    RETURN NEXT;
+    item := 'identity';
+    outcome := coalesce(results #>> '{identity,result,0}', 'none');
+    detail := coalesce(results #>> '{uid,failure}', results #>> '{identity,result,2}', results #>> '{identity,failure}',
+                       CASE WHEN claims IS NULL THEN 'It is the identity of the session.'
+                            ELSE 'It is that of the given claims.' END);
+    RETURN NEXT;
+    parents := (SELECT string_agg(format('%I.%I', n.nspname, c.relname), ', ')
+                FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhparent
+                JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE i.inhrelid = rel.oid AND c.relrowsecurity);
+    item := 'row-level security';
+    outcome := CASE
+        WHEN rel.relkind NOT IN ('r', 'p') THEN 'none'
+        WHEN NOT rel.relrowsecurity THEN 'off'
+        WHEN bypass IS NOT NULL THEN 'bypassed'
+        WHEN rel.relforcerowsecurity THEN 'forced'
+        ELSE 'on' END;
+    detail := concat_ws(' ', CASE
+        WHEN rel.relkind = 'v' AND coalesce((SELECT o.option_value::boolean FROM pg_options_to_table(rel.reloptions) o
+                                             WHERE o.option_name = 'security_invoker'), false)
+            THEN format('It is a view with security_invoker: privileges and policies of its tables are those of %I.',
+                        who.rolname)
+        WHEN rel.relkind = 'v' THEN format('It is a view: privileges and policies of its tables are those of its owner %I.',
+                                           rel.owner_name)
+        WHEN rel.relkind = 'm' THEN format('It is a materialized view: it has the rows that its owner %I saw at the last '
+                                           'refresh.', rel.owner_name)
+        WHEN rel.relkind = 'f' THEN 'It is a foreign table: the other server decides which rows it has.'
+        WHEN NOT rel.relrowsecurity THEN CASE WHEN EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = "table")
+            THEN format('The policies have no effect. Run: ALTER TABLE %s ENABLE ROW LEVEL SECURITY;', rel.name)
+            ELSE 'Only privileges count.' END
+        WHEN bypass IS NOT NULL THEN format('Policies do not apply: %s.', bypass)
+        ELSE format('Policies apply to %I.', who.rolname) END,
+        CASE WHEN parents IS NOT NULL THEN format('Policies of %s apply to statements that name the parent, and not here.',
+                                                  parents) END,
+        CASE WHEN rel.relkind IN ('r', 'p') AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = rel.oid)
+             THEN 'Policies of its children do not apply to statements that name it.' END);
+    RETURN NEXT;
+    IF rel.relkind IN ('v', 'm') THEN
+        FOR entry IN
+            WITH RECURSIVE reads (oid) AS (
+                SELECT rel.oid
+                UNION
+                SELECT d.refobjid FROM reads r JOIN pg_rewrite w ON w.ev_class = r.oid
+                JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+                    AND d.refclassid = 'pg_class'::regclass
+            )
+            SELECT format('%I.%I', n.nspname, c.relname) AS name, c.relrowsecurity,
+                   o.rolsuper OR o.rolbypassrls
+                       OR pg_has_role(o.oid, c.relowner, 'USAGE') AND NOT c.relforcerowsecurity AS is_exempt
+            FROM reads r JOIN pg_class c ON c.oid = r.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+            JOIN pg_roles o ON o.oid = rel.relowner
+            WHERE c.relkind IN ('r', 'p') ORDER BY 1
+        LOOP
+            item := format('table %s', entry.name);
+            outcome := CASE WHEN NOT entry.relrowsecurity THEN 'off'
+                            WHEN rel.relkind = 'v' AND detail ~ 'security_invoker' THEN 'on'
+                            WHEN entry.is_exempt THEN 'bypassed' ELSE 'on' END;
+            cause := CASE WHEN outcome = 'bypassed'
+                THEN format('Its policies do not apply to %I.', rel.owner_name)
+                ELSE format('SELECT * FROM auth.explain_access(%L) tells more.', entry.name) END;
+            RETURN QUERY SELECT command, item, outcome, passed, tried, cause;
+        END LOOP;
+    END IF;
+    IF is_active THEN
+        item := 'rows';
+        tried := (results #>> '{rows,result,0}')::bigint;
+        outcome := CASE WHEN tried IS NULL THEN 'not tried' WHEN own THEN 'visible' ELSE 'sampled' END;
+        detail := CASE
+            WHEN tried IS NULL AND is_counted THEN results #>> '{rows,failure}'
+            WHEN tried IS NULL THEN 'The role may not read them, or some are on another server.'
+            WHEN own THEN format('Only rows that %I may read are counted. As an administrator, call '
+                                 'auth.explain_access(%L, claims => …, role => %L) to count all.',
+                                 who.rolname, rel.name, who.rolname)
+            ELSE format('Of about %s rows.', greatest(rel.reltuples::bigint, tried)) END;
+        RETURN NEXT;
+        tried := NULL;
+    END IF;
+
+    FOREACH cmd IN ARRAY commands LOOP
+        command := cmd;
+        passed := NULL;
+        tried := NULL;
+        cmds := CASE cmd WHEN 'SELECT' THEN 'r' WHEN 'INSERT' THEN 'a' WHEN 'UPDATE' THEN 'w' ELSE 'd' END;
+        privilege := CASE
+            WHEN NOT has_schema_privilege(who.oid, rel.schema, 'USAGE') THEN 'denied'
+            WHEN has_table_privilege(who.oid, rel.oid, cmd) THEN 'allowed'
+            WHEN cmd <> 'DELETE' AND has_any_column_privilege(who.oid, rel.oid, cmd) THEN 'columns'
+            ELSE 'denied' END;
+        -- All conditions for the command, as texts.
+        conditions := (
+            SELECT string_agg(concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)), ' ')
+            FROM pg_policy p
+            WHERE p.polrelid = "table" AND (p.polcmd IN ('*', cmds) OR p.polcmd = 'r' AND cmds IN ('w', 'd'))
+              AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(who.oid, r, 'USAGE')));
+        failed := (
+            SELECT format('The policy %I raises an error: %s.', p.polname, rtrim(f.failure, '.'))
+            FROM pg_policy p
+            CROSS JOIN LATERAL (VALUES (pg_get_expr(p.polqual, p.polrelid)),
+                                       (pg_get_expr(p.polwithcheck, p.polrelid))) e (expression)
+            CROSS JOIN LATERAL (SELECT results #>> ARRAY['condition ' || e.expression, 'failure'] AS failure) f
+            WHERE p.polrelid = "table" AND f.failure IS NOT NULL
+              AND (p.polcmd IN ('*', cmds) OR p.polcmd = 'r' AND cmds IN ('w', 'd'))
+              AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(who.oid, r, 'USAGE'))
+            ORDER BY p.polname LIMIT 1);
+        counts := ARRAY[results #>> ARRAY['all ' || cmd, 'result', '0'], results #>> ARRAY['all ' || cmd, 'result', '1']];
+
+        -- Why no row passes, as far as the session and the catalogs show it.
+        cause := NULL;
+        IF is_active AND conditions IS NOT NULL THEN
+            cause := CASE
+                WHEN results #>> '{uid,failure}' IS NOT NULL AND conditions ~ reader
+                    THEN format('The identity cannot be read: %s.', rtrim(results #>> '{uid,failure}', '.'))
+                WHEN results #>> '{identity,result,0}' IS NULL AND conditions ~ reader
+                    THEN format('The session has no user, and the policies compare with it. %s',
+                                results #>> '{identity,result,2}')
+                WHEN results #>> '{uid,result,1}' IS NULL AND conditions ~ '@extschema@\.uid\('
+                    THEN format('auth.uid() is NULL, because the user id %L is not a UUID. Compare a column of type text with '
+                                'auth.user_id().', results #>> '{uid,result,0}')
+                END;
+            IF cause IS NULL THEN
+                SELECT CASE WHEN v.key ~ '^value setting'
+                            THEN format('The setting %s is empty. Compare with auth.user_id() or auth.claim() instead.',
+                                        substr(v.key, 15))
+                            ELSE format('The claims lack %L.', substr(v.key, 13)) END
+                    INTO cause
+                    FROM jsonb_each(results) v
+                    WHERE v.key ~ '^value ' AND v.value #>> '{result,0}' IS NULL
+                      AND strpos(conditions, '''' || regexp_replace(v.key, '^value (setting|claim) ', '') || '''') > 0
+                    ORDER BY v.key LIMIT 1;
+            END IF;
+            IF cause IS NULL THEN
+                SELECT format('A policy reads %s, %s', substr(v.key, 7), CASE
+                           WHEN v.value ->> 'failure' IS NOT NULL THEN format('which fails: %s.', v.value ->> 'failure')
+                           ELSE format('of which %I sees no row.', who.rolname) END)
+                    INTO cause
+                    FROM jsonb_each(results) v
+                    WHERE v.key ~ '^other ' AND (v.value ->> 'failure' IS NOT NULL OR v.value #>> '{result,0}' = '0')
+                      AND strpos(conditions, substr(v.key, 7)) > 0
+                    ORDER BY v.key LIMIT 1;
+            END IF;
+            IF cause IS NULL AND (results #>> ARRAY['permissive ' || cmd, 'result', '1'])::bigint > 0 THEN
+                SELECT format('The policy %I is restrictive, and no row passes it: %s.', p.polname,
+                              pg_get_expr(p.polqual, p.polrelid))
+                    INTO cause
+                    FROM pg_policy p
+                    WHERE p.polrelid = "table" AND NOT p.polpermissive AND p.polcmd IN ('*', cmds)
+                      AND results #>> ARRAY['condition ' || pg_get_expr(p.polqual, p.polrelid), 'result', '1'] = '0'
+                    ORDER BY p.polname LIMIT 1;
+            END IF;
+            IF cause IS NULL THEN
+                SELECT CASE WHEN v.value #>> '{result,3}' <> '0'
+                       THEN format('%s is %L, and the column %I differs only by letter case or white space, in %s rows.',
+                                   v.value #>> '{result,1}', v.value #>> '{result,2}', v.value #>> '{result,0}',
+                                   v.value #>> '{result,3}')
+                       ELSE format('%s is %L, and the column %I has other values, such as %L.', v.value #>> '{result,1}',
+                                   v.value #>> '{result,2}', v.value #>> '{result,0}', v.value #>> '{result,4}') END
+                    INTO cause
+                    FROM jsonb_each(results) v
+                    WHERE v.key ~ '^near ' AND v.value #>> '{result,4}' IS NOT NULL
+                      AND strpos(conditions, v.value #>> '{result,1}') > 0
+                    ORDER BY (v.value #>> '{result,3}') = '0', v.key LIMIT 1;
+            END IF;
+        END IF;
+
+        -- The policies for SELECT, which UPDATE and DELETE need too.
+        reading := CASE WHEN cmd IN ('UPDATE', 'DELETE', 'INSERT') AND is_active AND NOT EXISTS (
+                SELECT FROM pg_policy p WHERE p.polrelid = "table" AND p.polpermissive AND p.polcmd IN ('*', 'r')
+                AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(who.oid, r, 'USAGE')))
+            THEN CASE cmd WHEN 'INSERT' THEN 'RETURNING needs a policy for SELECT too, and fails (42501).'
+                 ELSE 'A statement with WHERE or RETURNING needs a policy for SELECT too, and finds no row.' END END;
+        visible := CASE cmd WHEN 'SELECT' THEN 'No row is visible' WHEN 'INSERT' THEN 'No row can be inserted'
+                            WHEN 'UPDATE' THEN 'No row can be updated' ELSE 'No row can be deleted' END;
+        answer := CASE
+            WHEN NOT has_schema_privilege(who.oid, rel.schema, 'USAGE') THEN
+                format('Permission denied for schema %I (42501). Run: GRANT USAGE ON SCHEMA %I TO %I;',
+                       rel.nspname, rel.nspname, who.rolname)
+            WHEN privilege = 'denied' THEN
+                format('Permission denied for table %s (42501). Run: GRANT %s ON %s TO %I;',
+                       rel.relname, cmd, rel.name, who.rolname)
+            WHEN rel.relkind IN ('v', 'f') THEN 'The tables behind it decide which rows.'
+            WHEN rel.relkind = 'm' THEN CASE cmd WHEN 'SELECT' THEN 'All its rows are visible.'
+                                                 ELSE 'A materialized view cannot be changed.' END
+            WHEN NOT rel.relrowsecurity THEN 'All rows: row-level security is off.'
+            WHEN bypass IS NOT NULL THEN format('All rows: policies do not apply, because %s.', bypass)
+            WHEN NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = "table") THEN
+                format('%s: row-level security is on, and the table has no policy.', visible)
+            WHEN NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = "table" AND p.polcmd IN ('*', cmds)) THEN
+                format('%s: the policies are for other commands.', visible)
+            WHEN conditions IS NULL OR NOT EXISTS (
+                SELECT FROM pg_policy p WHERE p.polrelid = "table" AND p.polcmd IN ('*', cmds)
+                AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(who.oid, r, 'USAGE'))) THEN
+                format('%s: the policies for %s are for other roles than %I: %s.', visible, cmd, who.rolname,
+                       (SELECT string_agg(DISTINCT format('%I', pg_get_userbyid(r)), ', ')
+                        FROM pg_policy p, unnest(p.polroles) r
+                        WHERE p.polrelid = "table" AND p.polcmd IN ('*', cmds)))
+            WHEN NOT EXISTS (
+                SELECT FROM pg_policy p WHERE p.polrelid = "table" AND p.polcmd IN ('*', cmds) AND p.polpermissive
+                AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(who.oid, r, 'USAGE'))) THEN
+                format('%s: all policies for %s are restrictive, and a row needs a permissive one too.', visible, cmd)
+            WHEN failed IS NOT NULL THEN failed
+            WHEN cmd = 'INSERT' THEN
+                concat_ws(' ', CASE WHEN cause IS NULL OR cause ~ 'column|restrictive' THEN 'A new row must pass the condition below.'
+                                    ELSE format('%s: %s', visible, cause) END, reading)
+            WHEN counts[1] = '0' AND NOT own THEN 'The table has no rows.'
+            WHEN counts[2] = '0' AND reading IS NOT NULL THEN reading
+            WHEN coalesce(counts[2], '0') = '0' AND cause IS NOT NULL THEN format('%s: %s', visible, cause)
+            WHEN coalesce(counts[2], '0') = '0' AND own THEN
+                format('%s: the conditions are false, or the table has no rows.', visible)
+            WHEN counts[2] = '0' THEN format('%s: the conditions are false for the rows that were tried.', visible)
+            ELSE format('%s of %s rows.', counts[2], counts[1]) END;
+        item := 'answer';
+        outcome := CASE WHEN answer ~ '^All ' THEN 'all' WHEN answer ~ '^[1-9]' THEN CASE WHEN counts[1] = counts[2] THEN 'all' ELSE 'some' END
+                        WHEN answer ~ '^(The tables|A new)' THEN 'depends'
+                        WHEN answer ~ '^(Permission|The policy|A mat)' THEN 'error' ELSE 'none' END;
+        detail := answer;
+        RETURN NEXT;
+        item := 'privilege';
+        outcome := privilege;
+        detail := CASE privilege WHEN 'columns' THEN format('Of the columns %s.', (
+                SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a
+                WHERE a.attrelid = rel.oid AND a.attnum > 0 AND NOT a.attisdropped
+                  AND has_column_privilege(who.oid, rel.oid, a.attnum, cmd))) END;
+        RETURN NEXT;
+        IF results ? 'permissions' THEN
+            item := 'permission of the token';
+            outcome := CASE results #>> ARRAY['permissions', 'result', (array_position(commands, cmd) - 1)::text]
+                           WHEN 'true' THEN 'allowed' ELSE 'denied' END;
+            detail := coalesce(results #>> '{permissions,failure}', format('auth.allows(%L, %L)',
+                (ARRAY['data_read', 'data_add', 'data_update', 'data_delete'])[array_position(commands, cmd)], rel.name));
+            RETURN NEXT;
+        END IF;
+        FOR policy IN
+            SELECT p.polname, p.polpermissive, k.kind, k.expression,
+                   EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(who.oid, r, 'USAGE')) AS applies,
+                   (SELECT string_agg(CASE r WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(r)) END, ', ')
+                    FROM unnest(p.polroles) r) AS roles
+            FROM pg_policy p
+            CROSS JOIN LATERAL (VALUES
+                ('USING', CASE WHEN cmds <> 'a' THEN pg_get_expr(p.polqual, p.polrelid) END),
+                ('WITH CHECK', CASE WHEN cmds IN ('a', 'w') THEN coalesce(
+                    pg_get_expr(p.polwithcheck, p.polrelid), pg_get_expr(p.polqual, p.polrelid)) END)
+            ) k (kind, expression)
+            WHERE p.polrelid = "table" AND p.polcmd IN ('*', cmds) AND k.expression IS NOT NULL
+            ORDER BY p.polpermissive DESC, p.polname, k.kind
+        LOOP
+            item := format('policy %I %s', policy.polname, policy.kind);
+            passed := CASE WHEN policy.applies THEN
+                (results #>> ARRAY['condition ' || policy.expression, 'result', '1'])::bigint END;
+            tried := CASE WHEN policy.applies THEN
+                (results #>> ARRAY['condition ' || policy.expression, 'result', '0'])::bigint END;
+            outcome := CASE WHEN NOT is_active OR NOT policy.applies THEN 'does not apply'
+                            WHEN policy.polpermissive THEN 'permissive' ELSE 'restrictive' END;
+            detail := concat_ws(' ', CASE WHEN NOT policy.applies THEN format('For %s:', policy.roles) END, policy.expression,
+                                results #>> ARRAY['condition ' || policy.expression, 'failure']);
+            RETURN NEXT;
+        END LOOP;
+        IF counts[1] IS NOT NULL THEN
+            item := 'all policies';
+            tried := counts[1];
+            passed := counts[2];
+            outcome := CASE WHEN passed = 0 THEN 'none' WHEN passed = tried THEN 'all' ELSE 'some' END;
+            detail := CASE cmd WHEN 'UPDATE' THEN 'With the policies for SELECT. The new row must pass WITH CHECK, and those for SELECT if the statement reads.'
+                               WHEN 'DELETE' THEN 'With the policies for SELECT.'
+                               WHEN 'INSERT' THEN 'Of existing rows, as if they were new.' END;
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.explain_access_of(regclass, jsonb, text, text) IS
+    'auth.explain_access() with the search path of the functions that policies call';
+
+CREATE FUNCTION @extschema@.explain_access(
+    "table" regclass, claims jsonb DEFAULT NULL, role text DEFAULT NULL,
+    OUT command text, OUT item text, OUT outcome text, OUT passed bigint, OUT tried bigint, OUT detail text
+) RETURNS SETOF record
+    LANGUAGE sql VOLATILE
+    AS $$
+SELECT * FROM @extschema@.explain_access_of($1, $2, $3, pg_catalog.current_setting('search_path'))
+$$;
+COMMENT ON FUNCTION @extschema@.explain_access(regclass, jsonb, text) IS
+    'which rows of a table each command can reach, and why: for the session, or for a role and claims';
 
 DO $check$
 BEGIN

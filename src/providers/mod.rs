@@ -22,7 +22,9 @@ mod worker;
 mod writer;
 
 pub(crate) use findings::findings;
-pub(crate) use lookup::{Trust, epoch, invalidate, invalidate_settings, is_current, verify};
+pub(crate) use lookup::{
+    Trust, assume, epoch, invalidate, invalidate_settings, is_current, verify,
+};
 pub(crate) use refresh::transaction_ended;
 pub(crate) use report::{added_provider, provider_keys, refresh_provider, warn_of_unusable_keys};
 pub(crate) use table::{Table, has_read_table, relcache_callback};
