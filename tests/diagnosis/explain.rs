@@ -178,7 +178,7 @@ fn hostile_names_are_quoted() {
                CREATE FUNCTION "{name}."{name}("{name}."{name}) RETURNS boolean LANGUAGE sql
                    AS $$ SELECT $1.t = 'x' $$;
                CREATE POLICY "{name} ON "{name}."{name} USING ("{name} = auth.user_id() AND t = 'x'
-                   AND "{name}."{name}("{name}));"#
+                   AND "{name}."{name}("{name}.*));"#
         ),
     );
     let relation = quote(&format!(r#""{name}."{name}"#));
