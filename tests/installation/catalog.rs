@@ -50,6 +50,9 @@ fn the_catalog_says_what_functions_are() {
     let for_monitors =
         ["health", "policy_findings", "provider_findings", "role_findings", "server_findings"];
     expected.extend(for_monitors);
+    let for_explanations =
+        ["explain_access", "explain_access_of", "policy_condition", "try_all", "try_as"];
+    expected.extend(for_explanations);
     expected.sort();
     assert_eq!(names, expected, "whoever calls them runs with the search path that they name");
     let changes = include_str!("../../CHANGELOG.md");
@@ -69,12 +72,13 @@ fn the_catalog_says_what_functions_are() {
         let has_settings = ["add_provider", "check_ddl_drop", "check_ddl_end", "remove_provider"]
             .contains(&name)
             || with_settings.contains(&name)
-            || for_monitors.contains(&name) && name != "provider_findings";
+            || for_monitors.contains(&name) && name != "provider_findings"
+            || ["explain_access_of", "policy_condition", "try_all"].contains(&name);
         assert_eq!(row.get::<_, bool>(8), !has_settings, "the settings of {name}");
         let kind: (&str, &str) = (row.get(1), row.get(2));
         if name == "jwt_template" || of_types.contains(&name) {
             assert_eq!(kind, ("i", "s"), "{name}");
-        } else if ["check_ddl_drop", "demand", "table_of"].contains(&name)
+        } else if ["check_ddl_drop", "demand", "policy_condition", "table_of"].contains(&name)
             || for_monitors.contains(&name)
         {
             assert_eq!(kind, ("s", "u"), "{name}");
