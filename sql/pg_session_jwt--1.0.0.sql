@@ -1393,6 +1393,9 @@ DECLARE
     is_counted boolean;
     parents text;
     source text;
+    sample text;
+    has_rows boolean := true;
+    sequence text;
     queries text[] := '{}';
     labels text[] := '{}';
     results jsonb := '{}';
@@ -1481,9 +1484,19 @@ BEGIN
     labels := labels || 'uid'::text;
     queries := queries || 'SELECT ARRAY[@extschema@.user_id(), @extschema@.uid()::pg_catalog.text]'::text;
     IF is_counted THEN
-        labels := labels || 'rows'::text;
-        queries := queries || format('SELECT ARRAY[pg_catalog.count(*)::pg_catalog.text] '
-            'FROM (SELECT FROM %s LIMIT %s) x', source, most);
+        sample := format('SELECT ARRAY[pg_catalog.count(*)::pg_catalog.text] FROM (SELECT FROM %s LIMIT %s) x',
+                         source, most);
+        IF own THEN
+            -- Each query for a table without visible rows would scan the table.
+            SELECT jsonb_build_object('rows', to_jsonb(t)) INTO results
+                FROM @extschema@.try_all(who.oid, NULL, path, ARRAY[sample], NULL::text[]) t;
+            has_rows := results #>> '{rows,result,0}' IS DISTINCT FROM '0';
+        ELSE
+            labels := labels || 'rows'::text;
+            queries := queries || sample;
+        END IF;
+    END IF;
+    IF is_counted AND has_rows THEN
         FOR policy IN
             SELECT DISTINCT e.expression
             FROM pg_policy p
@@ -1579,7 +1592,7 @@ BEGIN
     -- The rows that the administrator reads are given to the queries as an array, so that the role needs no privilege
     -- on the table. Reading evaluates no function of a user: policies do not apply to the caller.
     IF own OR NOT is_counted THEN
-        SELECT jsonb_object_agg(labels[t.place], to_jsonb(t)) INTO results
+        SELECT results || jsonb_object_agg(labels[t.place], to_jsonb(t)) INTO results
             FROM @extschema@.try_all(who.oid, claims::text, path, queries, NULL::text[]) t;
     ELSE
         EXECUTE format(
@@ -1767,6 +1780,18 @@ BEGIN
             END IF;
         END IF;
 
+        -- A default that the role may not evaluate. An identity column needs no privilege on its sequence.
+        sequence := CASE cmd WHEN 'INSERT' THEN (
+            SELECT format('%I.%I', n.nspname, c.relname)
+            FROM pg_attrdef f
+            JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
+                AND d.refclassid = 'pg_class'::regclass
+            JOIN pg_class c ON c.oid = d.refobjid
+            JOIN pg_namespace n ON n.oid = c.relnamespace
+            -- The function fails for other relations.
+            WHERE f.adrelid = rel.oid
+              AND CASE c.relkind WHEN 'S' THEN NOT has_sequence_privilege(who.oid, c.oid, 'USAGE, UPDATE') END
+            ORDER BY 1 LIMIT 1) END;
         -- The policies for SELECT, which UPDATE and DELETE need too.
         reading := CASE WHEN cmd IN ('UPDATE', 'DELETE', 'INSERT') AND is_active AND NOT EXISTS (
                 SELECT FROM pg_policy p WHERE p.polrelid = "table" AND p.polpermissive AND p.polcmd IN ('*', 'r')
@@ -1782,6 +1807,9 @@ BEGIN
             WHEN privilege = 'denied' THEN
                 format('Permission denied for table %s (42501). Run: GRANT %s ON %s TO %I;',
                        rel.relname, cmd, rel.name, who.rolname)
+            WHEN sequence IS NOT NULL THEN
+                format('Permission denied for sequence %s (42501), which a default uses. Run: GRANT USAGE ON SEQUENCE %s '
+                       'TO %I;', sequence, sequence, who.rolname)
             WHEN rel.relkind IN ('v', 'f') THEN 'The tables behind it decide which rows.'
             WHEN rel.relkind = 'm' THEN CASE cmd WHEN 'SELECT' THEN 'All its rows are visible.'
                                                  ELSE 'A materialized view cannot be changed.' END

@@ -330,6 +330,16 @@ const PUZZLES: &[Puzzle] = &[
         outcome: "error",
         answer: "The policy own raises an error: 42501: permission denied for function mine.",
     },
+    // Supabase and PostgREST questions: permission denied for sequence.
+    Puzzle {
+        name: "a sequence",
+        setup: "CREATE POLICY own ON t USING (owner = auth.user_id()); ALTER TABLE t ADD number serial",
+        who: Who::Session("app", Some(r#"{"sub": "alice"}"#)),
+        relation: "t",
+        command: "INSERT",
+        outcome: "error",
+        answer: "Permission denied for sequence p.t_number_seq (42501), which a default uses. Run: GRANT USAGE",
+    },
     // And where nothing is wrong.
     Puzzle {
         name: "some rows",
