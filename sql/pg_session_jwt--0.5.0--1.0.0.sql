@@ -1063,7 +1063,7 @@ conditions AS MATERIALIZED (
 -- Columns that a condition compares with the identity.
 comparisons AS MATERIALIZED (
     SELECT c.oid, c.subject, c.relation, c.table_name, c.is_filter, c.is_check, c.polcmd, a.attnum,
-           a.attname, a.atttypid, a.atthasdef OR a.attidentity <> '' AS has_default, m.cast_type
+           a.attname, a.atttypid, a.atttypmod, a.atthasdef OR a.attidentity <> '' AS has_default, m.cast_type
     FROM conditions c
     CROSS JOIN LATERAL (
         SELECT coalesce(f[1], f[3]) AS name, f[2] AS cast_type
@@ -1260,12 +1260,12 @@ GROUP BY c.oid, c.subject
 UNION ALL
 SELECT 'info', c.subject, 'a cast of the column defeats its index',
        format('Cast the identity to the type of the column, as in %I = auth.user_id()::%s; for uuid, use auth.uid().',
-              c.attname, format_type(c.atttypid, NULL))
+              c.attname, format_type(c.atttypid, c.atttypmod))
 FROM comparisons c
 WHERE c.is_filter AND c.cast_type IS NOT NULL
   AND NOT EXISTS (SELECT FROM pg_cast k WHERE k.castsource = c.atttypid AND k.castmethod = 'b'
                   AND k.casttarget = to_regtype(c.cast_type))
-GROUP BY c.oid, c.subject, c.attname, c.atttypid
+GROUP BY c.oid, c.subject, c.attname, c.atttypid, c.atttypmod
 UNION ALL
 SELECT 'info', c.subject, 'a compared column has no index',
        format('Run: CREATE INDEX ON %s (%I);', c.table_name, c.attname)
