@@ -1,5 +1,6 @@
 //! `make bench`: measures the costs of the extension and of its alternatives, in one run on one machine.
-//! Prints the tables and writes them to `docs/`.
+//! Prints the tables and writes them to `docs/`. With names of parts as arguments, it measures these only,
+//! and writes nothing.
 
 mod measure;
 mod providers;
@@ -8,6 +9,8 @@ mod rows;
 mod sessions;
 mod tokens;
 
+use std::cell::LazyCell;
+use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -31,52 +34,62 @@ fn claims() -> Value {
 
 fn main() {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the checkout");
-    let folder = std::env::temp_dir().join(format!("pg_session_jwt.bench.{}", std::process::id()));
+    let folder = env::temp_dir().join(format!("pg_session_jwt.bench.{}", std::process::id()));
     let control = compile_control(checkout, &folder);
 
-    step("Verifying without Postgres");
-    let mut tables = vec![tokens::verification()];
-    step("Presenting tokens");
-    tables.push(tokens::presenting());
-
-    step("Filling tables, the largest of 10,000,000 rows");
-    let settings = [("shared_buffers", "1GB"), ("max_wal_size", "4GB"), ("autovacuum", "off")];
-    let site = Site::start(Preload::Shared, &settings);
-    rows::prepare(&site.cluster, &control);
-    step("Scanning, joining, looking up");
-    tables.extend(rows::tables(&site));
-    step("Scanning growing tables");
-    let mut growths = vec![rows::growth(&site)];
-    step("Presenting growing tokens");
-    growths.push(tokens::token_size(&site));
-    step("Sending transactions through PgBouncer");
-    let load = Load::prepare(&site.cluster, &site.key, None, &folder);
-    tables.push(load.rates());
-    growths.push(load.growth());
-    drop(load);
-    step("Sending transactions with roles");
-    let (cluster, key) = sessions::cluster_with_roles();
-    let scripts = folder.join("roles");
-    let load = Load::prepare(&cluster, &key, Some(sessions::MEMBER), &scripts);
-    tables.push(load.role_rates());
-    drop(load);
-    drop(cluster);
-    step("Measuring the memory of backends");
-    tables.push(sessions::backend_memory(&site));
+    let (mut tables, mut growths) = (Vec::new(), Vec::new());
+    if begin("verification", "Verifying without Postgres") {
+        tables.push(tokens::verification());
+    }
+    if begin("presenting", "Presenting tokens") {
+        tables.push(tokens::presenting());
+    }
+    let site = LazyCell::new(|| {
+        let settings = [("shared_buffers", "1GB"), ("max_wal_size", "4GB"), ("autovacuum", "off")];
+        Site::start(Preload::Shared, &settings)
+    });
+    if begin("rows", "Filling tables, the largest of 10,000,000 rows") {
+        rows::prepare(&site.cluster, &control);
+        step("Scanning, joining, looking up");
+        tables.extend(rows::tables(&site));
+        step("Scanning growing tables");
+        growths.push(rows::growth(&site));
+        step("Presenting growing tokens");
+        growths.push(tokens::token_size(&site));
+    }
+    if begin("pooler", "Sending transactions through PgBouncer") {
+        let load = Load::prepare(&site.cluster, &site.key, None, &folder);
+        tables.push(load.rates());
+        growths.push(load.growth());
+    }
+    if begin("roles", "Sending transactions with roles") {
+        let (cluster, key) = sessions::cluster_with_roles();
+        let scripts = folder.join("roles");
+        let load = Load::prepare(&cluster, &key, Some(sessions::MEMBER), &scripts);
+        tables.push(load.role_rates());
+    }
+    if begin("memory", "Measuring the memory of backends") {
+        tables.push(sessions::backend_memory(&site));
+    }
     drop(site);
-
-    step("Connecting");
-    tables.push(sessions::connections());
-    step("Serving sessions without a token");
-    tables.push(sessions::bystanders());
-    step("Changing providers");
-    tables.push(providers::providers());
-    step("Presenting tokens to many keys and providers");
-    growths.extend(tokens::keys_and_providers());
+    if begin("connections", "Connecting") {
+        tables.push(sessions::connections());
+    }
+    if begin("bystanders", "Serving sessions without a token") {
+        tables.push(sessions::bystanders());
+    }
+    if begin("providers", "Changing providers") {
+        tables.push(providers::providers());
+        step("Presenting tokens to many keys and providers");
+        growths.extend(tokens::keys_and_providers());
+    }
     let _ = fs::remove_dir_all(&folder);
 
     let text = markdown(&tables, &growths);
     println!("{text}");
+    if env::args().len() > 1 {
+        return;
+    }
     let page = checkout.join("docs").join(page());
     fs::write(page.with_extension("md"), text).expect("docs/ can be written");
     let bars = tables.iter().find(|table| table.title == rows::PER_ROW).expect("the table");
@@ -90,6 +103,16 @@ fn page() -> String {
         15 => "benchmarks".to_owned(),
         version => format!("benchmarks-{version}"),
     }
+}
+
+/// Prints the time since the start and the name of the next step, unless arguments name other parts only. The
+/// page is written where there are none.
+fn begin(part: &str, name: &str) -> bool {
+    let is_wanted = env::args().len() == 1 || env::args().any(|wanted| wanted == part);
+    if is_wanted {
+        step(name);
+    }
+    is_wanted
 }
 
 /// Prints the time since the start, and the name of the next step.
@@ -114,7 +137,7 @@ fn compile_control(checkout: &Path, folder: &Path) -> String {
 }
 
 fn pg_config() -> String {
-    std::env::var("PG_CONFIG").unwrap_or_else(|_| "pg_config".to_owned())
+    env::var("PG_CONFIG").unwrap_or_else(|_| "pg_config".to_owned())
 }
 
 /// The standard output of a program.

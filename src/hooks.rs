@@ -141,13 +141,15 @@ unsafe extern "C-unwind" fn post_parse_analyze(
     // stay at their places; after the analysis, only hooks read it.
     unsafe {
         if !backend::is_parallel_worker() {
-            guarded(session::prepare_statement);
+            if session::is_to_be_prepared() {
+                guarded(session::prepare_statement);
+            }
             if !transaction::is_idle() && Query::from_raw(query).touches_tables() {
                 guarded_result(transaction::bind);
             }
         }
         let text = (*state).p_sourcetext;
-        (*state).p_sourcetext = guarded(|| redact::redacted(text));
+        (*state).p_sourcetext = redact::redacted(text);
         if let Some(next) = NEXT_POST_PARSE_ANALYZE.get() {
             next(state, query, jumble);
         }
@@ -176,7 +178,7 @@ unsafe extern "C-unwind" fn planner(
             let query = Query::from_raw(query);
             check_role(|| if query.touches_tables() { Need::PlannedRole } else { Need::Nothing });
         }
-        let text = guarded(|| redact::redacted(text));
+        let text = redact::redacted(text);
         let before = transaction::start_planning();
         // A parallel worker does not know the identity of a trial.
         let options =
@@ -207,10 +209,10 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
         let plan = running.plan();
         check_role(|| if plan.has_relations() { Need::PlannedRole } else { Need::Nothing });
         let touches_tables = plan.touches_tables();
-        if touches_tables {
+        if touches_tables && !transaction::start_at_once(running) {
             guarded_result(|| transaction::start(running));
         }
-        let text = guarded(|| redact::redact_source(query));
+        let text = redact::redact_source(query);
         next(query, flags);
         if !text.is_null() {
             pg_sys::MemoryContextSetParent(text, (*(*query).estate).es_query_cxt);
@@ -244,10 +246,16 @@ static NEXT_EXECUTOR_RUN: Next<compat::ExecutorRun> = BackendLocal::new(Cell::ne
 executor_run_hook!(executor_run, NEXT_EXECUTOR_RUN.get(), |query, run: &dyn Fn()| {
     // SAFETY: the argument is the one of the hook, and the plan has started.
     let plan = unsafe { touching_tables(query) };
-    if let Some(plan) = plan {
+    if let Some(plan) = plan
+        && !transaction::enter_at_once(plan)
+    {
         guarded_result(|| transaction::enter(plan));
     }
+    let is_outermost = current::enter_run();
     run();
+    if is_outermost {
+        current::leave_run();
+    }
     if plan.is_some() {
         transaction::leave();
     }
@@ -324,7 +332,7 @@ unsafe extern "C-unwind" fn process_utility(
         if is_toplevel && statement.resets_all() {
             guarded(lifetime::discard);
         }
-        let text = guarded(|| redact::redacted(text));
+        let text = redact::redacted(text);
         let next = NEXT_PROCESS_UTILITY.get().unwrap_or(compat::standard_ProcessUtility);
         next(
             planned,
@@ -445,12 +453,30 @@ unsafe extern "C-unwind" fn shmem_startup() {
 
 // Transactions and caches.
 
+/// Registers the callback for the end of the session. The postmaster's callbacks are not those of its children,
+/// so that each session registers it when it gets its first value.
+fn register_exit_callback() {
+    static IS_DONE: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+    if backend::is_child() && !IS_DONE.replace(true) {
+        // SAFETY: the callback lasts as long as the library.
+        unsafe { pg_sys::before_shmem_exit(Some(before_shmem_exit), Datum::null()) };
+    }
+}
+
+unsafe extern "C-unwind" fn before_shmem_exit(_code: c_int, _: Datum) {
+    guarded(audit::log_repetitions);
+}
+
 /// Postgres calls it before a commit, and at the end of a transaction, while the GUCs still have the values
 /// of the transaction.
 unsafe extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _: *mut c_void) {
     use pg_sys::XactEvent::*;
     match event {
-        XACT_EVENT_PRE_COMMIT => guarded(lifetime::warn_of_unused_token),
+        XACT_EVENT_PRE_COMMIT => {
+            if lifetime::note_use() {
+                guarded(lifetime::warn_of_unused_token);
+            }
+        }
         XACT_EVENT_COMMIT
         | XACT_EVENT_PARALLEL_COMMIT
         | XACT_EVENT_ABORT
@@ -479,6 +505,7 @@ unsafe extern "C-unwind" fn subxact_callback(
         SUBXACT_EVENT_ABORT_SUB => {
             trial::end_subtransaction();
             transaction::end_subtransaction(false);
+            current::abort_subtransaction();
             token_role::settle();
         }
         SUBXACT_EVENT_COMMIT_SUB => transaction::end_subtransaction(true),
@@ -608,6 +635,7 @@ unsafe extern "C-unwind" fn jwt_check(
     extra: *mut *mut c_void,
     source: pg_sys::GucSource::Type,
 ) -> bool {
+    register_exit_callback();
     // SAFETY: the arguments are those of the hook.
     let checked = unsafe { guc::check(new_value, source, admission::check, error::reject_value) };
     checked.is_some_and(|checked| {

@@ -1,7 +1,9 @@
 //! This process: its values, its transaction, and its clock.
 
 use std::cell::RefCell;
+use std::ffi::c_int;
 use std::hash::{BuildHasher, RandomState};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::ops::Deref;
 
 use pgrx::pg_sys;
@@ -54,11 +56,15 @@ const POSTGRES_EPOCH: i64 = 946_684_800;
 const MICROSECONDS: i64 = 1_000_000;
 
 unsafe extern "C-unwind" {
-    // Declared by hand, without the guard of `pgrx`: these functions read static variables and cannot
-    // raise an error. A reader calls the first one for each row, and the guard would cost more than
-    // the rest of the reader.
+    // Declared by hand, without the guard of `pgrx`: these functions read the clock or static variables
+    // and cannot raise an error. A reader calls the first one for each row, and the guard would cost more
+    // than the rest of the reader.
     safe fn GetCurrentStatementStartTimestamp() -> Timestamp;
-    safe fn GetCurrentTransactionNestLevel() -> std::ffi::c_int;
+    safe fn GetCurrentTimestamp() -> Timestamp;
+    safe fn GetCurrentTransactionNestLevel() -> c_int;
+    safe fn IsTransactionState() -> bool;
+    safe fn IsTransactionBlock() -> bool;
+    safe fn InSecurityRestrictedOperation() -> bool;
 }
 
 /// The start time of the current statement; in a parallel worker, that of the leader's statement.
@@ -69,8 +75,7 @@ pub(crate) fn statement_start() -> Timestamp {
 
 /// The current time.
 pub(crate) fn now() -> Timestamp {
-    // SAFETY: the function reads the clock and cannot raise an error.
-    unsafe { pg_sys::GetCurrentTimestamp() }
+    GetCurrentTimestamp()
 }
 
 /// A Postgres time as whole seconds since 1970.
@@ -88,21 +93,42 @@ pub(crate) const fn seconds(seconds: i64) -> Timestamp {
     seconds * MICROSECONDS
 }
 
+/// The address and the port of the client, or `local` for a Unix socket; None where the process has no client.
+pub(crate) fn client_address() -> Option<String> {
+    // SAFETY: the entry is null or the one of this process, which no other process writes. The address has the
+    // type that its family tells, and is as large as any.
+    unsafe {
+        let address = &raw const pg_sys::MyBEEntry.as_ref()?.st_clientaddr.addr;
+        match c_int::from(address.cast::<libc::sockaddr>().read().sa_family) {
+            libc::AF_UNIX => Some("local".to_owned()),
+            libc::AF_INET => {
+                let address = address.cast::<libc::sockaddr_in>().read();
+                let host = Ipv4Addr::from_bits(u32::from_be(address.sin_addr.s_addr));
+                Some(SocketAddrV4::new(host, u16::from_be(address.sin_port)).to_string())
+            }
+            libc::AF_INET6 => {
+                let address = address.cast::<libc::sockaddr_in6>().read();
+                let host = Ipv6Addr::from(address.sin6_addr.s6_addr);
+                Some(SocketAddrV6::new(host, u16::from_be(address.sin6_port), 0, 0).to_string())
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Whether a transaction is in progress, so that catalogs can be read.
 pub(crate) fn in_transaction() -> bool {
-    // SAFETY: the function reads static variables.
-    unsafe { pg_sys::IsTransactionState() }
+    IsTransactionState()
 }
 
 /// Whether a transaction block is open: one of `BEGIN`, or the implicit one of a message with several
 /// statements.
 pub(crate) fn in_transaction_block() -> bool {
-    // SAFETY: the function reads static variables.
-    unsafe { pg_sys::IsTransactionBlock() }
+    IsTransactionBlock()
 }
 
 /// The nesting level of the current subtransaction; 1 for the top-level transaction.
-pub(crate) fn nest_level() -> std::ffi::c_int {
+pub(crate) fn nest_level() -> c_int {
     GetCurrentTransactionNestLevel()
 }
 
@@ -121,8 +147,7 @@ pub(crate) fn is_parallel_worker() -> bool {
 /// Whether Postgres runs code of a user in a security-restricted operation, such as an index function
 /// during `ANALYZE`.
 pub(crate) fn in_security_restricted_operation() -> bool {
-    // SAFETY: the function reads static variables.
-    unsafe { pg_sys::InSecurityRestrictedOperation() }
+    InSecurityRestrictedOperation()
 }
 
 /// Runs `body` with interrupts held: a query cancel or a timeout takes effect after `body`. If `body`
@@ -142,6 +167,12 @@ pub(crate) fn hold_interrupts<T>(body: impl FnOnce() -> T) -> T {
 pub(crate) fn within_portal() -> bool {
     // SAFETY: it reads a static variable.
     unsafe { !pg_sys::ActivePortal.is_null() }
+}
+
+/// Whether this process is a child of the postmaster.
+pub(crate) fn is_child() -> bool {
+    // SAFETY: it reads a static variable.
+    unsafe { pg_sys::IsUnderPostmaster }
 }
 
 /// Whether the postmaster is loading the library, so that every session has it from its start.

@@ -287,6 +287,20 @@ pub(super) unsafe fn report_running_statement(text: *const c_char) {
     }
 }
 
+/// Whether `pg_stat_activity` shows this text as the current statement.
+pub(super) fn is_running_statement(text: &[u8]) -> bool {
+    // SAFETY: the entry is null or the one of this process, which no other process writes. It has room for a C
+    // string of the length that the GUC names.
+    unsafe {
+        let Some(entry) =
+            pg_sys::MyBEEntry.as_ref().filter(|entry| !entry.st_activity_raw.is_null())
+        else {
+            return false;
+        };
+        CStr::from_ptr(entry.st_activity_raw).to_bytes() == text
+    }
+}
+
 /// The signatures of hooks.
 pub(crate) type Planner = unsafe extern "C-unwind" fn(
     *mut pg_sys::Query,

@@ -11,14 +11,56 @@ use std::ffi::{CStr, CString, c_char};
 use pgrx::pg_sys;
 use redact_statements::Quotes;
 
-use super::backend::{self, BackendLocal};
+use super::backend::BackendLocal;
 use super::compat::{self, CHANGED_GUC_MESSAGE, DUMP_MESSAGE, JSON_SOURCE_PREFIX};
-use super::error;
+use super::error::{self, guarded};
 use super::sqlstate::is_of_subclass;
 
-/// What was found in the text that was judged last. Several hooks judge the text of one statement.
+/// The last text without tokens and secrets, if it is short. Several hooks judge the text of one statement, and
+/// clients run the same statements again.
+struct Clean {
+    length: usize,
+    bytes: [u8; Self::MAX_BYTES],
+}
+
+impl Clean {
+    /// A longer text is judged each time.
+    const MAX_BYTES: usize = 512;
+
+    const fn new() -> Self {
+        Self { length: 0, bytes: [0; Self::MAX_BYTES] }
+    }
+
+    fn text(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    fn keep(&mut self, text: &[u8]) {
+        if let Some(bytes) = self.bytes.get_mut(..text.len()) {
+            bytes.copy_from_slice(text);
+            self.length = text.len();
+        }
+    }
+}
+
+static LAST_CLEAN: BackendLocal<RefCell<Clean>> = BackendLocal::new(RefCell::new(Clean::new()));
+
+/// Whether a text surely contains neither a token nor a secret. It allocates nothing and cannot fail.
+fn is_clean(text: &[u8]) -> bool {
+    let mut last = LAST_CLEAN.borrow_mut();
+    if last.text() == text {
+        return true;
+    }
+    let is_clean = !redact_statements::may_contain_secrets(text);
+    if is_clean {
+        last.keep(text);
+    }
+    is_clean
+}
+
+/// The last text that was not clean, and what was found in it.
 struct Judged {
-    id: TextId,
+    text: Box<[u8]>,
     /// The redacted text; None where the text has no secrets.
     redacted: Option<Box<[u8]>>,
 }
@@ -28,54 +70,38 @@ static LAST_JUDGED: BackendLocal<RefCell<Option<Judged>>> = BackendLocal::new(Re
 /// A longer text is judged each time. A statement that presents a token is shorter.
 const MAX_KEPT_BYTES: usize = 32 << 10;
 
-/// A text, by its length and its hash ([`backend::keyed_hash`]).
-#[derive(Clone, Copy, PartialEq)]
-struct TextId {
-    hash: u64,
-    length: usize,
-}
-
-impl TextId {
-    fn new(text: &[u8]) -> Self {
-        Self { hash: backend::keyed_hash(text), length: text.len() }
-    }
-}
-
-/// That a text contains tokens or secrets, as [`find_secrets`] finds it; with the id of a text that may be kept.
-struct Secrets(Option<TextId>);
-
-/// Judges whether a text contains tokens or secrets.
-fn find_secrets(text: &[u8]) -> Option<Secrets> {
-    if !redact_statements::may_contain_secrets(text) {
-        return None;
+/// Whether a text contains tokens or secrets.
+fn has_secrets(text: &[u8]) -> bool {
+    if is_clean(text) {
+        return false;
     }
     if text.len() > MAX_KEPT_BYTES {
-        return redact_statements::contains_secrets(text).then_some(Secrets(None));
+        return redact_statements::redacted(text).is_some();
     }
-    let id = TextId::new(text);
     let mut last = LAST_JUDGED.borrow_mut();
-    if last.as_ref().is_none_or(|judged| judged.id != id) {
-        let redacted = redact_statements::contains_secrets(text).then(|| {
-            let mut redacted = Box::from(text);
-            redact_statements::redact(&mut redacted);
-            redacted
-        });
-        *last = Some(Judged { id, redacted });
-    }
-    last.as_ref().and_then(|judged| judged.redacted.as_ref()).map(|_| Secrets(Some(id)))
+    let judged = match last.take().filter(|judged| *judged.text == *text) {
+        Some(judged) => judged,
+        None => Judged { text: text.into(), redacted: redact_statements::redacted(text) },
+    };
+    last.insert(judged).redacted.is_some()
 }
 
-impl Secrets {
-    /// Redacts a copy of the text, or of the beginning of the text. `text` is the whole text.
-    fn redact(&self, copy: &mut [u8], text: &[u8]) {
-        let last = LAST_JUDGED.borrow();
-        let judged = last.as_ref().filter(|judged| Some(judged.id) == self.0);
-        let redacted = judged.and_then(|judged| judged.redacted.as_deref()?.get(..copy.len()));
-        match redacted {
-            Some(redacted) => copy.copy_from_slice(redacted),
-            // Judged as a part of the whole: its own words may not tell that it has a secret.
-            None => redact_statements::redact_with(copy, Quotes::of_statement(text)),
-        }
+/// Calls `body` with the redacted text, if it is known from [`has_secrets`].
+fn with_redacted<T>(text: &[u8], body: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
+    let last = LAST_JUDGED.borrow();
+    let judged = last.as_ref().filter(|judged| *judged.text == *text)?;
+    body(judged.redacted.as_deref()?)
+}
+
+/// Redacts a copy of a text with secrets, or of its beginning. `text` is the whole text.
+fn redact_copy(copy: &mut [u8], text: &[u8]) {
+    let is_done = with_redacted(text, |redacted| {
+        copy.copy_from_slice(redacted.get(..copy.len())?);
+        Some(())
+    });
+    if is_done.is_none() {
+        // Judged as a part of the whole: its own words may not tell that it has a secret.
+        redact_statements::redact_with(copy, Quotes::of_statement(text));
     }
 }
 
@@ -89,18 +115,23 @@ pub(crate) fn redact_statement() -> bool {
             return false;
         }
         let statement = CStr::from_ptr(statement).to_bytes();
-        let Some(secrets) = find_secrets(statement) else {
+        if !has_secrets(statement) {
             return false;
-        };
+        }
         // Postgres shows only so many bytes of a statement, which may be of any length. A secret at their end
         // is recognized by what follows.
-        let shown = usize::try_from(pg_sys::pgstat_track_activity_query_size).unwrap_or(0);
-        let judged = shown.saturating_add(MAX_KEPT_BYTES);
-        let mut text = statement.get(..judged).unwrap_or(statement).to_vec();
-        secrets.redact(&mut text, statement);
-        text.truncate(shown);
-        let text = CString::new(text).unwrap_or_default();
-        compat::report_running_statement(text.as_ptr());
+        let shown = usize::try_from(pg_sys::pgstat_track_activity_query_size - 1).unwrap_or(0);
+        let is_shown = with_redacted(statement, |redacted| {
+            Some(compat::is_running_statement(redacted.get(..shown).unwrap_or(redacted)))
+        });
+        if is_shown != Some(true) {
+            let judged = shown.saturating_add(MAX_KEPT_BYTES);
+            let mut text = statement.get(..judged).unwrap_or(statement).to_vec();
+            redact_copy(&mut text, statement);
+            text.truncate(shown);
+            let text = CString::new(text).unwrap_or_default();
+            compat::report_running_statement(text.as_ptr());
+        }
         true
     }
 }
@@ -175,27 +206,39 @@ pub(crate) unsafe fn redact_report(report: *mut pg_sys::ErrorData) {
 
 /// The text of a statement for other libraries: the text itself, or a redacted copy in the current memory
 /// context. In a utility hook, that context is the one of the portal, which lives as long as the statement.
+/// Most texts are clean, and are returned without a guard.
 ///
 /// # Safety
 /// The text is null or a C string.
 pub(crate) unsafe fn redacted(text: *const c_char) -> *const c_char {
-    // SAFETY: the caller passes null or a C string; the copy has room for all its bytes.
+    // SAFETY: the caller passes null or a C string.
     unsafe {
-        if text.is_null() {
+        if text.is_null() || is_clean(CStr::from_ptr(text).to_bytes()) {
             return text;
         }
+        guarded(|| redacted_copy(text).unwrap_or(text))
+    }
+}
+
+/// A redacted copy of a text in the current memory context; None where the text has no secrets.
+///
+/// # Safety
+/// The text is a C string.
+unsafe fn redacted_copy(text: *const c_char) -> Option<*const c_char> {
+    // SAFETY: the caller passes a C string; the copy has room for all its bytes.
+    unsafe {
         let original = CStr::from_ptr(text).to_bytes();
-        let Some(secrets) = find_secrets(original) else {
-            return text;
-        };
+        if !has_secrets(original) {
+            return None;
+        }
         redact_statement();
         let size = original.len() + 1;
         // Postgres raises an error where it has no memory left.
         let copy = pg_sys::MemoryContextAllocHuge(pg_sys::CurrentMemoryContext, size);
         copy.copy_from_nonoverlapping(text.cast(), size);
         let redacted = std::slice::from_raw_parts_mut(copy.cast(), size - 1);
-        secrets.redact(redacted, original);
-        copy.cast_const().cast()
+        redact_copy(redacted, original);
+        Some(copy.cast_const().cast())
     }
 }
 
@@ -208,7 +251,22 @@ pub(crate) unsafe fn redact_source(query: *mut pg_sys::QueryDesc) -> pg_sys::Mem
     // SAFETY: the caller passes a plan, whose text is null or a C string.
     unsafe {
         let text = (*query).sourceText;
-        if text.is_null() || find_secrets(CStr::from_ptr(text).to_bytes()).is_none() {
+        if text.is_null() || is_clean(CStr::from_ptr(text).to_bytes()) {
+            return std::ptr::null_mut();
+        }
+        guarded(|| redact_source_of(query, text))
+    }
+}
+
+/// # Safety
+/// The plan is a `QueryDesc` of Postgres, and the text its source text.
+unsafe fn redact_source_of(
+    query: *mut pg_sys::QueryDesc,
+    text: *const c_char,
+) -> pg_sys::MemoryContext {
+    // SAFETY: the caller passes a plan and its text.
+    unsafe {
+        if !has_secrets(CStr::from_ptr(text).to_bytes()) {
             return std::ptr::null_mut();
         }
         // The copy has a context of its own, which lasts as long as the plan. A statement of a function may
@@ -221,7 +279,7 @@ pub(crate) unsafe fn redact_source(query: *mut pg_sys::QueryDesc) -> pg_sys::Mem
             pg_sys::ALLOCSET_SMALL_MAXSIZE as usize,
         );
         let before = pg_sys::MemoryContextSwitchTo(context);
-        (*query).sourceText = redacted(text);
+        (*query).sourceText = redacted_copy(text).unwrap_or(text);
         pg_sys::MemoryContextSwitchTo(before);
         context
     }

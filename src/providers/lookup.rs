@@ -176,8 +176,12 @@ fn attempt(token: &str) -> Result<(UnjudgedClaims, Trust), Failure> {
                 Code::Signature | Code::Algorithm => may_be_published.get(),
                 _ => false,
             };
-            let missing =
-                selection.and_then(|(_, missing)| missing).filter(|_| newer_keys_may_help);
+            let (selected, missing) = selection.unzip();
+            let rejection = match selected {
+                Some(selected) => rejection.with_provider(selected.provider.name()),
+                None => rejection,
+            };
+            let missing = missing.flatten().filter(|_| newer_keys_may_help);
             Err(Failure { rejection, missing })
         }
     }

@@ -82,17 +82,15 @@ fn is_planning() -> bool {
 /// # Errors
 /// Where it is bound to another role, or the current user is still that of an earlier token.
 pub(crate) fn bind() -> Result<(), Rejection> {
+    if bind_at_once() {
+        return Ok(());
+    }
     if token_role::is_overdue() {
         return Err(token_role::changed());
     }
     let role = token_role::oid();
     match BOUND_ROLE.get() {
-        None => {
-            BOUND_ROLE.set(Some(role));
-            Ok(())
-        }
-        Some(bound) if bound == role => Ok(()),
-        Some(bound) => {
+        Some(bound) if bound != role => {
             Err(Rejection::new(Code::Forbidden, "role has changed within the transaction")
                 .with_detail(format!(
                     "The transaction has touched tables with {}; the token in force names {}.",
@@ -103,7 +101,32 @@ pub(crate) fn bind() -> Result<(), Rejection> {
                     "End the transaction, and present the token at the beginning of the next one.",
                 ))
         }
+        _ => {
+            BOUND_ROLE.set(Some(role));
+            Ok(())
+        }
     }
+}
+
+/// Binds the transaction where no change of the role waits, and it is not bound to another role; whether it
+/// has. It cannot fail.
+#[inline]
+fn bind_at_once() -> bool {
+    let role = token_role::oid();
+    let is_bound = !token_role::is_waiting() && BOUND_ROLE.get().is_none_or(|bound| bound == role);
+    if is_bound {
+        BOUND_ROLE.set(Some(role));
+    }
+    is_bound
+}
+
+/// Whether there is memory for another plan in both lists.
+fn has_room() -> bool {
+    let has_room = |plans: &RefCell<Vec<StartedPlan>>| {
+        let plans = plans.borrow();
+        plans.len() < plans.capacity()
+    };
+    has_room(&STARTED) && has_room(&RUNNING)
 }
 
 /// Binds the transaction in which the library was loaded to have no role of a token. Its running plans were
@@ -159,9 +182,23 @@ pub(crate) fn end_planning(before: PlannedFor, plan: Plan) -> Result<(), Rejecti
 /// Where the transaction is bound to another role, or the plan was made for another one.
 pub(crate) fn start(plan: RunningPlan) -> Result<(), Rejection> {
     bind()?;
-    if plan.is_cached_for_another_user() && token_role::has_changed() {
+    if token_role::has_changed() && plan.is_cached_for_another_user() {
         return Err(token_role::changed());
     }
+    note_start(plan);
+    Ok(())
+}
+
+/// Does the same as [`start`] where nothing can fail; whether it has.
+pub(crate) fn start_at_once(plan: RunningPlan) -> bool {
+    let can_start = bind_at_once() && !token_role::has_changed() && has_room();
+    if can_start {
+        note_start(plan);
+    }
+    can_start
+}
+
+fn note_start(plan: RunningPlan) {
     let token = JWT.fingerprint();
     let started = StartedPlan {
         plan,
@@ -175,7 +212,6 @@ pub(crate) fn start(plan: RunningPlan) -> Result<(), Rejection> {
     end(plan);
     STARTED.borrow_mut().push(started);
     RUNNING.borrow_mut().push(StartedPlan { token: Some(token), ..started });
-    Ok(())
 }
 
 /// Notes that the executor runs a plan that touches tables, from its start or from where it stopped.
@@ -202,12 +238,29 @@ pub(crate) fn enter(plan: RunningPlan) -> Result<(), Rejection> {
     if started.token.is_some_and(|before| before != token) && started.has_policies() {
         return Err(mixed());
     }
-    if let Some(started) = STARTED.borrow_mut().iter_mut().find(|started| started.plan == plan) {
-        started.token.get_or_insert(token);
-    }
-    let token = Some(started.token.unwrap_or(token));
-    RUNNING.borrow_mut().push(StartedPlan { token, level, ..started });
+    note_run(plan, token);
     Ok(())
+}
+
+/// Does the same as [`enter`] where nothing can fail; whether it has.
+pub(crate) fn enter_at_once(plan: RunningPlan) -> bool {
+    let token = JWT.fingerprint();
+    let reads_one_token =
+        || find(plan).is_some_and(|started| started.token.is_none_or(|before| before == token));
+    let can_enter = bind_at_once() && has_room() && reads_one_token();
+    if can_enter {
+        note_run(plan, token);
+    }
+    can_enter
+}
+
+/// Notes that a plan that has started runs under a token, unless it ran under another one before.
+fn note_run(plan: RunningPlan, token: Fingerprint) {
+    let mut started = STARTED.borrow_mut();
+    if let Some(started) = started.iter_mut().rev().find(|started| started.plan == plan) {
+        let token = Some(*started.token.get_or_insert(token));
+        RUNNING.borrow_mut().push(StartedPlan { token, level: nest_level(), ..*started });
+    }
 }
 
 /// Notes that the executor finishes a plan that touches tables, such as when a cursor is closed. It raises
@@ -330,7 +383,7 @@ fn has_read_another(token: Fingerprint) -> bool {
 }
 
 fn find(plan: RunningPlan) -> Option<StartedPlan> {
-    STARTED.borrow().iter().find(|started| started.plan == plan).copied()
+    STARTED.borrow().iter().rev().find(|started| started.plan == plan).copied()
 }
 
 fn mixed() -> Rejection {

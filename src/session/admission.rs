@@ -20,7 +20,7 @@ use crate::settings;
 /// revokes every identity of the session; outside, it is verified at its first use.
 pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Rejection> {
     let number = timeline::next();
-    let fingerprint = fingerprint(token);
+    let fingerprint = verified::fingerprint(token);
     let passed = |standing| CheckedValue { number, fingerprint, standing, role: None };
     if token.is_empty() {
         // Also where the session has no identity: an application may have meant to present a token.
@@ -58,10 +58,11 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
                     lifetime::revoke();
                 }
             });
-            let identity = locked::check_locks().and_then(|()| verified::verify(token, number));
+            let identity =
+                locked::check_locks().and_then(|()| verified::verify(token, fingerprint, number));
             let admitted = identity.and_then(|identity| admit(&identity, fingerprint));
             let role = admitted.inspect_err(|rejection| {
-                audit::log_rejected(rejection);
+                audit::log_rejected(rejection, token);
                 absence::note_rejected(rejection);
             })?;
             is_accepted.set(true);
@@ -71,14 +72,18 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
     }
 }
 
-/// Hashes a token; 0 stands for none.
-fn fingerprint(token: &[u8]) -> Fingerprint {
-    if token.is_empty() { 0 } else { backend::keyed_hash(token).max(1) }
-}
-
 /// Checks the times of a token, and whether the session may take its role now, and logs that the token is
 /// accepted. Returns the role.
 pub(super) fn admit(
+    identity: &Identity,
+    fingerprint: Fingerprint,
+) -> Result<Option<TokenRole>, Rejection> {
+    admit_claims(identity, fingerprint)
+        .map_err(|rejection| rejection.with_provider(identity.provider()))
+}
+
+/// Does the same, for rejections without the provider.
+fn admit_claims(
     identity: &Identity,
     fingerprint: Fingerprint,
 ) -> Result<Option<TokenRole>, Rejection> {

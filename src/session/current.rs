@@ -1,7 +1,9 @@
 //! The identity in force, and the Datums that readers return as they are.
 
-use session_jwt::Rejection;
 use std::cell::{Cell, RefCell};
+use std::ffi::c_int;
+
+use session_jwt::Rejection;
 
 use super::identity::{Lookup, Reader, ValidIdentity};
 use crate::pg::backend::{self, BackendLocal, Timestamp};
@@ -18,7 +20,14 @@ const STALE: Timestamp = Timestamp::MIN;
 /// The values that readers return without further checks. The values of a token are for statements that
 /// start before `ready_until`. The values of `request.jwt.claims` are for statements that start before
 /// `trusted_until`, as long as an assign hook reports changes of that GUC.
+///
+/// The start of a statement does not change while the executor runs. So it is compared once, where the outermost
+/// run of the executor begins, and readers in the run look at `is_ready_in_run`. Other readers compare it
+/// themselves: those in expressions of utility statements, in parameters, and in fast-path calls.
 struct Ready {
+    /// Whether an executor runs in a statement that started before `ready_until`.
+    is_ready_in_run: Cell<bool>,
+    run: Cell<Option<Run>>,
     ready_until: Cell<Timestamp>,
     trusted_until: Cell<Timestamp>,
     /// Counts the invalidations.
@@ -30,7 +39,17 @@ struct Ready {
     values: [Cell<Option<Reference>>; Reader::ALL.len()],
 }
 
+/// The outermost run of the executor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Run {
+    statement_start: Timestamp,
+    /// The nest level of the subtransaction whose abort ends the run.
+    level: c_int,
+}
+
 static READY: BackendLocal<Ready> = BackendLocal::new(Ready {
+    is_ready_in_run: Cell::new(false),
+    run: Cell::new(None),
     ready_until: Cell::new(STALE),
     trusted_until: Cell::new(STALE),
     invalidations: Cell::new(0),
@@ -69,6 +88,7 @@ fn with_current<T>(body: impl FnOnce(&mut Current) -> T) -> T {
 /// Makes the next reader resolve the identity again, and the next statement confirm the role of the token. It
 /// may run during a rollback and cannot fail.
 pub(crate) fn invalidate() {
+    READY.is_ready_in_run.set(false);
     READY.ready_until.set(STALE);
     READY.trusted_until.set(STALE);
     READY.is_role_confirmed.set(false);
@@ -83,6 +103,11 @@ pub(crate) fn invalidations() -> u64 {
 /// Whether the values are ready for the current statement.
 #[inline(always)]
 pub(crate) fn is_ready() -> bool {
+    READY.is_ready_in_run.get() || is_ready_by_time()
+}
+
+#[inline(always)]
+fn is_ready_by_time() -> bool {
     let statement_start = backend::statement_start();
     statement_start < READY.ready_until.get() || is_trusted(statement_start)
 }
@@ -144,6 +169,38 @@ pub(crate) fn install(identity: Option<ValidIdentity>) -> bool {
 /// Makes the values ready for statements that start before `until`.
 pub(crate) fn set_ready(until: Timestamp) {
     READY.ready_until.set(until);
+    set_ready_in_run();
+}
+
+fn set_ready_in_run() {
+    let run = READY.run.get();
+    let is_ready = run.is_some_and(|run| run.statement_start < READY.ready_until.get());
+    READY.is_ready_in_run.set(is_ready);
+}
+
+/// Notes that the executor runs a plan. Returns whether it is the outermost run, which [`leave_run`] ends.
+pub(crate) fn enter_run() -> bool {
+    let statement_start = backend::statement_start();
+    // Where a run of an earlier statement has failed unnoticed, this one is the outermost.
+    let is_nested = READY.run.get().is_some_and(|run| run.statement_start == statement_start);
+    if !is_nested {
+        READY.run.set(Some(Run { statement_start, level: backend::nest_level() }));
+        set_ready_in_run();
+    }
+    !is_nested
+}
+
+/// Notes that no executor runs. It cannot fail.
+pub(crate) fn leave_run() {
+    READY.run.set(None);
+    READY.is_ready_in_run.set(false);
+}
+
+/// Notes the abort of a subtransaction, which ends the runs in it. It cannot fail.
+pub(crate) fn abort_subtransaction() {
+    if READY.run.get().is_some_and(|run| run.level >= backend::nest_level()) {
+        leave_run();
+    }
 }
 
 /// Makes the values ready for statements that start before `until`, as long as `request.jwt.claims` has its
@@ -170,6 +227,7 @@ pub(crate) fn is_role_confirmed() -> bool {
 /// Frees the retired identities at the end of a transaction, unless a procedure that has just committed may
 /// hold their values. Where there is no identity, the next transaction resolves again. It cannot fail.
 pub(crate) fn end_transaction() {
+    leave_run();
     if let Ok(mut current) = CURRENT.try_borrow_mut()
         && let Some(current) = current.as_mut()
     {

@@ -122,10 +122,10 @@ pub(crate) fn note_use() -> bool {
 }
 
 /// Warns of a token that ends with the transaction in which it was presented, where that transaction is no
-/// block, and neither a statement nor a reader has followed the token. The transaction callback calls it
-/// before a commit.
+/// block. The transaction callback calls it before a commit, where neither a statement nor a reader has
+/// followed the token.
 pub(crate) fn warn_of_unused_token() {
-    if !note_use() || !JWT.is_set() {
+    if !JWT.is_set() {
         return;
     }
     if is_set_locally(JWT_NAME) {

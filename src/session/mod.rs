@@ -100,6 +100,11 @@ pub(crate) fn prepare_statement() {
     token_role::settle_waiting();
 }
 
+/// Whether [`prepare_statement`] has anything to do. It cannot fail.
+pub(crate) fn is_to_be_prepared() -> bool {
+    JWT.is_set() || token_role::exists() || token_role::is_waiting()
+}
+
 /// How far a statement depends on the role of the token.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
@@ -163,7 +168,7 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
     if standing == Standing::Rejected && moment == Moment::WithinStatement {
         return Err(earlier_rejection(&token));
     }
-    let outcome = verified::verify(&token, JWT.number()).and_then(|identity| {
+    let outcome = verified::verify(&token, JWT.fingerprint(), JWT.number()).and_then(|identity| {
         match standing {
             Standing::Admitted => {}
             _ if backend::is_parallel_worker() => audit::log_accepted(admit_in_worker(&identity)?),
@@ -172,7 +177,7 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
         Ok(identity)
     });
     if standing != Standing::Admitted {
-        set_standing(standing, &outcome);
+        set_standing(standing, &outcome, &token);
     }
     let identity = outcome?.judge(backend::to_unix(backend::statement_start()))?;
     let until = identity.expires_at();
@@ -186,12 +191,12 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
 }
 
 /// Notes the outcome of the checks of a token that had not passed them before.
-fn set_standing(before: Standing, outcome: &Result<Rc<Identity>, Rejection>) {
+fn set_standing(before: Standing, outcome: &Result<Rc<Identity>, Rejection>, token: &[u8]) {
     match outcome {
         Ok(_) => JWT.set_standing(Standing::Admitted),
         Err(rejection) => {
             if before == Standing::Pending {
-                audit::log_rejected(rejection);
+                audit::log_rejected(rejection, token);
                 JWT.set_standing(Standing::Rejected);
                 request_claims::wipe(false);
             }
@@ -213,7 +218,7 @@ fn earlier_rejection(token: &[u8]) -> Rejection {
         return rejection;
     }
     // A parallel worker gets the standing from its leader, but not the reason.
-    let again = verified::verify(token, number)
+    let again = verified::verify(token, JWT.fingerprint(), number)
         .and_then(|identity| admit_in_worker(&identity).err().map_or(Ok(()), Err));
     match again {
         Err(rejection) => rejection,

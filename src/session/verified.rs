@@ -7,8 +7,9 @@ use session_jwt::{Code, MAX_TOKEN_BYTES, Rejection};
 
 use super::cache::TokenCache;
 use super::identity::Identity;
-use crate::pg::backend::BackendLocal;
+use crate::pg::backend::{self, BackendLocal};
 use crate::pg::error;
+use crate::pg::token::Fingerprint;
 use crate::providers;
 use crate::settings::{JWT, JWT_NAME, TOKEN_CACHE_SIZE};
 
@@ -19,8 +20,10 @@ struct Verified {
     by_value: Vec<(u64, Rc<Identity>)>,
     /// The length of `by_value` from which on [`Verified::keep`] drops entries.
     by_value_limit: usize,
-    /// The memory that these identities take, in bytes; it may count some that are gone.
+    /// The memory that these identities take, in bytes.
     by_value_size: usize,
+    /// The memory in bytes from which on [`Verified::keep`] drops entries.
+    by_value_size_limit: usize,
     cache: TokenCache<Identity>,
 }
 
@@ -32,13 +35,27 @@ fn with_verified<T>(body: impl FnOnce(&mut Verified) -> T) -> T {
     body(VERIFIED.borrow_mut().get_or_insert_default())
 }
 
+/// The fingerprint of a token; 0 stands for none.
+pub(crate) fn fingerprint(token: &[u8]) -> Fingerprint {
+    if token.is_empty() {
+        return 0;
+    }
+    // Sessions present the same token again. To compare is faster than to hash.
+    with_verified(|verified| verified.cache.last_fingerprint(token))
+        .unwrap_or_else(|| backend::keyed_hash(token).max(1))
+}
+
 /// Verifies everything about a token except its times, unless this backend has done so with the present
-/// keys. `number` is the number of the value of the token GUC.
-pub(crate) fn verify(token: &[u8], number: u64) -> Result<Rc<Identity>, Rejection> {
+/// keys. `number` is the number of the value of the token GUC, and `fingerprint` that of the token.
+pub(crate) fn verify(
+    token: &[u8],
+    fingerprint: Fingerprint,
+    number: u64,
+) -> Result<Rc<Identity>, Rejection> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(too_long("token is too long"));
     }
-    if let Some(identity) = with_verified(|verified| verified.find(token, number))
+    if let Some(identity) = with_verified(|verified| verified.find(token, fingerprint, number))
         && identity.is_current()
     {
         return Ok(identity);
@@ -51,9 +68,11 @@ pub(crate) fn verify(token: &[u8], number: u64) -> Result<Rc<Identity>, Rejectio
     let identity = Identity::new(claims, Some(trust))?;
     error::debug("token signature verified");
     with_verified(|verified| {
-        verified.cache.put(token, &identity, identity.size(), TOKEN_CACHE_SIZE.get());
+        let limit = TOKEN_CACHE_SIZE.get();
+        verified.cache.put(fingerprint, token, &identity, identity.size(), limit);
         // An earlier identity of the value is outdated: its provider or keys have changed.
         verified.by_value.retain(|(known, _)| *known != number);
+        verified.by_value_size = verified.by_value.iter().map(|(_, kept)| kept.size()).sum();
         verified.keep(number, &identity);
     });
     Ok(identity)
@@ -66,12 +85,17 @@ pub(crate) fn too_long(message: &'static str) -> Rejection {
 }
 
 impl Verified {
-    fn find(&mut self, token: &[u8], number: u64) -> Option<Rc<Identity>> {
+    fn find(
+        &mut self,
+        token: &[u8],
+        fingerprint: Fingerprint,
+        number: u64,
+    ) -> Option<Rc<Identity>> {
         let of_value = self.by_value.iter().rev().find(|(known, _)| *known == number);
         if let Some((_, identity)) = of_value {
             return Some(Rc::clone(identity));
         }
-        let identity = self.cache.get(token, TOKEN_CACHE_SIZE.get())?;
+        let identity = self.cache.get(fingerprint, token, TOKEN_CACHE_SIZE.get())?;
         self.keep(number, &identity);
         Some(identity)
     }
@@ -80,11 +104,12 @@ impl Verified {
     /// cannot get again, and the oldest of the others where they take too much memory. A token whose
     /// identity was dropped is verified again.
     fn keep(&mut self, number: u64, identity: &Rc<Identity>) {
-        /// Up to this number, no entry is dropped.
+        /// Up to this number and this memory in bytes, no entry is dropped.
         const FEW: usize = 16;
+        const LITTLE: usize = 32 * 1024;
         /// The limit of the memory of the entries that stay, in bytes.
         const MOST_KEPT: usize = 512 * 1024;
-        let is_large = self.by_value_size > 2 * MOST_KEPT;
+        let is_large = self.by_value_size > self.by_value_size_limit.max(LITTLE);
         if is_large || self.by_value.len() >= self.by_value_limit.max(FEW) {
             let live = JWT.live_numbers(JWT_NAME);
             let mut left = MOST_KEPT;
@@ -102,6 +127,7 @@ impl Verified {
             self.by_value = kept;
             self.by_value_limit = 2 * self.by_value.len();
             self.by_value_size = MOST_KEPT - left;
+            self.by_value_size_limit = 2 * self.by_value_size;
         }
         self.by_value.push((number, Rc::clone(identity)));
         self.by_value_size += identity.size();

@@ -1,8 +1,8 @@
 //! Whose identity a session has, when: revocation, expiry, changes of key.
 
 use harness::{
-    Cluster, Code, LOCK_NOT_AVAILABLE, Preload, SUCCESS, Site, now, present, present_locally, run,
-    sqlstate, text, user, wait_for,
+    Answer, Cluster, Code, LOCK_NOT_AVAILABLE, Preload, SUCCESS, Site, Wire, now, present,
+    present_locally, run, sqlstate, text, user, wait_for,
 };
 use mint::{Algorithm, Key};
 use serde_json::json;
@@ -173,6 +173,37 @@ fn expiry_is_checked_at_every_read() {
         None,
         "it stays an error until the session is given another token"
     );
+}
+
+/// A domain is checked when a client binds a parameter, where no executor runs.
+#[test]
+fn readers_outside_of_the_executor_check_the_expiry() {
+    let fixture = Site::start(Preload::Shared, &[]);
+    run(
+        &mut fixture.cluster.admin(),
+        "CREATE DOMAIN own_text AS text CHECK (value = auth.user_id())",
+    );
+    let bind = |wire: &mut Wire| {
+        wire.execute("p", &["alice"]);
+        let failed = wire.sync().unwrap().into_iter().find_map(Answer::err);
+        failed.map_or(SUCCESS.to_owned(), |fields| fields.sqlstate().to_owned())
+    };
+    let failed_run = ["SAVEPOINT s", "SELECT 1 / (length(auth.user_id()) - 5)", "ROLLBACK TO s"];
+    for (case, statements) in
+        [("after a run", &["SELECT auth.user_id()"][..]), ("after a run that failed", &failed_run)]
+    {
+        let mut wire = Wire::connect(&fixture.cluster.as_role("app")).unwrap();
+        let exp = now() + 2;
+        wire.prepare("p", "SELECT $1::own_text");
+        assert_eq!(wire.run("BEGIN"), SUCCESS, "{case}");
+        assert_eq!(wire.present(&fixture.token_until("alice", exp), true), SUCCESS, "{case}");
+        assert_eq!(bind(&mut wire), SUCCESS, "{case}");
+        for statement in statements {
+            wire.run(statement);
+        }
+        wait_for("the token to expire", || now() >= exp);
+        assert_eq!(bind(&mut wire), Code::Expired.sqlstate(), "{case}");
+    }
 }
 
 #[test]

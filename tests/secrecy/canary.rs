@@ -440,8 +440,8 @@ fn nothing_is_found() {
         "parameters: $1 = '****",
         "invalid input syntax for type integer: \"****",
         "\"secret\":\"****",
-        "token accepted: ",
-        "token refused: ",
+        "outcome=accepted ",
+        "outcome=rejected ",
         "parameter \"Pg_Session_JWT.Providers\" changed",
     ] {
         assert!(log.contains(line), "{line} is not in the log");

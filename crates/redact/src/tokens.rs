@@ -34,19 +34,22 @@ pub fn may_contain_secrets(text: &[u8]) -> bool {
         || memchr2_iter(b'y', b'w', text).any(|place| place > 0 && begins_token(&text[place - 1..]))
 }
 
+/// A table that is true for these bytes.
+const fn table(bytes: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut place = 0;
+    while place < bytes.len() {
+        table[bytes[place] as usize] = true;
+        place += 1;
+    }
+    table
+}
+
 /// The next token at or after `from`: text that begins like the base64url of a JSON object and contains
 /// a dot.
 pub(crate) fn next_token(text: &[u8], mut from: usize) -> Option<Range<usize>> {
-    const PART: [bool; 256] = {
-        let mut table = [false; 256];
-        let mut byte = 0;
-        while byte < 256 {
-            table[byte] = (byte as u8).is_ascii_alphanumeric()
-                || matches!(byte as u8, b'-' | b'_' | b'+' | b'/' | b'=');
-            byte += 1;
-        }
-        table
-    };
+    const PART: [bool; 256] =
+        table(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+/=");
     let is_part = |byte: &u8| PART[usize::from(*byte)];
     loop {
         let start = from + memchr(b'e', text.get(from..)?)?;
@@ -114,7 +117,8 @@ fn names_token_setting(text: &[u8]) -> bool {
 /// put names between double quotes, so a single word between double quotes is judged like one among several.
 pub(crate) fn add_token_parts(text: &[u8], literal: Range<usize>, found: &mut Vec<Range<usize>>) {
     let body = &text[literal.clone()];
-    let is_separator = |byte: &u8| byte.is_ascii_whitespace() || b"'\"$(),;".contains(byte);
+    const SEPARATOR: [bool; 256] = table(b" \t\n\x0c\r'\"$(),;");
+    let is_separator = |byte: &u8| SEPARATOR[usize::from(*byte)];
     let may_be_name = literal.start > 0 && text[literal.start - 1] == b'"';
     if !may_be_name && !body.iter().any(is_separator) {
         if body.len() >= MIN_TOKEN_PART_BYTES && !contains(body, SETTING_PREFIX) {

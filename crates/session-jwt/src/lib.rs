@@ -33,6 +33,7 @@ mod rejection;
 mod secret;
 mod shared_keys;
 mod slips;
+mod token_names;
 mod verifier;
 
 pub use algorithm::{Algorithm, AlgorithmSet};
@@ -52,6 +53,7 @@ pub use permissions::{Action, Permissions, permission_claims};
 pub use provider::{KeySource, Provider, Remote};
 pub use provider_document::{MAX_ROW_BYTES, MAX_ROW_NAME_BYTES};
 pub use rejection::{Code, Rejection, quoted};
+pub use token_names::TokenNames;
 pub use verifier::{
     MOST_COUNTED, Unverified, Verifier, authenticate, no_provider_configured, verify_jws,
 };
