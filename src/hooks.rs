@@ -472,11 +472,7 @@ unsafe extern "C-unwind" fn before_shmem_exit(_code: c_int, _: Datum) {
 unsafe extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _: *mut c_void) {
     use pg_sys::XactEvent::*;
     match event {
-        XACT_EVENT_PRE_COMMIT => {
-            if lifetime::note_use() {
-                guarded(lifetime::warn_of_unused_token);
-            }
-        }
+        XACT_EVENT_PRE_COMMIT if lifetime::note_use() => guarded(lifetime::warn_of_unused_token),
         XACT_EVENT_COMMIT
         | XACT_EVENT_PARALLEL_COMMIT
         | XACT_EVENT_ABORT
