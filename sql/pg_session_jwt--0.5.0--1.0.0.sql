@@ -1069,12 +1069,14 @@ comparisons AS MATERIALIZED (
         SELECT coalesce(f[1], f[3]) AS name, f[2] AS cast_type
         FROM regexp_matches(c.bare,
             '\((?:\(([a-z_][a-z0-9_]*|"(?:[^"]|"")*")\)::([a-z][a-z0-9 _."]*)|([a-z_][a-z0-9_]*|"(?:[^"]|"")*"))'
-            ' = [( ]*(?:SELECT [( ]*)?auth\.(?:user_id|uid|role|email|claim|session_variable|organization_id|jwt|session)\(',
+            ' = [( ]*(?:SELECT [( ]*)?auth\.(?:user_id|uid|role|email|claim|session_variable|organization_id|'
+            'jwt|session)\(',
             'g') f
         UNION ALL
         SELECT coalesce(f[1], f[3]), f[2]
         FROM regexp_matches(c.bare,
-            'auth\.(?:user_id|uid|role|email|claim|session_variable|organization_id|jwt|session)\([^()]*\)(?: AS [a-z_]+| ->>? ::text|::[a-z]+|\))*'
+            'auth\.(?:user_id|uid|role|email|claim|session_variable|organization_id|jwt|session)\([^()]*\)'
+            '(?: AS [a-z_]+| ->>? ::text|::[a-z]+|\))*'
             ' = (?:\(([a-z_][a-z0-9_]*|"(?:[^"]|"")*")\)::([a-z][a-z0-9 _."]*)|([a-z_][a-z0-9_]*|"(?:[^"]|"")*"))\)',
             'g') f
     ) m
@@ -1134,7 +1136,8 @@ functions AS MATERIALIZED (
                AS is_for_all,
            p.prorettype IN ('trigger'::regtype, 'event_trigger'::regtype) AS is_trigger,
            r.rolsuper OR r.rolbypassrls AS owner_bypasses,
-           p.prosrc ~ '\mauth\.(user_id|uid|session|jwt|role|email|claim|claim_jsonb|session_variable|organization|organization_id|allows)\s*\('
+           p.prosrc ~ '\mauth\.(user_id|uid|session|jwt|role|email|claim|claim_jsonb|session_variable|'
+                      'organization|organization_id|allows)\s*\('
                OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
                           AND d.refclassid = 'pg_proc'::regclass AND d.refobjid IN (SELECT oid FROM readers))
                AS has_reader
@@ -1397,7 +1400,7 @@ CREATE FUNCTION auth.try_as(role oid, claims text, path text, query text, rows a
     LANGUAGE c VOLATILE
     AS 'MODULE_PATHNAME', 'pg_session_jwt_try_as';
 COMMENT ON FUNCTION auth.try_as(oid, text, text, text, anyarray) IS
-    'runs a read-only query as a role that the caller could set, with a search path, and with claims if the caller could issue a token; the first value of its first row';
+    'runs a read-only query as a role that the caller could set, and with claims that it could issue; the first value of the first row';
 
 CREATE FUNCTION auth.try_all(
     role oid, claims text, path text, queries text[], rows anyarray,
@@ -1433,11 +1436,13 @@ CREATE FUNCTION auth.policy_condition("table" regclass, role oid, command text, 
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
     AS $$
-SELECT concat('(', coalesce(string_agg(format('(%s)', k.expression), ' OR ') FILTER (WHERE p.polpermissive), 'false'), ')',
+SELECT concat('(', coalesce(string_agg(format('(%s)', k.expression), ' OR ') FILTER (WHERE p.polpermissive), 'false'),
+              ')',
               string_agg(format(' AND (%s)', k.expression), '') FILTER (WHERE NOT p.polpermissive AND NOT permissive))
 FROM pg_policy p
 CROSS JOIN LATERAL (SELECT CASE WHEN command = 'INSERT'
-                                THEN coalesce(pg_get_expr(p.polwithcheck, p.polrelid), pg_get_expr(p.polqual, p.polrelid))
+                                THEN coalesce(pg_get_expr(p.polwithcheck, p.polrelid),
+                                              pg_get_expr(p.polqual, p.polrelid))
                                 ELSE pg_get_expr(p.polqual, p.polrelid) END AS expression) k
 WHERE p.polrelid = "table" AND k.expression IS NOT NULL
   AND p.polcmd IN ('*', CASE command WHEN 'SELECT' THEN 'r' WHEN 'INSERT' THEN 'a' WHEN 'UPDATE' THEN 'w' ELSE 'd' END)
@@ -1460,7 +1465,8 @@ DECLARE
     most CONSTANT integer := 1000;
     commands CONSTANT text[] := '{SELECT,INSERT,UPDATE,DELETE}';
     -- A reader of the identity in a condition.
-    reader CONSTANT text := 'auth\.(user_id|uid|session|jwt|role|email|claim|claim_jsonb|session_variable|organization|organization_id|allows)\(';
+    reader CONSTANT text := 'auth\.(user_id|uid|session|jwt|role|email|claim|claim_jsonb|session_variable|'
+                            'organization|organization_id|allows)\(';
     name_pattern CONSTANT text := '[a-z_][a-z0-9_]*|"(?:[^"]|"")*"';
     rel record;
     who record;
@@ -1589,7 +1595,8 @@ BEGIN
             -- Values that only look different, and what the values are.
             FOR entry IN
                 SELECT DISTINCT a.attname, m[2] AS call
-                FROM regexp_matches(policy.expression, '\(\(?(' || name_pattern || ')\)?(?:::[a-z ]+)? = [( ]*(?:SELECT )?('
+                FROM regexp_matches(policy.expression,
+                    '\(\(?(' || name_pattern || ')\)?(?:::[a-z ]+)? = [( ]*(?:SELECT )?('
                     || 'auth\.(?:user_id|uid|email)\(\)|auth\.claim\(''(?:[^'']|'''')*''::text\))', 'g') m
                 JOIN pg_attribute a ON a.attrelid = "table" AND NOT a.attisdropped AND quote_ident(a.attname) = m[1]
                 WHERE NOT own
@@ -1629,14 +1636,16 @@ BEGIN
             CROSS JOIN LATERAL (VALUES (pg_get_expr(p.polqual, p.polrelid)),
                                        (pg_get_expr(p.polwithcheck, p.polrelid))) e (expression)
             CROSS JOIN LATERAL regexp_matches(e.expression,
-                '(auth\.(?:claim|claim_jsonb|session_variable)\(|auth\.(?:jwt|session)\(\) ->>? |current_setting\()'
+                '(auth\.(?:claim|claim_jsonb|session_variable)\(|auth\.(?:jwt|session)\(\) ->>? |'
+                'current_setting\()'
                 '''((?:[^'']|'''')*)''', 'g') m
             WHERE p.polrelid = "table"
         LOOP
-            labels := labels || format('value %s%s', CASE WHEN entry.call ~ 'current_setting' THEN 'setting ' ELSE 'claim ' END,
-                                       entry.name);
+            labels := labels || format('value %s %s',
+                CASE WHEN entry.call ~ 'current_setting' THEN 'setting' ELSE 'claim' END, entry.name);
             queries := queries || format('SELECT ARRAY[%s::pg_catalog.text]', CASE
-                WHEN entry.call ~ 'current_setting' THEN format('NULLIF(pg_catalog.current_setting(''%s'', true), '''')', entry.name)
+                WHEN entry.call ~ 'current_setting'
+                    THEN format('NULLIF(pg_catalog.current_setting(''%s'', true), '''')', entry.name)
                 WHEN entry.call ~ '->' THEN format('auth.jwt() OPERATOR(pg_catalog.->) ''%s''', entry.name)
                 ELSE format('%s''%s'')', entry.call, entry.name) END);
         END LOOP;
@@ -1715,18 +1724,20 @@ BEGIN
                                              WHERE o.option_name = 'security_invoker'), false)
             THEN format('It is a view with security_invoker: privileges and policies of its tables are those of %I.',
                         who.rolname)
-        WHEN rel.relkind = 'v' THEN format('It is a view: privileges and policies of its tables are those of its owner %I.',
-                                           rel.owner_name)
-        WHEN rel.relkind = 'm' THEN format('It is a materialized view: it has the rows that its owner %I saw at the last '
-                                           'refresh.', rel.owner_name)
+        WHEN rel.relkind = 'v'
+            THEN format('It is a view: privileges and policies of its tables are those of its owner %I.',
+                        rel.owner_name)
+        WHEN rel.relkind = 'm'
+            THEN format('It is a materialized view: it has the rows that its owner %I saw at the last refresh.',
+                        rel.owner_name)
         WHEN rel.relkind = 'f' THEN 'It is a foreign table: the other server decides which rows it has.'
         WHEN NOT rel.relrowsecurity THEN CASE WHEN EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = "table")
             THEN format('The policies have no effect. Run: ALTER TABLE %s ENABLE ROW LEVEL SECURITY;', rel.name)
             ELSE 'Only privileges count.' END
         WHEN bypass IS NOT NULL THEN format('Policies do not apply: %s.', bypass)
         ELSE format('Policies apply to %I.', who.rolname) END,
-        CASE WHEN parents IS NOT NULL THEN format('Policies of %s apply to statements that name the parent, and not here.',
-                                                  parents) END,
+        CASE WHEN parents IS NOT NULL
+             THEN format('Policies of %s apply to statements that name the parent, and not here.', parents) END,
         CASE WHEN rel.relkind IN ('r', 'p') AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = rel.oid)
              THEN 'Policies of its children do not apply to statements that name it.' END);
     RETURN NEXT;
@@ -1783,7 +1794,8 @@ BEGIN
             ELSE 'denied' END;
         -- All conditions for the command, as texts.
         conditions := (
-            SELECT string_agg(concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)), ' ')
+            SELECT string_agg(concat_ws(' ', pg_get_expr(p.polqual, p.polrelid),
+                                        pg_get_expr(p.polwithcheck, p.polrelid)), ' ')
             FROM pg_policy p
             WHERE p.polrelid = "table" AND (p.polcmd IN ('*', cmds) OR p.polcmd = 'r' AND cmds IN ('w', 'd'))
               AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(who.oid, r, 'USAGE')));
@@ -1797,7 +1809,8 @@ BEGIN
               AND (p.polcmd IN ('*', cmds) OR p.polcmd = 'r' AND cmds IN ('w', 'd'))
               AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(who.oid, r, 'USAGE'))
             ORDER BY p.polname LIMIT 1);
-        counts := ARRAY[results #>> ARRAY['all ' || cmd, 'result', '0'], results #>> ARRAY['all ' || cmd, 'result', '1']];
+        counts := ARRAY[results #>> ARRAY['all ' || cmd, 'result', '0'],
+                        results #>> ARRAY['all ' || cmd, 'result', '1']];
 
         -- Why no row passes, as far as the session and the catalogs show it.
         cause := NULL;
@@ -1809,8 +1822,8 @@ BEGIN
                     THEN format('The session has no user, and the policies compare with it. %s',
                                 results #>> '{identity,result,2}')
                 WHEN results #>> '{uid,result,1}' IS NULL AND conditions ~ 'auth\.uid\('
-                    THEN format('auth.uid() is NULL, because the user id %L is not a UUID. Compare a column of type text with '
-                                'auth.user_id().', results #>> '{uid,result,0}')
+                    THEN format('auth.uid() is NULL, because the user id %L is not a UUID. Compare a column of type '
+                                'text with auth.user_id().', results #>> '{uid,result,0}')
                 END;
             IF cause IS NULL THEN
                 SELECT CASE WHEN v.key ~ '^value setting'
@@ -1844,11 +1857,13 @@ BEGIN
             END IF;
             IF cause IS NULL THEN
                 SELECT CASE WHEN v.value #>> '{result,3}' <> '0'
-                       THEN format('%s is %L, and the column %I differs only by letter case or white space, in %s rows.',
+                       THEN format('%s is %L, and the column %I differs only by letter case or white space, '
+                                   'in %s rows.',
                                    v.value #>> '{result,1}', v.value #>> '{result,2}', v.value #>> '{result,0}',
                                    v.value #>> '{result,3}')
-                       ELSE format('%s is %L, and the column %I has other values, such as %L.', v.value #>> '{result,1}',
-                                   v.value #>> '{result,2}', v.value #>> '{result,0}', v.value #>> '{result,4}') END
+                       ELSE format('%s is %L, and the column %I has other values, such as %L.',
+                                   v.value #>> '{result,1}', v.value #>> '{result,2}', v.value #>> '{result,0}',
+                                   v.value #>> '{result,4}') END
                     INTO cause
                     FROM jsonb_each(results) v
                     WHERE v.key ~ '^near ' AND v.value #>> '{result,4}' IS NOT NULL
@@ -1885,8 +1900,8 @@ BEGIN
                 format('Permission denied for table %s (42501). Run: GRANT %s ON %s TO %I;',
                        rel.relname, cmd, rel.name, who.rolname)
             WHEN sequence IS NOT NULL THEN
-                format('Permission denied for sequence %s (42501), which a default uses. Run: GRANT USAGE ON SEQUENCE %s '
-                       'TO %I;', sequence, sequence, who.rolname)
+                format('Permission denied for sequence %s (42501), which a default uses. Run: GRANT USAGE ON '
+                       'SEQUENCE %s TO %I;', sequence, sequence, who.rolname)
             WHEN rel.relkind IN ('v', 'f') THEN 'The tables behind it decide which rows.'
             WHEN rel.relkind = 'm' THEN CASE cmd WHEN 'SELECT' THEN 'All its rows are visible.'
                                                  ELSE 'A materialized view cannot be changed.' END
@@ -1909,7 +1924,8 @@ BEGIN
                 format('%s: all policies for %s are restrictive, and a row needs a permissive one too.', visible, cmd)
             WHEN failed IS NOT NULL THEN failed
             WHEN cmd = 'INSERT' THEN
-                concat_ws(' ', CASE WHEN cause IS NULL OR cause ~ 'column|restrictive' THEN 'A new row must pass the condition below.'
+                concat_ws(' ', CASE WHEN cause IS NULL OR cause ~ 'column|restrictive'
+                                    THEN 'A new row must pass the condition below.'
                                     ELSE format('%s: %s', visible, cause) END, reading)
             WHEN counts[1] = '0' AND NOT own THEN 'The table has no rows.'
             WHEN counts[2] = '0' AND reading IS NOT NULL THEN reading
@@ -1919,9 +1935,12 @@ BEGIN
             WHEN counts[2] = '0' THEN format('%s: the conditions are false for the rows that were tried.', visible)
             ELSE format('%s of %s rows.', counts[2], counts[1]) END;
         item := 'answer';
-        outcome := CASE WHEN answer ~ '^All ' THEN 'all' WHEN answer ~ '^[1-9]' THEN CASE WHEN counts[1] = counts[2] THEN 'all' ELSE 'some' END
-                        WHEN answer ~ '^(The tables|A new)' THEN 'depends'
-                        WHEN answer ~ '^(Permission|The policy|A mat)' THEN 'error' ELSE 'none' END;
+        outcome := CASE
+            WHEN answer ~ '^All ' THEN 'all'
+            WHEN answer ~ '^[1-9]' THEN CASE WHEN counts[1] = counts[2] THEN 'all' ELSE 'some' END
+            WHEN answer ~ '^(The tables|A new)' THEN 'depends'
+            WHEN answer ~ '^(Permission|The policy|A mat)' THEN 'error'
+            ELSE 'none' END;
         detail := answer;
         RETURN NEXT;
         item := 'privilege';
@@ -1936,7 +1955,8 @@ BEGIN
             outcome := CASE results #>> ARRAY['permissions', 'result', (array_position(commands, cmd) - 1)::text]
                            WHEN 'true' THEN 'allowed' ELSE 'denied' END;
             detail := coalesce(results #>> '{permissions,failure}', format('auth.allows(%L, %L)',
-                (ARRAY['data_read', 'data_add', 'data_update', 'data_delete'])[array_position(commands, cmd)], rel.name));
+                (ARRAY['data_read', 'data_add', 'data_update', 'data_delete'])[array_position(commands, cmd)],
+                rel.name));
             RETURN NEXT;
         END IF;
         FOR policy IN
@@ -1960,7 +1980,8 @@ BEGIN
                 (results #>> ARRAY['condition ' || policy.expression, 'result', '0'])::bigint END;
             outcome := CASE WHEN NOT is_active OR NOT policy.applies THEN 'does not apply'
                             WHEN policy.polpermissive THEN 'permissive' ELSE 'restrictive' END;
-            detail := concat_ws(' ', CASE WHEN NOT policy.applies THEN format('For %s:', policy.roles) END, policy.expression,
+            detail := concat_ws(' ', CASE WHEN NOT policy.applies THEN format('For %s:', policy.roles) END,
+                                policy.expression,
                                 results #>> ARRAY['condition ' || policy.expression, 'failure']);
             RETURN NEXT;
         END LOOP;
@@ -1969,7 +1990,8 @@ BEGIN
             tried := counts[1];
             passed := counts[2];
             outcome := CASE WHEN passed = 0 THEN 'none' WHEN passed = tried THEN 'all' ELSE 'some' END;
-            detail := CASE cmd WHEN 'UPDATE' THEN 'With the policies for SELECT. The new row must pass WITH CHECK, and those for SELECT if the statement reads.'
+            detail := CASE cmd WHEN 'UPDATE' THEN 'With the policies for SELECT. The new row must pass WITH CHECK, and '
+                                                  'those for SELECT if the statement reads.'
                                WHEN 'DELETE' THEN 'With the policies for SELECT.'
                                WHEN 'INSERT' THEN 'Of existing rows, as if they were new.' END;
             RETURN NEXT;
