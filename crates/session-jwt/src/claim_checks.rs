@@ -402,11 +402,28 @@ impl UnjudgedClaims {
     /// # Errors
     /// Those of a token's payload. No claim is required.
     pub fn trusted(json: &str) -> Result<Self, Rejection> {
+        Self::read(json, &Provider::of_trusted_claims())
+    }
+
+    /// The same, with the claims that a provider names for the user id and for Hasura's session variables.
+    ///
+    /// # Errors
+    /// Those of a token's payload. No claim is required.
+    pub fn assumed(json: &str, provider: &Provider) -> Result<Self, Rejection> {
+        let policy = Provider {
+            user_id_claim: provider.user_id_claim.clone(),
+            claims_namespace: provider.claims_namespace.clone(),
+            ..Provider::of_trusted_claims()
+        };
+        Self::read(json, &policy)
+    }
+
+    fn read(json: &str, policy: &Provider) -> Result<Self, Rejection> {
         let value = parse(json.as_bytes())?;
         let Some(claims) = value.as_object() else {
             return Err(reject(Code::Malformed, "token payload is malformed"));
         };
-        Claims::check(claims, json.to_owned(), None, &Provider::of_trusted_claims()).map(Self)
+        Claims::check(claims, json.to_owned(), None, policy).map(Self)
     }
 }
 
