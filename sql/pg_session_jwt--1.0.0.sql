@@ -13,11 +13,12 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 DO $check$
 DECLARE
     functions CONSTANT pg_catalog.name[] := '{
-        add_provider, added_provider, allows, check_ddl_drop, check_ddl_end, check_ddl_start, check_provider, claim,
-        claim_jsonb, demand, email, init, is_new, jwt, jwt_session_init, jwt_template, jwt_verify,
-        organization, organization_id, protect, protect_schema, provider_keys, refresh_provider,
-        remove_provider, role, session, session_list, session_variable, stats, stats_reset, table_of, texts_in, texts_out, uid, unprotect,
-        unprotect_schema, user_id, whoami
+        add_provider, added_provider, allows, check_ddl_drop, check_ddl_end, check_ddl_start, check_provider,
+        claim, claim_jsonb, demand, email, explain_access, explain_access_of, health, init, inspect, is_new,
+        jwt, jwt_session_init, jwt_template, jwt_verify, organization, organization_id, policy_condition,
+        policy_findings, protect, protect_schema, provider_findings, provider_keys, refresh_provider,
+        remove_provider, role, role_findings, server_findings, session, session_list, session_variable, stats,
+        stats_reset, table_of, texts_in, texts_out, try_all, try_as, uid, unprotect, unprotect_schema, user_id, whoami
     }';
     relations CONSTANT pg_catalog.name[] := '{
         added_provider, provider_status, providers, providers_issuer_key, providers_pkey, sessions
@@ -766,6 +767,1183 @@ END
 $$;
 COMMENT ON FUNCTION @extschema@.unprotect_schema() IS
     'drops the event triggers that auth.protect_schema() created; only for superusers';
+
+-- For administrators: the report names providers, issuers, audiences and key ids.
+CREATE FUNCTION @extschema@.inspect(token text)
+    RETURNS TABLE ("check" text, outcome text, found text, expected text, hint text)
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 16
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_inspect';
+REVOKE ALL ON FUNCTION @extschema@.inspect(text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.inspect(text) IS
+    'the outcome of each check of a token, and what to do; it does not change the identity of the session';
+
+-- Findings about the setup. The queries read the catalogs with the privileges of the calling role, evaluate no
+-- expression and call no function of a user. The texts of conditions are those that Postgres prints with
+-- this search path: names of other schemas are qualified, and operators have parentheses.
+
+CREATE FUNCTION @extschema@.provider_findings() RETURNS jsonb
+    LANGUAGE c STABLE
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_provider_findings';
+COMMENT ON FUNCTION @extschema@.provider_findings() IS
+    'findings of auth.health() about the library, the settings and the providers, as a JSON array';
+
+CREATE FUNCTION @extschema@.server_findings(
+    OUT severity text, OUT subject text, OUT finding text, OUT advice text
+) RETURNS SETOF record
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+WITH
+stored AS MATERIALIZED (
+    -- The settings of roles and databases that count in this database.
+    SELECT s.setrole, s.setdatabase, split_part(c, '=', 1) AS name,
+           substr(c, strpos(c, '=') + 1) AS value
+    FROM pg_db_role_setting s, unnest(s.setconfig) c
+    WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+),
+-- A pooler, or several connections of one program.
+pools AS MATERIALIZED (
+    SELECT usesysid AS role, usename AS name, count(*) AS sessions
+    FROM pg_stat_activity
+    WHERE backend_type = 'client backend' AND datname = current_database()
+    GROUP BY usesysid, usename, client_addr, application_name
+    HAVING count(*) >= 5
+        OR application_name ~* '(pgbouncer|supavisor|pgcat|odyssey|pgpool|postgrest|hasura)'
+)
+SELECT 'error', 'server', 'the minor release has a known flaw of row-level security',
+       format('PostgreSQL %s checks the policies of an existing row too late in ON CONFLICT DO UPDATE '
+              '(CVE-2026-120154). Install 15.20, 16.16, 17.12 or 18.7, or a later release.',
+              current_setting('server_version'))
+FROM (SELECT current_setting('server_version_num')::integer AS number) v
+WHERE number < 150020 OR number BETWEEN 160000 AND 160015 OR number BETWEEN 170000 AND 170011
+   OR number BETWEEN 180000 AND 180006
+UNION ALL
+SELECT 'error', 'setting pg_session_jwt.trust_request_claims',
+       'every client that can run SQL can become any user',
+       'Set it to off, and present tokens. If only PostgREST can run SQL, set it for its login role alone.'
+WHERE current_setting('pg_session_jwt.trust_request_claims', true) = 'on'
+   OR EXISTS (SELECT FROM stored
+              WHERE name = 'pg_session_jwt.trust_request_claims' AND setrole = 0
+                AND lower(value) IN ('on', 'true', 'yes', '1'))
+UNION ALL
+SELECT DISTINCT 'warning', format('role %I', p.name),
+       'sessions are pooled, and identities last for the session',
+       format('Present each token with is_local in a transaction, and run: ALTER ROLE %I SET '
+              'pg_session_jwt.identity_scope = ''transaction'';', p.name)
+FROM pools p
+WHERE coalesce(
+    (SELECT value FROM stored
+     WHERE name = 'pg_session_jwt.identity_scope' AND setrole IN (0, p.role)
+     ORDER BY setrole <> 0 DESC, setdatabase <> 0 DESC LIMIT 1),
+    current_setting('pg_session_jwt.identity_scope', true), 'session') = 'session'
+UNION ALL
+SELECT 'info', 'setting pg_session_jwt.audit_log', 'accepted and rejected tokens are not logged',
+       'Run: ALTER SYSTEM SET pg_session_jwt.audit_log = on; SELECT pg_reload_conf();'
+WHERE coalesce(current_setting('pg_session_jwt.audit_log', true), 'off') = 'off'
+UNION ALL
+SELECT DISTINCT 'error', 'schema auth', 'other roles own the schema or can create objects in it',
+       CASE
+       WHEN a.grantee = 0 THEN 'Run: REVOKE CREATE ON SCHEMA auth FROM PUBLIC;'
+       WHEN a.grantee <> n.nspowner THEN format('Run: REVOKE CREATE ON SCHEMA auth FROM %I;', r.rolname)
+       ELSE 'Let a superuser or the owner of the database own it: ALTER SCHEMA auth OWNER TO …;'
+       END
+FROM pg_namespace n
+JOIN pg_database d ON d.datname = current_database()
+LEFT JOIN pg_extension e ON e.extname = 'pg_session_jwt'
+CROSS JOIN LATERAL aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
+LEFT JOIN pg_roles r ON r.oid = a.grantee
+WHERE n.nspname = '@extschema@' AND a.privilege_type = 'CREATE'
+  AND (a.grantee = 0 OR NOT r.rolsuper AND r.oid <> d.datdba AND r.oid IS DISTINCT FROM e.extowner)
+$$;
+COMMENT ON FUNCTION @extschema@.server_findings() IS
+    'findings of auth.health() about the release of Postgres, the settings and the schema auth';
+
+CREATE FUNCTION @extschema@.role_findings(
+    OUT severity text, OUT subject text, OUT finding text, OUT advice text
+) RETURNS SETOF record
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+WITH RECURSIVE
+locked AS MATERIALIZED (
+    -- Only roles that can read all settings see this one.
+    SELECT CASE WHEN n[1] LIKE '"%' THEN replace(substr(n[1], 2, length(n[1]) - 2), '""', '"')
+                ELSE lower(n[1]) END AS name
+    FROM pg_settings s, regexp_matches(s.setting, '"(?:[^"]|"")*"|[^, ]+', 'g') n
+    WHERE s.name = 'pg_session_jwt.locked_roles'
+),
+-- Without the role that initdb has created.
+logins AS MATERIALIZED (
+    SELECT oid, rolname, rolsuper, rolbypassrls,
+           rolname IN (SELECT name FROM locked) AS is_locked
+    FROM pg_roles WHERE rolcanlogin AND oid <> 10
+),
+-- Which roles a login role can act as. A membership may lack the option SET, and then give privileges only.
+memberships AS (
+    SELECT l.oid AS login, m.roleid AS role
+    FROM logins l JOIN pg_auth_members m ON m.member = l.oid
+    UNION
+    SELECT s.login, m.roleid FROM memberships s JOIN pg_auth_members m ON m.member = s.role
+)
+SELECT 'error', format('role %I', l.rolname), 'a login role is a superuser',
+       'No policy applies to it. Let clients log in as a role without this attribute.'
+FROM logins l WHERE l.rolsuper
+UNION ALL
+SELECT 'error', format('role %I', l.rolname), 'a login role is a member of a superuser',
+       format('Its sessions can become %I, to which no policy applies. Run: REVOKE %I FROM %I;',
+              r.rolname, r.rolname, l.rolname)
+FROM logins l JOIN memberships m ON m.login = l.oid JOIN pg_roles r ON r.oid = m.role
+WHERE r.rolsuper AND NOT l.rolsuper
+UNION ALL
+SELECT 'warning', format('role %I', l.rolname), 'a login role bypasses row-level security',
+       format('Run: ALTER ROLE %I NOBYPASSRLS; or let clients log in as another role.', l.rolname)
+FROM logins l WHERE l.rolbypassrls AND NOT l.rolsuper
+UNION ALL
+SELECT 'warning', format('role %I', l.rolname),
+       'a login role is a member of a role that bypasses row-level security',
+       format('Its sessions can SET ROLE %I. Add %I to pg_session_jwt.locked_roles, so that only a token '
+              'gives the role.', r.rolname, l.rolname)
+FROM logins l JOIN memberships m ON m.login = l.oid JOIN pg_roles r ON r.oid = m.role
+WHERE r.rolbypassrls AND NOT r.rolsuper AND NOT l.rolsuper AND NOT l.rolbypassrls AND NOT l.is_locked
+UNION ALL
+SELECT 'warning', format('role %I', l.rolname), 'a login role owns protected tables',
+       format('Policies do not apply to it on %s. Let clients log in as another role; or run ALTER TABLE … '
+              'FORCE ROW LEVEL SECURITY.',
+              CASE count(*) WHEN 1 THEN min(t.name) ELSE format('%s and %s more tables', min(t.name),
+                                                                count(*) - 1) END)
+FROM logins l
+JOIN (
+    SELECT c.relowner, format('%I.%I', n.nspname, c.relname) AS name
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND c.relrowsecurity AND NOT c.relforcerowsecurity
+) t ON t.relowner = l.oid
+WHERE NOT l.rolsuper AND NOT l.rolbypassrls
+GROUP BY l.oid, l.rolname
+$$;
+COMMENT ON FUNCTION @extschema@.role_findings() IS
+    'findings of auth.health() about login roles to which policies do not apply';
+
+CREATE FUNCTION @extschema@.policy_findings(
+    OUT severity text, OUT subject text, OUT finding text, OUT advice text
+) RETURNS SETOF record
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+WITH RECURSIVE
+members AS MATERIALIZED (
+    SELECT classid, objid FROM pg_depend
+    WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
+),
+-- Relations of users: without system schemas, temporary relations and those of extensions.
+relations AS MATERIALIZED (
+    SELECT c.oid, c.relname, c.relkind, c.relowner, c.relacl, c.reloptions, c.relispartition,
+           c.relrowsecurity AS is_protected, c.relforcerowsecurity AS is_forced,
+           format('%I.%I', n.nspname, c.relname) AS name,
+           o.rolsuper OR o.rolbypassrls AS owner_bypasses, o.rolsuper AS owner_is_super,
+           o.rolcanlogin AS owner_logs_in, o.rolname AS owner_name
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_roles o ON o.oid = c.relowner
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't'
+      AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+      AND (c.tableoid, c.oid) NOT IN (SELECT classid, objid FROM members)
+),
+-- Roles other than the owner and superusers that have a privilege on a relation or one of its columns; 0 is
+-- PUBLIC.
+grants AS MATERIALIZED (
+    SELECT r.oid AS relation, a.grantee, a.privilege_type
+    FROM relations r, aclexplode(r.relacl) a
+    WHERE a.grantee <> r.relowner
+      AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+      AND a.grantee NOT IN (SELECT oid FROM pg_roles WHERE rolsuper)
+    UNION
+    SELECT r.oid, x.grantee, x.privilege_type
+    FROM relations r
+    JOIN pg_attribute a ON a.attrelid = r.oid AND a.attacl IS NOT NULL
+    CROSS JOIN LATERAL aclexplode(a.attacl) x
+    WHERE x.grantee <> r.relowner AND x.grantee NOT IN (SELECT oid FROM pg_roles WHERE rolsuper)
+),
+-- Roles that use protected tables.
+clients AS MATERIALIZED (
+    SELECT DISTINCT g.grantee FROM grants g JOIN relations r ON r.oid = g.relation WHERE r.is_protected
+),
+readers AS MATERIALIZED (
+    SELECT p.oid FROM pg_proc p
+    WHERE p.pronamespace = '@extschema@'::regnamespace
+      AND p.proname IN ('user_id', 'uid', 'session', 'jwt', 'role', 'email', 'claim', 'claim_jsonb',
+                        'session_variable', 'organization', 'organization_id', 'allows')
+),
+policies AS MATERIALIZED (
+    SELECT p.oid, p.polrelid AS relation, p.polname, p.polcmd, p.polpermissive, p.polroles,
+           format('policy %I on %s', p.polname, r.name) AS subject,
+           r.name AS table_name, r.is_protected,
+           pg_get_expr(p.polqual, p.polrelid) AS qual,
+           pg_get_expr(p.polwithcheck, p.polrelid) AS with_check
+    FROM pg_policy p JOIN relations r ON r.oid = p.polrelid
+),
+-- The conditions, and their texts without string literals.
+conditions AS MATERIALIZED (
+    SELECT p.*, c.expression, c.is_filter, c.is_check,
+           regexp_replace(c.expression, '("(?:[^"]|"")*")|''(?:[^'']|'''')*''', '\1', 'g') AS bare
+    FROM policies p
+    CROSS JOIN LATERAL (VALUES
+        (p.qual, true, p.with_check IS NULL AND p.polcmd IN ('*', 'w')),
+        (p.with_check, false, true)
+    ) c (expression, is_filter, is_check)
+    WHERE c.expression IS NOT NULL
+),
+-- Columns that a condition compares with the identity.
+comparisons AS MATERIALIZED (
+    SELECT c.oid, c.subject, c.relation, c.table_name, c.is_filter, c.is_check, c.polcmd, a.attnum,
+           a.attname, a.atttypid, a.atttypmod, a.atthasdef OR a.attidentity <> '' AS has_default, m.cast_type
+    FROM conditions c
+    CROSS JOIN LATERAL (
+        SELECT coalesce(f[1], f[3]) AS name, f[2] AS cast_type
+        FROM regexp_matches(c.bare,
+            '\((?:\(([a-z_][a-z0-9_]*|"(?:[^"]|"")*")\)::([a-z][a-z0-9 _."]*)|([a-z_][a-z0-9_]*|"(?:[^"]|"")*"))'
+            ' = [( ]*(?:SELECT [( ]*)?@extschema@\.(?:user_id|uid|role|email|claim|session_variable|organization_id|'
+            'jwt|session)\(',
+            'g') f
+        UNION ALL
+        SELECT coalesce(f[1], f[3]), f[2]
+        FROM regexp_matches(c.bare,
+            '@extschema@\.(?:user_id|uid|role|email|claim|session_variable|organization_id|jwt|session)\([^()]*\)'
+            '(?: AS [a-z_]+| ->>? ::text|::[a-z]+|\))*'
+            ' = (?:\(([a-z_][a-z0-9_]*|"(?:[^"]|"")*")\)::([a-z][a-z0-9 _."]*)|([a-z_][a-z0-9_]*|"(?:[^"]|"")*"))\)',
+            'g') f
+    ) m
+    JOIN pg_attribute a
+        ON a.attrelid = c.relation AND NOT a.attisdropped AND a.attnum > 0 AND quote_ident(a.attname) = m.name
+),
+-- Columns that a condition compares with the rows of a sub-select.
+lists AS MATERIALIZED (
+    SELECT c.oid, c.subject, c.relation, c.table_name, a.attnum, a.attname, m[2] = 'IN' AS is_in
+    FROM conditions c
+    CROSS JOIN LATERAL regexp_matches(c.bare,
+        '\(([a-z_][a-z0-9_]*|"(?:[^"]|"")*") (= ANY|IN) \((?:ARRAY\()? ?SELECT ', 'g') m
+    JOIN pg_attribute a
+        ON a.attrelid = c.relation AND NOT a.attisdropped AND a.attnum > 0 AND quote_ident(a.attname) = m[1]
+    WHERE c.is_filter
+),
+compared AS MATERIALIZED (
+    SELECT DISTINCT oid, subject, relation, table_name, attnum, attname FROM comparisons WHERE is_filter
+    UNION
+    SELECT oid, subject, relation, table_name, attnum, attname FROM lists
+),
+-- Which relations a view reads, itself or through other views.
+reads (view, relation) AS (
+    SELECT w.ev_class, d.refobjid
+    FROM pg_rewrite w
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+        AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> w.ev_class
+    WHERE w.ev_class IN (SELECT oid FROM relations WHERE relkind IN ('v', 'm'))
+    UNION
+    SELECT s.view, d.refobjid
+    FROM reads s
+    JOIN pg_rewrite w ON w.ev_class = s.relation
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+        AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> w.ev_class
+),
+-- Views for other roles, with the protected tables of which they show all rows.
+views AS MATERIALIZED (
+    SELECT v.oid, v.name, v.relkind, v.owner_name,
+           EXISTS (SELECT FROM pg_rewrite w JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass
+                   AND d.objid = w.oid AND d.refclassid = 'pg_proc'::regclass
+                   WHERE w.ev_class = v.oid AND d.refobjid IN (SELECT oid FROM readers)) AS has_reader,
+           coalesce((SELECT o.option_value::boolean FROM pg_options_to_table(v.reloptions) o
+                     WHERE o.option_name = 'security_invoker'), false) AS is_invoker,
+           coalesce((SELECT o.option_value::boolean FROM pg_options_to_table(v.reloptions) o
+                     WHERE o.option_name = 'security_barrier'), false) AS is_barrier,
+           (SELECT min(t.name) FROM reads s JOIN relations t ON t.oid = s.relation
+            WHERE s.view = v.oid AND t.is_protected
+              AND (v.relkind = 'm' OR v.owner_bypasses
+                   OR NOT t.is_forced AND pg_has_role(v.relowner, t.relowner, 'USAGE'))) AS table_name
+    FROM relations v
+    WHERE v.relkind IN ('v', 'm') AND v.oid IN (SELECT relation FROM grants)
+),
+functions AS MATERIALIZED (
+    SELECT p.oid, format('function %s', p.oid::regprocedure) AS subject, p.oid::regprocedure AS signature,
+           p.prosecdef, p.provolatile, p.proleakproof, p.proowner, p.proconfig, p.prosqlbody IS NULL AS is_text,
+           p.prosrc, p.proacl IS NULL OR EXISTS (SELECT FROM aclexplode(p.proacl) a WHERE a.grantee = 0)
+               AS is_for_all,
+           p.prorettype IN ('trigger'::regtype, 'event_trigger'::regtype) AS is_trigger,
+           r.rolsuper OR r.rolbypassrls AS owner_bypasses,
+           p.prosrc ~ '\m@extschema@\.(user_id|uid|session|jwt|role|email|claim|claim_jsonb|session_variable|'
+                      'organization|organization_id|allows)\s*\('
+               OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+                          AND d.refclassid = 'pg_proc'::regclass AND d.refobjid IN (SELECT oid FROM readers))
+               AS has_reader
+    FROM pg_proc p
+    JOIN pg_namespace n ON n.oid = p.pronamespace
+    JOIN pg_roles r ON r.oid = p.proowner
+    JOIN pg_language l ON l.oid = p.prolang
+    WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND l.lanname NOT IN ('c', 'internal')
+      AND (p.tableoid, p.oid) NOT IN (SELECT classid, objid FROM members)
+),
+-- Security-definer functions with a protected table whose policies do not apply to their owner. Within a text,
+-- a table is found by its name.
+definers AS MATERIALIZED (
+    SELECT f.*, min(t.name) AS table_name
+    FROM functions f
+    CROSS JOIN LATERAL (
+        SELECT d.refobjid AS relation, NULL::text AS word FROM pg_depend d
+        WHERE d.classid = 'pg_proc'::regclass AND d.objid = f.oid AND d.refclassid = 'pg_class'::regclass
+        UNION
+        SELECT NULL, m[1] FROM regexp_matches(f.prosrc, '[[:alpha:]_][[:alnum:]_$]*', 'g') m
+    ) u
+    JOIN relations t ON t.oid = u.relation OR t.relname = u.word
+    WHERE f.prosecdef AND NOT f.is_trigger AND t.is_protected
+      AND (f.owner_bypasses OR NOT t.is_forced AND pg_has_role(f.proowner, t.relowner, 'USAGE'))
+    GROUP BY f.oid, f.subject, f.signature, f.prosecdef, f.provolatile, f.proleakproof, f.proowner,
+             f.proconfig, f.is_text, f.prosrc, f.is_for_all, f.is_trigger, f.owner_bypasses, f.has_reader
+)
+
+-- Tables.
+SELECT 'error', format('table %s', r.name), 'policies have no effect: row-level security is off',
+       format('Run: ALTER TABLE %s ENABLE ROW LEVEL SECURITY;', r.name)
+FROM relations r
+WHERE NOT r.is_protected AND r.oid IN (SELECT relation FROM policies)
+UNION ALL
+SELECT 'warning', format('table %s', r.name), 'row-level security is on without a policy: clients see no rows',
+       format('Create a policy on %s, or revoke the privileges on it.', r.name)
+FROM relations r
+WHERE r.is_protected AND r.oid IN (SELECT relation FROM grants)
+  AND r.oid NOT IN (SELECT relation FROM policies)
+UNION ALL
+SELECT 'warning', format('table %s', r.name), 'all policies are restrictive: clients see no rows',
+       format('Create a permissive policy on %s.', r.name)
+FROM relations r
+WHERE r.is_protected AND r.oid IN (SELECT relation FROM policies)
+  AND r.oid NOT IN (SELECT relation FROM policies WHERE polpermissive)
+UNION ALL
+SELECT 'error', format('table %s', r.name), 'policies do not apply to the owner, as which clients log in',
+       format('Let clients log in as a role that owns nothing, or run: ALTER TABLE %s FORCE ROW LEVEL SECURITY;',
+              r.name)
+FROM relations r
+WHERE r.is_protected AND NOT r.is_forced AND r.owner_logs_in AND NOT r.owner_bypasses
+  AND r.oid IN (SELECT relation FROM policies)
+  AND (r.oid NOT IN (SELECT relation FROM grants)
+       OR EXISTS (SELECT FROM policies p WHERE p.relation = r.oid AND r.relowner = ANY (p.polroles))
+       OR EXISTS (SELECT FROM pg_db_role_setting s, unnest(s.setconfig) c
+                  WHERE s.setrole = r.relowner AND c LIKE 'pg\_session\_jwt.%'))
+UNION ALL
+SELECT 'error', format('table %s', r.name), 'a partition or child can be read around the policies of its parent',
+       format('Policies of %s do not apply where a statement names %s. Revoke the privileges on it.',
+              min(t.name), r.name)
+FROM relations r
+JOIN pg_inherits i ON i.inhrelid = r.oid
+JOIN relations t ON t.oid = i.inhparent
+WHERE r.relkind IN ('r', 'p') AND NOT r.is_protected AND t.is_protected
+  AND r.oid IN (SELECT relation FROM grants) AND r.oid NOT IN (SELECT relation FROM policies)
+GROUP BY r.oid, r.name
+UNION ALL
+SELECT 'warning', format('table %s', r.name), 'clients have privileges on a table without row-level security',
+       format('If not all its rows are for all clients, run: ALTER TABLE %s ENABLE ROW LEVEL SECURITY; '
+              'and create a policy.', r.name)
+FROM relations r
+WHERE r.relkind IN ('r', 'p') AND NOT r.is_protected AND r.oid NOT IN (SELECT relation FROM policies)
+  AND EXISTS (SELECT FROM grants g WHERE g.relation = r.oid
+              AND (g.grantee = 0 AND EXISTS (SELECT FROM clients)
+                   OR g.grantee IN (SELECT grantee FROM clients)))
+  AND NOT EXISTS (SELECT FROM pg_inherits i JOIN relations t ON t.oid = i.inhparent
+                  WHERE i.inhrelid = r.oid AND t.is_protected)
+UNION ALL
+
+-- Policies.
+SELECT CASE WHEN 0 = ANY (c.polroles) THEN 'error' ELSE 'warning' END, c.subject,
+       'a policy for writing is always true',
+       'Compare a column with the identity, such as owner = auth.user_id().'
+FROM conditions c
+WHERE c.polpermissive AND c.polcmd <> 'r'
+  AND (c.bare ~ '^\(*true\)*$' OR c.expression ~ '^\((.+) = \1\)$')
+  AND NOT EXISTS (SELECT FROM policies q WHERE q.relation = c.relation AND NOT q.polpermissive
+                  AND (q.polcmd IN ('*', c.polcmd) OR c.polcmd = '*'))
+GROUP BY c.oid, c.subject, c.polroles
+UNION ALL
+SELECT 'info', format('table %s', p.table_name), 'several permissive policies for one role and command',
+       format('For %s, a row needs only one of %s. Join them with OR in one policy, or make the condition '
+              'that must always hold RESTRICTIVE.',
+              CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE'
+                            WHEN 'd' THEN 'DELETE' ELSE 'all commands' END,
+              string_agg(DISTINCT quote_ident(p.polname), ', '))
+FROM policies p
+JOIN policies q ON q.relation = p.relation AND q.oid <> p.oid AND q.polcmd = p.polcmd
+    AND (p.polroles && q.polroles OR 0 = ANY (p.polroles || q.polroles))
+WHERE p.polpermissive AND q.polpermissive
+GROUP BY p.relation, p.table_name, p.polcmd
+UNION ALL
+SELECT 'error', c.subject, 'a policy trusts a claim that users can edit',
+       'Users write user_metadata and unsafe_metadata themselves. Use a claim that only the provider writes, such '
+       'as app_metadata.'
+FROM conditions c
+WHERE c.expression ~* '''[^'']*(user_metadata|raw_user_meta_data|unsafe_?metadata)' AND c.bare ~ '\m(@extschema@|current_setting)\M'
+GROUP BY c.oid, c.subject
+UNION ALL
+SELECT CASE WHEN c.expression ~ 'current_setting\(''request\.' THEN 'error' ELSE 'warning' END, c.subject,
+       'a policy trusts a setting that every role can set',
+       'Compare with auth.user_id() or auth.claim() instead of current_setting().'
+FROM conditions c
+WHERE c.expression ~ 'current_setting\(''[^'']+\.'
+GROUP BY c.oid, c.subject, 1
+UNION ALL
+SELECT 'info', c.subject, 'a policy searches the claims for each row',
+       'Use auth.claim(''name'') or auth.claim(''/path/to/name'') instead of auth.jwt() ->> ''name'', and '
+       'auth.claim_jsonb() instead of ->.'
+FROM conditions c
+WHERE c.bare ~ '@extschema@\.(jwt|session)\(\) (->|#>)'
+GROUP BY c.oid, c.subject
+UNION ALL
+SELECT 'info', c.subject, 'a cast of the column defeats its index',
+       format('Cast the identity to the type of the column, as in %I = auth.user_id()::%s; for uuid, use auth.uid().',
+              c.attname, format_type(c.atttypid, c.atttypmod))
+FROM comparisons c
+WHERE c.is_filter AND c.cast_type IS NOT NULL
+  AND NOT EXISTS (SELECT FROM pg_cast k WHERE k.castsource = c.atttypid AND k.castmethod = 'b'
+                  AND k.casttarget = to_regtype(c.cast_type))
+GROUP BY c.oid, c.subject, c.attname, c.atttypid, c.atttypmod
+UNION ALL
+SELECT 'info', c.subject, 'a compared column has no index',
+       format('Run: CREATE INDEX ON %s (%I);', c.table_name, c.attname)
+FROM compared c
+WHERE NOT EXISTS (
+    SELECT FROM pg_index i
+    WHERE i.indrelid = c.relation AND i.indisvalid AND c.attnum = ANY (i.indkey::smallint[])
+      AND (c.attnum = i.indkey[0]
+           OR EXISTS (SELECT FROM compared o WHERE o.oid = c.oid AND o.attnum = i.indkey[0])))
+UNION ALL
+SELECT 'info', c.subject, 'a checked column has no default',
+       format('An INSERT without the column fails. Run: ALTER TABLE %s ALTER COLUMN %I SET DEFAULT auth.user_id(); '
+              'or with the function that the policy compares.', c.table_name, c.attname)
+FROM comparisons c
+WHERE c.is_check AND c.polcmd IN ('*', 'a') AND NOT c.has_default
+  AND EXISTS (SELECT FROM grants g WHERE g.relation = c.relation AND g.privilege_type = 'INSERT')
+GROUP BY c.oid, c.subject, c.table_name, c.attname
+UNION ALL
+SELECT 'info', l.subject, 'IN with a sub-select cannot use the index of the column',
+       format('Write %I = ANY (ARRAY(SELECT …)) instead of %I IN (SELECT …).', l.attname, l.attname)
+FROM lists l
+WHERE l.is_in
+GROUP BY l.oid, l.subject, l.attname
+UNION ALL
+SELECT 'info', c.subject, 'a function without columns is called for each row',
+       format('Write (SELECT %s(…)), which is evaluated once for each query.', f.signature::regproc)
+FROM conditions c
+JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_proc'::regclass
+JOIN functions f ON f.oid = d.refobjid AND f.provolatile <> 'i'
+WHERE c.is_filter AND c.bare ~ ('(?<!SELECT )' || regexp_replace(f.oid::regproc::text, '(\W)', '\\\1', 'g')
+    || '\((?:@extschema@\.[a-z_]+\([^()]*\)|::[a-z]+|[0-9]+|true|false|[, ])*\)')
+GROUP BY c.oid, c.subject, f.signature
+UNION ALL
+
+-- Around policies.
+SELECT CASE WHEN v.has_reader THEN 'warning' ELSE 'error' END, format('view %s', v.name),
+       'a view of its owner shows all rows of a protected table',
+       format('Policies of %s do not apply to %I. Run: ALTER VIEW %s SET (security_invoker = true);',
+              v.table_name, v.owner_name, v.name)
+FROM views v
+WHERE v.relkind = 'v' AND NOT v.is_invoker AND v.table_name IS NOT NULL
+UNION ALL
+SELECT 'error', format('materialized view %s', v.name), 'a materialized view stores rows of a protected table',
+       format('No policy restricts its rows. Revoke the privileges on it, or replace it by a view with '
+              'security_invoker over %s.', v.table_name)
+FROM views v
+WHERE v.relkind = 'm' AND v.table_name IS NOT NULL
+UNION ALL
+SELECT 'warning', format('foreign table %s', r.name), 'no policy can restrict the rows of a foreign table',
+       'Revoke the privileges on it, or restrict the rows on the other server.'
+FROM relations r
+WHERE r.relkind = 'f' AND EXISTS (SELECT FROM grants g WHERE g.relation = r.oid
+                                  AND (g.grantee = 0 OR g.grantee IN (SELECT grantee FROM clients)))
+UNION ALL
+SELECT 'error', f.subject, 'every role may call a security-definer function over a protected table',
+       format('Policies of %s do not apply in it. Run: REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC; or compare with '
+              'auth.user_id() in it.', f.table_name, f.signature)
+FROM definers f
+WHERE f.is_for_all AND NOT f.has_reader
+UNION ALL
+SELECT 'warning', f.subject, 'a security-definer function has no fixed search_path',
+       format('Run: ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp; and qualify the names in it.',
+              f.signature)
+FROM definers f
+WHERE f.is_text AND NOT EXISTS (SELECT FROM unnest(f.proconfig) c WHERE c LIKE 'search\_path=%')
+UNION ALL
+SELECT 'error', f.subject, 'a function that reads the identity is marked IMMUTABLE or LEAKPROOF',
+       format('A plan may keep the identity of an earlier user. Run: ALTER FUNCTION %s STABLE NOT LEAKPROOF;',
+              f.signature)
+FROM functions f
+WHERE f.has_reader AND (f.provolatile = 'i' OR f.proleakproof)
+UNION ALL
+SELECT 'warning', format('view %s', v.name), 'a view filters by the identity, and is no security barrier',
+       format('A condition of a query may be evaluated for hidden rows. Run: ALTER VIEW %s SET '
+              '(security_barrier = true);', v.name)
+FROM views v
+WHERE v.relkind = 'v' AND v.has_reader AND NOT v.is_invoker AND NOT v.is_barrier
+UNION ALL
+SELECT 'warning', format('materialized view %s', v.name),
+       'a materialized view stores values of the identity of its last refresh',
+       'Use a view with security_invoker.'
+FROM views v
+WHERE v.relkind = 'm' AND v.has_reader
+UNION ALL
+SELECT 'warning', format('constraint %I on %s', k.conname, r.name), 'a constraint reads the identity',
+       'It is evaluated again when a dump is restored, without an identity. Use a policy.'
+FROM pg_constraint k
+JOIN relations r ON r.oid = k.conrelid
+JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = k.oid AND d.refclassid = 'pg_proc'::regclass
+WHERE k.contype = 'c' AND d.refobjid IN (SELECT oid FROM readers)
+$$;
+COMMENT ON FUNCTION @extschema@.policy_findings() IS
+    'findings of auth.health() about tables, policies, views and functions';
+
+CREATE FUNCTION @extschema@.health(
+    OUT severity text, OUT subject text, OUT finding text, OUT advice text
+) RETURNS SETOF record
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+SELECT f.severity, f.subject, f.finding, f.advice
+FROM (
+    SELECT * FROM jsonb_to_recordset(@extschema@.provider_findings())
+        AS p (severity text, subject text, finding text, advice text)
+    UNION ALL SELECT * FROM @extschema@.server_findings()
+    UNION ALL SELECT * FROM @extschema@.role_findings()
+    UNION ALL SELECT * FROM @extschema@.policy_findings()
+) f
+ORDER BY array_position(ARRAY['error', 'warning', 'info'], f.severity), f.subject COLLATE "C", f.finding, f.advice
+$$;
+COMMENT ON FUNCTION @extschema@.health() IS
+    'findings about the setup, one a row, the severest first; reads the catalogs only';
+
+REVOKE ALL ON FUNCTION
+    @extschema@.provider_findings(), @extschema@.server_findings(), @extschema@.role_findings(),
+    @extschema@.policy_findings(), @extschema@.health()
+    FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+    @extschema@.provider_findings(), @extschema@.server_findings(), @extschema@.role_findings(),
+    @extschema@.policy_findings(), @extschema@.health()
+    TO pg_monitor;
+
+-- Explanations of access. No function here evaluates a policy with the privileges of a superuser, or of the role
+-- that may read all rows: auth.try_as() runs queries as the explained role, as security-restricted operations and
+-- read only, and auth.try_all() rolls them back.
+
+CREATE FUNCTION @extschema@.try_as(role oid, claims text, path text, query text, rows anyarray)
+    RETURNS text[]
+    LANGUAGE c VOLATILE
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_try_as';
+COMMENT ON FUNCTION @extschema@.try_as(oid, text, text, text, anyarray) IS
+    'runs a read-only query as a role that the caller could set, and with claims that it could issue; the first value of the first row';
+
+CREATE FUNCTION @extschema@.try_all(
+    role oid, claims text, path text, queries text[], rows anyarray,
+    OUT place integer, OUT result text[], OUT failure text
+) RETURNS SETOF record
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    FOR number IN 1 .. cardinality(queries) LOOP
+        place := number;
+        result := NULL;
+        failure := NULL;
+        BEGIN
+            result := @extschema@.try_as(role, claims, path, queries[number], rows);
+            -- The variables keep their values.
+            RAISE EXCEPTION 'roll back';
+        EXCEPTION WHEN OTHERS THEN
+            IF result IS NULL THEN
+                failure := format('%s: %s', SQLSTATE, SQLERRM);
+            END IF;
+        END;
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.try_all(oid, text, text, text[], anyarray) IS
+    'calls auth.try_as() for each query, and rolls it back; the result or the error of each';
+
+-- The condition that the policies for a command make for a role: for INSERT, of new rows.
+CREATE FUNCTION @extschema@.policy_condition("table" regclass, role oid, command text, permissive boolean)
+    RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+SELECT concat('(', coalesce(string_agg(format('(%s)', k.expression), ' OR ') FILTER (WHERE p.polpermissive), 'false'),
+              ')',
+              string_agg(format(' AND (%s)', k.expression), '') FILTER (WHERE NOT p.polpermissive AND NOT permissive))
+FROM pg_policy p
+CROSS JOIN LATERAL (SELECT CASE WHEN command = 'INSERT'
+                                THEN coalesce(pg_get_expr(p.polwithcheck, p.polrelid),
+                                              pg_get_expr(p.polqual, p.polrelid))
+                                ELSE pg_get_expr(p.polqual, p.polrelid) END AS expression) k
+WHERE p.polrelid = "table" AND k.expression IS NOT NULL
+  AND p.polcmd IN ('*', CASE command WHEN 'SELECT' THEN 'r' WHEN 'INSERT' THEN 'a' WHEN 'UPDATE' THEN 'w' ELSE 'd' END)
+  AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(role, r, 'USAGE'))
+$$;
+COMMENT ON FUNCTION @extschema@.policy_condition(regclass, oid, text, boolean) IS
+    'the conditions of the policies of a table for a role and a command, or of the permissive ones, as one text';
+
+CREATE FUNCTION @extschema@.explain_access_of(
+    "table" regclass, claims jsonb, role text, path text,
+    OUT command text, OUT item text, OUT outcome text, OUT passed bigint, OUT tried bigint, OUT detail text
+) RETURNS SETOF record
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    -- A query that policies would filter fails. auth.try_as() turns it on.
+    SET row_security = off
+    AS $$
+#variable_conflict use_column
+DECLARE
+    most CONSTANT integer := 1000;
+    commands CONSTANT text[] := '{SELECT,INSERT,UPDATE,DELETE}';
+    -- A reader of the identity in a condition.
+    reader CONSTANT text := '@extschema@\.(user_id|uid|session|jwt|role|email|claim|claim_jsonb|session_variable|'
+                            'organization|organization_id|allows)\(';
+    name_pattern CONSTANT text := '[a-z_][a-z0-9_]*|"(?:[^"]|"")*"';
+    rel record;
+    who record;
+    own boolean;
+    bypass text;
+    is_active boolean;
+    is_counted boolean;
+    parents text;
+    source text;
+    sample text;
+    has_rows boolean := true;
+    sequence text;
+    queries text[] := '{}';
+    labels text[] := '{}';
+    results jsonb := '{}';
+    policy record;
+    cmd text;
+    cmds text;
+    privilege text;
+    visible text;
+    conditions text;
+    reading text;
+    answer text;
+    cause text;
+    failed text;
+    counts text[];
+    entry record;
+BEGIN
+    IF "table" IS NULL THEN
+        RAISE EXCEPTION 'argument of auth.explain_access must not be null' USING
+            ERRCODE = 'null_value_not_allowed', DETAIL = 'The function needs a table.';
+    END IF;
+    SELECT c.oid, c.relname, c.relkind, c.relowner, c.relrowsecurity, c.relforcerowsecurity, c.reltuples,
+           c.relispartition, n.oid AS schema, n.nspname, format('%I.%I', n.nspname, c.relname) AS name,
+           pg_get_userbyid(c.relowner) AS owner_name, c.reloptions
+        INTO rel
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.oid = "table" AND c.relkind IN ('r', 'p', 'v', 'm', 'f');
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'relation is not a table' USING
+            ERRCODE = 'wrong_object_type', DETAIL = format('It is %s.', "table"),
+            HINT = 'Name a table, a view, a materialized view or a foreign table.';
+    END IF;
+    own := claims IS NULL AND role IS NULL;
+    IF role IS NULL AND claims IS NOT NULL THEN
+        RAISE EXCEPTION 'role is missing' USING
+            ERRCODE = 'invalid_parameter_value',
+            DETAIL = 'Policies are evaluated as the role of the client, and not as the administrator.',
+            HINT = format('Name the role that the client has, such as role => %L.', coalesce(
+                (SELECT r.rolname FROM pg_roles r WHERE r.rolname = claims ->> 'role'), 'app'));
+    END IF;
+    SELECT r.oid, r.rolname, r.rolsuper, r.rolbypassrls INTO who
+        FROM pg_roles r WHERE r.rolname = coalesce(role, current_user);
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'role does not exist' USING
+            ERRCODE = 'undefined_object', DETAIL = format('No role has the name %I.', role);
+    END IF;
+    bypass := CASE
+        WHEN who.rolsuper THEN format('%I is a superuser', who.rolname)
+        WHEN who.rolbypassrls THEN format('%I has BYPASSRLS', who.rolname)
+        WHEN pg_has_role(who.oid, rel.relowner, 'USAGE') AND NOT rel.relforcerowsecurity THEN
+            CASE WHEN who.oid = rel.relowner THEN format('%I owns the table', who.rolname)
+                 ELSE format('%I is a member of the owner %I', who.rolname, rel.owner_name) END
+        END;
+    is_active := rel.relrowsecurity AND bypass IS NULL;
+
+    -- Another role, or other claims: the caller must be able to read all rows anyway, to set the role, and to issue
+    -- the claims. auth.try_as() checks the latter two.
+    IF NOT own THEN
+        IF rel.relkind IN ('r', 'p')
+            AND (row_security_active("table") OR NOT has_table_privilege("table", 'SELECT')) THEN
+            RAISE EXCEPTION 'permission denied to explain the access of another role' USING
+                ERRCODE = 'insufficient_privilege',
+                DETAIL = format('The role %I cannot read all rows of %s.', current_user, rel.name),
+                HINT = 'Call the function with the table alone, or as a superuser.';
+        END IF;
+        PERFORM @extschema@.try_as(who.oid, claims::text, path, 'SELECT ''{}''::pg_catalog.text[]', NULL::text[]);
+    END IF;
+
+    -- Rows are tried where policies apply. A foreign child would be read with the user mapping of the caller.
+    is_counted := is_active AND rel.relkind IN ('r', 'p')
+        AND NOT EXISTS (
+            WITH RECURSIVE tree (oid) AS (
+                SELECT "table"::oid
+                UNION SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+            )
+            SELECT FROM tree t JOIN pg_class c ON c.oid = t.oid WHERE c.relkind = 'f')
+        AND (NOT own OR has_any_column_privilege(who.oid, rel.oid, 'SELECT')
+             AND has_schema_privilege(who.oid, rel.schema, 'USAGE'));
+    source := CASE
+        WHEN own THEN format('%s AS %I', rel.name, rel.relname)
+        ELSE format('pg_catalog.unnest($1) AS %I', rel.relname)
+        END;
+
+    -- The queries to try, by a label: the identity, each condition, the conditions of each command together.
+    labels := labels || 'identity'::text;
+    queries := queries || 'SELECT ARRAY[w.user_id, w.issuer, w.reason] FROM @extschema@.whoami() w'::text;
+    labels := labels || 'uid'::text;
+    queries := queries || 'SELECT ARRAY[@extschema@.user_id(), @extschema@.uid()::pg_catalog.text]'::text;
+    IF is_counted THEN
+        sample := format('SELECT ARRAY[pg_catalog.count(*)::pg_catalog.text] FROM (SELECT FROM %s LIMIT %s) x',
+                         source, most);
+        IF own THEN
+            -- Each query for a table without visible rows would scan the table.
+            SELECT jsonb_build_object('rows', to_jsonb(t)) INTO results
+                FROM @extschema@.try_all(who.oid, NULL, path, ARRAY[sample], NULL::text[]) t;
+            has_rows := results #>> '{rows,result,0}' IS DISTINCT FROM '0';
+        ELSE
+            labels := labels || 'rows'::text;
+            queries := queries || sample;
+        END IF;
+    END IF;
+    IF is_counted AND has_rows THEN
+        FOR policy IN
+            SELECT DISTINCT e.expression
+            FROM pg_policy p
+            CROSS JOIN LATERAL (VALUES (pg_get_expr(p.polqual, p.polrelid)),
+                                       (pg_get_expr(p.polwithcheck, p.polrelid))) e (expression)
+            WHERE p.polrelid = "table" AND e.expression IS NOT NULL
+              AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(who.oid, r, 'USAGE'))
+        LOOP
+            labels := labels || format('condition %s', policy.expression);
+            queries := queries || format('SELECT ARRAY[pg_catalog.count(*)::pg_catalog.text, '
+                'pg_catalog.count(*) FILTER (WHERE x.p)::pg_catalog.text] '
+                'FROM (SELECT (%s) AS p FROM %s LIMIT %s) x', policy.expression, source, most);
+            -- Values that only look different, and what the values are.
+            FOR entry IN
+                SELECT DISTINCT a.attname, m[2] AS call
+                FROM regexp_matches(policy.expression,
+                    '\(\(?(' || name_pattern || ')\)?(?:::[a-z ]+)? = [( ]*(?:SELECT )?('
+                    || '@extschema@\.(?:user_id|uid|email)\(\)|@extschema@\.claim\(''(?:[^'']|'''')*''::text\))', 'g') m
+                JOIN pg_attribute a ON a.attrelid = "table" AND NOT a.attisdropped AND quote_ident(a.attname) = m[1]
+                WHERE NOT own
+            LOOP
+                labels := labels || format('near %I %s', entry.attname, policy.expression);
+                queries := queries || format('SELECT ARRAY[%1$L, %2$L, %2$s::pg_catalog.text, '
+                    'pg_catalog.count(*) FILTER (WHERE x.v OPERATOR(pg_catalog.<>) %2$s::pg_catalog.text AND '
+                    'pg_catalog.lower(pg_catalog.btrim(x.v)) OPERATOR(pg_catalog.=) '
+                    'pg_catalog.lower(pg_catalog.btrim(%2$s::pg_catalog.text)))::pg_catalog.text, '
+                    '(pg_catalog.min(pg_catalog.left(x.v, 60)))] '
+                    'FROM (SELECT %3$I::pg_catalog.text AS v FROM %4$s LIMIT %5$s) x',
+                    entry.attname, entry.call, entry.attname, source, most);
+            END LOOP;
+        END LOOP;
+        FOREACH cmd IN ARRAY commands LOOP
+            conditions := @extschema@.policy_condition("table", who.oid, cmd, false);
+            IF cmd IN ('UPDATE', 'DELETE') THEN
+                conditions := format('(%s) AND (%s)', conditions,
+                    @extschema@.policy_condition("table", who.oid, 'SELECT', false));
+            END IF;
+            labels := labels || format('all %s', cmd);
+            queries := queries || format('SELECT ARRAY[pg_catalog.count(*)::pg_catalog.text, '
+                'pg_catalog.count(*) FILTER (WHERE x.p)::pg_catalog.text] '
+                'FROM (SELECT (%s) AS p FROM %s LIMIT %s) x', conditions, source, most);
+            labels := labels || format('permissive %s', cmd);
+            queries := queries || format('SELECT ARRAY[pg_catalog.count(*)::pg_catalog.text, '
+                'pg_catalog.count(*) FILTER (WHERE x.p)::pg_catalog.text] '
+                'FROM (SELECT (%s) AS p FROM %s LIMIT %s) x',
+                @extschema@.policy_condition("table", who.oid, cmd, true), source, most);
+        END LOOP;
+    END IF;
+    IF is_active THEN
+        -- Claims and settings that the conditions read.
+        FOR entry IN
+            SELECT DISTINCT m[1] AS call, m[2] AS name
+            FROM pg_policy p
+            CROSS JOIN LATERAL (VALUES (pg_get_expr(p.polqual, p.polrelid)),
+                                       (pg_get_expr(p.polwithcheck, p.polrelid))) e (expression)
+            CROSS JOIN LATERAL regexp_matches(e.expression,
+                '(@extschema@\.(?:claim|claim_jsonb|session_variable)\(|@extschema@\.(?:jwt|session)\(\) ->>? |'
+                'current_setting\()'
+                '''((?:[^'']|'''')*)''', 'g') m
+            WHERE p.polrelid = "table"
+        LOOP
+            labels := labels || format('value %s %s',
+                CASE WHEN entry.call ~ 'current_setting' THEN 'setting' ELSE 'claim' END, entry.name);
+            queries := queries || format('SELECT ARRAY[%s::pg_catalog.text]', CASE
+                WHEN entry.call ~ 'current_setting'
+                    THEN format('NULLIF(pg_catalog.current_setting(''%s'', true), '''')', entry.name)
+                WHEN entry.call ~ '->' THEN format('@extschema@.jwt() OPERATOR(pg_catalog.->) ''%s''', entry.name)
+                ELSE format('%s''%s'')', entry.call, entry.name) END);
+        END LOOP;
+        -- Other relations in the conditions.
+        FOR entry IN
+            SELECT DISTINCT format('%I.%I', n.nspname, c.relname) AS name
+            FROM pg_policy p
+            JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid
+                AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> p.polrelid
+            JOIN pg_class c ON c.oid = d.refobjid
+            JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE p.polrelid = "table"
+        LOOP
+            labels := labels || format('other %s', entry.name);
+            queries := queries || format('SELECT ARRAY[pg_catalog.count(*)::pg_catalog.text] '
+                'FROM (SELECT FROM %s LIMIT 1) x', entry.name);
+        END LOOP;
+        -- Actions that auth.allows() grants.
+        IF EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = "table"
+                   AND concat(pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
+                       ~ '@extschema@\.allows\(') THEN
+            labels := labels || 'permissions'::text;
+            queries := queries || format('SELECT ARRAY[@extschema@.allows(''data_read'', %1$s::pg_catalog.regclass), '
+                '@extschema@.allows(''data_add'', %1$s::pg_catalog.regclass), '
+                '@extschema@.allows(''data_update'', %1$s::pg_catalog.regclass), '
+                '@extschema@.allows(''data_delete'', %1$s::pg_catalog.regclass)]::pg_catalog.text[]', rel.oid);
+        END IF;
+    END IF;
+
+    -- The rows that the administrator reads are given to the queries as an array, so that the role needs no privilege
+    -- on the table. Reading evaluates no function of a user: policies do not apply to the caller.
+    IF own OR NOT is_counted THEN
+        SELECT results || jsonb_object_agg(labels[t.place], to_jsonb(t)) INTO results
+            FROM @extschema@.try_all(who.oid, claims::text, path, queries, NULL::text[]) t;
+    ELSE
+        EXECUTE format(
+            'SELECT jsonb_object_agg($5[t.place], to_jsonb(t))
+             FROM @extschema@.try_all($1, $2, $3, $4, ARRAY(
+                 SELECT s.r FROM (
+                     SELECT s.r, sum(pg_column_size(s.r)) OVER (ROWS UNBOUNDED PRECEDING) AS size
+                     FROM (SELECT (t.*)::%1$s AS r FROM %1$s AS t %2$s LIMIT %3$s) s
+                 ) s WHERE s.size < 33554432)) t',
+            rel.name,
+            -- Blocks at random, of a large table.
+            CASE WHEN rel.reltuples > 10 * most
+                 THEN format('TABLESAMPLE SYSTEM (%s)', round((400.0 * most / rel.reltuples)::numeric, 6)) END,
+            most)
+            INTO results USING who.oid, claims::text, path, queries, labels;
+    END IF;
+
+    -- About all commands.
+    command := 'all';
+    item := 'role';
+    outcome := who.rolname;
+    detail := CASE WHEN own THEN 'It is the current role.' ELSE 'It is the given role.' END;
+    RETURN NEXT;
+    item := 'identity';
+    outcome := coalesce(results #>> '{identity,result,0}', 'none');
+    detail := coalesce(results #>> '{uid,failure}', results #>> '{identity,result,2}', results #>> '{identity,failure}',
+                       CASE WHEN claims IS NULL THEN 'It is the identity of the session.'
+                            ELSE 'It is that of the given claims.' END);
+    RETURN NEXT;
+    parents := (SELECT string_agg(format('%I.%I', n.nspname, c.relname), ', ')
+                FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhparent
+                JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE i.inhrelid = rel.oid AND c.relrowsecurity);
+    item := 'row-level security';
+    outcome := CASE
+        WHEN rel.relkind NOT IN ('r', 'p') THEN 'none'
+        WHEN NOT rel.relrowsecurity THEN 'off'
+        WHEN bypass IS NOT NULL THEN 'bypassed'
+        WHEN rel.relforcerowsecurity THEN 'forced'
+        ELSE 'on' END;
+    detail := concat_ws(' ', CASE
+        WHEN rel.relkind = 'v' AND coalesce((SELECT o.option_value::boolean FROM pg_options_to_table(rel.reloptions) o
+                                             WHERE o.option_name = 'security_invoker'), false)
+            THEN format('It is a view with security_invoker: privileges and policies of its tables are those of %I.',
+                        who.rolname)
+        WHEN rel.relkind = 'v'
+            THEN format('It is a view: privileges and policies of its tables are those of its owner %I.',
+                        rel.owner_name)
+        WHEN rel.relkind = 'm'
+            THEN format('It is a materialized view: it has the rows that its owner %I saw at the last refresh.',
+                        rel.owner_name)
+        WHEN rel.relkind = 'f' THEN 'It is a foreign table: the other server decides which rows it has.'
+        WHEN NOT rel.relrowsecurity THEN CASE WHEN EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = "table")
+            THEN format('The policies have no effect. Run: ALTER TABLE %s ENABLE ROW LEVEL SECURITY;', rel.name)
+            ELSE 'Only privileges count.' END
+        WHEN bypass IS NOT NULL THEN format('Policies do not apply: %s.', bypass)
+        ELSE format('Policies apply to %I.', who.rolname) END,
+        CASE WHEN parents IS NOT NULL
+             THEN format('Policies of %s apply to statements that name the parent, and not here.', parents) END,
+        CASE WHEN rel.relkind IN ('r', 'p') AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = rel.oid)
+             THEN 'Policies of its children do not apply to statements that name it.' END);
+    RETURN NEXT;
+    IF rel.relkind IN ('v', 'm') THEN
+        FOR entry IN
+            WITH RECURSIVE reads (oid) AS (
+                SELECT rel.oid
+                UNION
+                SELECT d.refobjid FROM reads r JOIN pg_rewrite w ON w.ev_class = r.oid
+                JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+                    AND d.refclassid = 'pg_class'::regclass
+            )
+            SELECT format('%I.%I', n.nspname, c.relname) AS name, c.relrowsecurity,
+                   o.rolsuper OR o.rolbypassrls
+                       OR pg_has_role(o.oid, c.relowner, 'USAGE') AND NOT c.relforcerowsecurity AS is_exempt
+            FROM reads r JOIN pg_class c ON c.oid = r.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+            JOIN pg_roles o ON o.oid = rel.relowner
+            WHERE c.relkind IN ('r', 'p') ORDER BY 1
+        LOOP
+            item := format('table %s', entry.name);
+            outcome := CASE WHEN NOT entry.relrowsecurity THEN 'off'
+                            WHEN rel.relkind = 'v' AND detail ~ 'security_invoker' THEN 'on'
+                            WHEN entry.is_exempt THEN 'bypassed' ELSE 'on' END;
+            cause := CASE WHEN outcome = 'bypassed'
+                THEN format('Its policies do not apply to %I.', rel.owner_name)
+                ELSE format('SELECT * FROM auth.explain_access(%L) tells more.', entry.name) END;
+            RETURN QUERY SELECT command, item, outcome, passed, tried, cause;
+        END LOOP;
+    END IF;
+    IF is_active THEN
+        item := 'rows';
+        tried := (results #>> '{rows,result,0}')::bigint;
+        outcome := CASE WHEN tried IS NULL THEN 'not tried' WHEN own THEN 'visible' ELSE 'sampled' END;
+        detail := CASE
+            WHEN tried IS NULL AND is_counted THEN results #>> '{rows,failure}'
+            WHEN tried IS NULL THEN 'The role may not read them, or some are on another server.'
+            WHEN own THEN format('Only rows that %I may read are counted. As an administrator, call '
+                                 'auth.explain_access(%L, claims => …, role => %L) to count all.',
+                                 who.rolname, rel.name, who.rolname)
+            ELSE format('Of about %s rows.', greatest(rel.reltuples::bigint, tried)) END;
+        RETURN NEXT;
+        tried := NULL;
+    END IF;
+
+    FOREACH cmd IN ARRAY commands LOOP
+        command := cmd;
+        passed := NULL;
+        tried := NULL;
+        cmds := CASE cmd WHEN 'SELECT' THEN 'r' WHEN 'INSERT' THEN 'a' WHEN 'UPDATE' THEN 'w' ELSE 'd' END;
+        privilege := CASE
+            WHEN NOT has_schema_privilege(who.oid, rel.schema, 'USAGE') THEN 'denied'
+            WHEN has_table_privilege(who.oid, rel.oid, cmd) THEN 'allowed'
+            WHEN cmd <> 'DELETE' AND has_any_column_privilege(who.oid, rel.oid, cmd) THEN 'columns'
+            ELSE 'denied' END;
+        -- All conditions for the command, as texts.
+        conditions := (
+            SELECT string_agg(concat_ws(' ', pg_get_expr(p.polqual, p.polrelid),
+                                        pg_get_expr(p.polwithcheck, p.polrelid)), ' ')
+            FROM pg_policy p
+            WHERE p.polrelid = "table" AND (p.polcmd IN ('*', cmds) OR p.polcmd = 'r' AND cmds IN ('w', 'd'))
+              AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(who.oid, r, 'USAGE')));
+        failed := (
+            SELECT format('The policy %I raises an error: %s.', p.polname, rtrim(f.failure, '.'))
+            FROM pg_policy p
+            CROSS JOIN LATERAL (VALUES (pg_get_expr(p.polqual, p.polrelid)),
+                                       (pg_get_expr(p.polwithcheck, p.polrelid))) e (expression)
+            CROSS JOIN LATERAL (SELECT results #>> ARRAY['condition ' || e.expression, 'failure'] AS failure) f
+            WHERE p.polrelid = "table" AND f.failure IS NOT NULL
+              AND (p.polcmd IN ('*', cmds) OR p.polcmd = 'r' AND cmds IN ('w', 'd'))
+              AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(who.oid, r, 'USAGE'))
+            ORDER BY p.polname LIMIT 1);
+        counts := ARRAY[results #>> ARRAY['all ' || cmd, 'result', '0'],
+                        results #>> ARRAY['all ' || cmd, 'result', '1']];
+
+        -- Why no row passes, as far as the session and the catalogs show it.
+        cause := NULL;
+        IF is_active AND conditions IS NOT NULL THEN
+            cause := CASE
+                WHEN results #>> '{uid,failure}' IS NOT NULL AND conditions ~ reader
+                    THEN format('The identity cannot be read: %s.', rtrim(results #>> '{uid,failure}', '.'))
+                WHEN results #>> '{identity,result,0}' IS NULL AND conditions ~ reader
+                    THEN format('The session has no user, and the policies compare with it. %s',
+                                results #>> '{identity,result,2}')
+                WHEN results #>> '{uid,result,1}' IS NULL AND conditions ~ '@extschema@\.uid\('
+                    THEN format('auth.uid() is NULL, because the user id %L is not a UUID. Compare a column of type '
+                                'text with auth.user_id().', results #>> '{uid,result,0}')
+                END;
+            IF cause IS NULL THEN
+                SELECT CASE WHEN v.key ~ '^value setting'
+                            THEN format('The setting %s is empty. Compare with auth.user_id() or auth.claim() instead.',
+                                        substr(v.key, 15))
+                            ELSE format('The claims lack %L.', substr(v.key, 13)) END
+                    INTO cause
+                    FROM jsonb_each(results) v
+                    WHERE v.key ~ '^value ' AND v.value #>> '{result,0}' IS NULL
+                      AND strpos(conditions, '''' || regexp_replace(v.key, '^value (setting|claim) ', '') || '''') > 0
+                    ORDER BY v.key LIMIT 1;
+            END IF;
+            IF cause IS NULL THEN
+                SELECT format('A policy reads %s, %s', substr(v.key, 7), CASE
+                           WHEN v.value ->> 'failure' IS NOT NULL THEN format('which fails: %s.', v.value ->> 'failure')
+                           ELSE format('of which %I sees no row.', who.rolname) END)
+                    INTO cause
+                    FROM jsonb_each(results) v
+                    WHERE v.key ~ '^other ' AND (v.value ->> 'failure' IS NOT NULL OR v.value #>> '{result,0}' = '0')
+                      AND strpos(conditions, substr(v.key, 7)) > 0
+                    ORDER BY v.key LIMIT 1;
+            END IF;
+            IF cause IS NULL AND (results #>> ARRAY['permissive ' || cmd, 'result', '1'])::bigint > 0 THEN
+                SELECT format('The policy %I is restrictive, and no row passes it: %s.', p.polname,
+                              pg_get_expr(p.polqual, p.polrelid))
+                    INTO cause
+                    FROM pg_policy p
+                    WHERE p.polrelid = "table" AND NOT p.polpermissive AND p.polcmd IN ('*', cmds)
+                      AND results #>> ARRAY['condition ' || pg_get_expr(p.polqual, p.polrelid), 'result', '1'] = '0'
+                    ORDER BY p.polname LIMIT 1;
+            END IF;
+            IF cause IS NULL THEN
+                SELECT CASE WHEN v.value #>> '{result,3}' <> '0'
+                       THEN format('%s is %L, and the column %I differs only by letter case or white space, '
+                                   'in %s rows.',
+                                   v.value #>> '{result,1}', v.value #>> '{result,2}', v.value #>> '{result,0}',
+                                   v.value #>> '{result,3}')
+                       ELSE format('%s is %L, and the column %I has other values, such as %L.',
+                                   v.value #>> '{result,1}', v.value #>> '{result,2}', v.value #>> '{result,0}',
+                                   v.value #>> '{result,4}') END
+                    INTO cause
+                    FROM jsonb_each(results) v
+                    WHERE v.key ~ '^near ' AND v.value #>> '{result,4}' IS NOT NULL
+                      AND strpos(conditions, v.value #>> '{result,1}') > 0
+                    ORDER BY (v.value #>> '{result,3}') = '0', v.key LIMIT 1;
+            END IF;
+        END IF;
+
+        -- A default that the role may not evaluate. An identity column needs no privilege on its sequence.
+        sequence := CASE cmd WHEN 'INSERT' THEN (
+            SELECT format('%I.%I', n.nspname, c.relname)
+            FROM pg_attrdef f
+            JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
+                AND d.refclassid = 'pg_class'::regclass
+            JOIN pg_class c ON c.oid = d.refobjid
+            JOIN pg_namespace n ON n.oid = c.relnamespace
+            -- The function fails for other relations.
+            WHERE f.adrelid = rel.oid
+              AND CASE c.relkind WHEN 'S' THEN NOT has_sequence_privilege(who.oid, c.oid, 'USAGE, UPDATE') END
+            ORDER BY 1 LIMIT 1) END;
+        -- The policies for SELECT, which UPDATE and DELETE need too.
+        reading := CASE WHEN cmd IN ('UPDATE', 'DELETE', 'INSERT') AND is_active AND NOT EXISTS (
+                SELECT FROM pg_policy p WHERE p.polrelid = "table" AND p.polpermissive AND p.polcmd IN ('*', 'r')
+                AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(who.oid, r, 'USAGE')))
+            THEN CASE cmd WHEN 'INSERT' THEN 'RETURNING needs a policy for SELECT too, and fails (42501).'
+                 ELSE 'A statement with WHERE or RETURNING needs a policy for SELECT too, and finds no row.' END END;
+        visible := CASE cmd WHEN 'SELECT' THEN 'No row is visible' WHEN 'INSERT' THEN 'No row can be inserted'
+                            WHEN 'UPDATE' THEN 'No row can be updated' ELSE 'No row can be deleted' END;
+        answer := CASE
+            WHEN NOT has_schema_privilege(who.oid, rel.schema, 'USAGE') THEN
+                format('Permission denied for schema %I (42501). Run: GRANT USAGE ON SCHEMA %I TO %I;',
+                       rel.nspname, rel.nspname, who.rolname)
+            WHEN privilege = 'denied' THEN
+                format('Permission denied for table %s (42501). Run: GRANT %s ON %s TO %I;',
+                       rel.relname, cmd, rel.name, who.rolname)
+            WHEN sequence IS NOT NULL THEN
+                format('Permission denied for sequence %s (42501), which a default uses. Run: GRANT USAGE ON '
+                       'SEQUENCE %s TO %I;', sequence, sequence, who.rolname)
+            WHEN rel.relkind IN ('v', 'f') THEN 'The tables behind it decide which rows.'
+            WHEN rel.relkind = 'm' THEN CASE cmd WHEN 'SELECT' THEN 'All its rows are visible.'
+                                                 ELSE 'A materialized view cannot be changed.' END
+            WHEN NOT rel.relrowsecurity THEN 'All rows: row-level security is off.'
+            WHEN bypass IS NOT NULL THEN format('All rows: policies do not apply, because %s.', bypass)
+            WHEN NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = "table") THEN
+                format('%s: row-level security is on, and the table has no policy.', visible)
+            WHEN NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = "table" AND p.polcmd IN ('*', cmds)) THEN
+                format('%s: the policies are for other commands.', visible)
+            WHEN conditions IS NULL OR NOT EXISTS (
+                SELECT FROM pg_policy p WHERE p.polrelid = "table" AND p.polcmd IN ('*', cmds)
+                AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(who.oid, r, 'USAGE'))) THEN
+                format('%s: the policies for %s are for other roles than %I: %s.', visible, cmd, who.rolname,
+                       (SELECT string_agg(DISTINCT format('%I', pg_get_userbyid(r)), ', ')
+                        FROM pg_policy p, unnest(p.polroles) r
+                        WHERE p.polrelid = "table" AND p.polcmd IN ('*', cmds)))
+            WHEN NOT EXISTS (
+                SELECT FROM pg_policy p WHERE p.polrelid = "table" AND p.polcmd IN ('*', cmds) AND p.polpermissive
+                AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(who.oid, r, 'USAGE'))) THEN
+                format('%s: all policies for %s are restrictive, and a row needs a permissive one too.', visible, cmd)
+            WHEN failed IS NOT NULL THEN failed
+            WHEN cmd = 'INSERT' THEN
+                concat_ws(' ', CASE WHEN cause IS NULL OR cause ~ 'column|restrictive'
+                                    THEN 'A new row must pass the condition below.'
+                                    ELSE format('%s: %s', visible, cause) END, reading)
+            WHEN counts[1] = '0' AND NOT own THEN 'The table has no rows.'
+            WHEN counts[2] = '0' AND reading IS NOT NULL THEN reading
+            WHEN coalesce(counts[2], '0') = '0' AND cause IS NOT NULL THEN format('%s: %s', visible, cause)
+            WHEN coalesce(counts[2], '0') = '0' AND own THEN
+                format('%s: the conditions are false, or the table has no rows.', visible)
+            WHEN counts[2] = '0' THEN format('%s: the conditions are false for the rows that were tried.', visible)
+            ELSE format('%s of %s rows.', counts[2], counts[1]) END;
+        item := 'answer';
+        outcome := CASE
+            WHEN answer ~ '^All ' THEN 'all'
+            WHEN answer ~ '^[1-9]' THEN CASE WHEN counts[1] = counts[2] THEN 'all' ELSE 'some' END
+            WHEN answer ~ '^(The tables|A new)' THEN 'depends'
+            WHEN answer ~ '^(Permission|The policy|A mat)' THEN 'error'
+            ELSE 'none' END;
+        detail := answer;
+        RETURN NEXT;
+        item := 'privilege';
+        outcome := privilege;
+        detail := CASE privilege WHEN 'columns' THEN format('Of the columns %s.', (
+                SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a
+                WHERE a.attrelid = rel.oid AND a.attnum > 0 AND NOT a.attisdropped
+                  AND has_column_privilege(who.oid, rel.oid, a.attnum, cmd))) END;
+        RETURN NEXT;
+        IF results ? 'permissions' THEN
+            item := 'permission of the token';
+            outcome := CASE results #>> ARRAY['permissions', 'result', (array_position(commands, cmd) - 1)::text]
+                           WHEN 'true' THEN 'allowed' ELSE 'denied' END;
+            detail := coalesce(results #>> '{permissions,failure}', format('auth.allows(%L, %L)',
+                (ARRAY['data_read', 'data_add', 'data_update', 'data_delete'])[array_position(commands, cmd)],
+                rel.name));
+            RETURN NEXT;
+        END IF;
+        FOR policy IN
+            SELECT p.polname, p.polpermissive, k.kind, k.expression,
+                   EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(who.oid, r, 'USAGE')) AS applies,
+                   (SELECT string_agg(CASE r WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(r)) END, ', ')
+                    FROM unnest(p.polroles) r) AS roles
+            FROM pg_policy p
+            CROSS JOIN LATERAL (VALUES
+                ('USING', CASE WHEN cmds <> 'a' THEN pg_get_expr(p.polqual, p.polrelid) END),
+                ('WITH CHECK', CASE WHEN cmds IN ('a', 'w') THEN coalesce(
+                    pg_get_expr(p.polwithcheck, p.polrelid), pg_get_expr(p.polqual, p.polrelid)) END)
+            ) k (kind, expression)
+            WHERE p.polrelid = "table" AND p.polcmd IN ('*', cmds) AND k.expression IS NOT NULL
+            ORDER BY p.polpermissive DESC, p.polname, k.kind
+        LOOP
+            item := format('policy %I %s', policy.polname, policy.kind);
+            passed := CASE WHEN policy.applies THEN
+                (results #>> ARRAY['condition ' || policy.expression, 'result', '1'])::bigint END;
+            tried := CASE WHEN policy.applies THEN
+                (results #>> ARRAY['condition ' || policy.expression, 'result', '0'])::bigint END;
+            outcome := CASE WHEN NOT is_active OR NOT policy.applies THEN 'does not apply'
+                            WHEN policy.polpermissive THEN 'permissive' ELSE 'restrictive' END;
+            detail := concat_ws(' ', CASE WHEN NOT policy.applies THEN format('For %s:', policy.roles) END,
+                                policy.expression,
+                                results #>> ARRAY['condition ' || policy.expression, 'failure']);
+            RETURN NEXT;
+        END LOOP;
+        IF counts[1] IS NOT NULL THEN
+            item := 'all policies';
+            tried := counts[1];
+            passed := counts[2];
+            outcome := CASE WHEN passed = 0 THEN 'none' WHEN passed = tried THEN 'all' ELSE 'some' END;
+            detail := CASE cmd WHEN 'UPDATE' THEN 'With the policies for SELECT. The new row must pass WITH CHECK, and '
+                                                  'those for SELECT if the statement reads.'
+                               WHEN 'DELETE' THEN 'With the policies for SELECT.'
+                               WHEN 'INSERT' THEN 'Of existing rows, as if they were new.' END;
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.explain_access_of(regclass, jsonb, text, text) IS
+    'auth.explain_access() with the search path of the functions that policies call';
+
+CREATE FUNCTION @extschema@.explain_access(
+    "table" regclass, claims jsonb DEFAULT NULL, role text DEFAULT NULL,
+    OUT command text, OUT item text, OUT outcome text, OUT passed bigint, OUT tried bigint, OUT detail text
+) RETURNS SETOF record
+    LANGUAGE sql VOLATILE
+    AS $$
+SELECT * FROM @extschema@.explain_access_of($1, $2, $3, pg_catalog.current_setting('search_path'))
+$$;
+COMMENT ON FUNCTION @extschema@.explain_access(regclass, jsonb, text) IS
+    'which rows of a table each command can reach, and why: for the session, or for a role and claims';
 
 -- Statistics, which need shared memory.
 

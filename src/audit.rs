@@ -1,50 +1,100 @@
 //! Lines in the server log about tokens. They never contain a token.
+//!
+//! A line consists of pairs `key=value`. Each value is one word, or is between double quotes in printable ASCII
+//! with escapes, so that no value can look like another pair or another line.
 
+use std::cell::RefCell;
 use std::fmt::Write;
 
-use session_jwt::{Claims, Rejection, quoted};
+use session_jwt::{Claims, Rejection, TokenNames, quoted};
 
+use crate::pg::backend::{self, BackendLocal, Timestamp};
 use crate::pg::error;
 use crate::settings::AUDIT_LOG;
 
 /// Logs that a token was presented and accepted.
 pub(crate) fn log_accepted(claims: &Claims) {
-    write(|line| {
-        line.push_str("token accepted: provider=");
-        line.push_str(&quoted(claims.provider()));
-        let audience = claims.audience().join(" ");
-        for (name, value) in [
-            ("sub", claims.subject()),
-            ("iss", claims.issuer()),
-            ("aud", (!audience.is_empty()).then_some(audience.as_str())),
-            ("jti", claims.jti()),
-            ("kid", claims.kid()),
-            ("role", claims.database_role()),
-        ] {
-            if let Some(value) = value {
-                // Writing to a String cannot fail.
-                let _ = write!(line, " {name}={}", quoted(value));
-            }
-        }
-    });
+    if !is_on() {
+        return;
+    }
+    log_repetitions();
+    let mut line = Line::new("accepted");
+    line.add("provider", Some(claims.provider()));
+    line.add("sub", claims.subject());
+    line.add("iss", claims.issuer());
+    line.add_audience(claims.audience());
+    line.add("kid", claims.kid());
+    line.add("jti", claims.jti());
+    line.add("role", claims.database_role());
+    line.add_client();
+    line.log();
 }
 
-/// Logs that a token was presented and rejected.
-pub(crate) fn log_rejected(rejection: &Rejection) {
-    write(|line| {
-        let _ = write!(
-            line,
-            "token refused: code={} reason={} detail={}",
-            rejection.code().sqlstate(),
-            quoted(rejection.message()),
-            quoted(rejection.detail().unwrap_or_default())
-        );
-    });
+/// The last rejection of the session, and how often it was repeated since its line was written.
+struct Repeated {
+    /// The line without the detail, which may contain times.
+    line: String,
+    /// When the line was written.
+    logged_at: Timestamp,
+    repetitions: u64,
+}
+
+static REPEATED: BackendLocal<RefCell<Option<Repeated>>> = BackendLocal::new(RefCell::new(None));
+
+/// A rejection that goes on is logged again after this time.
+const REPEATED_AFTER: Timestamp = backend::seconds(60);
+
+/// Logs that a token was presented and rejected. The names in the line are those of the token, and not
+/// verified. Where the session repeats the same rejection, the repetitions are counted, and logged with the next
+/// event, after a minute, or at the end of the session.
+pub(crate) fn log_rejected(rejection: &Rejection, token: &[u8]) {
+    if !is_on() {
+        return;
+    }
+    let names = std::str::from_utf8(token).map(TokenNames::read).unwrap_or_default();
+    let mut line = Line::new("rejected");
+    line.add_word("code", rejection.code().sqlstate());
+    line.add("reason", Some(rejection.message()));
+    line.add("provider", rejection.provider());
+    line.add("sub", names.subject.as_deref());
+    line.add("iss", names.issuer.as_deref());
+    line.add_audience(&names.audience);
+    line.add("kid", names.kid.as_deref());
+    line.add("jti", names.jti.as_deref());
+    line.add_client();
+    let now = backend::now();
+    if let Some(last) = REPEATED.borrow_mut().as_mut()
+        && last.line == line.0
+        && now - last.logged_at < REPEATED_AFTER
+    {
+        last.repetitions += 1;
+        return;
+    }
+    log_repetitions();
+    REPEATED.replace(Some(Repeated { line: line.0.clone(), logged_at: now, repetitions: 0 }));
+    line.add("detail", rejection.detail());
+    line.log();
+}
+
+/// Logs how often the last rejection was repeated, if it was. Another one like it is logged again.
+pub(crate) fn log_repetitions() {
+    if let Some(last) = REPEATED.take()
+        && last.repetitions > 0
+    {
+        let mut line = Line(last.line);
+        line.add_word("repetitions", &last.repetitions.to_string());
+        line.log();
+    }
 }
 
 /// Logs that the client has cleared the token.
 pub(crate) fn log_cleared() {
-    write(|line| line.push_str("token cleared"));
+    if is_on() {
+        log_repetitions();
+        let mut line = Line::new("cleared");
+        line.add_client();
+        line.log();
+    }
 }
 
 /// Logs that every role could read a symmetric key before the library was loaded.
@@ -55,12 +105,44 @@ pub(crate) fn log_readable_secret() {
     );
 }
 
-fn write(compose: impl FnOnce(&mut String)) {
-    // A lost value counts as on: a client without the privilege to set the GUC must not turn the log off by
-    // naming it in the startup options.
-    if AUDIT_LOG.get() || AUDIT_LOG.is_lost() {
-        let mut line = "pg_session_jwt: ".to_owned();
-        compose(&mut line);
-        error::log(&line);
+/// Whether lines are written. A lost value counts as on: a client without the privilege to set the GUC must not
+/// turn the log off by naming it in the startup options.
+fn is_on() -> bool {
+    AUDIT_LOG.get() || AUDIT_LOG.is_lost()
+}
+
+/// A line of the log.
+struct Line(String);
+
+impl Line {
+    fn new(outcome: &str) -> Self {
+        Self(format!("pg_session_jwt: outcome={outcome}"))
+    }
+
+    /// Adds a value that is one word.
+    fn add_word(&mut self, key: &str, word: &str) {
+        // Writing to a String cannot fail.
+        let _ = write!(self.0, " {key}={word}");
+    }
+
+    /// Adds a value of any characters, if there is one.
+    fn add(&mut self, key: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.add_word(key, &quoted(value));
+        }
+    }
+
+    fn add_audience(&mut self, audience: &[String]) {
+        if !audience.is_empty() {
+            self.add("aud", Some(&audience.join(" ")));
+        }
+    }
+
+    fn add_client(&mut self) {
+        self.add("client", backend::client_address().as_deref());
+    }
+
+    fn log(&self) {
+        error::log(&self.0);
     }
 }

@@ -1,15 +1,18 @@
 //! The SQL functions, as the install script in `sql/` declares them.
 
-use session_jwt::{Action, Code, MAX_TOKEN_BYTES, Rejection, permission_claims};
+use session_jwt::{
+    Action, Code, MAX_INSPECTED_BYTES, MAX_TOKEN_BYTES, Rejection, permission_claims,
+};
 
 use crate::permissions::{self, commands};
 use crate::pg::backend;
 use crate::pg::datum::{self, Varlena};
 use crate::pg::function::{self, Arguments, GucChange, Limit, Outcome, Row, VOID, sql_function};
+use crate::pg::sandbox::{self, SandboxedQuery};
 use crate::pg::{relation, trigger};
 use crate::roles::locked;
 use crate::session::identity::{Lookup, Reader, readers, unrepresentable};
-use crate::session::{self, current, lifetime};
+use crate::session::{self, current, inspection, lifetime, trial};
 use crate::statistics::{counters, sessions};
 use crate::{providers, settings};
 
@@ -17,12 +20,19 @@ use crate::{providers, settings};
 const TOKEN: Limit =
     Limit { bytes: MAX_TOKEN_BYTES, code: Code::Malformed, message: "token is too long" };
 
+/// The part of a text that an inspection reads.
+const INSPECTED: Limit =
+    Limit { bytes: MAX_INSPECTED_BYTES, code: Code::Malformed, message: "token is too long" };
+
 /// The limit for a name or a path of a claim. No name in a token is as long, even where each byte is
 /// escaped.
 const PATH: Limit = Limit::new(2 * MAX_TOKEN_BYTES, "name of a claim is too long");
 
 /// The limit for a name of a provider, a schema or a table. Names in use are much shorter.
 const NAME: Limit = Limit::new(1024, "name is too long");
+
+/// The limit for a query and a search path. The conditions of policies are a part of a query.
+const QUERY: Limit = Limit::new(16 * 1024 * 1024, "query is too long");
 
 /// The limit for a name of an action or a scope.
 const WORD: Limit = Limit::new(1024, "word is too long");
@@ -72,12 +82,15 @@ sql_function!(pg_session_jwt_template, function::call, template);
 sql_function!(pg_session_jwt_init, function::call, init);
 sql_function!(pg_session_jwt_verify, function::call, verify);
 sql_function!(pg_session_jwt_whoami, function::call_row, whoami);
+sql_function!(pg_session_jwt_inspect, function::call_rows, inspect);
+sql_function!(pg_session_jwt_try_as, sandbox::call_sandboxed, try_as, trial::leave);
 sql_function!(pg_session_jwt_session_init, function::call_guc_change, session_init);
 
 sql_function!(pg_session_jwt_texts_in, function::call, texts_in);
 sql_function!(pg_session_jwt_refresh_provider, function::call, refresh_provider);
 sql_function!(pg_session_jwt_added_provider, function::call_row, added_provider);
 sql_function!(pg_session_jwt_provider_keys, function::call, provider_keys);
+sql_function!(pg_session_jwt_provider_findings, function::call, provider_findings);
 sql_function!(pg_session_jwt_check_provider, trigger::call_row_trigger, providers::check_row);
 
 sql_function!(pg_session_jwt_stats, function::call_rows, |_| counters::rows());
@@ -126,6 +139,28 @@ fn whoami(_: &Arguments) -> Result<Row, Rejection> {
     Ok(session::report::whoami())
 }
 
+/// `auth.inspect(token text)`
+fn inspect(arguments: &Arguments) -> Result<Vec<Row>, Rejection> {
+    let text = arguments.prefix(0, &INSPECTED).unwrap_or_default();
+    Ok(inspection::inspect(text, arguments.length(0)))
+}
+
+/// `auth.try_as(role oid, claims text, path text, query text, rows anyarray)`
+fn try_as(arguments: &Arguments) -> Result<SandboxedQuery, Rejection> {
+    let (role, claims) = (arguments.oid(0), arguments.utf8(1, &TOKEN)?);
+    let texts = arguments.copied(2, &QUERY)?.zip(arguments.copied(3, &QUERY)?);
+    let Some((role, (search_path, query))) = role.zip(texts) else {
+        return Err(Rejection::new(
+            Code::Configuration,
+            "argument of auth.try_as must not be null",
+        )
+        .with_detail("The function needs a role, a search path and a query."));
+    };
+    let has_identity = claims.is_some() && session::identity()?.is_some();
+    trial::enter(role, claims.as_deref(), has_identity)?;
+    Ok(SandboxedQuery { role, search_path, query, parameter: 4 })
+}
+
 /// `auth.added_provider(name text)`
 fn added_provider(arguments: &Arguments) -> Result<Row, Rejection> {
     let name = arguments.utf8(0, &NAME)?.unwrap_or_default();
@@ -147,6 +182,11 @@ fn refresh_provider(arguments: &Arguments) -> Outcome {
 fn provider_keys(arguments: &Arguments) -> Outcome {
     let name = arguments.utf8(0, &NAME)?.unwrap_or_default();
     Ok(providers::provider_keys(&name)?.as_ref().map(Varlena::palloced))
+}
+
+/// `auth.provider_findings()`
+fn provider_findings(_: &Arguments) -> Outcome {
+    Ok(Some(providers::findings(locked::check_locks().err())?.palloced()))
 }
 
 /// `auth.demand(action text, "schema" text, "table" text)`

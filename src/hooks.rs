@@ -23,7 +23,9 @@ use crate::pg::token::TokenVariable;
 use crate::pg::{redact, relation, role, worker};
 use crate::providers;
 use crate::roles::{self, locked, token_role, transaction};
-use crate::session::{self, Need, absence, admission, current, lifetime, presence, request_claims};
+use crate::session::{
+    self, Need, absence, admission, current, lifetime, presence, request_claims, trial,
+};
 use crate::settings::{
     self, AUDIT_LOG, Document, IDENTITY_SCOPE, JWK, JWKS_HTTP_HOSTS_NAME, JWT, LOCKED_ROLES_NAME,
     PROVIDERS, ROLE, SESSION_AUTHORIZATION, TRUST_REQUEST_CLAIMS,
@@ -145,7 +147,9 @@ unsafe extern "C-unwind" fn post_parse_analyze(
     // stay at their places; after the analysis, only hooks read it.
     unsafe {
         if !backend::is_parallel_worker() {
-            register_exit_callback();
+            if request_claims::is_trusted() {
+                register_exit_callback();
+            }
             if session::is_to_be_prepared() {
                 guarded(session::prepare_statement);
             }
@@ -185,6 +189,9 @@ unsafe extern "C-unwind" fn planner(
         }
         let text = redact::redacted(text);
         let before = transaction::start_planning();
+        // A parallel worker does not know the identity of a trial.
+        let options =
+            if trial::is_active() { compat::without_parallel_plans(options) } else { options };
         let plan = next(query, text, options, parameters);
         guarded_result(|| transaction::end_planning(before, Plan::from_raw(plan)));
         plan
@@ -370,7 +377,9 @@ unsafe extern "C-unwind" fn object_access(
 ) {
     use pg_sys::ObjectAccessType::{OAT_FUNCTION_EXECUTE, OAT_POST_CREATE};
     if access == OAT_FUNCTION_EXECUTE && !backend::is_parallel_worker() {
-        register_exit_callback();
+        if request_claims::is_trusted() {
+            register_exit_callback();
+        }
         if transaction::is_idle() {
             let before = role::current_user();
             check_role(|| Need::Nothing);
@@ -380,6 +389,9 @@ unsafe extern "C-unwind" fn object_access(
         }
         if token_role::exists() || token_role::is_waiting() {
             guarded_result(|| transaction::check_function(object));
+        }
+        if trial::is_active() {
+            guarded_result(|| trial::check_function(object));
         }
     }
     if access == OAT_POST_CREATE && class == pg_sys::TriggerRelationId {
@@ -467,39 +479,38 @@ unsafe extern "C-unwind" fn shmem_startup() {
     }
 }
 
-/// Registers what ends with the process, before the first statement, which may give the session an identity.
+// Transactions and caches.
+
+/// Registers the callback for the end of the session. The postmaster's callbacks are not those of its children,
+/// so that each session registers it when it gets its first value, and before it can read trusted claims.
 fn register_exit_callback() {
     static IS_DONE: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
-    if !IS_DONE.replace(true) {
-        // SAFETY: the callback lasts as long as the library, which Postgres never unloads.
-        unsafe { pg_sys::before_shmem_exit(Some(before_shmem_exit_callback), Datum::null()) };
+    if backend::is_child() && !IS_DONE.replace(true) {
+        // SAFETY: the callback lasts as long as the library.
+        unsafe { pg_sys::before_shmem_exit(Some(before_shmem_exit), Datum::null()) };
     }
 }
 
 /// Postgres calls it before it aborts a transaction that is open, and before another process can get the place of this
 /// one in shared memory.
-unsafe extern "C-unwind" fn before_shmem_exit_callback(_code: c_int, _: Datum) {
+unsafe extern "C-unwind" fn before_shmem_exit(_code: c_int, _: Datum) {
     sessions::end_process();
+    guarded(audit::log_repetitions);
 }
-
-// Transactions and caches.
 
 /// Postgres calls it before a commit, and at the end of a transaction, while the GUCs still have the values
 /// of the transaction.
 unsafe extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _: *mut c_void) {
     use pg_sys::XactEvent::*;
     match event {
-        XACT_EVENT_PRE_COMMIT => {
-            if lifetime::note_use() {
-                guarded(lifetime::warn_of_unused_token);
-            }
-        }
+        XACT_EVENT_PRE_COMMIT if lifetime::note_use() => guarded(lifetime::warn_of_unused_token),
         XACT_EVENT_COMMIT
         | XACT_EVENT_PARALLEL_COMMIT
         | XACT_EVENT_ABORT
         | XACT_EVENT_PARALLEL_ABORT
         | XACT_EVENT_PREPARE => {
             // These calls must not raise an error: Postgres cannot undo the end of a transaction.
+            trial::leave();
             lifetime::end_transaction();
             token_role::end_transaction();
             transaction::end_transaction();
@@ -520,6 +531,7 @@ unsafe extern "C-unwind" fn subxact_callback(
     use pg_sys::SubXactEvent::{SUBXACT_EVENT_ABORT_SUB, SUBXACT_EVENT_COMMIT_SUB};
     match event {
         SUBXACT_EVENT_ABORT_SUB => {
+            trial::end_subtransaction();
             transaction::end_subtransaction(false);
             current::abort_subtransaction();
             token_role::settle();
@@ -652,6 +664,7 @@ unsafe extern "C-unwind" fn jwt_check(
     extra: *mut *mut c_void,
     source: pg_sys::GucSource::Type,
 ) -> bool {
+    register_exit_callback();
     // SAFETY: the arguments are those of the hook.
     let checked = unsafe { guc::check(new_value, source, admission::check, error::reject_value) };
     checked.is_some_and(|checked| {

@@ -1,8 +1,9 @@
 //! This process: its values, its transaction, and its clock.
 
 use std::cell::RefCell;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
 use std::hash::{BuildHasher, RandomState};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::ops::Deref;
 
 use pgrx::pg_sys;
@@ -60,7 +61,7 @@ unsafe extern "C-unwind" {
     // than the rest of the reader.
     safe fn GetCurrentStatementStartTimestamp() -> Timestamp;
     safe fn GetCurrentTimestamp() -> Timestamp;
-    safe fn GetCurrentTransactionNestLevel() -> std::ffi::c_int;
+    safe fn GetCurrentTransactionNestLevel() -> c_int;
     safe fn IsTransactionState() -> bool;
     safe fn IsTransactionBlock() -> bool;
     safe fn InSecurityRestrictedOperation() -> bool;
@@ -117,6 +118,29 @@ pub(crate) fn most_backends() -> usize {
     usize::try_from(unsafe { pg_sys::MaxBackends }).unwrap_or(0)
 }
 
+/// The address and the port of the client, or `local` for a Unix socket; None where the process has no client.
+pub(crate) fn client_address() -> Option<String> {
+    // SAFETY: the entry is null or the one of this process, which no other process writes. The address has the
+    // type that its family tells, and is as large as any.
+    unsafe {
+        let address = &raw const pg_sys::MyBEEntry.as_ref()?.st_clientaddr.addr;
+        match c_int::from(address.cast::<libc::sockaddr>().read().sa_family) {
+            libc::AF_UNIX => Some("local".to_owned()),
+            libc::AF_INET => {
+                let address = address.cast::<libc::sockaddr_in>().read();
+                let host = Ipv4Addr::from_bits(u32::from_be(address.sin_addr.s_addr));
+                Some(SocketAddrV4::new(host, u16::from_be(address.sin_port)).to_string())
+            }
+            libc::AF_INET6 => {
+                let address = address.cast::<libc::sockaddr_in6>().read();
+                let host = Ipv6Addr::from(address.sin6_addr.s6_addr);
+                Some(SocketAddrV6::new(host, u16::from_be(address.sin6_port), 0, 0).to_string())
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Whether a transaction is in progress, so that catalogs can be read.
 pub(crate) fn in_transaction() -> bool {
     IsTransactionState()
@@ -129,7 +153,7 @@ pub(crate) fn in_transaction_block() -> bool {
 }
 
 /// The nesting level of the current subtransaction; 1 for the top-level transaction.
-pub(crate) fn nest_level() -> std::ffi::c_int {
+pub(crate) fn nest_level() -> c_int {
     GetCurrentTransactionNestLevel()
 }
 
@@ -168,6 +192,12 @@ pub(crate) fn hold_interrupts<T>(body: impl FnOnce() -> T) -> T {
 pub(crate) fn within_portal() -> bool {
     // SAFETY: it reads a static variable.
     unsafe { !pg_sys::ActivePortal.is_null() }
+}
+
+/// Whether this process is a child of the postmaster.
+pub(crate) fn is_child() -> bool {
+    // SAFETY: it reads a static variable.
+    unsafe { pg_sys::IsUnderPostmaster }
 }
 
 /// Whether the postmaster is loading the library, so that every session has it from its start.

@@ -125,6 +125,11 @@ pub(super) fn can_set_role(session_user: Oid, role: Oid) -> bool {
     unsafe { decide(session_user, role) }
 }
 
+/// The options of a planner, without parallel plans.
+pub(crate) fn without_parallel_plans(options: c_int) -> c_int {
+    options & !(pg_sys::CURSOR_OPT_PARALLEL_OK as c_int)
+}
+
 /// Whether PUBLIC may call a function.
 pub(super) fn is_executable_by_public(function: Oid) -> bool {
     let mode = pg_sys::AclMode::from(pg_sys::ACL_EXECUTE);

@@ -195,7 +195,7 @@ impl GucChange<'_> {
 
 unsafe extern "C-unwind" {
     // Declared by hand: the guard of `pgrx` would replace the SQLSTATE of a rejection.
-    fn set_config_option(
+    pub(super) fn set_config_option(
         name: *const c_char,
         value: *const c_char,
         context: pg_sys::GucContext::Type,
@@ -208,7 +208,7 @@ unsafe extern "C-unwind" {
 }
 
 /// The arguments of a call.
-pub(crate) struct Arguments(FunctionCallInfo);
+pub(crate) struct Arguments(pub(super) FunctionCallInfo);
 
 impl Arguments {
     /// The argument at a place, a `text`, in the database's encoding; None where it is null.
@@ -242,6 +242,12 @@ impl Arguments {
         }
     }
 
+    /// The length of the argument at a place, a `text`, in bytes; None where it is null.
+    pub(crate) fn length(&self, place: usize) -> Option<usize> {
+        // SAFETY: the SQL declaration makes the argument a text.
+        unsafe { Some(raw_size(pgrx::fcinfo::pg_getarg_datum(self.0, place)?)) }
+    }
+
     /// The argument at a place, a `text`, in UTF-8; None where it is null.
     pub(crate) fn utf8(&self, place: usize, limit: &Limit) -> Result<Option<String>, Rejection> {
         let Some(text) = self.text(place, limit)? else {
@@ -250,6 +256,18 @@ impl Arguments {
         let text = from_server_encoding(text);
         text.map(Some)
             .ok_or_else(|| Rejection::new(Code::Configuration, "text cannot be converted to UTF-8"))
+    }
+
+    /// The argument at a place, a `text`, as a C string in the current memory context; None where it is null.
+    pub(crate) fn copied(
+        &self,
+        place: usize,
+        limit: &Limit,
+    ) -> Result<Option<*const c_char>, Rejection> {
+        let text = self.text(place, limit)?;
+        // SAFETY: pointer and length are those of a slice; `pnstrdup` copies it and adds the NUL.
+        let copy = |text: &[u8]| unsafe { pg_sys::pnstrdup(text.as_ptr().cast(), text.len()) };
+        Ok(text.map(|text| copy(text).cast_const()))
     }
 
     /// The elements of the argument at a place, a `text[]`, in UTF-8; none where it is null.
@@ -568,7 +586,7 @@ impl<K: Copy + PartialEq, A: Copy, const LONGEST: usize> CallSite<K, A, LONGEST>
 /// # Safety
 /// Postgres makes the call.
 #[inline(always)]
-unsafe fn answer(fcinfo: FunctionCallInfo, value: Option<Datum>) -> Datum {
+pub(super) unsafe fn answer(fcinfo: FunctionCallInfo, value: Option<Datum>) -> Datum {
     // SAFETY: Postgres passes the call's own struct.
     unsafe { (*fcinfo).isnull = value.is_none() };
     value.unwrap_or(Datum::null())

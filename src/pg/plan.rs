@@ -213,6 +213,45 @@ pub(crate) fn is_function_for_all(function: Oid) -> bool {
     extension != Oid::INVALID && extension == own
 }
 
+/// Whether a function may have an effect that the rollback of a read-only transaction does not undo: a volatile
+/// function in C of an extension, such as those of dblink, and built-in ones for session-level locks, signals and
+/// administration.
+pub(crate) fn outlives_rollback(function: Oid) -> bool {
+    const NAMES: [&[u8]; 4] =
+        [b"setseed", b"pg_logical_emit_message", b"pg_cancel_backend", b"pg_terminate_backend"];
+    /// `ClanguageId`
+    const C_LANGUAGE: u32 = 13;
+    // SAFETY: within a transaction, the functions read the catalogs. The tuple is a row of pg_proc, and is not used
+    // after its release.
+    unsafe {
+        let key = pg_sys::Datum::from(function);
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::PROCOID as c_int, key);
+        if tuple.is_null() {
+            return false;
+        }
+        let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_proc>();
+        let name = CStr::from_ptr((*form).proname.data.as_ptr()).to_bytes();
+        let is_volatile = (*form).provolatile as u8 == pg_sys::PROVOLATILE_VOLATILE;
+        let is_risky = if function.to_u32() >= pg_sys::FirstNormalObjectId {
+            is_volatile && (*form).prolang == Oid::from(C_LANGUAGE)
+        } else {
+            let is_session_lock = name.windows(8).any(|part| part == b"advisory")
+                && !name.windows(4).any(|part| part == b"xact");
+            let starts = |start: &[u8]| name.starts_with(start);
+            is_volatile
+                && (is_session_lock
+                    || NAMES.contains(&name)
+                    || starts(b"pg_create_")
+                    || starts(b"pg_drop_")
+                    || starts(b"pg_replication_")
+                    || starts(b"pg_logical_slot_")
+                    || !compat::is_executable_by_public(function))
+        };
+        pg_sys::ReleaseSysCache(tuple);
+        is_risky
+    }
+}
+
 /// Whether an entry of a range table is a relation outside of the system catalogs.
 fn is_table(entry: &pg_sys::RangeTblEntry) -> bool {
     is_relation(entry) && entry.relid.to_u32() >= pg_sys::FirstNormalObjectId

@@ -165,6 +165,14 @@ pub(crate) fn check_privileges(relation: Oid, name: &CStr, privileges: &[Privile
     }
 }
 
+/// Whether the current user has a privilege on a relation.
+pub(crate) fn has_privilege(relation: Oid, privilege: Privilege) -> bool {
+    let mode = privilege as pg_sys::AclMode;
+    // SAFETY: the calls read catalogs and static variables.
+    let result = unsafe { pg_sys::pg_class_aclcheck(relation, pg_sys::GetUserId(), mode) };
+    result == pg_sys::AclResult::ACLCHECK_OK
+}
+
 /// Processes the invalidations that other sessions have sent. The caller is within a transaction.
 pub(crate) fn accept_invalidations() {
     // SAFETY: within a transaction Postgres may rebuild caches, as it does when it opens a table.

@@ -78,6 +78,11 @@ pub(crate) fn can_set(role: Oid) -> bool {
     compat::can_set_role(session_user(), role)
 }
 
+/// Whether the current user may take a role by `SET ROLE`, if it were the session user.
+pub(crate) fn current_can_set(role: Oid) -> bool {
+    compat::can_set_role(current_user(), role)
+}
+
 /// Whether the session user is a member of a role, which since 16 need not allow `SET ROLE`.
 pub(crate) fn is_member(role: Oid) -> bool {
     // SAFETY: within a transaction, the function reads the catalogs.

@@ -12,8 +12,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use session_jwt::{
-    Code, MOST_COUNTED, Provider, Rejection, UnjudgedClaims, Unverified, Verifier, authenticate,
-    no_provider_configured,
+    Candidates, Code, MOST_COUNTED, Provider, Rejection, UnjudgedClaims, Unverified, Verifier,
+    authenticate, no_provider_configured,
 };
 
 use super::refresh;
@@ -159,7 +159,11 @@ fn attempt(token: &str) -> Result<(UnjudgedClaims, Trust), Failure> {
         may_be_published.set(unverified.may_have_published_key(&provider));
         is_symmetric.set(unverified.is_symmetric());
         selection.set(Some((selected, missing)));
-        if is_too_old { Err(too_old()) } else { Ok(provider) }
+        if is_too_old {
+            unverified.check_type(&provider)?;
+            return Err(too_old());
+        }
+        Ok(provider)
     });
     match (outcome, selection.take()) {
         (Ok(claims), Some((selected, _))) => {
@@ -176,10 +180,57 @@ fn attempt(token: &str) -> Result<(UnjudgedClaims, Trust), Failure> {
                 Code::Signature | Code::Algorithm => may_be_published.get(),
                 _ => false,
             };
-            let missing =
-                selection.and_then(|(_, missing)| missing).filter(|_| newer_keys_may_help);
+            let (selected, missing) = selection.unzip();
+            let rejection = match selected {
+                Some(selected) => rejection.with_provider(selected.provider.name()),
+                None => rejection,
+            };
+            let missing = missing.flatten().filter(|_| newer_keys_may_help);
             Err(Failure { rejection, missing })
         }
+    }
+}
+
+/// The providers for the inspection of a token. Keys that are due are not fetched.
+pub(crate) fn candidates(unverified: &Unverified<'_>) -> Candidates {
+    /// The number of other providers that are read, for hints.
+    const MOST_OTHERS: usize = 100;
+    let mut keys = Ok(());
+    let chosen = select(unverified.issuer).and_then(|selected| {
+        let selected = selected.ok_or_else(|| no_provider(unverified))?;
+        let is_fetched = !is_by_secret(&selected.provider, unverified);
+        if is_fetched && selected.ends() <= backend::now() {
+            keys = Err(too_old());
+        }
+        Ok(selected.provider)
+    });
+    let settings = from_settings().unwrap_or_default();
+    let mut others: Vec<Arc<Provider>> =
+        settings.providers().iter().take(MOST_OTHERS).cloned().collect();
+    if let Some(table) = Table::find() {
+        let mut add = |row: Row| {
+            others.extend(Provider::from_row(&row.document).map(Arc::new));
+            others.len() < MOST_OTHERS
+        };
+        // Where the table was altered, `select` has reported the error.
+        for near in unverified.near_issuers() {
+            let _ = table.read(Rows::OfIssuer(Some(&near)), &mut add);
+        }
+        let _ = table.read(Rows::All, &mut add);
+    }
+    if let Ok(chosen) = &chosen {
+        others.retain(|other| other.name() != chosen.name());
+    }
+    Candidates { chosen, keys, others }
+}
+
+/// Claims without a token, for a caller that could issue one. The provider of their issuer says which claim has
+/// the user id, and which one Hasura's session variables.
+pub(crate) fn assume(claims: &str) -> Result<UnjudgedClaims, Rejection> {
+    let assumed = UnjudgedClaims::trusted(claims)?;
+    match select(assumed.unjudged().issuer())? {
+        Some(selected) => UnjudgedClaims::assumed(claims, &selected.provider),
+        None => Ok(assumed),
     }
 }
 
@@ -269,7 +320,7 @@ impl CachedRow {
 
 /// The first moment at which the keys of a row are too old. Keys that are not fetched, or not fetched
 /// yet, do not become too old.
-fn ends(row: &Row, provider: &Provider) -> Timestamp {
+pub(super) fn ends(row: &Row, provider: &Provider) -> Timestamp {
     match provider.remote() {
         Some(remote) if !provider.keys().is_waiting() => {
             let fetched = row.fetching.last_success.unwrap_or(Timestamp::MIN);
@@ -435,7 +486,7 @@ pub(super) fn is_in_settings(provider: &Provider) -> bool {
     from_settings().is_ok_and(|settings| settings.provider_of(provider.issuer()).is_some())
 }
 
-fn from_settings() -> FromSettings {
+pub(super) fn from_settings() -> FromSettings {
     if SETTINGS_CHANGED.get() {
         let read = read_settings().map(Rc::new);
         // Settings that could not be read for lack of memory are read again at the next use.

@@ -90,6 +90,7 @@ pub(super) mod place {
     pub(super) const LAST_SUCCESS: usize = place_in(&COLUMNS, "last_success");
     pub(super) const FAILURES: usize = place_in(&COLUMNS, "failures");
     pub(super) const LAST_ERROR: usize = place_in(&COLUMNS, "last_error");
+    pub(super) const PASSED_OVER: usize = place_in(&COLUMNS, "passed_over");
 }
 
 /// One row.
@@ -114,6 +115,8 @@ pub(super) struct Fetching {
     pub(super) last_success: Option<Timestamp>,
     pub(super) failures: i32,
     pub(super) last_error: Option<String>,
+    /// Whether the last fetch has skipped keys.
+    pub(super) has_passed_over: bool,
 }
 
 impl Row {
@@ -136,6 +139,7 @@ impl Row {
                 last_success: tuple.timestamptz(place::LAST_SUCCESS),
                 failures: tuple.int4(place::FAILURES).unwrap_or(0),
                 last_error: text(place::LAST_ERROR),
+                has_passed_over: !tuple.is_null(place::PASSED_OVER),
             },
         })
     }

@@ -136,6 +136,11 @@ impl Table {
     pub(super) fn check_insert(self) {
         relation::check_privileges(self.relation, TABLE, &[Privilege::Insert]);
     }
+
+    /// Whether the current user may add providers, and so issue tokens with any claims.
+    pub(crate) fn may_insert(self) -> bool {
+        relation::has_privilege(self.relation, Privilege::Insert)
+    }
 }
 
 /// Rejects a table whose first columns are not those that were installed: values of other types cannot

@@ -89,7 +89,11 @@ pub(crate) fn confirm(name: Option<&str>) -> Result<(), Rejection> {
         .with_hint("Present the token again."))
 }
 
-fn look_up(name: &str) -> Result<Oid, Rejection> {
+/// The role of a name, which the session user may take by `SET ROLE`.
+///
+/// # Errors
+/// Where the session user may not, or the role is a superuser.
+pub(crate) fn look_up(name: &str) -> Result<Oid, Rejection> {
     let oid = role::find(name)
         .ok_or_else(|| rejected(format!("The role {} does not exist.", quoted(name))))?;
     if role::is_superuser(oid) {

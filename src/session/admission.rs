@@ -64,7 +64,7 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
             let admitted = identity.and_then(|identity| admit(&identity, fingerprint));
             let role = admitted.inspect_err(|rejection| {
                 counters::count_rejected(rejection.code());
-                audit::log_rejected(rejection);
+                audit::log_rejected(rejection, token);
                 absence::note_rejected(rejection);
             })?;
             is_accepted.set(true);
@@ -77,6 +77,15 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
 /// Checks the times of a token, and whether the session may take its role now, and logs that the token is
 /// accepted. Returns the role.
 pub(super) fn admit(
+    identity: &Identity,
+    fingerprint: Fingerprint,
+) -> Result<Option<TokenRole>, Rejection> {
+    admit_claims(identity, fingerprint)
+        .map_err(|rejection| rejection.with_provider(identity.provider()))
+}
+
+/// Does the same, for rejections without the provider.
+fn admit_claims(
     identity: &Identity,
     fingerprint: Fingerprint,
 ) -> Result<Option<TokenRole>, Rejection> {
@@ -97,21 +106,26 @@ pub(super) fn admit(
 static LAST_JTI: BackendLocal<RefCell<Option<HashMap<String, i64>>>> =
     BackendLocal::new(RefCell::new(None));
 
-/// Rejects a `jti` that is not higher than the last one of the provider.
+/// Records a `jti`, which must be higher than the last one of the provider.
 fn admit_sequence(claims: &Claims, sequence: i64) -> Result<(), Rejection> {
+    check_sequence(claims.provider(), sequence)?;
     let mut last = LAST_JTI.borrow_mut();
-    let last = last.get_or_insert_default();
-    match last.get(claims.provider()) {
+    last.get_or_insert_default().insert(claims.provider().to_owned(), sequence);
+    Ok(())
+}
+
+/// Rejects a `jti` that is not higher than the last one of the provider.
+pub(super) fn check_sequence(provider: &str, sequence: i64) -> Result<(), Rejection> {
+    match LAST_JTI.borrow().as_ref().and_then(|last| last.get(provider)) {
         Some(last) if sequence <= *last => {
-            return Err(Rejection::new(Code::Replayed, "token has been used before")
+            Err(Rejection::new(Code::Replayed, "token has been used before")
                 .with_detail(format!(
                     "Its jti is {sequence}; this session has seen {last} already."
                 ))
-                .with_hint("Present a token with a higher jti."));
+                .with_hint("Present a token with a higher jti."))
         }
-        _ => last.insert(claims.provider().to_owned(), sequence),
-    };
-    Ok(())
+        _ => Ok(()),
+    }
 }
 
 /// Checks in a parallel worker a token that its leader has not checked. The worker does not know which

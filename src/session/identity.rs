@@ -207,6 +207,11 @@ impl Identity {
         1024 + claims + values.sum::<usize>() + permissions + self.found_limit()
     }
 
+    /// The name of the provider.
+    pub(super) fn provider(&self) -> &str {
+        self.claims.unjudged().provider()
+    }
+
     fn issuer(&self) -> Option<&str> {
         self.claims.unjudged().issuer()
     }

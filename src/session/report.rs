@@ -47,11 +47,9 @@ fn absent(reason: String) -> Row {
 
 /// A rejection as sentences in one line.
 fn sentences(rejection: &Rejection) -> String {
-    let (code, message) = (rejection.code().sqlstate(), rejection.message());
-    let mut line = format!("{code}, {message}.");
-    for sentence in [rejection.detail(), rejection.hint()].into_iter().flatten() {
-        line.push(' ');
-        line.push_str(sentence);
+    let description = rejection.description();
+    match rejection.hint() {
+        None => description,
+        Some(hint) => format!("{description} {hint}"),
     }
-    line
 }

@@ -406,6 +406,12 @@ fn upgrading() {
     assert_prints(&printed, &["ALTER EXTENSION", used, dry_run, used, replaced, "REVOKE"]);
 }
 
+#[test]
+fn reference() {
+    let printed = follow("docs/reference.md", EXTENSION);
+    assert_prints(&printed, &["CREATE ROLE", "GRANT"]);
+}
+
 const EXTENSION: &str = "CREATE EXTENSION pg_session_jwt;";
 
 /// The paths of `README.md` and the pages of the manual.

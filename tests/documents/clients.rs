@@ -97,7 +97,7 @@ impl Fixture {
         let log = &self.cluster.log()[logged..];
         let lines = |part: &str| log.lines().filter(|line| line.contains(part)).count();
         for code in [Code::Signature.sqlstate(), Code::Expired.sqlstate()] {
-            assert_eq!(lines(&format!("token refused: code={code}")), 1, "{code}");
+            assert_eq!(lines(&format!("outcome=rejected code={code}")), 1, "{code}");
         }
         // As a parameter, and for the transaction.
         let bound = lines("auth.jwt_session_init($1, is_local => true)");

@@ -17,6 +17,8 @@ const CALLS: &[(&str, &str, &str)] = &[
         Code::Malformed.sqlstate(),
     ),
     ("jwt_verify(text)", "auth.jwt_verify($1)", Code::Malformed.sqlstate()),
+    // It says how long a text is, and reads only the beginning.
+    ("inspect(text)", "(SELECT count(*) FROM auth.inspect($1))", SUCCESS),
     ("claim(text)", "auth.claim($1)", Code::Configuration.sqlstate()),
     ("claim_jsonb(text)", "auth.claim_jsonb($1)", Code::Configuration.sqlstate()),
     ("session_variable(text)", "auth.session_variable($1)", Code::Configuration.sqlstate()),
@@ -59,7 +61,8 @@ fn fixture() -> Cluster {
     run(
         &mut admin,
         "GRANT ALL ON auth.providers TO app;
-         GRANT EXECUTE ON FUNCTION auth.added_provider(text), auth.provider_keys(text) TO app;
+         GRANT EXECUTE ON FUNCTION auth.added_provider(text), auth.provider_keys(text),
+             auth.inspect(text) TO app;
          CREATE TABLE long (size text, v text);
          INSERT INTO long VALUES ('64 MB', repeat('x', 64 << 20));
          GRANT SELECT ON long TO app",

@@ -2,6 +2,7 @@
 
 mod encodings;
 mod fixture;
+mod inspection;
 mod readers;
 mod remembered;
 mod scope;

@@ -76,7 +76,7 @@ fn tokens_are_remembered_until_others_were_used_more_lately() {
 /// What takes much memory counts as several.
 #[test]
 fn large_tokens_leave_room_for_few() {
-    let site = Site::start(Preload::Shared, &[("pg_session_jwt.token_cache_size", "16")]);
+    let site = Site::start(Preload::Shared, &[("pg_session_jwt.token_cache_size", "24")]);
     let mut client = connect(&site.cluster);
     let small: Vec<String> = (0..4).map(|n| site.token(&format!("user{n}"))).collect();
     let large = |n: usize| {

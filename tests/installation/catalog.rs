@@ -40,13 +40,20 @@ fn the_catalog_says_what_functions_are() {
     // Whoever calls them runs with the search path that they name.
     let with_settings = ["protect", "protect_schema", "unprotect", "unprotect_schema"];
     let mut expected =
-        ["demand", "init", "is_new", "jwt_template", "jwt_verify", "table_of", "whoami"].to_vec();
+        ["demand", "init", "inspect", "is_new", "jwt_template", "jwt_verify", "table_of", "whoami"]
+            .to_vec();
     expected.extend(readers.iter().chain(&for_administrators));
     expected.extend(for_triggers.iter().chain(&with_settings));
     // With and without is_local.
     expected.extend(["jwt_session_init"; 2]);
     let of_types = ["texts_in", "texts_out"];
     expected.extend(of_types);
+    let for_monitors =
+        ["health", "policy_findings", "provider_findings", "role_findings", "server_findings"];
+    expected.extend(for_monitors);
+    let for_explanations =
+        ["explain_access", "explain_access_of", "policy_condition", "try_all", "try_as"];
+    expected.extend(for_explanations);
     expected.sort();
     assert_eq!(names, expected, "whoever calls them runs with the search path that they name");
     let changes = include_str!("../../CHANGELOG.md");
@@ -57,19 +64,28 @@ fn the_catalog_says_what_functions_are() {
         assert_eq!(is_listed, !is_internal, "{name} in the changelog");
         assert!(!row.get::<_, bool>(3), "{name} is not leakproof");
         assert!(row.get::<_, bool>(5), "{name} has a comment");
-        // Those for administrators ask for privileges on the table.
-        let is_for_all = name != "provider_keys" && !for_triggers.contains(&name);
+        // Those for administrators ask for privileges on the table, or tell of it.
+        let is_for_all = !["inspect", "provider_keys"].contains(&name)
+            && !for_triggers.contains(&name)
+            && !for_monitors.contains(&name);
         assert_eq!(row.get::<_, bool>(6), is_for_all, "who may execute {name}");
         assert!(row.get::<_, bool>(7), "{name} runs as its caller");
         let has_settings = ["add_provider", "check_ddl_drop", "check_ddl_end", "remove_provider"]
             .contains(&name)
-            || with_settings.contains(&name);
+            || with_settings.contains(&name)
+            || for_monitors.contains(&name) && name != "provider_findings"
+            || ["explain_access_of", "policy_condition", "try_all"].contains(&name);
         assert_eq!(row.get::<_, bool>(8), !has_settings, "the settings of {name}");
         let kind: (&str, &str) = (row.get(1), row.get(2));
         if name == "jwt_template" || of_types.contains(&name) {
             assert_eq!(kind, ("i", "s"), "{name}");
-        } else if ["check_ddl_drop", "demand", "table_of"].contains(&name) {
+        } else if ["check_ddl_drop", "demand", "policy_condition", "table_of"].contains(&name)
+            || for_monitors.contains(&name)
+        {
             assert_eq!(kind, ("s", "u"), "{name}");
+        } else if name == "inspect" {
+            // It compares the clock and the session's last jti.
+            assert_eq!(kind, ("v", "r"), "{name}");
         } else if ["jwt_verify", "whoami"].contains(&name) {
             // An error in a worker would be logged by the leader, with the statement.
             assert_eq!(kind, ("s", "r"), "{name}");

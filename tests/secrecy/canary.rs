@@ -51,7 +51,7 @@ impl Canaries {
 }
 
 /// Statements with a token in place of `{}`, by ordinary roles.
-const LITERALS: [&str; 23] = [
+const LITERALS: [&str; 25] = [
     "SELECT auth.jwt_session_init('{}')",
     "SELECT auth.jwt_session_init('{}', true)",
     "SELECT auth.jwt_session_init(E'{}')",
@@ -61,6 +61,8 @@ const LITERALS: [&str; 23] = [
     "SELECT set_config('pg_session_jwt.jwt', '{}', false)",
     "SELECT auth.jwt_session_init('{}'), 1 / (random()::int * 0)",
     "SELECT auth.jwt_verify('{}') IS NULL",
+    "SELECT * FROM auth.inspect('{}')",
+    "SELECT auth.inspect('Bearer {}')",
     "DO $$ BEGIN PERFORM auth.jwt_session_init('{}'); END $$",
     "DO $$ BEGIN EXECUTE 'SET LOCAL pg_session_jwt.jwt = ''{}'''; END $$",
     "DO $$ BEGIN RAISE EXCEPTION 'with {}'; END $$",
@@ -78,11 +80,12 @@ const LITERALS: [&str; 23] = [
 ];
 
 /// Statements with a token as their parameter.
-const PARAMETERS: [&str; 6] = [
+const PARAMETERS: [&str; 7] = [
     "SELECT auth.jwt_session_init($1)",
     "SELECT auth.jwt_session_init($1, true)",
     "SELECT set_config('pg_session_jwt.jwt', $1, false)",
     "SELECT auth.jwt_verify($1) IS NULL",
+    "SELECT count(*)::text FROM auth.inspect($1)",
     "SELECT auth.jwt_session_init($1), 1 / (random()::int * 0)",
     "SELECT $1::int",
 ];
@@ -440,8 +443,8 @@ fn nothing_is_found() {
         "parameters: $1 = '****",
         "invalid input syntax for type integer: \"****",
         "\"secret\":\"****",
-        "token accepted: ",
-        "token refused: ",
+        "outcome=accepted ",
+        "outcome=rejected ",
         "parameter \"Pg_Session_JWT.Providers\" changed",
     ] {
         assert!(log.contains(line), "{line} is not in the log");

@@ -1,6 +1,9 @@
 //! The audit log.
 
-use harness::{test_each_preload, text, user};
+use harness::{
+    Cluster, Preload, SUCCESS, backend_pid, now, present, test_each_preload, text, user, wait_for,
+};
+use mint::{Algorithm, Key};
 use serde_json::json;
 
 use super::site::*;
@@ -11,12 +14,13 @@ test_each_preload! {
     the_audit_log_tells_of_tokens_from_the_startup_packet,
     the_audit_log_tells_of_every_way_to_clear,
     ordinary_clients_do_not_silence_the_audit_log,
+    repetitions_of_a_rejection_are_counted,
 }
 
 /// The lines of the audit log that sessions of this role have written, without what Postgres puts
 /// before them.
 fn audit_lines(site: &Site, role: &str) -> Vec<String> {
-    let start = format!(" {role} LOG:  pg_session_jwt: token ");
+    let start = format!(" {role} LOG:  pg_session_jwt: outcome=");
     let log = site.cluster.log();
     let lines = log.lines();
     lines.filter_map(|line| Some(line.split_once(&start)?.1.to_owned())).collect()
@@ -38,7 +42,7 @@ fn the_audit_log_tells_who_came_and_who_was_turned_away(site: &Site) {
     let accepted = sign(&KEYS.idp, claims);
     let forged = sign(
         &KEYS.configured,
-        json!({"sub": "x\n2026-01-01 LOG:  pg_session_jwt: token accepted: sub=\"root\"\r\n\"y"}),
+        json!({"sub": "x\n2026-01-01 LOG:  pg_session_jwt: outcome=accepted sub=\"root\"\r\n\"y\u{202e}\u{7}"}),
     );
     let expired = sign(&KEYS.configured, json!({"sub": "old", "exp": 1}));
     presented(&mut client, &accepted);
@@ -57,7 +61,7 @@ fn the_audit_log_tells_who_came_and_who_was_turned_away(site: &Site) {
     let lines = audit_lines(site, "audit");
     let expected: [&[&str]; 8] = [
         &[
-            "accepted: ",
+            "accepted ",
             "provider=\"idp\"",
             "sub=\"ida\"",
             "iss=\"https://idp\"",
@@ -66,22 +70,44 @@ fn the_audit_log_tells_who_came_and_who_was_turned_away(site: &Site) {
             "kid=\"idp\"",
         ],
         &[
-            "accepted: ",
+            "accepted ",
             "provider=\"pg_session_jwt.jwk\"",
             "sub=\"x\\n2026-01-01 LOG:",
-            "sub=\\\"root\\\"\\r\\n\\\"y\"",
+            "sub=\\\"root\\\"\\r\\n\\\"y\\u{202e}\\u{7}\"",
             "kid=\"k\"",
         ],
-        &["refused: ", "code=28J03 ", "reason=\"", "\\\"k\\\""],
-        &["refused: ", "code=28J04 ", "reason=\""],
-        &["refused: ", "code=28J01 ", "reason=\""],
-        &["refused: ", "code=28J07 ", "reason=\"", "\\\"other\\\""],
-        &["accepted: ", "sub=\"alice\""],
+        &[
+            "rejected ",
+            "code=28J03 ",
+            "reason=\"",
+            "provider=\"pg_session_jwt.jwk\"",
+            "sub=\"mallory\"",
+            "kid=\"k\"",
+            "\\\"k\\\"",
+        ],
+        &[
+            "rejected ",
+            "code=28J04 ",
+            "reason=\"",
+            "provider=\"pg_session_jwt.jwk\"",
+            "sub=\"old\"",
+        ],
+        &["rejected ", "code=28J01 ", "reason=\""],
+        &[
+            "rejected ",
+            "code=28J07 ",
+            "reason=\"",
+            "provider=\"idp\"",
+            "aud=\"other\"",
+            "\\\"other\\\"",
+        ],
+        &["accepted ", "sub=\"alice\""],
         &["cleared"],
     ];
     assert_eq!(lines.len(), expected.len(), "{context}: {lines:#?}");
     for (line, parts) in lines.iter().zip(expected) {
         assert!(line.starts_with(parts[0]), "{context}: {line}");
+        assert!(line.contains(" client=\"127.0.0.1:"), "{context}: {line}");
         for part in parts {
             assert!(line.contains(part), "{context}: {part} in {line}");
         }
@@ -101,9 +127,9 @@ fn the_audit_log_tells_who_came_and_who_was_turned_away(site: &Site) {
 fn the_audit_log_tells_of_tokens_from_the_startup_packet(site: &Site) {
     audited(site, "early");
     for (token, expected) in [
-        (alice(), "accepted: "),
-        (mallory(), "refused: code=28J03 "),
-        (sign(&KEYS.configured, json!({"exp": 1})), "refused: code=28J04 "),
+        (alice(), "accepted "),
+        (mallory(), "rejected code=28J03 "),
+        (sign(&KEYS.configured, json!({"exp": 1})), "rejected code=28J04 "),
     ] {
         let context = format!("{:?}: {expected}", site.preload);
         let before = audit_lines(site, "early").len();
@@ -134,7 +160,7 @@ fn the_audit_log_tells_of_every_way_to_clear(site: &Site) {
         client.batch_execute(way).unwrap();
         assert_eq!(user(&mut client), None, "{context}");
         let last = audit_lines(site, "leaver").pop();
-        assert_eq!(last.as_deref(), Some("cleared"), "{context}");
+        assert!(last.is_some_and(|line| line.starts_with("cleared client=")), "{context}");
     }
 }
 
@@ -155,5 +181,90 @@ fn ordinary_clients_do_not_silence_the_audit_log(site: &Site) {
         let before = audit_lines(site, "quiet").len();
         presented(&mut client, &alice());
         assert_eq!(audit_lines(site, "quiet").len(), before + 1, "{context}");
+    }
+}
+
+/// A client that repeats a rejected token writes one line, and its number with the next event or at its end.
+fn repetitions_of_a_rejection_are_counted(site: &Site) {
+    let role = "stubborn";
+    audited(site, role);
+    let context = format!("{:?}", site.preload);
+    let lines = |after: usize| {
+        let lines = audit_lines(site, role).split_off(after);
+        let without_client = |line: String| {
+            let (start, rest) = line.split_once(" client=").unwrap();
+            let count = rest.split_once(" repetitions=").map(|(_, count)| count.to_owned());
+            (start.to_owned(), count)
+        };
+        lines.into_iter().map(without_client).collect::<Vec<_>>()
+    };
+    let connect = || site.role(role).database(role).client();
+    let (wrong, other) = (mallory(), sign(&KEYS.attacker, json!({"sub": "eve"})));
+    let mut client = connect();
+    for _ in 0..4 {
+        presented(&mut client, &wrong);
+    }
+    assert_eq!(lines(0).len(), 1, "{context}: the same token");
+    // Another event: a token of somebody else, with the same reason.
+    presented(&mut client, &other);
+    let written = lines(0);
+    assert_eq!(written.len(), 3, "{context}: {written:#?}");
+    assert_eq!(written[1], (written[0].0.clone(), Some("3".to_owned())), "{context}");
+    assert!(written[2].0.contains("sub=\"eve\"") && written[2].1.is_none(), "{context}");
+    // The same event is new after another one.
+    presented(&mut client, &alice());
+    presented(&mut client, &other);
+    presented(&mut client, &other);
+    presented(&mut client, &other);
+    assert_eq!(lines(3).len(), 2, "{context}: {:#?}", lines(3));
+    // The end of the session.
+    drop(client);
+    wait_for("the last line", || lines(5).len() == 1);
+    assert_eq!(lines(5)[0].1.as_deref(), Some("2"), "{context}");
+    // Without repetitions, there is no line at the end.
+    let mut client = connect();
+    presented(&mut client, &wrong);
+    let pid = backend_pid(&mut client);
+    drop(client);
+    let gone = format!("SELECT count(*)::text FROM pg_stat_activity WHERE pid = {pid}");
+    wait_for("the session to end", || {
+        text(&mut site.cluster.admin(), &gone).as_deref() == Some("0")
+    });
+    assert_eq!(lines(6).len(), 1, "{context}: {:#?}", lines(6));
+}
+
+/// The lines are the same in each format of the log, and values do not break it.
+#[test]
+fn each_format_of_the_log_has_the_lines() {
+    let key = Key::generate(Algorithm::ES256);
+    let settings = [
+        ("pg_session_jwt.jwk", &*key.public_jwk().to_string()),
+        ("pg_session_jwt.audit_log", "on"),
+        ("logging_collector", "on"),
+        ("log_destination", "stderr,csvlog,jsonlog"),
+        ("log_directory", "log"),
+        ("log_filename", "postgres.log"),
+    ];
+    let cluster = Cluster::start(Preload::Shared, &settings);
+    let mut client = cluster.as_role("app").client();
+    let claims =
+        json!({"sub": "a,\"b\"\n2026 LOG:  pg_session_jwt: outcome=cleared", "exp": now() + 60});
+    assert_eq!(present(&mut client, &key.sign(&claims)), SUCCESS);
+    let expected = "pg_session_jwt: outcome=accepted provider=\"pg_session_jwt.jwk\" \
+                    sub=\"a,\\\"b\\\"\\n2026 LOG:  pg_session_jwt: outcome=cleared\" client=\"";
+    for (extension, expected) in [
+        ("log", format!("LOG:  {expected}")),
+        ("csv", format!("\"{}", expected.replace('"', "\"\""))),
+        ("json", serde_json::to_string(expected).unwrap().trim_end_matches('"').to_owned()),
+    ] {
+        let path = cluster.data().join("log/postgres").with_extension(extension);
+        wait_for("the line", || {
+            let log = std::fs::read_to_string(&path).unwrap_or_default();
+            log.lines().filter(|line| line.contains("outcome=")).count() > 0
+        });
+        let log = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("outcome=")).collect();
+        assert_eq!(lines.len(), 1, "{extension}: {lines:#?}");
+        assert!(lines[0].contains(&expected), "{extension}: {expected} in {}", lines[0]);
     }
 }

@@ -1,6 +1,8 @@
 //! Generates keys and signs tokens like an identity provider, for tests, demos and experiments. Not for
 //! production: private keys are not protected.
 
+pub mod faults;
+
 use std::error::Error;
 
 use aws_lc_rs::encoding::{AsBigEndian, AsDer, EcPrivateKeyBin, Pkcs8V1Der};

@@ -342,6 +342,8 @@ mod tests {
                 "jwt_verify('abcdefghijklmnop' || 'short')",
                 "jwt_verify('****************' || 'short')",
             ),
+            ("FROM auth.inspect('abcdefghijklmnop')", "auth.inspect('****************')"),
+            ("\"AUTH\" . \"inspect\"('0123456789abcdef')", "('****************')"),
             ("SET \"pg_session_jwt\" . jwt = '0123456789abcdefgh'", "jwt = '******************'"),
             ("set_config('pg_session_jwt.jwt', '0123456789abcdef')", ".jwt', '****************')"),
             ("f('eyJ' || '0123456789abcdef')", "f('eyJ' || '****************')"),

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use memchr::{memchr, memchr2_iter};
+use memchr::{memchr, memchr_iter, memchr2_iter};
 
 use crate::search::{contains, find_ignoring_case, is_identifier};
 
@@ -18,6 +18,9 @@ pub(crate) const MIN_TOKEN_PART_BYTES: usize = 16;
 /// The functions that take a token.
 const TOKEN_FUNCTIONS: [&[u8]; 2] = [b"jwt_session_init", b"jwt_verify"];
 
+/// The function that inspects a token. Its name is a usual word, so it counts only after a dot.
+const INSPECTION: &[u8] = b"inspect";
+
 /// A header or a payload is longer, in bytes.
 const MIN_PART_BYTES: usize = 10;
 
@@ -32,6 +35,17 @@ pub fn may_contain_secrets(text: &[u8]) -> bool {
     memchr2_iter(b'j', b'J', text).any(|place| follows(place, TOKEN_SETTING))
         || memchr2_iter(b'v', b'V', text).any(|place| follows(place, b"vider"))
         || memchr2_iter(b'y', b'w', text).any(|place| place > 0 && begins_token(&text[place - 1..]))
+        || names_inspection(text)
+}
+
+/// Whether a text names the function that inspects a token, with a schema, quoted or not.
+fn names_inspection(text: &[u8]) -> bool {
+    memchr_iter(b'.', text).any(|dot| {
+        let rest = &text[dot + 1..];
+        let between = rest.iter().take_while(|byte| b" \t\r\n\"".contains(byte)).count();
+        let name = rest[between..].get(..INSPECTION.len());
+        name.is_some_and(|name| name.eq_ignore_ascii_case(INSPECTION))
+    })
 }
 
 /// A table that is true for these bytes.
@@ -92,6 +106,7 @@ pub(crate) fn may_contain_token_parts(statement: &[u8]) -> bool {
     let joins =
         || memchr::memmem::find(statement, b"||").is_some() || has(b"concat") || has(b"format");
     TOKEN_FUNCTIONS.iter().any(|function| has(function))
+        || names_inspection(statement)
         || names_token_setting(statement)
         || begins() && joins()
 }

@@ -2,9 +2,11 @@
 
 use std::ops::RangeInclusive;
 
+use crate::check::Check;
 use crate::claims::{Age, Claims, Registered, UnjudgedClaims, namespace, with_object, with_opened};
 use crate::issuer::near_miss;
 use crate::json::{Json, Number, Object};
+use crate::not_a_token::explain_payload;
 use crate::path::{self, ClaimPath};
 use crate::permissions::Permissions;
 use crate::provider::{Provider, RequiredValue};
@@ -18,6 +20,8 @@ const NUMERIC_DATES: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 pub struct ClaimCheck {
     /// The claim.
     pub claim: &'static str,
+    /// The check of an inspection that it is a part of.
+    pub part_of: Check,
     /// The code of the rejection.
     pub code: Code,
     /// The rule, in the words of the documentation's table.
@@ -29,25 +33,8 @@ pub struct ClaimCheck {
 /// later, by [`UnjudgedClaims::judge_presentation`] and [`UnjudgedClaims::judge`].
 pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
     ClaimCheck {
-        claim: "any",
-        code: Code::Claim,
-        rule: "fits `jsonb`: no U+0000 in a string, no number beyond `numeric`",
-        check: |claims, _, _| {
-            claims.iter().try_for_each(|(name, value)| {
-                let fits = if name.contains('\0') {
-                    Err("its name holds the character U+0000")
-                } else {
-                    value.fits_jsonb()
-                };
-                fits.map_err(|reason| {
-                    reject(Code::Claim, "claim cannot be stored as jsonb")
-                        .with_detail(format!("The claim {}: {reason}.", quoted(name)))
-                })
-            })
-        },
-    },
-    ClaimCheck {
         claim: "iss",
+        part_of: Check::Issuer,
         code: Code::Issuer,
         rule: "the provider's `issuer`, exactly, where it has one",
         check: |claims, provider, out| {
@@ -61,6 +48,7 @@ pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
     },
     ClaimCheck {
         claim: "aud",
+        part_of: Check::Audience,
         code: Code::Audience,
         rule: "a string or an array of strings, where present and not null; items that are null are \
                none; one of the provider's `audience`, exactly, where it has any",
@@ -90,45 +78,81 @@ pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
         },
     },
     ClaimCheck {
-        claim: "sub",
+        claim: "the provider's `required_claims`",
+        part_of: Check::RequiredClaims,
         code: Code::Claim,
-        rule: "a string or an integer, where present and not null",
-        check: |claims, _, out| {
-            out.registered.subject = identifier("sub", claims.get("sub"))?;
-            Ok(())
-        },
-    },
-    ClaimCheck {
-        claim: "exp, nbf",
-        code: Code::Claim,
-        rule: "a number between the years 1 and 9999, where present and not null; fractions count \
-               against the token",
-        check: |claims, _, out| {
-            out.registered.expires = numeric_date(claims, "exp", |number| number.floor())?;
-            out.registered.not_before = numeric_date(claims, "nbf", |number| number.ceil())?;
-            Ok(())
-        },
-    },
-    ClaimCheck {
-        claim: "iat",
-        code: Code::Claim,
-        rule: "present and such a number, where the provider has `max_token_age`",
-        check: |claims, provider, out| {
-            let Some(limit) = provider.max_token_age else {
-                return Ok(());
+        rule: "present, and not null, an empty string or an empty array",
+        check: |claims, provider, _| {
+            let is_absent = |path: &&ClaimPath| {
+                path.find(claims, |found| match found {
+                    None | Some(Json::Null) => true,
+                    Some(Json::String(text)) => text.is_empty(),
+                    Some(Json::Array(items)) => items.is_empty(),
+                    Some(_) => false,
+                })
             };
-            let hint = "The provider has max_token_age, so its tokens need iat.";
-            let needed = || missing("iat").with_hint(hint);
-            let issued =
-                numeric_date(claims, "iat", |number| number.floor())?.ok_or_else(needed)?;
-            let issued_by =
-                numeric_date(claims, "iat", |number| number.ceil())?.ok_or_else(needed)?;
-            out.registered.age = Some(Age { issued, issued_by, limit });
-            Ok(())
+            match provider.required_claims.iter().find(is_absent) {
+                None => Ok(()),
+                Some(path) => Err(missing(path.text()).with_hint(
+                    "A claim that is null, an empty string or an empty array counts as missing.",
+                )),
+            }
+        },
+    },
+    ClaimCheck {
+        claim: "the provider's `require`",
+        part_of: Check::RequiredClaims,
+        code: Code::Claim,
+        rule: "each claim that it names is there and has one of its values, or is an array with such an \
+               item; a string is never equal to a number, and a number with a fraction or an exponent is \
+               equal to none",
+        check: |claims, provider, _| {
+            provider.require.iter().try_for_each(|requirement| {
+                let path = &requirement.path;
+                path.find(claims, |found| check_value(path.text(), found, &requirement.values))
+            })
+        },
+    },
+    ClaimCheck {
+        claim: "the provider's `claims_namespace`",
+        part_of: Check::RequiredClaims,
+        code: Code::Claim,
+        rule: "an object, or a string that holds one, where the provider names it, present and not null; \
+               no two names in it are equal but for their case",
+        check: |claims, provider, out| {
+            let named = provider.claims_namespace.as_ref();
+            out.namespace = named.cloned();
+            if named.is_none() && path::NAMESPACES.iter().all(|name| claims.get(name).is_none()) {
+                return Ok(());
+            }
+            let path = namespace(named, claims);
+            path.find(claims, |found| {
+                with_object(found, |object| match (object, found) {
+                    (Some(object), _) => {
+                        let mut names: Vec<_> =
+                            object.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+                        names.sort_unstable();
+                        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+                            None => Ok(()),
+                            Some(pair) => Err(reject(Code::Claim, "claim is ambiguous")
+                                .with_detail(format!(
+                                    "The claim {} has the name {} twice if case is ignored.",
+                                    quoted(path.text()),
+                                    quoted(&pair[0])
+                                ))),
+                        }
+                    }
+                    (None, Some(other)) if named.is_some() && *other != Json::Null => {
+                        Err(wrong_type(path.text(), other, "an object"))
+                    }
+                    _ => Ok(()),
+                })
+            })
         },
     },
     ClaimCheck {
         claim: "jti",
+        part_of: Check::RequiredClaims,
         code: Code::Claim,
         rule: "an integer, where the provider has `monotonic_jti`",
         check: |claims, provider, out| {
@@ -156,41 +180,18 @@ pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
         },
     },
     ClaimCheck {
-        claim: "the provider's `required_claims`",
+        claim: "sub",
+        part_of: Check::Subject,
         code: Code::Claim,
-        rule: "present, and not null, an empty string or an empty array",
-        check: |claims, provider, _| {
-            let is_absent = |path: &&ClaimPath| {
-                path.find(claims, |found| match found {
-                    None | Some(Json::Null) => true,
-                    Some(Json::String(text)) => text.is_empty(),
-                    Some(Json::Array(items)) => items.is_empty(),
-                    Some(_) => false,
-                })
-            };
-            match provider.required_claims.iter().find(is_absent) {
-                None => Ok(()),
-                Some(path) => Err(missing(path.text()).with_hint(
-                    "A claim that is null, an empty string or an empty array counts as missing.",
-                )),
-            }
-        },
-    },
-    ClaimCheck {
-        claim: "the provider's `require`",
-        code: Code::Claim,
-        rule: "each claim that it names is there and has one of its values, or is an array with such an \
-               item; a string is never equal to a number, and a number with a fraction or an exponent is \
-               equal to none",
-        check: |claims, provider, _| {
-            provider.require.iter().try_for_each(|requirement| {
-                let path = &requirement.path;
-                path.find(claims, |found| check_value(path.text(), found, &requirement.values))
-            })
+        rule: "a string or an integer, where present and not null",
+        check: |claims, _, out| {
+            out.registered.subject = identifier("sub", claims.get("sub"))?;
+            Ok(())
         },
     },
     ClaimCheck {
         claim: "the provider's `user_id_claim`",
+        part_of: Check::Subject,
         code: Code::Claim,
         rule: "a string or an integer, where present and not null; an empty string is nobody's id, and \
                counts as absent",
@@ -203,6 +204,7 @@ pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
     },
     ClaimCheck {
         claim: "the provider's `role_claim`",
+        part_of: Check::Role,
         code: Code::Claim,
         rule: "a string, where the provider names it or has allowed roles; one of `allowed_roles`, \
                where it has them; it may be missing. Of an array of strings, or a string that holds \
@@ -247,6 +249,7 @@ pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
     },
     ClaimCheck {
         claim: "the provider's `allowed_roles_claim`",
+        part_of: Check::Role,
         code: Code::Claim,
         rule: "an array of strings, or a string that holds one, where present and not null; where the \
                provider names it, the token's role is among them. Where the token names no role, or \
@@ -277,39 +280,53 @@ pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
         },
     },
     ClaimCheck {
-        claim: "the provider's `claims_namespace`",
+        claim: "any",
+        part_of: Check::Representability,
         code: Code::Claim,
-        rule: "an object, or a string that holds one, where the provider names it, present and not null; \
-               no two names in it are equal but for their case",
-        check: |claims, provider, out| {
-            let named = provider.claims_namespace.as_ref();
-            out.namespace = named.cloned();
-            if named.is_none() && path::NAMESPACES.iter().all(|name| claims.get(name).is_none()) {
-                return Ok(());
-            }
-            let path = namespace(named, claims);
-            path.find(claims, |found| {
-                with_object(found, |object| match (object, found) {
-                    (Some(object), _) => {
-                        let mut names: Vec<_> =
-                            object.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
-                        names.sort_unstable();
-                        match names.windows(2).find(|pair| pair[0] == pair[1]) {
-                            None => Ok(()),
-                            Some(pair) => Err(reject(Code::Claim, "claim is ambiguous")
-                                .with_detail(format!(
-                                    "The claim {} has the name {} twice if case is ignored.",
-                                    quoted(path.text()),
-                                    quoted(&pair[0])
-                                ))),
-                        }
-                    }
-                    (None, Some(other)) if named.is_some() && *other != Json::Null => {
-                        Err(wrong_type(path.text(), other, "an object"))
-                    }
-                    _ => Ok(()),
+        rule: "fits `jsonb`: no U+0000 in a string, no number beyond `numeric`",
+        check: |claims, _, _| {
+            claims.iter().try_for_each(|(name, value)| {
+                let fits = if name.contains('\0') {
+                    Err("its name holds the character U+0000")
+                } else {
+                    value.fits_jsonb()
+                };
+                fits.map_err(|reason| {
+                    reject(Code::Claim, "claim cannot be stored as jsonb")
+                        .with_detail(format!("The claim {}: {reason}.", quoted(name)))
                 })
             })
+        },
+    },
+    ClaimCheck {
+        claim: "exp, nbf",
+        part_of: Check::Time,
+        code: Code::Claim,
+        rule: "a number between the years 1 and 9999, where present and not null; fractions count \
+               against the token",
+        check: |claims, _, out| {
+            out.registered.expires = numeric_date(claims, "exp", |number| number.floor())?;
+            out.registered.not_before = numeric_date(claims, "nbf", |number| number.ceil())?;
+            Ok(())
+        },
+    },
+    ClaimCheck {
+        claim: "iat",
+        part_of: Check::Time,
+        code: Code::Claim,
+        rule: "present and such a number, where the provider has `max_token_age`",
+        check: |claims, provider, out| {
+            let Some(limit) = provider.max_token_age else {
+                return Ok(());
+            };
+            let hint = "The provider has max_token_age, so its tokens need iat.";
+            let needed = || missing("iat").with_hint(hint);
+            let issued =
+                numeric_date(claims, "iat", |number| number.floor())?.ok_or_else(needed)?;
+            let issued_by =
+                numeric_date(claims, "iat", |number| number.ceil())?.ok_or_else(needed)?;
+            out.registered.age = Some(Age { issued, issued_by, limit });
+            Ok(())
         },
     },
 ];
@@ -322,9 +339,38 @@ impl Claims {
         kid: Option<String>,
         provider: &Provider,
     ) -> Result<Self, Rejection> {
+        let mut out = Self::unchecked(claims, json, kid, provider);
+        CLAIM_CHECKS.iter().try_for_each(|check| (check.check)(claims, provider, &mut out))?;
+        Ok(out)
+    }
+
+    /// Runs every check of the table of which `is_meant` holds, and reports each rejection. The result is
+    /// not verified: the values of rejected claims are missing.
+    pub(crate) fn inspect(
+        claims: &Object<'_>,
+        provider: &Provider,
+        is_meant: impl Fn(Check) -> bool,
+        mut report: impl FnMut(Check, Rejection),
+    ) -> Self {
+        let mut out = Self::unchecked(claims, String::new(), None, provider);
+        for check in CLAIM_CHECKS.iter().filter(|check| is_meant(check.part_of)) {
+            if let Err(rejection) = (check.check)(claims, provider, &mut out) {
+                report(check.part_of, rejection);
+            }
+        }
+        out
+    }
+
+    /// The values of claims without any check.
+    fn unchecked(
+        claims: &Object<'_>,
+        json: String,
+        kid: Option<String>,
+        provider: &Provider,
+    ) -> Self {
         let organization = claims.get(Self::ORGANIZATION).and_then(Json::as_object);
         let organization_id = organization.and_then(|organization| organization.get("id"));
-        let mut out = Self {
+        Self {
             json,
             provider: provider.name.clone(),
             kid,
@@ -345,9 +391,7 @@ impl Claims {
                 ..Registered::default()
             },
             leeway: provider.leeway,
-        };
-        CLAIM_CHECKS.iter().try_for_each(|check| (check.check)(claims, provider, &mut out))?;
-        Ok(out)
+        }
     }
 }
 
@@ -358,11 +402,28 @@ impl UnjudgedClaims {
     /// # Errors
     /// Those of a token's payload. No claim is required.
     pub fn trusted(json: &str) -> Result<Self, Rejection> {
+        Self::read(json, &Provider::of_trusted_claims())
+    }
+
+    /// The same, with the claims that a provider names for the user id and for Hasura's session variables.
+    ///
+    /// # Errors
+    /// Those of a token's payload. No claim is required.
+    pub fn assumed(json: &str, provider: &Provider) -> Result<Self, Rejection> {
+        let policy = Provider {
+            user_id_claim: provider.user_id_claim.clone(),
+            claims_namespace: provider.claims_namespace.clone(),
+            ..Provider::of_trusted_claims()
+        };
+        Self::read(json, &policy)
+    }
+
+    fn read(json: &str, policy: &Provider) -> Result<Self, Rejection> {
         let value = parse(json.as_bytes())?;
         let Some(claims) = value.as_object() else {
             return Err(reject(Code::Malformed, "token payload is malformed"));
         };
-        Claims::check(claims, json.to_owned(), None, &Provider::of_trusted_claims()).map(Self)
+        Claims::check(claims, json.to_owned(), None, policy).map(Self)
     }
 }
 
@@ -426,11 +487,13 @@ fn role_not_allowed<'r>(role: &str, allowed: impl IntoIterator<Item = &'r str>) 
 /// Reads the payload as a claims set, which is a JSON object (RFC 7519 section 7.2).
 pub(crate) fn parse(payload: &[u8]) -> Result<Json<'_>, Rejection> {
     let value = Json::parse(payload).map_err(|error| {
-        reject(Code::Malformed, "token payload is malformed").with_detail(error.to_string())
+        let rejection = reject(Code::Malformed, "token payload is malformed");
+        explain_payload(payload, rejection.with_detail(error.to_string()))
     })?;
     if value.as_object().is_none() {
-        return Err(reject(Code::Malformed, "token payload is malformed")
-            .with_detail(format!("It is {}, not an object.", value.type_name())));
+        let rejection = reject(Code::Malformed, "token payload is malformed")
+            .with_detail(format!("It is {}, not an object.", value.type_name()));
+        return Err(explain_payload(payload, rejection));
     }
     Ok(value)
 }

@@ -161,10 +161,7 @@ impl Draft {
     /// Rejects a provider without audience if its operator signs the tokens of all its customers with
     /// the same keys.
     fn check_audience(&self, label: &str) -> Result<(), Rejection> {
-        // Some issuers are a host name without a scheme.
-        let issuer = self.issuer.as_deref().and_then(|issuer| {
-            Endpoint::parse(issuer).or_else(|_| Endpoint::parse(&format!("https://{issuer}"))).ok()
-        });
+        let issuer = self.issuer.as_deref().and_then(Endpoint::of_issuer);
         let mut urls = [issuer.as_ref(), self.jwks_url.as_ref()].into_iter().flatten();
         match urls.find_map(Endpoint::shared_by) {
             Some(operator) if self.audience.is_empty() => Err(misconfigured(

@@ -75,6 +75,11 @@ impl Endpoint {
         })
     }
 
+    /// The URL that an issuer is. Some issuers are a host name without a scheme.
+    pub(crate) fn of_issuer(issuer: &str) -> Option<Self> {
+        Self::parse(issuer).or_else(|_| Self::parse(&format!("https://{issuer}"))).ok()
+    }
+
     /// The URL of an issuer's discovery document (OpenID Connect Discovery 1.0 section 4).
     ///
     /// # Errors

@@ -230,7 +230,7 @@ struct Difference {
 }
 
 /// The differences, in the order in which they are removed.
-const DIFFERENCES: [Difference; 9] = [
+const DIFFERENCES: [Difference; 10] = [
     Difference { name: "white space", without: |issuer| issuer.trim().into() },
     Difference {
         name: "a slash at the end",
@@ -241,6 +241,10 @@ const DIFFERENCES: [Difference; 9] = [
         without: |issuer| issuer.to_ascii_lowercase().into(),
     },
     Difference { name: "percent-encoding", without: percent_decoded },
+    Difference {
+        name: "the address of a document",
+        without: |issuer| of_document(issuer).map_or(issuer.into(), Cow::Owned),
+    },
     Difference { name: "the version of Entra's tokens", without: without_version },
     Difference {
         name: "the port of the scheme",
@@ -305,6 +309,7 @@ pub(crate) fn variants(issuer: &str) -> Vec<String> {
     if let Some(tenant) = bare.strip_prefix(ENTRA_V1) {
         rests.extend([format!("{ENTRA_V2}{tenant}/v2.0"), format!("{ENTRA_V2}{tenant}")]);
     }
+    rests.extend(of_document(issuer).map(|issuer| without_scheme(&issuer).to_owned()));
     rests.push(bare);
     let mut near = Vec::new();
     for scheme in ["https://", "http://", ""] {
@@ -320,7 +325,7 @@ pub(crate) fn variants(issuer: &str) -> Vec<String> {
     near
 }
 
-fn without_scheme(issuer: &str) -> &str {
+pub(crate) fn without_scheme(issuer: &str) -> &str {
     let scheme = |scheme: &str| {
         let start = issuer.get(..scheme.len())?;
         start.eq_ignore_ascii_case(scheme).then(|| &issuer[scheme.len()..])
@@ -352,8 +357,8 @@ fn percent_decoded(issuer: &str) -> Cow<'_, str> {
 }
 
 /// The beginnings of Entra's issuers in tokens of version 1 and version 2, without the scheme.
-const ENTRA_V1: &str = "sts.windows.net/";
-const ENTRA_V2: &str = "login.microsoftonline.com/";
+pub(crate) const ENTRA_V1: &str = "sts.windows.net/";
+pub(crate) const ENTRA_V2: &str = "login.microsoftonline.com/";
 
 fn without_version(issuer: &str) -> Cow<'_, str> {
     let rest = without_scheme(issuer);

@@ -37,14 +37,37 @@ pub(crate) struct Header {
     pub(crate) typ: Option<String>,
 }
 
+/// The three parts of a token.
+pub(crate) struct Parts<'a> {
+    /// The bytes of the first part.
+    pub(crate) header: Vec<u8>,
+    /// The bytes of the second part.
+    pub(crate) payload: Vec<u8>,
+    signing_input: &'a str,
+    signature: &'a str,
+}
+
 impl<'a> Jws<'a> {
     pub(crate) fn parse(token: &'a str) -> Result<Self, Rejection> {
-        if token.len() > MAX_TOKEN_BYTES {
-            return Err(reject(Code::Malformed, "token is too long").with_detail(format!(
-                "It has {} bytes; the limit is {MAX_TOKEN_BYTES}.",
-                token.len()
-            )));
-        }
+        check_length(token.len())?;
+        let parts = Parts::decode(token)?;
+        let header = Header::parse(&parts.header)?;
+        Ok(parts.with_header(header))
+    }
+}
+
+/// Checks the length of a token, in bytes.
+pub(crate) fn check_length(bytes: usize) -> Result<(), Rejection> {
+    if bytes <= MAX_TOKEN_BYTES {
+        return Ok(());
+    }
+    Err(reject(Code::Malformed, "token is too long")
+        .with_detail(format!("It has {bytes} bytes; the limit is {MAX_TOKEN_BYTES}."))
+        .with_hint("Have the identity provider leave claims out, such as lists of groups."))
+}
+
+impl<'a> Parts<'a> {
+    pub(crate) fn decode(token: &'a str) -> Result<Self, Rejection> {
         let mut parts = token.split('.');
         let (Some(header), Some(payload), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
@@ -53,11 +76,16 @@ impl<'a> Jws<'a> {
         };
         let decode = |part, name| decode(part, name).map_err(|rejection| explain(token, rejection));
         Ok(Self {
-            header: Header::parse(&decode(header, "header")?)?,
+            header: decode(header, "header")?,
             payload: decode(payload, "payload")?,
             signature: decode(signature, "signature").map(|_| signature)?,
             signing_input: &token[..header.len() + 1 + payload.len()],
         })
+    }
+
+    pub(crate) fn with_header(self, header: Header) -> Jws<'a> {
+        let Self { payload, signing_input, signature, .. } = self;
+        Jws { header, payload, signing_input, signature }
     }
 }
 
@@ -84,7 +112,7 @@ fn decode(part: &str, name: &str) -> Result<Vec<u8>, Rejection> {
 }
 
 impl Header {
-    fn parse(text: &[u8]) -> Result<Self, Rejection> {
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, Rejection> {
         let malformed = |detail: String| {
             reject(Code::Malformed, "token header is malformed").with_detail(detail)
         };
@@ -147,32 +175,53 @@ impl Header {
         })
     }
 
-    /// Checks that `typ` is one of the `expected` types. By default it is that of a JWT (RFC 7519
-    /// section 5.1, RFC 9068 section 2.1), or absent, or `JOSE`, which stands for any JWS and is used
-    /// in JWT-SVIDs.
-    pub(crate) fn check_typ(&self, expected: Option<&[String]>) -> Result<(), Rejection> {
-        let accepted = match (&self.typ, expected) {
-            (None, None) => true,
-            (None, Some(_)) => false,
-            (Some(typ), None) => matches!(bare_type(typ).as_str(), "jwt" | "at+jwt" | "jose"),
-            (Some(typ), Some(expected)) => {
-                expected.iter().any(|other| bare_type(other) == bare_type(typ))
-            }
-        };
-        if accepted {
-            return Ok(());
+    /// The parameters of a header that [`Header::parse`] rejects, for checks that do not depend on the
+    /// rejected ones. None without a supported algorithm.
+    pub(crate) fn salvage(text: &[u8]) -> Option<Self> {
+        let value = Json::parse(text).ok()?;
+        let object = value.as_object()?;
+        let string = |name: &str| object.present(name).and_then(Json::as_str);
+        Some(Self {
+            algorithm: Algorithm::from_name(string("alg")?)?,
+            kid: string("kid").map(str::to_owned),
+            typ: string("typ").map(str::to_owned),
+        })
+    }
+}
+
+/// The `typ` of a header that is a JSON object, whether or not [`Header::parse`] accepts the header.
+pub(crate) fn salvaged_type(header: &[u8]) -> Option<String> {
+    let value = Json::parse(header).ok()?;
+    value.as_object()?.present("typ").and_then(Json::as_str).map(str::to_owned)
+}
+
+/// Checks that `typ` is one of the `expected` types. By default it is that of a JWT (RFC 7519
+/// section 5.1, RFC 9068 section 2.1), or absent, or `JOSE`, which stands for any JWS and is used
+/// in JWT-SVIDs.
+pub(crate) fn check_type(typ: Option<&str>, expected: Option<&[String]>) -> Result<(), Rejection> {
+    let accepted = match (typ, expected) {
+        (None, None) => true,
+        (None, Some(_)) => false,
+        (Some(typ), None) => matches!(bare_type(typ).as_str(), "jwt" | "at+jwt" | "jose"),
+        (Some(typ), Some(expected)) => {
+            expected.iter().any(|other| bare_type(other) == bare_type(typ))
         }
-        let expected: Vec<&str> = match expected {
-            None => vec!["JWT", "at+jwt", "JOSE"],
-            Some(expected) => expected.iter().map(String::as_str).collect(),
-        };
-        Err(reject(Code::Malformed, "token type is not accepted").with_detail(format!(
-            "Its header has {}; accepted are {}.",
-            self.typ
-                .as_deref()
-                .map_or_else(|| "no typ".to_owned(), |typ| { format!("typ {}", quoted(typ)) }),
-            quoted_list(expected)
-        )))
+    };
+    if accepted {
+        return Ok(());
+    }
+    Err(reject(Code::Malformed, "token type is not accepted").with_detail(format!(
+        "Its header has {}; accepted are {}.",
+        typ.map_or_else(|| "no typ".to_owned(), |typ| format!("typ {}", quoted(typ))),
+        accepted_types(expected)
+    )))
+}
+
+/// The types that [`check_type`] accepts, for a message.
+pub(crate) fn accepted_types(expected: Option<&[String]>) -> String {
+    match expected {
+        None => quoted_list(["JWT", "at+jwt", "JOSE"]),
+        Some(expected) => quoted_list(expected.iter().map(String::as_str)),
     }
 }
 

@@ -64,6 +64,13 @@ impl KeySet {
                 allowed.names()
             ));
         match self.describe_short_secret(algorithm) {
+            None if algorithm.key_type() == KeyType::Oct && !self.is_symmetric() => rejection
+                .with_hint(
+                    "The token is signed with a shared secret, and the provider has public keys only. \
+                     Tokens of a Supabase project from before its signing keys, and its keys anon and \
+                     service_role, are signed so: give the legacy JWT secret as \"secret\", beside the \
+                     public keys.",
+                ),
             None => rejection,
             Some(sentence) => rejection.with_hint(format!(
                 "{sentence} Use a longer secret, or have tokens signed with {}.",

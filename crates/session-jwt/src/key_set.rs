@@ -525,6 +525,14 @@ impl KeySet {
         self.keys.iter().filter_map(Key::secret)
     }
 
+    /// The `kid` of each secret that may be guessed, and the reason as a sentence.
+    pub fn weak_secrets(&self) -> impl Iterator<Item = (Option<&str>, &'static str)> {
+        self.keys.iter().filter_map(|key| {
+            let reason = secret::weakness(key.secret()?)?;
+            Some((key.kid.as_deref(), reason))
+        })
+    }
+
     /// The numbers and the thumbprint of each public key.
     pub(crate) fn public_values(&self) -> impl Iterator<Item = Vec<u8>> {
         let public = self.keys.iter().filter(|key| !key.is_secret());

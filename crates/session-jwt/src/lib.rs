@@ -3,6 +3,7 @@
 
 mod address;
 mod algorithm;
+mod check;
 mod claim_checks;
 mod claims;
 mod der;
@@ -12,6 +13,7 @@ mod duration;
 mod encoding;
 mod endpoint;
 mod foreign_path;
+mod inspection;
 mod issuer;
 mod json;
 mod jwk;
@@ -33,14 +35,18 @@ mod rejection;
 mod secret;
 mod shared_keys;
 mod slips;
+mod token_names;
+mod vendors;
 mod verifier;
 
 pub use algorithm::{Algorithm, AlgorithmSet};
+pub use check::Check;
 pub use claim_checks::{CLAIM_CHECKS, ClaimCheck};
 pub use claims::{Claims, UnjudgedClaims};
 pub use document::MAX_DOCUMENT_BYTES;
 pub use duration::in_words;
 pub use endpoint::{Endpoint, HttpHosts};
+pub use inspection::{Candidates, Inspected, Inspection, MAX_INSPECTED_BYTES, Outcome, inspect};
 pub use json::json_string;
 pub use jws::MAX_TOKEN_BYTES;
 pub use key_changes::KeyChanges;
@@ -52,6 +58,7 @@ pub use permissions::{Action, Permissions, permission_claims};
 pub use provider::{KeySource, Provider, Remote};
 pub use provider_document::{MAX_ROW_BYTES, MAX_ROW_NAME_BYTES};
 pub use rejection::{Code, Rejection, quoted};
+pub use token_names::TokenNames;
 pub use verifier::{
     MOST_COUNTED, Unverified, Verifier, authenticate, no_provider_configured, verify_jws,
 };

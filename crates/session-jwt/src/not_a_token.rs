@@ -4,6 +4,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::encoding;
 use crate::json::Json;
 use crate::rejection::Rejection;
 
@@ -150,6 +151,52 @@ fn surroundings(text: &str) -> Option<(&'static str, &'static str)> {
     SURROUNDINGS.iter().find(fits).map(|around| (around.what, around.hint))
 }
 
+/// The one token within a text around it: with quotes, an authentication scheme, white space, padding or
+/// percent-encoding. None if the text is a token itself, or has none or several.
+pub(crate) fn token_within(text: &str) -> Option<String> {
+    let decoded = percent_decoded(text);
+    let text = decoded.as_deref().unwrap_or(text);
+    let whole: String = text.split_whitespace().collect();
+    let text = if is_broken(text) { &whole } else { text };
+    let mut places = headers(text);
+    let (start, None) = (places.next()?, places.next()) else {
+        return None;
+    };
+    let is_of_token = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '=');
+    let token: String = text[start..].chars().take_while(is_of_token).collect();
+    let parts: Vec<&str> = token.split('.').map(|part| part.trim_end_matches('=')).collect();
+    let are_whole = parts.iter().all(|part| URL_SAFE_NO_PAD.decode(part).is_ok());
+    (parts.len() == 3 && are_whole).then(|| parts.join("."))
+}
+
+/// A text without percent-encoding, if it contains such.
+fn percent_decoded(text: &str) -> Option<String> {
+    let decoded = text.contains('%').then(|| encoding::from_percent(text)).flatten()?;
+    String::from_utf8(decoded).ok()
+}
+
+/// Whether a text is a token that is broken into lines or words, none of which is a token.
+fn is_broken(text: &str) -> bool {
+    let mut words = text.split_whitespace();
+    words.clone().count() > 1
+        && text.trim_start().starts_with("eyJ")
+        && words.all(|word| word.split('.').count() < 3)
+}
+
+/// Adds to the rejection of a payload that it is a token itself, if it is.
+pub(crate) fn explain_payload(payload: &[u8], rejection: Rejection) -> Rejection {
+    let text = std::str::from_utf8(payload).unwrap_or_default().trim_matches('"');
+    if headers(text).next() != Some(0) {
+        return rejection;
+    }
+    let detail = rejection.detail().unwrap_or_default();
+    let detail = format!("{detail} It is a token itself (RFC 7519 section 5.2).");
+    rejection.with_detail(detail).with_hint(
+        "The token is nested: a token is the payload of another one. Present the inner token, if a \
+         provider signs it.",
+    )
+}
+
 /// The kind of a text in place of a token, and the correction.
 fn recognize(text: &str) -> Option<(&'static str, &'static str)> {
     let is_around = |character: char| character.is_whitespace() || character.is_control();
@@ -174,6 +221,18 @@ fn recognize(text: &str) -> Option<(&'static str, &'static str)> {
             "It is several tokens, one after the other.",
             "Present one of them alone: the access token, or the ID token.",
         ));
+    }
+    if is_broken(text) {
+        return Some((
+            "It is broken by white space or line breaks.",
+            "Present the token in one line, without white space in it.",
+        ));
+    }
+    if let Some(decoded) = percent_decoded(text)
+        && headers(&decoded).next() == Some(0)
+        && decoded.split('.').count() == 3
+    {
+        return Some(("It is percent-encoded.", "Decode it from percent-encoding first."));
     }
     if let Some(found) = surroundings(text) {
         return Some(found);

@@ -151,22 +151,32 @@ impl Provider {
     /// Advice on checks that most providers need and this one lacks, each as sentences.
     pub fn advice(&self) -> Vec<String> {
         let mut advice = Vec::new();
-        if self.audience.is_empty() {
+        if self.accepts_every_audience() {
             advice.push(
                 "Tokens for every audience are accepted. Set audience to the audience of your API."
                     .to_owned(),
             );
         }
-        let user = &self.user_id_claim;
-        let is_required = self.required_claims.contains(user)
-            || self.require.iter().any(|requirement| requirement.path == *user);
-        if !is_required {
-            let user = quoted(user.text());
+        if let Some(user) = self.optional_user_claim() {
+            let user = quoted(user);
             advice.push(format!(
                 "Tokens without a user id are accepted. Add {user} to required_claims."
             ));
         }
         advice
+    }
+
+    /// Whether `aud` does not matter.
+    pub fn accepts_every_audience(&self) -> bool {
+        self.audience.is_empty()
+    }
+
+    /// The claim with the user id, if a token without it is accepted.
+    pub fn optional_user_claim(&self) -> Option<&str> {
+        let user = &self.user_id_claim;
+        let is_required = self.required_claims.contains(user)
+            || self.require.iter().any(|requirement| requirement.path == *user);
+        (!is_required).then(|| user.text())
     }
 
     /// The listed algorithms, if any.

@@ -124,12 +124,13 @@ pub struct Rejection {
     message: &'static str,
     detail: Option<String>,
     hint: Option<Cow<'static, str>>,
+    provider: Option<Box<str>>,
 }
 
 impl Rejection {
     /// A rejection without detail and hint.
     pub fn new(code: Code, message: &'static str) -> Self {
-        Self { code, message, detail: None, hint: None }
+        Self { code, message, detail: None, hint: None, provider: None }
     }
 
     /// Adds the detail: the value that was found and the value that was expected, in whole sentences.
@@ -141,6 +142,12 @@ impl Rejection {
     /// Adds the hint: how to correct the error, in whole sentences.
     pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the name of the provider that serves the token's issuer, for log lines.
+    pub fn with_provider(mut self, name: &str) -> Self {
+        self.provider = Some(name.into());
         self
     }
 
@@ -157,6 +164,20 @@ impl Rejection {
     /// The value that was found and the value that was expected.
     pub fn detail(&self) -> Option<&str> {
         self.detail.as_deref()
+    }
+
+    /// The SQLSTATE, the message and the detail in one line.
+    pub fn description(&self) -> String {
+        let (code, message) = (self.code.sqlstate(), self.message);
+        match &self.detail {
+            None => format!("{code}, {message}."),
+            Some(detail) => format!("{code}, {message}. {detail}"),
+        }
+    }
+
+    /// The name of the provider that serves the token's issuer, if it is known.
+    pub fn provider(&self) -> Option<&str> {
+        self.provider.as_deref()
     }
 
     /// How to correct the error.

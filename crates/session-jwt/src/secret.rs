@@ -589,6 +589,26 @@ fn is_stand_in(text: &str) -> bool {
         || MASK.iter().any(|mask| text.contains(mask))
 }
 
+/// Why an HMAC key that is long enough may be guessed offline, given one token. None where it may be random.
+pub(crate) fn weakness(bytes: &[u8]) -> Option<&'static str> {
+    /// The digits of a random key in hexadecimal have more.
+    const FEWEST_DIFFERENT: usize = 8;
+    let mut different = bytes.to_vec();
+    different.sort_unstable();
+    different.dedup();
+    let repeats = |period: usize| bytes.iter().zip(&bytes[period..]).all(|(a, b)| a == b);
+    if different.len() < FEWEST_DIFFERENT || (1..=bytes.len() / 2).any(repeats) {
+        return Some("It repeats the same characters.");
+    }
+    let is_word = |word: &str| {
+        let all = |is: fn(&char) -> bool| word.chars().all(|c| is(&c));
+        all(char::is_ascii_digit) || all(char::is_ascii_lowercase) || all(char::is_ascii_uppercase)
+    };
+    let is_words =
+        std::str::from_utf8(bytes).is_ok_and(|text| text.split([' ', '-', '_', '.']).all(is_word));
+    is_words.then_some("It consists of words.")
+}
+
 /// Whether a text is the fingerprint of a key or a certificate: it names the hash, or it has the length
 /// and the colons of MD5 or SHA-1. Longer texts with colons may be random.
 fn is_fingerprint(text: &str) -> bool {

@@ -8,7 +8,7 @@ use crate::algorithm::{Algorithm, KeyType};
 use crate::claim_checks;
 use crate::claims::{Claims, UnjudgedClaims};
 use crate::issuer::{self, near_miss};
-use crate::jws::{Jws, is_der_signature};
+use crate::jws::{Header, Jws, check_type, is_der_signature};
 use crate::key_set::KeySet;
 use crate::memory;
 use crate::provider::Provider;
@@ -104,16 +104,22 @@ impl Verifier {
     /// # Errors
     /// The rejection of the first check that failed.
     pub fn authenticate(&self, token: &str) -> Result<UnjudgedClaims, Rejection> {
-        authenticate(token, |unverified| {
-            let provider = unverified.issuer.and_then(|issuer| self.provider_of(Some(issuer)));
-            let provider = provider.or_else(|| self.provider_of(None)).map(Arc::clone);
-            provider.ok_or_else(|| {
-                let issuers = self.providers.iter().filter_map(|provider| provider.issuer());
-                match self.providers.is_empty() {
-                    true => no_provider_configured(Code::NoKey),
-                    false => unverified.no_provider(&issuers.collect::<Vec<_>>(), true),
-                }
-            })
+        authenticate(token, |unverified| self.choose(unverified))
+    }
+
+    /// The provider of a token.
+    ///
+    /// # Errors
+    /// No provider serves the token's issuer.
+    pub(crate) fn choose(&self, unverified: &Unverified<'_>) -> Result<Arc<Provider>, Rejection> {
+        let provider = unverified.issuer.and_then(|issuer| self.provider_of(Some(issuer)));
+        let provider = provider.or_else(|| self.provider_of(None)).map(Arc::clone);
+        provider.ok_or_else(|| {
+            let issuers = self.providers.iter().filter_map(|provider| provider.issuer());
+            match self.providers.is_empty() {
+                true => no_provider_configured(Code::NoKey),
+                false => unverified.no_provider(&issuers.collect::<Vec<_>>(), true),
+            }
         })
     }
 }
@@ -124,21 +130,46 @@ pub struct Unverified<'t> {
     pub issuer: Option<&'t str>,
     /// The header's `kid`.
     pub kid: Option<&'t str>,
-    algorithm: Algorithm,
+    typ: Option<&'t str>,
+    /// None for an algorithm that is not supported, whose token only an inspection goes on with.
+    algorithm: Option<Algorithm>,
 }
 
-impl Unverified<'_> {
+impl<'t> Unverified<'t> {
+    /// `header` is None if its algorithm is not supported.
+    pub(crate) fn new(issuer: Option<&'t str>, header: Option<&'t Header>) -> Self {
+        let string =
+            |of: fn(&Header) -> &Option<String>| header.and_then(|header| of(header).as_deref());
+        Self {
+            issuer,
+            kid: string(|header| &header.kid),
+            typ: string(|header| &header.typ),
+            algorithm: header.map(|header| header.algorithm),
+        }
+    }
+
     /// Whether the token's algorithm is an HMAC.
     pub fn is_symmetric(&self) -> bool {
-        self.algorithm.key_type() == KeyType::Oct
+        self.algorithm.is_some_and(|algorithm| algorithm.key_type() == KeyType::Oct)
+    }
+
+    /// Checks that the provider accepts tokens of this type. [`authenticate`] does so after the choice of
+    /// the provider. A choice that fails for another reason may do so before.
+    ///
+    /// # Errors
+    /// [`Code::Malformed`] if the header's `typ` is another one.
+    pub fn check_type(&self, provider: &Provider) -> Result<(), Rejection> {
+        check_type(self.typ, provider.typ.as_deref())
     }
 
     /// Whether one of the provider's published keys may have signed the token: the algorithm is
     /// asymmetric, and is listed if the provider lists algorithms.
     pub fn may_have_published_key(&self, provider: &Provider) -> bool {
         let listed = provider.algorithms();
-        self.algorithm.key_type() != KeyType::Oct
-            && listed.is_none_or(|listed| listed.contains(self.algorithm))
+        self.algorithm.is_some_and(|algorithm| {
+            algorithm.key_type() != KeyType::Oct
+                && listed.is_none_or(|listed| listed.contains(algorithm))
+        })
     }
 
     /// The rejection if no provider serves the token's issuer. `issuers` are those of the providers, or the
@@ -164,7 +195,7 @@ impl Unverified<'_> {
             "The token has iss {}, kid {} and alg {}; {configured}.",
             quoted(issuer),
             self.kid.map_or_else(|| "none".to_owned(), quoted),
-            self.algorithm.name(),
+            self.algorithm.map_or("of no supported name", Algorithm::name),
         ));
         match near {
             Some(hint) => rejection.with_hint(hint),
@@ -203,26 +234,31 @@ pub fn authenticate(
         return Err(reject(Code::Malformed, "token payload is malformed"));
     };
     let issuer = claim_checks::string(unverified, "iss")?;
-    let provider = choose(&Unverified {
-        issuer,
-        kid: jws.header.kid.as_deref(),
-        algorithm: jws.header.algorithm,
-    })?;
-    jws.header.check_typ(provider.typ.as_deref())?;
-    verify_signature(&jws, &provider.keys).map_err(|rejection| {
-        let detail = rejection.detail().unwrap_or_default();
-        let served = match (issuer, &provider.issuer) {
-            (Some(issuer), None) => {
-                format!(", which has no issuer; no other serves the token's iss {}", quoted(issuer))
-            }
-            _ => String::new(),
-        };
-        let name = quoted(&provider.name);
-        let detail = format!("{detail} The provider is {name}{served}.");
-        rejection.with_detail(detail)
-    })?;
+    let token = Unverified::new(issuer, Some(&jws.header));
+    let provider = choose(&token)?;
+    token.check_type(&provider)?;
+    verify_signature(&jws, &provider.keys)
+        .map_err(|rejection| describe_provider(rejection, issuer, &provider))?;
     let json = String::from_utf8_lossy(&jws.payload).into_owned();
     Claims::check(unverified, json, jws.header.kid, &provider).map(UnjudgedClaims)
+}
+
+/// Adds the provider to the rejection of a key or a signature.
+pub(crate) fn describe_provider(
+    rejection: Rejection,
+    issuer: Option<&str>,
+    provider: &Provider,
+) -> Rejection {
+    let detail = rejection.detail().unwrap_or_default();
+    let served = match (issuer, &provider.issuer) {
+        (Some(issuer), None) => {
+            format!(", which has no issuer; no other serves the token's iss {}", quoted(issuer))
+        }
+        _ => String::new(),
+    };
+    let name = quoted(&provider.name);
+    let detail = format!("{detail} The provider is {name}{served}.");
+    rejection.with_detail(detail)
 }
 
 /// Verifies one compact JWS with one JWK or JWK set. Returns the bytes of the payload, which need not
@@ -239,7 +275,7 @@ pub fn verify_jws(jws: &str, keys: &KeySet) -> Result<Vec<u8>, Rejection> {
     Ok(jws.payload)
 }
 
-fn verify_signature(jws: &Jws<'_>, keys: &KeySet) -> Result<(), Rejection> {
+pub(crate) fn verify_signature(jws: &Jws<'_>, keys: &KeySet) -> Result<(), Rejection> {
     let algorithm = jws.header.algorithm;
     let kid = jws.header.kid.as_deref();
     let mut candidates = keys.candidates(algorithm, kid)?;

@@ -382,7 +382,8 @@ fn times_are_numbers_in_range() {
             (r#"{"exp":true}"#, WRONG_TYPE),
             (r#"{"exp":"1700000300"}"#, WRONG_TYPE),
             (r#"{"exp":"2023-11-14T22:18:20Z"}"#, WRONG_TYPE),
-            (r#"{"exp":""}"#, WRONG_TYPE),
+            // As a required claim, it counts as missing.
+            (r#"{"exp":""}"#, Err(("28J09", "The token has no claim \"exp\""))),
             (r#"{"exp":[1700000300]}"#, WRONG_TYPE),
             (r#"{"exp":{"exp":1700000300}}"#, WRONG_TYPE),
             (r#"{"exp":NaN}"#, SYNTAX),
@@ -407,6 +408,7 @@ fn times_are_numbers_in_range() {
             (r#"{"exp":1e-400}"#, EXPIRED),
         ],
     );
+    check(&json!({"required_claims": []}), &[(r#"{"exp":""}"#, WRONG_TYPE)]);
     check(
         &json!({}),
         &[

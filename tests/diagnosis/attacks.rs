@@ -1,0 +1,298 @@
+//! A hostile owner of a table, whose policy calls a function of the owner, and others who explain the access to
+//! the table.
+
+use harness::{
+    Code, INSUFFICIENT_PRIVILEGE, READ_ONLY_SQL_TRANSACTION, Site, lacks_library, note_skipped,
+    quote, run, send, text, user,
+};
+use postgres::Client;
+
+use crate::explain::{Row, explain};
+use crate::puzzles::{client, start};
+
+/// `invalid_parameter_value`
+const INVALID_PARAMETER: &str = "22023";
+
+/// What a statement in the trap comes to.
+enum Outcome {
+    /// An error with this SQLSTATE.
+    Fails(&'static str),
+    /// It succeeds, and is undone.
+    IsUndone,
+}
+
+const ATTACKS: &[(&str, Outcome)] = &[
+    // Another role.
+    ("SET ROLE postgres", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    ("RESET ROLE", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    ("SET SESSION AUTHORIZATION postgres", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    ("RESET SESSION AUTHORIZATION", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    ("SELECT set_config('role', 'none', false)", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    (
+        "SELECT set_config('session_authorization', 'postgres', false)",
+        Outcome::Fails(INSUFFICIENT_PRIVILEGE),
+    ),
+    // Writing.
+    ("INSERT INTO evil.loot VALUES ('x')", Outcome::Fails(READ_ONLY_SQL_TRANSACTION)),
+    (
+        "SET transaction_read_only = off; INSERT INTO evil.loot VALUES ('x')",
+        Outcome::Fails("25001"),
+    ),
+    ("CREATE TABLE evil.more ()", Outcome::Fails(READ_ONLY_SQL_TRANSACTION)),
+    ("SELECT nextval('evil.counter')", Outcome::Fails(READ_ONLY_SQL_TRANSACTION)),
+    ("TRUNCATE evil.loot", Outcome::Fails(READ_ONLY_SQL_TRANSACTION)),
+    ("ALTER ROLE app SUPERUSER", Outcome::Fails(READ_ONLY_SQL_TRANSACTION)),
+    ("COMMIT", Outcome::Fails("0A000")),
+    // What a rollback does not undo.
+    ("SELECT pg_advisory_lock(1)", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    ("SELECT pg_try_advisory_lock_shared(1, 2)", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    ("SELECT pg_advisory_unlock_all()", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    ("SELECT pg_terminate_backend(pg_backend_pid())", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    ("SELECT pg_logical_emit_message(false, 'x', 'y')", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    ("SELECT setseed(0.5)", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    ("PREPARE stolen AS SELECT 1", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    ("DECLARE stolen CURSOR WITH HOLD FOR SELECT 1", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    ("LISTEN evil", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    ("DISCARD ALL", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    ("CREATE TEMP TABLE stolen ()", Outcome::Fails(READ_ONLY_SQL_TRANSACTION)),
+    ("SELECT pg_advisory_xact_lock(1)", Outcome::IsUndone),
+    ("NOTIFY evil, 'x'", Outcome::IsUndone),
+    ("SELECT set_config('search_path', 'evil', false)", Outcome::IsUndone),
+    ("SELECT set_config('request.jwt.claims', '{\"sub\": \"mallory\"}', false)", Outcome::IsUndone),
+    ("SELECT set_config('row_security', 'off', false)", Outcome::IsUndone),
+    // Files and large objects.
+    ("SELECT pg_read_file('PG_VERSION')", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    ("COPY evil.loot TO PROGRAM 'true'", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    ("SELECT lo_import('PG_VERSION')", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    // Identities.
+    ("SELECT auth.jwt_session_init('@token@')", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    (
+        "SELECT set_config('pg_session_jwt.jwt', '@token@', false)",
+        Outcome::Fails(INVALID_PARAMETER),
+    ),
+    ("SELECT set_config('pg_session_jwt.jwt', 'x.y.z', false)", Outcome::Fails(INVALID_PARAMETER)),
+    ("SELECT set_config('pg_session_jwt.jwt', '', false)", Outcome::IsUndone),
+    ("RESET pg_session_jwt.jwt", Outcome::IsUndone),
+    ("SELECT auth.refresh_provider('plain')", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    // The functions themselves.
+    (
+        "SELECT auth.explain_access('evil.t', claims => '{\"sub\": \"x\"}', role => 'app')",
+        Outcome::Fails(INSUFFICIENT_PRIVILEGE),
+    ),
+    (
+        "SELECT auth.try_as('postgres'::regrole, NULL, '', 'SELECT NULL::text[]', NULL::text[])",
+        Outcome::Fails(INSUFFICIENT_PRIVILEGE),
+    ),
+    (
+        "SELECT auth.try_as('app'::regrole, NULL, '', 'SELECT NULL::text[]', NULL::text[])",
+        Outcome::Fails(INSUFFICIENT_PRIVILEGE),
+    ),
+];
+
+/// A trap in a policy of a table of mallory. The trap runs the statement in the text, and shows its SQLSTATE by
+/// the number of rows that pass: 1 if it succeeds.
+fn set_trap(site: &Site) {
+    let mut admin = site.cluster.admin();
+    run(
+        &mut admin,
+        "CREATE ROLE mallory LOGIN; CREATE SCHEMA evil AUTHORIZATION mallory;
+         GRANT USAGE, CREATE ON SCHEMA evil TO PUBLIC",
+    );
+    let mut mallory = site.cluster.as_role("mallory").client();
+    run(
+        &mut mallory,
+        "CREATE TABLE evil.loot (what text); GRANT ALL ON evil.loot TO PUBLIC;
+         CREATE SEQUENCE evil.counter; GRANT ALL ON SEQUENCE evil.counter TO PUBLIC;
+         CREATE TABLE evil.t (id int); INSERT INTO evil.t VALUES (1);
+         ALTER TABLE evil.t ENABLE ROW LEVEL SECURITY;
+         GRANT SELECT ON evil.t TO PUBLIC;
+         CREATE FUNCTION evil.trap(attack text) RETURNS boolean LANGUAGE plpgsql AS $$
+         BEGIN EXECUTE attack; RETURN true; END $$;
+         CREATE FUNCTION evil.quiet(attack text) RETURNS boolean LANGUAGE plpgsql AS $$
+         BEGIN EXECUTE attack; RETURN true; EXCEPTION WHEN OTHERS THEN RETURN false; END $$;
+         CREATE POLICY p ON evil.t USING (true)",
+    );
+}
+
+/// Whether anything is left of an attack, in the session of the victim or in the database.
+fn check(
+    victim: &mut Client,
+    admin: &mut Client,
+    expected_user: Option<&str>,
+    role: &str,
+    label: &str,
+) {
+    let state = "SELECT concat_ws(' ', current_user, session_user, current_setting('search_path'),
+        current_setting('row_security'), current_setting('transaction_read_only'),
+        coalesce(current_setting('request.jwt.claims', true), ''),
+        (SELECT count(*) FROM pg_prepared_statements WHERE name = 'stolen'),
+        (SELECT count(*) FROM pg_cursors WHERE name = 'stolen'),
+        (SELECT count(*) FROM pg_listening_channels()),
+        (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'),
+        (SELECT count(*) FROM pg_class WHERE relname IN ('stolen', 'more')),
+        (SELECT count(*) FROM pg_largeobject_metadata))";
+    let expected = format!("{role} {role} \"$user\", public on off  0 0 0 0 0 0");
+    assert_eq!(text(victim, state).as_deref(), Some(expected.as_str()), "{label}");
+    assert_eq!(user(victim).as_deref(), expected_user, "{label}: the user");
+    let loot = "SELECT concat(count(*), ' ', (SELECT is_called FROM evil.counter),
+                              (SELECT rolsuper FROM pg_roles WHERE rolname = 'app')) FROM evil.loot";
+    assert_eq!(text(admin, loot).as_deref(), Some("0 ff"), "{label}: the database");
+}
+
+fn answer(rows: &[Row]) -> &Row {
+    rows.iter().find(|row| row.item == "answer" && row.command == "SELECT").expect("an answer")
+}
+
+/// The policy is evaluated as the role, and can change nothing: for an administrator and for a client itself.
+#[test]
+fn a_trap_in_a_policy_gains_nothing() {
+    let site = start();
+    set_trap(&site);
+    let (mut admin, mut mallory) = (site.cluster.admin(), site.cluster.as_role("mallory").client());
+    let mut listener = site.cluster.as_role("mallory").client();
+    run(&mut listener, "LISTEN evil");
+    let token = site.token("mallory");
+    let given = r#"'evil.t', claims => '{"sub": "alice"}', role => 'app'"#;
+    let mut victims = [
+        ("postgres", site.cluster.admin(), given, None),
+        ("postgres", site.cluster.admin(), "'evil.t', role => 'app'", None),
+        ("app", client(&site, "app", Some(r#"{"sub": "alice"}"#)), "'evil.t'", Some("alice")),
+    ];
+    for (attack, outcome) in ATTACKS {
+        let attack = attack.replace("@token@", &token);
+        for trap in ["trap", "quiet"] {
+            let policy =
+                format!("ALTER POLICY p ON evil.t USING (evil.{trap}({}))", quote(&attack));
+            run(&mut mallory, &policy);
+            for (role, victim, arguments, user) in &mut victims {
+                // A client reads the rows of the table under the policy itself, where the trap is no trial.
+                let is_own = *role == "app";
+                let label = format!("{trap}, {role}, {arguments}: {attack}");
+                run(victim, "BEGIN");
+                let rows = explain(victim, arguments);
+                check(victim, &mut admin, *user, role, &label);
+                run(victim, "COMMIT");
+                check(victim, &mut admin, *user, role, &label);
+                let detail = &answer(&rows).detail;
+                match outcome {
+                    Outcome::Fails(code) if trap == "trap" && !is_own => {
+                        let expected = format!("raises an error: {code}:");
+                        assert!(detail.contains(&expected), "{label}: {detail}");
+                    }
+                    Outcome::IsUndone if !is_own => assert_eq!(detail, "1 of 1 rows.", "{label}"),
+                    _ => {}
+                }
+            }
+        }
+    }
+    run(&mut listener, "SELECT 1");
+    use postgres::fallible_iterator::FallibleIterator;
+    assert_eq!(listener.notifications().iter().count().expect("notifications"), 0, "notifications");
+}
+
+/// Functions in C of extensions, which may keep connections.
+#[test]
+fn a_trap_connects_to_no_other_server() {
+    if lacks_library(&["dblink"]) {
+        return note_skipped("the server has no dblink");
+    }
+    let site = start();
+    set_trap(&site);
+    let mut admin = site.cluster.admin();
+    run(&mut admin, "CREATE EXTENSION dblink");
+    let mut mallory = site.cluster.as_role("mallory").client();
+    let connect =
+        format!("host=127.0.0.1 port={} user=postgres dbname=postgres", site.cluster.port());
+    for attack in [
+        format!("SELECT dblink_connect('stolen', '{connect}')"),
+        format!("SELECT * FROM dblink('{connect}', 'SELECT 1') AS x (y int)"),
+    ] {
+        run(
+            &mut mallory,
+            &format!("ALTER POLICY p ON evil.t USING (evil.trap({}))", quote(&attack)),
+        );
+        let rows = explain(&mut admin, r#"'evil.t', claims => '{"sub": "alice"}', role => 'app'"#);
+        let expected =
+            format!("raises an error: {INSUFFICIENT_PRIVILEGE}: function cannot be called while");
+        assert!(answer(&rows).detail.contains(&expected), "{attack}: {rows:#?}");
+        assert_eq!(
+            text(&mut admin, "SELECT dblink_get_connections()::text"),
+            None,
+            "{attack}: connections"
+        );
+    }
+}
+
+/// The trap finds the role and the claims that are given, and never the administrator.
+#[test]
+fn a_policy_is_not_evaluated_as_the_administrator() {
+    let site = start();
+    set_trap(&site);
+    let mut admin = site.cluster.admin();
+    let mut mallory = site.cluster.as_role("mallory").client();
+    run(
+        &mut mallory,
+        "CREATE FUNCTION evil.show() RETURNS boolean LANGUAGE plpgsql AS $$
+         BEGIN RAISE EXCEPTION 'I am % % %', current_user, auth.user_id(), current_setting('is_superuser');
+         END $$;
+         ALTER POLICY p ON evil.t USING (evil.show())",
+    );
+    let rows = explain(&mut admin, r#"'evil.t', claims => '{"sub": "alice"}', role => 'app'"#);
+    assert!(answer(&rows).detail.contains("I am app alice"), "{rows:#?}");
+    // Policies do not apply to these callers, and are not evaluated.
+    run(&mut admin, "GRANT SELECT ON evil.t TO service");
+    for role in ["postgres", "service", "mallory"] {
+        let mut caller = site.cluster.as_role(role).client();
+        let rows = explain(&mut caller, "'evil.t'");
+        assert!(rows.iter().all(|row| !row.detail.contains("I am")), "{role}: {rows:#?}");
+        assert!(answer(&rows).detail.starts_with("All rows"), "{role}: {rows:#?}");
+    }
+    // Nor as a superuser that is given.
+    run(&mut admin, "CREATE ROLE boss SUPERUSER; ALTER TABLE evil.t FORCE ROW LEVEL SECURITY");
+    let call = "SELECT auth.explain_access('evil.t', role => 'boss')";
+    assert_eq!(
+        send(&mut admin, call).err().as_deref(),
+        Some(INSUFFICIENT_PRIVILEGE),
+        "a superuser"
+    );
+}
+
+/// The query runs as another role only where the caller could do the same without the function.
+#[test]
+fn the_functions_below_give_no_role_and_no_claims() {
+    let site = start();
+    let mut admin = site.cluster.admin();
+    run(
+        &mut admin,
+        "CREATE ROLE member LOGIN IN ROLE app; GRANT CREATE ON SCHEMA public TO member",
+    );
+    let query = "'SELECT ARRAY[current_user::text, auth.user_id()]', NULL::text[]";
+    for (caller, role, claims, expected) in [
+        ("app", "app", "NULL", Ok("{app,NULL}")),
+        ("app", "postgres", "NULL", Err(INSUFFICIENT_PRIVILEGE)),
+        ("app", "anon", "NULL", Err(INSUFFICIENT_PRIVILEGE)),
+        ("app", "app", "'{\"sub\": \"alice\"}'", Err(INSUFFICIENT_PRIVILEGE)),
+        ("member", "app", "NULL", Ok("{app,NULL}")),
+        ("member", "app", "'{\"sub\": \"alice\"}'", Err(INSUFFICIENT_PRIVILEGE)),
+        ("postgres", "app", "'{\"sub\": \"alice\"}'", Ok("{app,alice}")),
+        ("postgres", "postgres", "'{\"sub\": \"alice\"}'", Err(INSUFFICIENT_PRIVILEGE)),
+    ] {
+        let mut client = site.cluster.as_role(caller).client();
+        let call = format!(
+            "SELECT auth.try_as({}::regrole, {claims}, 'public', {query})::text",
+            quote(role)
+        );
+        let found = send(&mut client, &call).map(|reply| reply.lines("").join(""));
+        let expected = expected.map(str::to_owned).map_err(str::to_owned);
+        assert_eq!(found, expected, "{caller}: {role}, {claims}");
+    }
+    // A security-definer function of the administrator does not pass its rights on within a trial.
+    run(
+        &mut admin,
+        "CREATE FUNCTION public.lifted() RETURNS text[] LANGUAGE sql SECURITY DEFINER AS
+         $$ SELECT auth.try_as('app'::regrole, '{\"sub\": \"x\"}', 'public', 'SELECT NULL::text[]', NULL::text[]) $$",
+    );
+    let mut app = site.cluster.as_role("app").client();
+    let nested = "SELECT auth.try_as('app'::regrole, NULL, 'public', 'SELECT public.lifted()', NULL::text[])";
+    assert_eq!(send(&mut app, nested).err().as_deref(), Some(Code::Forbidden.sqlstate()), "nested");
+}

@@ -1,0 +1,10 @@
+//! `auth.health()` and `auth.explain_access()`.
+
+mod attacks;
+mod cases;
+mod explain;
+mod health;
+mod linter;
+mod providers;
+mod puzzles;
+mod roles;
