@@ -1,8 +1,9 @@
 //! `make bench`: measures the costs of the extension and of its alternatives, in one run on one machine.
 //! Prints the tables and writes them to `docs/`. With names of parts as arguments, it measures these only,
-//! and writes nothing.
+//! and writes nothing. With `monitoring`, it writes the figures of a dashboard to `docs/monitoring.svg`.
 
 mod measure;
+mod monitoring;
 mod providers;
 mod report;
 mod rows;
@@ -34,6 +35,11 @@ fn claims() -> Value {
 
 fn main() {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the checkout");
+    if env::args().any(|wanted| wanted == "monitoring") {
+        let panels = monitoring::panels();
+        let path = checkout.join("docs/monitoring.svg");
+        return report::draw_panels(&path, &panels).expect("the plot can be drawn");
+    }
     let folder = env::temp_dir().join(format!("pg_session_jwt.bench.{}", std::process::id()));
     let control = compile_control(checkout, &folder);
 

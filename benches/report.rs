@@ -46,6 +46,13 @@ pub struct Growth {
     pub series: Vec<(&'static str, Vec<(f64, f64)>)>,
 }
 
+/// One panel of a dashboard: values over the time in seconds.
+pub struct Panel {
+    pub title: &'static str,
+    pub unit: &'static str,
+    pub series: Vec<(String, Vec<(f64, f64)>)>,
+}
+
 impl Line {
     fn ratio(&self) -> f64 {
         self.this / self.control
@@ -161,6 +168,53 @@ pub fn draw(
         draw_lines(&area, growth)?;
     }
     root.present()?;
+    Ok(())
+}
+
+/// Draws the panels of a dashboard, two in a row. The background is white, whatever the theme of the page is.
+pub fn draw_panels(path: &Path, panels: &[Panel]) -> Drawn {
+    let rows = panels.len().div_ceil(2);
+    let root = SVGBackend::new(path, (1000, 260 * rows as u32)).into_drawing_area();
+    root.fill(&WHITE)?;
+    for (panel, area) in panels.iter().zip(root.split_evenly((rows, 2))) {
+        draw_panel(&area, panel)?;
+    }
+    root.present()?;
+    Ok(())
+}
+
+fn draw_panel(area: &Area<'_>, panel: &Panel) -> Drawn {
+    let points = || panel.series.iter().flat_map(|(_, points)| points.iter());
+    let right = points().map(|point| point.0).fold(1.0, f64::max);
+    let top = points().map(|point| point.1).fold(1.0, f64::max);
+    let mut chart = ChartBuilder::on(area)
+        .caption(format!("{} ({})", panel.title, panel.unit), ("sans-serif", 16))
+        .margin(10)
+        .x_label_area_size(30)
+        .y_label_area_size(50)
+        // The upper part has the names of the series.
+        .build_cartesian_2d(0.0..right, 0.0..top * (1.15 + 0.12 * panel.series.len() as f64))?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(TRANSPARENT)
+        .x_labels(6)
+        .y_labels(5)
+        .x_label_formatter(&|time| format!("{time} s"))
+        .y_label_formatter(&|value| figure(*value))
+        .draw()?;
+    for (place, (name, points)) in panel.series.iter().enumerate() {
+        let color = Palette99::pick(place).to_rgba();
+        chart
+            .draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)))?
+            .label(name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 15, y)], color.stroke_width(2)));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .background_style(WHITE.mix(0.8))
+        .draw()?;
     Ok(())
 }
 

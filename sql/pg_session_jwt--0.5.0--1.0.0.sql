@@ -37,11 +37,11 @@ DECLARE
         claim, claim_jsonb, demand, email, explain_access, explain_access_of, health, init, inspect, is_new,
         jwt, jwt_session_init, jwt_template, jwt_verify, organization, organization_id, policy_condition,
         policy_findings, protect, protect_schema, provider_findings, provider_keys, refresh_provider,
-        remove_provider, role, role_findings, server_findings, session, session_variable, table_of, texts_in,
-        texts_out, try_all, try_as, uid, unprotect, unprotect_schema, user_id, whoami
+        remove_provider, role, role_findings, server_findings, session, session_list, session_variable, stats,
+        stats_reset, table_of, texts_in, texts_out, try_all, try_as, uid, unprotect, unprotect_schema, user_id, whoami
     }';
     relations CONSTANT pg_catalog.name[] := '{
-        added_provider, provider_status, providers, providers_issuer_key, providers_pkey
+        added_provider, provider_status, providers, providers_issuer_key, providers_pkey, sessions
     }';
     -- Besides the row types of relations.
     types CONSTANT pg_catalog.name[] := '{texts}';
@@ -2021,6 +2021,43 @@ SELECT * FROM auth.explain_access_of($1, $2, $3, pg_catalog.current_setting('sea
 $$;
 COMMENT ON FUNCTION auth.explain_access(regclass, jsonb, text) IS
     'which rows of a table each command can reach, and why: for the session, or for a role and claims';
+
+-- Statistics, which need shared memory.
+
+CREATE FUNCTION auth.stats()
+    RETURNS TABLE (database text, accepted bigint, rejected bigint, rejections jsonb, verified bigint,
+                   cache_hits bigint, refreshes bigint, refresh_failures bigint, providers jsonb, since timestamptz)
+    LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_stats';
+REVOKE ALL ON FUNCTION auth.stats() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION auth.stats() TO pg_monitor;
+COMMENT ON FUNCTION auth.stats() IS
+    'tokens accepted, rejected and verified, and fetches of keys, by database';
+
+CREATE FUNCTION auth.stats_reset() RETURNS void
+    LANGUAGE c VOLATILE
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_stats_reset';
+REVOKE ALL ON FUNCTION auth.stats_reset() FROM PUBLIC;
+COMMENT ON FUNCTION auth.stats_reset() IS
+    'sets the counters of all databases to zero';
+
+CREATE FUNCTION auth.session_list()
+    RETURNS TABLE (pid integer, database text, login_role text, user_id text, issuer text, role text,
+                   since timestamptz, expires timestamptz)
+    LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 100
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_session_list';
+REVOKE ALL ON FUNCTION auth.session_list() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION auth.session_list() TO pg_monitor;
+COMMENT ON FUNCTION auth.session_list() IS
+    'the sessions of all databases that have an identity, for auth.sessions';
+
+CREATE VIEW auth.sessions AS
+    SELECT pid, database, login_role, user_id, issuer, role, since, expires
+    FROM auth.session_list();
+REVOKE ALL ON auth.sessions FROM PUBLIC;
+GRANT SELECT ON auth.sessions TO pg_monitor;
+COMMENT ON VIEW auth.sessions IS
+    'the sessions of all databases that have an identity; without tokens and other claims';
 
 DO $check$
 BEGIN

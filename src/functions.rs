@@ -13,6 +13,7 @@ use crate::pg::{relation, trigger};
 use crate::roles::locked;
 use crate::session::identity::{Lookup, Reader, readers, unrepresentable};
 use crate::session::{self, current, inspection, lifetime, trial};
+use crate::statistics::{counters, sessions};
 use crate::{providers, settings};
 
 /// The limit for a token.
@@ -91,6 +92,10 @@ sql_function!(pg_session_jwt_added_provider, function::call_row, added_provider)
 sql_function!(pg_session_jwt_provider_keys, function::call, provider_keys);
 sql_function!(pg_session_jwt_provider_findings, function::call, provider_findings);
 sql_function!(pg_session_jwt_check_provider, trigger::call_row_trigger, providers::check_row);
+
+sql_function!(pg_session_jwt_stats, function::call_rows, |_| counters::rows());
+sql_function!(pg_session_jwt_stats_reset, function::call, stats_reset);
+sql_function!(pg_session_jwt_session_list, function::call_rows, |_| sessions::rows());
 
 /// The symbols of Neon's extension of the same name. A database has its functions until `ALTER EXTENSION`
 /// updates them.
@@ -208,9 +213,15 @@ fn template(arguments: &Arguments) -> Outcome {
     Ok(Some(claims.map_err(|_| unrepresentable())?.palloced()))
 }
 
+/// `auth.stats_reset()`
+fn stats_reset(_: &Arguments) -> Outcome {
+    counters::reset()?;
+    Ok(Some(VOID))
+}
+
 /// The error of a function that an update of the extension replaces.
 fn outdated() -> Rejection {
-    Rejection::new(Code::Outdated, "extension in this database is older than its library")
+    Rejection::new(Code::Prerequisite, "extension in this database is older than its library")
         .with_detail("The function is from a version that this library does not support.")
         .with_hint("Run ALTER EXTENSION pg_session_jwt UPDATE in this database.")
 }

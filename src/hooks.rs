@@ -23,11 +23,14 @@ use crate::pg::token::TokenVariable;
 use crate::pg::{redact, relation, role, worker};
 use crate::providers;
 use crate::roles::{self, locked, token_role, transaction};
-use crate::session::{self, Need, absence, admission, current, lifetime, request_claims, trial};
+use crate::session::{
+    self, Need, absence, admission, current, lifetime, presence, request_claims, trial,
+};
 use crate::settings::{
     self, AUDIT_LOG, Document, IDENTITY_SCOPE, JWK, JWKS_HTTP_HOSTS_NAME, JWT, LOCKED_ROLES_NAME,
     PROVIDERS, ROLE, SESSION_AUTHORIZATION, TRUST_REQUEST_CLAIMS,
 };
+use crate::statistics::{self, sessions};
 
 /// Registers all hooks, callbacks and GUCs, when the postmaster or a backend loads the library. Interrupts
 /// are held, so that a query cancel does not leave some of them unregistered.
@@ -38,7 +41,7 @@ pub(crate) fn register() {
         backend::hold_interrupts(|| {
             register_emit_log_hook();
             if backend::is_preloading() {
-                register_shmem_startup_hook();
+                register_shmem_hooks();
             } else {
                 register_statement_hooks();
             }
@@ -83,8 +86,11 @@ fn register_emit_log_hook() {
     install! { emit_log_hook, emit_log, NEXT_EMIT_LOG; }
 }
 
-fn register_shmem_startup_hook() {
-    install! { shmem_startup_hook, shmem_startup, NEXT_SHMEM_STARTUP; }
+fn register_shmem_hooks() {
+    install! {
+        shmem_request_hook, shmem_request, NEXT_SHMEM_REQUEST;
+        shmem_startup_hook, shmem_startup, NEXT_SHMEM_STARTUP;
+    }
 }
 
 /// Where the postmaster loads the library, these hooks are installed after all libraries are loaded. The
@@ -141,6 +147,9 @@ unsafe extern "C-unwind" fn post_parse_analyze(
     // stay at their places; after the analysis, only hooks read it.
     unsafe {
         if !backend::is_parallel_worker() {
+            if request_claims::is_trusted() {
+                register_exit_callback();
+            }
             if session::is_to_be_prepared() {
                 guarded(session::prepare_statement);
             }
@@ -368,6 +377,9 @@ unsafe extern "C-unwind" fn object_access(
 ) {
     use pg_sys::ObjectAccessType::{OAT_FUNCTION_EXECUTE, OAT_POST_CREATE};
     if access == OAT_FUNCTION_EXECUTE && !backend::is_parallel_worker() {
+        if request_claims::is_trusted() {
+            register_exit_callback();
+        }
         if transaction::is_idle() {
             let before = role::current_user();
             check_role(|| Need::Nothing);
@@ -427,9 +439,24 @@ unsafe extern "C-unwind" fn emit_log_first(report: *mut pg_sys::ErrorData) {
     }
 }
 
-type ShmemStartup = unsafe extern "C-unwind" fn();
+// Shared memory.
 
-static NEXT_SHMEM_STARTUP: Next<ShmemStartup> = BackendLocal::new(Cell::new(None));
+type ShmemHook = unsafe extern "C-unwind" fn();
+
+static NEXT_SHMEM_REQUEST: Next<ShmemHook> = BackendLocal::new(Cell::new(None));
+
+/// The postmaster calls it once all libraries are loaded, before it allocates shared memory.
+unsafe extern "C-unwind" fn shmem_request() {
+    // SAFETY: the postmaster calls the hook.
+    unsafe {
+        if let Some(next) = NEXT_SHMEM_REQUEST.get() {
+            next();
+        }
+    }
+    guarded(statistics::request_memory);
+}
+
+static NEXT_SHMEM_STARTUP: Next<ShmemHook> = BackendLocal::new(Cell::new(None));
 
 /// Runs once all libraries are loaded, and again when the postmaster restarts after a crash.
 unsafe extern "C-unwind" fn shmem_startup() {
@@ -439,6 +466,7 @@ unsafe extern "C-unwind" fn shmem_startup() {
         if let Some(next) = NEXT_SHMEM_STARTUP.get() {
             next();
         }
+        guarded(statistics::lay_out_memory);
         if IS_DONE.replace(true) {
             return;
         }
@@ -454,7 +482,7 @@ unsafe extern "C-unwind" fn shmem_startup() {
 // Transactions and caches.
 
 /// Registers the callback for the end of the session. The postmaster's callbacks are not those of its children,
-/// so that each session registers it when it gets its first value.
+/// so that each session registers it when it gets its first value, and before it can read trusted claims.
 fn register_exit_callback() {
     static IS_DONE: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
     if backend::is_child() && !IS_DONE.replace(true) {
@@ -463,7 +491,10 @@ fn register_exit_callback() {
     }
 }
 
+/// Postgres calls it before it aborts a transaction that is open, and before another process can get the place of this
+/// one in shared memory.
 unsafe extern "C-unwind" fn before_shmem_exit(_code: c_int, _: Datum) {
+    sessions::end_process();
     guarded(audit::log_repetitions);
 }
 
@@ -484,6 +515,7 @@ unsafe extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _: *mu
             token_role::end_transaction();
             transaction::end_transaction();
             current::end_transaction();
+            presence::end_transaction();
             providers::transaction_ended(event == XACT_EVENT_COMMIT);
         }
         _ => {}
@@ -609,6 +641,7 @@ unsafe extern "C-unwind" fn locked_roles_check(
 
 unsafe extern "C-unwind" fn trust_request_claims_assign(value: bool, _extra: *mut c_void) {
     TRUST_REQUEST_CLAIMS.count_assignment();
+    sessions::clear_request_claims();
     current::invalidate();
     if value {
         request_claims::note_trust();
@@ -649,10 +682,11 @@ unsafe extern "C-unwind" fn jwt_check(
 unsafe extern "C-unwind" fn jwt_assign(value: *const c_char, extra: *mut c_void) {
     let was_set = JWT.is_set();
     // SAFETY: the arguments are those of the hook.
-    let (is_set, role) = unsafe { JWT.assign(value, extra) };
-    token_role::set(role);
+    let assigned = unsafe { JWT.assign(value, extra) };
+    token_role::set(assigned.role);
     current::invalidate();
-    if was_set && !is_set && !backend::is_restoring_worker() {
+    presence::note_assignment(&assigned);
+    if was_set && !assigned.is_set && !backend::is_restoring_worker() {
         if backend::in_transaction() {
             absence::note_cleared();
             guarded(audit::log_cleared);
@@ -737,6 +771,7 @@ unsafe extern "C-unwind" fn session_authorization_assign(value: *const c_char, e
 }
 
 unsafe extern "C-unwind" fn request_claims_assign(_value: *const c_char, _extra: *mut c_void) {
+    sessions::clear_request_claims();
     current::invalidate();
 }
 

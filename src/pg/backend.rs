@@ -1,7 +1,7 @@
 //! This process: its values, its transaction, and its clock.
 
 use std::cell::RefCell;
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::ops::Deref;
@@ -78,6 +78,13 @@ pub(crate) fn now() -> Timestamp {
     GetCurrentTimestamp()
 }
 
+/// A time as an input of `timestamptz`, in the ISO format.
+pub(crate) fn format_time(time: Timestamp) -> String {
+    // SAFETY: the result is a C string in a static buffer, which is copied at once.
+    let text = unsafe { CStr::from_ptr(pg_sys::timestamptz_to_str(time)) };
+    text.to_string_lossy().into_owned()
+}
+
 /// A Postgres time as whole seconds since 1970.
 pub(crate) fn to_unix(timestamp: Timestamp) -> i64 {
     timestamp.div_euclid(MICROSECONDS) + POSTGRES_EPOCH
@@ -91,6 +98,24 @@ pub(crate) fn from_unix(seconds: i64) -> Timestamp {
 /// A number of seconds as a difference between Postgres times.
 pub(crate) const fn seconds(seconds: i64) -> Timestamp {
     seconds * MICROSECONDS
+}
+
+/// The process id.
+pub(crate) fn pid() -> i32 {
+    // SAFETY: it reads a static variable.
+    unsafe { pg_sys::MyProcPid }
+}
+
+/// The database of this process; invalid where it has none.
+pub(crate) fn database() -> pg_sys::Oid {
+    // SAFETY: it reads a static variable.
+    unsafe { pg_sys::MyDatabaseId }
+}
+
+/// The highest number of processes with a database at a time.
+pub(crate) fn most_backends() -> usize {
+    // SAFETY: it reads a static variable, which the postmaster sets before `shmem_request_hook`.
+    usize::try_from(unsafe { pg_sys::MaxBackends }).unwrap_or(0)
 }
 
 /// The address and the port of the client, or `local` for a Unix socket; None where the process has no client.

@@ -301,6 +301,18 @@ pub(super) fn is_running_statement(text: &[u8]) -> bool {
     }
 }
 
+/// The place of this process among those that may have an identity, from 0 and below `MaxBackends`. None for the
+/// postmaster. In 15 and 16, backends count from 1; from 17 on, auxiliary processes come after `MaxBackends`.
+pub(crate) fn backend_slot() -> Option<usize> {
+    #[cfg(any(feature = "pg15", feature = "pg16"))]
+    // SAFETY: it reads a static variable.
+    let number = unsafe { pg_sys::MyBackendId } - 1;
+    #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+    // SAFETY: it reads a static variable.
+    let number = unsafe { pg_sys::MyProcNumber };
+    usize::try_from(number).ok()
+}
+
 /// The signatures of hooks.
 pub(crate) type Planner = unsafe extern "C-unwind" fn(
     *mut pg_sys::Query,

@@ -19,6 +19,7 @@ pub(crate) mod redact;
 pub(crate) mod relation;
 pub(crate) mod role;
 pub(crate) mod sandbox;
+pub(crate) mod shmem;
 pub(crate) mod spi;
 mod sqlstate;
 pub(crate) mod token;

@@ -70,6 +70,13 @@ impl Name {
     }
 }
 
+/// The name of a database of the server; None where it does not exist. UTF-8 may not represent each character.
+pub(crate) fn database_name(database: Oid) -> Option<String> {
+    // SAFETY: the call reads a catalog, and returns null or a copy that belongs to the caller.
+    let name = unsafe { take_c_string(pg_sys::get_database_name(database)) }?;
+    Some(from_server_encoding(&name).unwrap_or_else(|| String::from_utf8_lossy(&name).into_owned()))
+}
+
 /// Copies a C string into memory of the extension, and frees it. None for null.
 ///
 /// # Safety

@@ -29,6 +29,13 @@ pub(crate) fn session_user() -> Oid {
     GetSessionUserId()
 }
 
+/// The role that the client has logged in as; invalid where there is no client. `SET SESSION AUTHORIZATION` does not
+/// change it.
+pub(crate) fn login() -> Oid {
+    // SAFETY: it is null or the entry of this process in shared memory, whose role does not change.
+    unsafe { pg_sys::MyProc.as_ref() }.map_or(Oid::INVALID, |process| process.roleId)
+}
+
 /// Makes a role that is no superuser the current one, as `SET ROLE` does. It cannot fail.
 pub(crate) fn set_current(role: Oid) {
     SetCurrentRoleId(role, false);

@@ -12,7 +12,7 @@ use std::ffi::{CStr, c_char, c_void};
 use pgrx::pg_sys::{self, Oid};
 use session_jwt::{Code, Rejection};
 
-use super::backend::BackendLocal;
+use super::backend::{self, BackendLocal, Timestamp};
 use super::compat::{guc_free, guc_malloc};
 use super::error;
 use super::guc::TextVariable;
@@ -82,6 +82,8 @@ struct Extra {
     number: u64,
     fingerprint: Fingerprint,
     role: Option<TokenRole>,
+    /// The start of the statement that has set the value.
+    since: Timestamp,
 }
 
 /// A value of the token GUC that the check hook lets pass.
@@ -91,6 +93,15 @@ pub(crate) struct CheckedValue {
     pub(crate) fingerprint: Fingerprint,
     /// The byte to put before the token; None where there is no token, or the byte is there already.
     pub(crate) standing: Option<Standing>,
+    pub(crate) role: Option<TokenRole>,
+}
+
+/// A value that Postgres is about to assign to the token GUC. Until then, the GUC has the earlier value.
+pub(crate) struct AssignedValue {
+    /// Whether it is a token.
+    pub(crate) is_set: bool,
+    /// Whether the token has passed the checks of its presentation.
+    pub(crate) is_admitted: bool,
     pub(crate) role: Option<TokenRole>,
 }
 
@@ -175,6 +186,11 @@ impl TokenVariable {
         self.extra().filter(|_| self.is_set()).and_then(|extra| extra.role)
     }
 
+    /// The start of the statement that has presented the current token.
+    pub(crate) fn since(&self) -> Timestamp {
+        self.extra().map_or(0, |extra| extra.since)
+    }
+
     /// Sets the role of a token that was admitted after its presentation.
     pub(crate) fn set_role(&self, role: Option<TokenRole>) {
         // SAFETY: it is null or the extra of the current value, and no other reference to it exists.
@@ -240,6 +256,7 @@ impl TokenVariable {
                 number: checked.number,
                 fingerprint: checked.fingerprint,
                 role: checked.role,
+                since: backend::statement_start(),
             });
             extra.write(kept.cast());
             true
@@ -247,22 +264,20 @@ impl TokenVariable {
     }
 
     /// Notes the value that Postgres is about to assign, and empties it where it is revoked. It may run
-    /// during a rollback and cannot fail. Returns whether the value is a token, and the role of the token.
+    /// during a rollback and cannot fail.
     ///
     /// # Safety
     /// The arguments are those of the assign hook.
-    pub(crate) unsafe fn assign(
-        &self,
-        value: *const c_char,
-        extra: *mut c_void,
-    ) -> (bool, Option<TokenRole>) {
+    pub(crate) unsafe fn assign(&self, value: *const c_char, extra: *mut c_void) -> AssignedValue {
         self.extra.set(extra.cast());
         if self.extra().is_some_and(|extra| extra.number < self.revoked_below.get()) {
             wipe(value.cast_mut());
         }
         // SAFETY: the value is null or a C string.
-        let is_set = !value.is_null() && unsafe { value.read() } != 0;
-        (is_set, self.extra().and_then(|extra| extra.role).filter(|_| is_set))
+        let first = if value.is_null() { 0 } else { unsafe { value.read() } };
+        let is_set = first != 0;
+        let role = self.extra().and_then(|extra| extra.role).filter(|_| is_set);
+        AssignedValue { is_set, is_admitted: first == Standing::Admitted as c_char, role }
     }
 
     /// Defines the GUC. Every role may set it, and no view shows it.

@@ -16,6 +16,7 @@ use crate::pg::backend::{self, Timestamp};
 use crate::pg::error;
 use crate::pg::worker::{self, Task, sleep};
 use crate::settings::{self, JWKS_CA_FILE, JWKS_TIMEOUT};
+use crate::statistics::counters;
 
 /// Runs a worker, given a [`RefreshReason`]'s number and the name of a row. An empty name stands for all
 /// rows whose keys no worker has requested from their present address.
@@ -82,7 +83,10 @@ fn refresh(reason: RefreshReason, name: &str) {
     }
     if let Some(claim) = worker::transaction(|| claim(reason, name, began)) {
         let response = ask(&claim);
-        worker::transaction(|| record(reason, name, claim, response));
+        let has_succeeded = worker::transaction(|| record(reason, name, claim, response));
+        if let Some(has_succeeded) = has_succeeded {
+            counters::count_refresh(name, has_succeeded);
+        }
     }
     worker::transaction(|| lock.release_for_process());
 }
@@ -142,18 +146,24 @@ fn ask(claim: &Claim) -> Result<Response, String> {
         .unwrap_or_else(|| Err("The thread that fetches keys has failed.".to_owned()))
 }
 
-/// Records the outcome of a fetch, unless the row names another source now.
-fn record(reason: RefreshReason, name: &str, claim: Claim, response: Result<Response, String>) {
-    let Some(table) = Table::find() else {
-        return;
-    };
+/// Records the outcome of a fetch, unless the row names another source now. Returns whether the fetch has succeeded;
+/// None where nothing is recorded.
+fn record(
+    reason: RefreshReason,
+    name: &str,
+    claim: Claim,
+    response: Result<Response, String>,
+) -> Option<bool> {
+    let table = Table::find()?;
     let row = table.row(Rows::Named(name)).ok().flatten();
     let provider = row.and_then(|row| Provider::from_row(&row.document).ok());
     let remote = provider.as_ref().and_then(Provider::remote);
     if remote.is_none_or(|remote| *remote.source() != claim.source) {
-        return;
+        return None;
     }
-    if let Err(failure) = response.and_then(|response| store(table, name, &claim, &response)) {
+    let outcome = response.and_then(|response| store(table, name, &claim, &response));
+    let has_succeeded = outcome.is_ok();
+    if let Err(failure) = outcome {
         error::log(&format!(
             "pg_session_jwt: the keys of provider {} could not be fetched: {failure}",
             quoted(name)
@@ -161,6 +171,7 @@ fn record(reason: RefreshReason, name: &str, claim: Claim, response: Result<Resp
         let failures = if reason == RefreshReason::Administrator { 0 } else { claim.failures };
         writer::record_failure(table, name, &failure, schedule::retry_delay(failures));
     }
+    Some(has_succeeded)
 }
 
 /// Stores the keys of a response. The error is a sentence.

@@ -15,6 +15,7 @@ use crate::pg::token::{CheckedValue, Fingerprint, Standing, TokenRole, timeline}
 use crate::pg::{memory, redact};
 use crate::roles::{locked, token_role, transaction};
 use crate::settings;
+use crate::statistics::counters;
 
 /// Checks a value of the token GUC. Within a transaction, a token is verified at once, and a rejected token
 /// revokes every identity of the session; outside, it is verified at its first use.
@@ -62,6 +63,7 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
                 locked::check_locks().and_then(|()| verified::verify(token, fingerprint, number));
             let admitted = identity.and_then(|identity| admit(&identity, fingerprint));
             let role = admitted.inspect_err(|rejection| {
+                counters::count_rejected(rejection.code());
                 audit::log_rejected(rejection, token);
                 absence::note_rejected(rejection);
             })?;
@@ -95,6 +97,7 @@ fn admit_claims(
     if let Some(sequence) = claims.sequence() {
         admit_sequence(claims, sequence)?;
     }
+    counters::count_accepted();
     audit::log_accepted(claims);
     Ok(role)
 }

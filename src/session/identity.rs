@@ -132,6 +132,16 @@ impl Identity {
         Ok(ValidIdentity(self))
     }
 
+    /// The place on the timeline.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The claims, whose times are not judged.
+    pub(super) fn claims(&self) -> &Claims {
+        self.claims.unjudged()
+    }
+
     /// The value that a reader returns.
     fn value(&self, reader: Reader) -> Option<&Value> {
         match self.slots.get(reader as usize)? {

@@ -11,6 +11,7 @@ use crate::pg::guc_record::{is_set_in_transaction, is_set_locally};
 use crate::pg::token::{Standing, timeline};
 use crate::roles::token_role;
 use crate::settings::{IDENTITY_SCOPE, JWT, JWT_NAME, TRANSACTION_SCOPE};
+use crate::statistics::sessions;
 
 /// Ends the identity of the session before `DISCARD ALL` or `RESET ALL`. Where the statement is canceled,
 /// Postgres restores the values that it had reset, and PgBouncer gives the connection to the next client all
@@ -22,6 +23,7 @@ pub(crate) fn discard() {
     }
     if JWT.discard(JWT_NAME) {
         token_role::set(None);
+        sessions::clear();
         absence::note_cleared();
         audit::log_cleared();
     }
@@ -90,6 +92,7 @@ pub(crate) fn revoke() {
 fn revoke_below(number: u64) {
     if JWT.revoke_below(number) {
         token_role::set(None);
+        sessions::clear();
     }
 }
 

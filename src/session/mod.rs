@@ -14,6 +14,7 @@ pub(crate) mod current;
 pub(crate) mod identity;
 pub(crate) mod inspection;
 pub(crate) mod lifetime;
+pub(crate) mod presence;
 pub(crate) mod report;
 pub(crate) mod request_claims;
 pub(crate) mod trial;
@@ -33,6 +34,7 @@ use crate::pg::token::Standing;
 use crate::providers;
 use crate::roles::{locked, token_role, transaction};
 use crate::settings::{JWT, REQUEST_CLAIMS};
+use crate::statistics::{counters, sessions};
 use admission::{admit, admit_in_worker, now};
 use identity::{Identity, Lookup, Reader, ValidIdentity, unrepresentable};
 
@@ -180,7 +182,9 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
     if standing != Standing::Admitted {
         set_standing(standing, &outcome, &token);
     }
-    let identity = outcome?.judge(backend::to_unix(backend::statement_start()))?;
+    let identity = outcome.inspect_err(|_| sessions::clear())?;
+    presence::note_token(&identity);
+    let identity = identity.judge(backend::to_unix(backend::statement_start()))?;
     let until = identity.expires_at();
     // Where providers have changed since the start of this function, readers return copies, or the transaction is
     // bound to another role, the values are not made ready: the next reader resolves again.
@@ -197,6 +201,9 @@ fn set_standing(before: Standing, outcome: &Result<Rc<Identity>, Rejection>, tok
         Ok(_) => JWT.set_standing(Standing::Admitted),
         Err(rejection) => {
             if before == Standing::Pending {
+                if !backend::is_parallel_worker() {
+                    counters::count_rejected(rejection.code());
+                }
                 audit::log_rejected(rejection, token);
                 JWT.set_standing(Standing::Rejected);
                 request_claims::wipe(false);
@@ -234,6 +241,7 @@ fn resolve_without_token() -> Result<(), Rejection> {
         let is_hooked = REQUEST_CLAIMS.hook();
         let identity = request_claims::identity()?;
         let until = identity.as_ref().map_or(Timestamp::MAX, |identity| identity.expires_at());
+        presence::note_request_claims(identity.as_ref());
         let can_lend = current::install(identity);
         // Without the assign hook, changes of the GUC are not noticed: every reader resolves again.
         if is_hooked && can_lend && transaction::has_bound_role() {
@@ -242,6 +250,7 @@ fn resolve_without_token() -> Result<(), Rejection> {
         return Ok(());
     }
     request_claims::warn_of_ignored_claims();
+    sessions::clear();
     current::install(None);
     if transaction::has_bound_role() {
         current::set_ready(Timestamp::MAX);

@@ -11,6 +11,7 @@ use crate::pg::backend::{self, BackendLocal};
 use crate::pg::datum::from_server_encoding;
 use crate::pg::error;
 use crate::settings::{REQUEST_CLAIMS, TRUST_REQUEST_CLAIMS};
+use crate::statistics::sessions;
 
 /// The last value of the GUC that was read, and its identity.
 static LAST: BackendLocal<RefCell<Option<Claimed>>> = BackendLocal::new(RefCell::new(None));
@@ -90,6 +91,7 @@ pub(crate) fn warn_of_ignored_claims() {
 /// a revocation or the end of the identity. With `keep_current`, the values that the current transaction
 /// has set stay. It cannot fail.
 pub(crate) fn wipe(keep_current: bool) {
+    sessions::clear_request_claims();
     if WAS_TRUSTED.get() {
         REQUEST_CLAIMS.wipe(keep_current);
     }
@@ -97,6 +99,7 @@ pub(crate) fn wipe(keep_current: bool) {
 
 /// Empties the value of the session. It cannot fail.
 pub(crate) fn discard() {
+    sessions::clear_request_claims();
     if WAS_TRUSTED.get() {
         REQUEST_CLAIMS.discard();
     }

@@ -12,6 +12,7 @@ use crate::pg::error;
 use crate::pg::token::Fingerprint;
 use crate::providers;
 use crate::settings::{JWT, JWT_NAME, TOKEN_CACHE_SIZE};
+use crate::statistics::counters;
 
 #[derive(Default)]
 struct Verified {
@@ -28,6 +29,13 @@ struct Verified {
 }
 
 static VERIFIED: BackendLocal<RefCell<Option<Verified>>> = BackendLocal::new(RefCell::new(None));
+
+/// The identity of a token.
+struct Found {
+    identity: Rc<Identity>,
+    /// Whether it was found by the token, and not by the value of the token GUC.
+    is_cache_hit: bool,
+}
 
 /// `body` calls no function of Postgres that can raise an error, so that the borrow ends with this
 /// function.
@@ -55,16 +63,20 @@ pub(crate) fn verify(
     if token.len() > MAX_TOKEN_BYTES {
         return Err(too_long("token is too long"));
     }
-    if let Some(identity) = with_verified(|verified| verified.find(token, fingerprint, number))
-        && identity.is_current()
+    if let Some(found) = with_verified(|verified| verified.find(token, fingerprint, number))
+        && found.identity.is_current()
     {
-        return Ok(identity);
+        if found.is_cache_hit {
+            counters::count_cache_hit();
+        }
+        return Ok(found.identity);
     }
     let text = std::str::from_utf8(token).map_err(|_| {
         Rejection::new(Code::Malformed, "token is not base64url")
             .with_detail("It has a byte that is not ASCII.")
     })?;
     let (claims, trust) = providers::verify(text)?;
+    counters::count_verified();
     let identity = Identity::new(claims, Some(trust))?;
     error::debug("token signature verified");
     with_verified(|verified| {
@@ -78,6 +90,11 @@ pub(crate) fn verify(
     Ok(identity)
 }
 
+/// The identity of a value of the token GUC, if it is still known. It cannot fail.
+pub(super) fn of_value(number: u64) -> Option<Rc<Identity>> {
+    VERIFIED.try_borrow().ok()?.as_ref()?.of_value(number)
+}
+
 /// The error of a text that is longer than a token may be.
 pub(crate) fn too_long(message: &'static str) -> Rejection {
     Rejection::new(Code::Malformed, message)
@@ -85,19 +102,18 @@ pub(crate) fn too_long(message: &'static str) -> Rejection {
 }
 
 impl Verified {
-    fn find(
-        &mut self,
-        token: &[u8],
-        fingerprint: Fingerprint,
-        number: u64,
-    ) -> Option<Rc<Identity>> {
-        let of_value = self.by_value.iter().rev().find(|(known, _)| *known == number);
-        if let Some((_, identity)) = of_value {
-            return Some(Rc::clone(identity));
+    fn find(&mut self, token: &[u8], fingerprint: Fingerprint, number: u64) -> Option<Found> {
+        if let Some(identity) = self.of_value(number) {
+            return Some(Found { identity, is_cache_hit: false });
         }
         let identity = self.cache.get(fingerprint, token, TOKEN_CACHE_SIZE.get())?;
         self.keep(number, &identity);
-        Some(identity)
+        Some(Found { identity, is_cache_hit: true })
+    }
+
+    fn of_value(&self, number: u64) -> Option<Rc<Identity>> {
+        let of_value = self.by_value.iter().rev().find(|(known, _)| *known == number);
+        of_value.map(|(_, identity)| Rc::clone(identity))
     }
 
     /// Keeps the identity of a value. When the list is long, it drops the entries of values that the GUC

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 mod cluster;
+mod collector;
 mod connection;
 mod idp;
 mod pooler;
@@ -22,6 +23,7 @@ pub use cluster::{
     Cluster, Installation, Preload, lacks_library, library, peak_memory, pg_config,
     postgres_version,
 };
+pub use collector::{Collector, Metric, Sample};
 pub use connection::{
     Connection, Reply, backend_pid, db_error, present, present_locally, run, send, sqlstate, text,
     user,

@@ -296,27 +296,27 @@ fn the_functions_of_neon_fail_until_the_update() {
     ] {
         let error = db_error(client.batch_execute(&format!("SELECT {call}")));
         assert_eq!(error.code().code(), OBJECT_NOT_IN_PREREQUISITE_STATE, "{call}");
-        assert_eq!(error.code().code(), Code::Outdated.sqlstate(), "{call}");
+        assert_eq!(error.code().code(), Code::Prerequisite.sqlstate(), "{call}");
         assert!(
             error.hint().unwrap_or_default().contains("ALTER EXTENSION pg_session_jwt UPDATE"),
             "{call}"
         );
     }
-    assert_eq!(sqlstate(client.batch_execute(count)), Code::Outdated.sqlstate(), "a policy");
+    assert_eq!(sqlstate(client.batch_execute(count)), Code::Prerequisite.sqlstate(), "a policy");
     assert_eq!(
         sqlstate(client.batch_execute("SELECT * FROM mine")),
-        Code::Outdated.sqlstate(),
+        Code::Prerequisite.sqlstate(),
         "a view"
     );
     assert_eq!(
         sqlstate(client.batch_execute("INSERT INTO todos (task) VALUES ('b')")),
-        Code::Outdated.sqlstate(),
+        Code::Prerequisite.sqlstate(),
         "a default"
     );
     // A token in the setting is ours already. The old function ends its identity.
     let set = "SELECT set_config('pg_session_jwt.jwt', $1, false)";
     client.execute(set, &[&token]).unwrap();
-    assert_eq!(present(&mut client, &token), Code::Outdated.sqlstate(), "present");
+    assert_eq!(present(&mut client, &token), Code::Prerequisite.sqlstate(), "present");
     // A session that has loaded Neon's library cannot update the extension.
     let update = "ALTER EXTENSION pg_session_jwt UPDATE";
     assert_eq!(sqlstate(admin.batch_execute(update)), UNDEFINED_FUNCTION, "an earlier session");

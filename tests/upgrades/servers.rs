@@ -136,7 +136,7 @@ fn pg_upgrade_and_an_update_from_neon() {
     newer.upgrade_from(&older);
     let mut client = newer.as_role("authenticated").client();
     let count = "SELECT count(*)::text FROM todos";
-    assert_eq!(sqlstate(client.batch_execute(count)), Code::Outdated.sqlstate(), "before");
+    assert_eq!(sqlstate(client.batch_execute(count)), Code::Prerequisite.sqlstate(), "before");
     run(&mut newer.admin(), "ALTER EXTENSION pg_session_jwt UPDATE");
     assert_eq!(text(&mut client, count).as_deref(), Some("0"), "after the update");
 }

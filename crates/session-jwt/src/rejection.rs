@@ -37,8 +37,9 @@ pub enum Code {
     Forbidden,
     /// Memory ran out before verification ended. The code says nothing about the token.
     OutOfMemory,
-    /// The database has the functions of an older version of the extension.
-    Outdated,
+    /// The database has the functions of an older version of the extension, or the server has not preloaded the
+    /// library.
+    Prerequisite,
 }
 
 impl Code {
@@ -59,7 +60,7 @@ impl Code {
         Code::Forbidden,
         Code::NoProvider,
         Code::OutOfMemory,
-        Code::Outdated,
+        Code::Prerequisite,
     ];
 
     /// The five characters of the SQLSTATE: class 28 (invalid authorization specification) with
@@ -96,9 +97,10 @@ impl Code {
             Code::Fetching => ("28J11", "keys could not be fetched"),
             Code::NoProvider => ("42704", "no provider of that name"),
             Code::OutOfMemory => ("53200", "memory ran out; says nothing about the token"),
-            Code::Outdated => {
-                ("55000", "the database has an older version of the extension than the server")
-            }
+            Code::Prerequisite => (
+                "55000",
+                "the server is not prepared for the call: the database has an older version of the extension, or the library is not preloaded",
+            ),
             Code::Configuration => {
                 ("22023", "a key, a provider, a setting or an argument is wrong")
             }
