@@ -1,7 +1,7 @@
 //! The figures that the dashboard of `examples/monitoring` shows, from a server with two providers, one of which has
 //! a failure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, RwLock};
 use std::thread::{scope, sleep};
@@ -47,7 +47,6 @@ pub fn panels() -> Vec<Panel> {
     }
     let good = "SELECT count(*)::text FROM auth.provider_status WHERE state = 'good'";
     harness::wait_for("the keys", || harness::text(&mut admin, good).as_deref() == Some("2"));
-    run(&mut admin, "SELECT auth.stats_reset()");
     let load = Load {
         signer: RwLock::new(&keys[0]),
         other: &keys[1],
@@ -117,7 +116,10 @@ pub fn panels() -> Vec<Panel> {
         panel(
             "Fetches of keys",
             "since the start",
-            vec![value("refreshes_total", 1), of(", failed", value("refresh_failures_total", 1))],
+            vec![
+                value("refreshes_total", 1),
+                of(", failed", without_zeros(value("refresh_failures_total", 1))),
+            ],
         ),
         panel(
             "Age of keys",
@@ -194,11 +196,19 @@ fn series(
     form: Form,
 ) -> Vec<Series> {
     let metric = format!("pg_session_jwt_{metric}");
-    let mut values: BTreeMap<&str, Vec<(f64, f64, f64)>> = BTreeMap::new();
+    let of_metric = |samples: &[Sample]| -> BTreeMap<String, f64> {
+        let found = samples.iter().filter(|sample| sample.metric == metric);
+        found.map(|sample| (sample.labels[label].clone(), sample.value)).collect()
+    };
+    let names: BTreeSet<String> =
+        samples.iter().flat_map(|(.., samples)| of_metric(samples).into_keys()).collect();
+    let mut values: BTreeMap<String, Vec<(f64, f64, f64)>> = BTreeMap::new();
     for (time, clock, samples) in samples {
-        for sample in samples.iter().filter(|sample| sample.metric == metric) {
-            let series = values.entry(&sample.labels[label]).or_default();
-            series.push((*time, *clock, sample.value));
+        let found = of_metric(samples);
+        for name in &names {
+            // A metric without a row counts nothing.
+            let value = found.get(name).copied().unwrap_or_default();
+            values.entry(name.clone()).or_default().push((*time, *clock, value));
         }
     }
     let series = values.into_iter().map(|(name, points)| {
@@ -210,7 +220,7 @@ fn series(
                 .map(|pair| (pair[1].0, (pair[1].2 - pair[0].2) / (pair[1].0 - pair[0].0)))
                 .collect(),
         };
-        (name.to_owned(), points)
+        (name, points)
     });
     series.collect()
 }

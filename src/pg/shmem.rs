@@ -9,6 +9,7 @@ use std::ffi::CStr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use pgrx::pg_sys;
+use session_jwt::{Code, Rejection};
 
 use super::backend::BackendLocal;
 
@@ -72,6 +73,25 @@ impl<T: Sync + Default> Area<T> {
         unsafe { std::slice::from_raw_parts(start, self.length.get()) }
     }
 
+    /// The slots, for a function that needs them.
+    ///
+    /// # Errors
+    /// Where the server has not preloaded the library.
+    pub(crate) fn required(&self) -> Result<&'static [T], Rejection> {
+        let slots = self.slots();
+        if slots.is_empty() {
+            return Err(Rejection::new(
+                Code::Prerequisite,
+                "pg_session_jwt must be loaded via shared_preload_libraries",
+            )
+            .with_detail(
+                "The function needs shared memory, which the server reserves when it starts.",
+            )
+            .with_hint("Add pg_session_jwt to shared_preload_libraries, and restart the server."));
+        }
+        Ok(slots)
+    }
+
     fn size(&self) -> usize {
         self.length.get() * size_of::<T>()
     }
@@ -92,9 +112,13 @@ pub(crate) struct SharedText {
 const WORD: usize = size_of::<u64>();
 
 impl SharedText {
+    /// The part of a text that is kept.
+    pub(crate) fn kept(text: &str) -> &str {
+        text.get(..text.floor_char_boundary(LONGEST_TEXT)).unwrap_or(text)
+    }
+
     pub(crate) fn write(&self, text: Option<&str>) {
-        let text =
-            text.map(|text| text.get(..text.floor_char_boundary(LONGEST_TEXT)).unwrap_or(text));
+        let text = text.map(Self::kept);
         let length = text.map_or(0, |text| text.len() as u32 + 1);
         self.length.store(length, Ordering::Relaxed);
         for (word, chunk) in self.words.iter().zip(text.unwrap_or_default().as_bytes().chunks(WORD))

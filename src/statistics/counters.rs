@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use session_jwt::{Code, Rejection, json_string};
 
-use super::{not_preloaded, time};
 use crate::pg::backend::{self, BackendLocal};
 use crate::pg::compat;
 use crate::pg::datum::to_server_encoding;
@@ -177,7 +176,8 @@ fn claim_database() -> Option<&'static Database> {
     Some(slots.iter().find(is_own).unwrap_or(others))
 }
 
-/// Finds the slot of a provider of this database, or claims one; None where all are in use.
+/// Finds the slot of a provider of this database, or claims one; None where all are in use. Names are compared as far as
+/// they are kept.
 fn provider(name: &str) -> Option<&'static Provider> {
     let own = backend::database().to_u32();
     PROVIDERS.slots().iter().find(|slot| {
@@ -190,7 +190,7 @@ fn provider(name: &str) -> Option<&'static Provider> {
             }
             Err(NAMED) => {
                 slot.database.load(Ordering::Relaxed) == own
-                    && slot.name.read().as_deref() == Some(name)
+                    && slot.name.read().as_deref() == Some(SharedText::kept(name))
             }
             // The slot of another provider.
             Err(_) => false,
@@ -256,8 +256,8 @@ impl Totals {
 
 /// The rows of `auth.stats()`.
 pub(crate) fn rows() -> Result<Vec<Row>, Rejection> {
-    let since = SINCE.slots().first().ok_or_else(not_preloaded)?.load(Ordering::Relaxed);
-    let since = || time(since);
+    let since = SINCE.required()?.iter().map(|since| since.load(Ordering::Relaxed)).max();
+    let since = || since.map(backend::format_time);
     let mut totals: BTreeMap<u32, Totals> = BTreeMap::new();
     // A slot that a reset has given free can be claimed while the database has a later one. So slots are added up.
     for slot in DATABASES.slots() {
@@ -290,9 +290,9 @@ impl Provider {
             Some(_) => name,
             None => name.escape_default().to_string(),
         };
-        let last = |moment: &AtomicI64| {
-            time(moment.load(Ordering::Relaxed))
-                .map_or("null".to_owned(), |time| json_string(&time))
+        let last = |moment: &AtomicI64| match moment.load(Ordering::Relaxed) {
+            0 => "null".to_owned(),
+            time => json_string(&backend::format_time(time)),
         };
         format!(
             "{}: {{\"refreshes\": {}, \"failures\": {}, \"last_refresh\": {}, \"last_failure\": {}}}",
@@ -304,12 +304,10 @@ impl Provider {
         )
     }
 
+    /// The times stay: they tell how old the keys are.
     fn reset(&self) {
         for counter in [&self.refreshes, &self.failures] {
             counter.store(0, Ordering::Relaxed);
-        }
-        for moment in [&self.last_refresh, &self.last_failure] {
-            moment.store(0, Ordering::Relaxed);
         }
     }
 }
@@ -330,9 +328,7 @@ fn unescaped_json_string(text: &str) -> String {
 /// Sets all counters to zero, for `auth.stats_reset()`, and gives the slots of databases that do not exist any more
 /// free. A database without a name has no backend that could use its slot.
 pub(crate) fn reset() -> Result<(), Rejection> {
-    if SINCE.slots().is_empty() {
-        return Err(not_preloaded());
-    }
+    SINCE.required()?;
     relation::accept_invalidations();
     for database in DATABASES.slots() {
         database.reset();

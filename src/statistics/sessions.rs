@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use session_jwt::Rejection;
 
-use super::{not_preloaded, time};
 use crate::pg::backend::{self, BackendLocal, Timestamp};
 use crate::pg::function::Row;
 use crate::pg::relation::{self, Oid};
@@ -192,10 +191,7 @@ struct Fields {
 
 /// The rows of `auth.sessions`.
 pub(crate) fn rows() -> Result<Vec<Row>, Rejection> {
-    let entries = ENTRIES.slots();
-    if entries.is_empty() {
-        return Err(not_preloaded());
-    }
+    let entries = ENTRIES.required()?;
     let is_used = |entry: &&Entry| entry.pid.load(Ordering::Relaxed) != 0;
     let fields = entries.iter().filter(is_used).map(Entry::read).filter(|fields| fields.pid != 0);
     Ok(fields.map(Fields::row).collect())
@@ -211,8 +207,8 @@ impl Fields {
             self.user_id,
             self.issuer,
             role::display_name(self.role),
-            time(self.since),
-            (self.expires != Timestamp::MAX).then(|| time(self.expires)).flatten(),
+            Some(backend::format_time(self.since)),
+            (self.expires != Timestamp::MAX).then(|| backend::format_time(self.expires)),
         ]
     }
 }

@@ -54,6 +54,8 @@ fn the_catalog_says_what_functions_are() {
     let for_explanations =
         ["explain_access", "explain_access_of", "policy_condition", "try_all", "try_as"];
     expected.extend(for_explanations);
+    let of_statistics = ["session_list", "stats", "stats_reset"];
+    expected.extend(of_statistics);
     expected.sort();
     assert_eq!(names, expected, "whoever calls them runs with the search path that they name");
     let changes = include_str!("../../CHANGELOG.md");
@@ -67,7 +69,8 @@ fn the_catalog_says_what_functions_are() {
         // Those for administrators ask for privileges on the table, or tell of it.
         let is_for_all = !["inspect", "provider_keys"].contains(&name)
             && !for_triggers.contains(&name)
-            && !for_monitors.contains(&name);
+            && !for_monitors.contains(&name)
+            && !of_statistics.contains(&name);
         assert_eq!(row.get::<_, bool>(6), is_for_all, "who may execute {name}");
         assert!(row.get::<_, bool>(7), "{name} runs as its caller");
         let has_settings = ["add_provider", "check_ddl_drop", "check_ddl_end", "remove_provider"]
@@ -86,6 +89,8 @@ fn the_catalog_says_what_functions_are() {
         } else if name == "inspect" {
             // It compares the clock and the session's last jti.
             assert_eq!(kind, ("v", "r"), "{name}");
+        } else if ["session_list", "stats"].contains(&name) {
+            assert_eq!(kind, ("s", "r"), "{name}");
         } else if ["jwt_verify", "whoami"].contains(&name) {
             // An error in a worker would be logged by the leader, with the statement.
             assert_eq!(kind, ("s", "r"), "{name}");
