@@ -221,6 +221,16 @@ fn tokens_of_the_startup_packet_are_shown_at_their_first_use() {
         "a reader"
     );
     assert_eq!(shown(&mut monitor, pid), None, "a rejected token after a reader");
+    // The signature of this one verifies.
+    let early = harness::sign(&site.key, json!({"sub": "eve", "nbf": now() + 300}));
+    let mut client = site.app().option("pg_session_jwt.jwt", &early).client();
+    let pid = backend_pid(&mut client);
+    let outcome = sqlstate(client.query("SELECT auth.user_id()", &[]));
+    assert_eq!(outcome, Code::NotYetValid.sqlstate(), "an early token");
+    assert_eq!(shown(&mut monitor, pid), None, "an early token");
+    assert_eq!(present(&mut client, &site.token("bob")), SUCCESS, "bob");
+    run(&mut client, "RESET pg_session_jwt.jwt");
+    assert_eq!(shown(&mut monitor, pid), None, "an early token that comes back");
 }
 
 /// Where the provider goes, the next reader ends the row; where it comes back, the next one shows it again.
