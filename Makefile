@@ -41,7 +41,7 @@ export PG_CONFIG
 
 # pg_buildext calls make without a target, with USE_PGXS.
 .DEFAULT_GOAL := $(if $(USE_PGXS),build,help)
-.PHONY: all help demo psql test setup setup-server setup-tests setup-clients clients build install uninstall \
+.PHONY: all help demo psql test setup setup-server setup-tests setup-clients clients build install writable uninstall \
         lint test-core test-integration test-matrix bench soak valgrind fmt deny clean \
         setup-packaging dist package package-check release-check
 
@@ -66,11 +66,19 @@ build: setup ## Build the library that Postgres loads
 	cp target/release/libpg_session_jwt.so $(LIBRARY)
 
 # A superuser often has no Rust. Then the library that was built before is installed.
-install: $(if $(shell command -v cargo),build) ## Install the extension into Postgres (DESTDIR is respected)
+install: writable $(if $(shell command -v cargo),build) ## Install the extension into Postgres (DESTDIR is respected)
 	@test -f $(LIBRARY) || { echo "install: $(LIBRARY) is missing: run make build, as a user who has Rust" >&2; exit 1; }
 	install -d "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)" "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"
 	install -m 755 $(LIBRARY) "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/pg_session_jwt.so"
 	install -m 644 pg_session_jwt.control sql/*.sql "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension/"
+
+# Checked before a build that takes minutes, where the headers of Postgres are there already.
+writable:
+	@$(PG_CONFIG) --version >/dev/null 2>&1 || exit 0; \
+	for folder in "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)" "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"; do \
+		while ! test -e "$$folder"; do folder=$$(dirname "$$folder"); done; \
+		test -w "$$folder" || { echo "install: no write access to $$folder: run make build, and sudo make install then" >&2; exit 1; }; \
+	done
 
 uninstall: ## Remove what make install has installed
 	rm -f "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/pg_session_jwt.so"
