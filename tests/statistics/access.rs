@@ -128,3 +128,12 @@ fn shared_memory_is_the_servers_own() {
     assert_eq!(found[0].as_ref().map(|stats| stats.rejected), Some(1), "the first server");
     assert_eq!(found[1], None, "the second server");
 }
+
+/// The statistics take little shared memory, which `docs/performance.md` names.
+#[test]
+fn statistics_take_little_memory() {
+    let cluster = Cluster::start(Preload::Shared, &[("max_connections", "100")]);
+    let size = "SELECT sum(allocated_size)::text FROM pg_shmem_allocations WHERE name LIKE 'pg\\_session\\_jwt %'";
+    let size: usize = text(&mut cluster.admin(), size).unwrap().parse().unwrap();
+    assert!((200..=330).contains(&(size / 1024)), "{size} bytes");
+}

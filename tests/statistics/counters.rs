@@ -132,13 +132,27 @@ fn parallel_workers_present_nothing() {
     assert_eq!(present(&mut client, &site.token("alice")), SUCCESS, "alice");
     let before = stats(&mut monitor, "postgres").unwrap();
     let pid = harness::backend_pid(&mut client);
-    let query = "SELECT count(*)::text FROM many WHERE auth.user_id() = 'alice'";
-    assert_eq!(text(&mut client, query).as_deref(), Some("10000"), "the scan");
+    // The worker reads the identity for each row, for some seconds.
+    let query = "SELECT count(*)::text FROM many
+                 WHERE auth.user_id() = 'alice' AND pg_sleep(0.0002) IS NOT NULL";
+    let rows = "SELECT string_agg(pid::text, ' ') FROM auth.sessions";
+    let workers =
+        "SELECT count(*)::text FROM pg_stat_activity WHERE backend_type = 'parallel worker'";
+    let mut seen = Vec::new();
+    std::thread::scope(|scope| {
+        let scan = scope.spawn(|| text(&mut client, query));
+        wait_for("the worker", || text(&mut monitor, workers).as_deref() == Some("1"));
+        while !scan.is_finished() {
+            seen.push(text(&mut monitor, rows).unwrap_or_default());
+        }
+        assert_eq!(scan.join().unwrap().as_deref(), Some("10000"), "the scan");
+    });
+    assert!(seen.len() > 20, "{} reads", seen.len());
+    seen.dedup();
+    assert_eq!(seen, [pid.to_string()], "the leader only");
     let after = stats(&mut monitor, "postgres").unwrap();
     assert_eq!(after.accepted, before.accepted, "accepted");
     assert!(after.verified > before.verified, "a worker has verified: {after:?}");
-    let rows = "SELECT string_agg(pid::text, ' ') FROM auth.sessions";
-    assert_eq!(text(&mut monitor, rows), Some(pid.to_string()), "the leader only");
 }
 
 /// Databases count apart. A database that was dropped takes its counters along.
@@ -248,6 +262,9 @@ fn a_crash_begins_again() {
     let pid = harness::backend_pid(&mut client);
     assert_eq!(shown(&mut monitor, pid).as_deref(), Some("bob - -"), "a session after the crash");
     assert_eq!(stats(&mut monitor, "postgres").unwrap().accepted, 1, "counted after the crash");
+    let since =
+        "SELECT (since BETWEEN pg_postmaster_start_time() AND now())::text FROM auth.stats()";
+    assert_eq!(text(&mut monitor, since).as_deref(), Some("true"), "since the restart");
 }
 
 /// 200 sessions at a time lose no event.

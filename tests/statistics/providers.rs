@@ -68,4 +68,13 @@ fn fetches_are_counted_by_provider() {
     assert_eq!(counters, [Some(0), Some(0)], "{found:?}");
     assert_eq!(times(&found), before, "{found:?}");
     assert_eq!((found.refreshes, found.failures), (0, 0), "{found:?}");
+    // In a database whose encoding lacks a character of a name, the name has an escape.
+    run(&mut admin, "CREATE DATABASE latin ENCODING 'LATIN2' TEMPLATE template0");
+    admin.execute(add, &[&"три", &"three", &idp.jwks_url()]).unwrap();
+    wait_for("the fetch", || fetched(&mut monitor, 1));
+    let mut admin = cluster.as_role("postgres").database("latin").client();
+    run(&mut admin, "CREATE EXTENSION pg_session_jwt");
+    let found = stats(&mut admin, "postgres").unwrap();
+    assert_eq!(found.providers[r"\u{442}\u{440}\u{438}"]["refreshes"], json!(1), "{found:?}");
+    assert!(found.providers["zwei ü \"quoted\""].is_object(), "{found:?}");
 }

@@ -1,8 +1,8 @@
 //! `auth.sessions` through all that begins or ends an identity.
 
 use harness::{
-    Code, Preload, SUCCESS, Site, backend_pid, now, present, run, send, sqlstate, text, token,
-    token_of, user, wait_for,
+    Code, Preload, QUERY_CANCELED, SUCCESS, Site, backend_pid, now, present, run, send, sqlstate,
+    text, token, token_of, user, wait_for,
 };
 use mint::{Algorithm, Key};
 use serde_json::json;
@@ -221,6 +221,16 @@ fn tokens_of_the_startup_packet_are_shown_at_their_first_use() {
         "a reader"
     );
     assert_eq!(shown(&mut monitor, pid), None, "a rejected token after a reader");
+    // The signature of this one verifies.
+    let early = harness::sign(&site.key, json!({"sub": "eve", "nbf": now() + 300}));
+    let mut client = site.app().option("pg_session_jwt.jwt", &early).client();
+    let pid = backend_pid(&mut client);
+    let outcome = sqlstate(client.query("SELECT auth.user_id()", &[]));
+    assert_eq!(outcome, Code::NotYetValid.sqlstate(), "an early token");
+    assert_eq!(shown(&mut monitor, pid), None, "an early token");
+    assert_eq!(present(&mut client, &site.token("bob")), SUCCESS, "bob");
+    run(&mut client, "RESET pg_session_jwt.jwt");
+    assert_eq!(shown(&mut monitor, pid), None, "an early token that comes back");
 }
 
 /// Where the provider goes, the next reader ends the row; where it comes back, the next one shows it again.
@@ -298,7 +308,7 @@ fn trusted_claims_are_shown_when_they_are_read() {
     assert_eq!(shown(&mut monitor, pid).as_deref(), ANN, "trusted");
     site.cluster.append_configuration(&[("pg_session_jwt.trust_request_claims", "off")]);
     site.cluster.reload();
-    run(&mut client, read);
+    run(&mut client, "SELECT 1");
     assert_eq!(shown(&mut monitor, pid), None, "not trusted");
 }
 
@@ -388,4 +398,31 @@ fn prepared_transactions_take_no_row_along() {
         run(&mut client, "COMMIT PREPARED 'p'");
         assert_eq!(shown(&mut monitor, pid).as_deref(), after, "{presentation}: committed");
     }
+}
+
+/// Postgres restores what a cancelled `DISCARD ALL` had reset, but not the identity.
+#[test]
+fn a_cancelled_reset_ends_the_row() {
+    let site = Site::start(Preload::Shared, &[]);
+    let mut monitor = monitor(&site.cluster);
+    let mut admin = site.cluster.admin();
+    let mut client = site.client();
+    let pid = backend_pid(&mut client);
+    run(&mut client, "CREATE TEMPORARY TABLE t ()");
+    let schema = text(&mut client, "SELECT pg_my_temp_schema()::regnamespace::text").unwrap();
+    assert_eq!(present(&mut client, &site.token("alice")), SUCCESS, "alice");
+    assert_eq!(shown(&mut monitor, pid).as_deref(), Some("alice - -"), "before the reset");
+    // The reset drops temporary tables after it has reset the settings.
+    run(&mut admin, &format!("BEGIN; LOCK TABLE {schema}.t"));
+    let outcome = std::thread::scope(|scope| {
+        let reset = scope.spawn(|| sqlstate(client.batch_execute("DISCARD ALL")));
+        let waits =
+            format!("SELECT count(*)::text FROM pg_locks WHERE pid = {pid} AND NOT granted");
+        wait_for("the lock", || text(&mut monitor, &waits).as_deref() == Some("1"));
+        run(&mut admin, &format!("SELECT pg_cancel_backend({pid})"));
+        reset.join().unwrap()
+    });
+    assert_eq!(outcome, QUERY_CANCELED, "the reset");
+    assert_eq!(shown(&mut monitor, pid), None, "after the reset");
+    assert_eq!(user(&mut client), None, "a reader after the reset");
 }
