@@ -845,7 +845,7 @@ SELECT DISTINCT 'error', 'schema auth', 'other roles own the schema or can creat
        CASE
        WHEN a.grantee = 0 THEN 'Run: REVOKE CREATE ON SCHEMA auth FROM PUBLIC;'
        WHEN a.grantee <> n.nspowner THEN format('Run: REVOKE CREATE ON SCHEMA auth FROM %I;', r.rolname)
-       ELSE 'Let a superuser or the owner of the database own it: ALTER SCHEMA auth OWNER TO …;'
+       ELSE 'Let a superuser or the owner of the database own it: ALTER SCHEMA auth OWNER TO ...;'
        END
 FROM pg_namespace n
 JOIN pg_database d ON d.datname = current_database()
@@ -907,7 +907,7 @@ FROM logins l JOIN memberships m ON m.login = l.oid JOIN pg_roles r ON r.oid = m
 WHERE r.rolbypassrls AND NOT r.rolsuper AND NOT l.rolsuper AND NOT l.rolbypassrls AND NOT l.is_locked
 UNION ALL
 SELECT 'warning', format('role %I', l.rolname), 'a login role owns protected tables',
-       format('Policies do not apply to it on %s. Let clients log in as another role; or run ALTER TABLE … '
+       format('Policies do not apply to it on %s. Let clients log in as another role; or run ALTER TABLE ... '
               'FORCE ROW LEVEL SECURITY.',
               CASE count(*) WHEN 1 THEN min(t.name) ELSE format('%s and %s more tables', min(t.name),
                                                                 count(*) - 1) END)
@@ -1220,13 +1220,13 @@ WHERE c.is_check AND c.polcmd IN ('*', 'a') AND NOT c.has_default
 GROUP BY c.oid, c.subject, c.table_name, c.attname
 UNION ALL
 SELECT 'info', l.subject, 'IN with a sub-select cannot use the index of the column',
-       format('Write %I = ANY (ARRAY(SELECT …)) instead of %I IN (SELECT …).', l.attname, l.attname)
+       format('Write %I = ANY (ARRAY(SELECT ...)) instead of %I IN (SELECT ...).', l.attname, l.attname)
 FROM lists l
 WHERE l.is_in
 GROUP BY l.oid, l.subject, l.attname
 UNION ALL
 SELECT 'info', c.subject, 'a function without columns is called for each row',
-       format('Write (SELECT %s(…)), which is evaluated once for each query.', f.signature::regproc)
+       format('Write (SELECT %s(...)), which is evaluated once for each query.', f.signature::regproc)
 FROM conditions c
 JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_proc'::regclass
 JOIN functions f ON f.oid = d.refobjid AND f.provolatile <> 'i'
@@ -1707,7 +1707,7 @@ BEGIN
             WHEN tried IS NULL AND is_counted THEN results #>> '{rows,failure}'
             WHEN tried IS NULL THEN 'The role may not read them, or some are on another server.'
             WHEN own THEN format('Only rows that %I may read are counted. As an administrator, call '
-                                 'auth.explain_access(%L, claims => …, role => %L) to count all.',
+                                 'auth.explain_access(%L, claims => ..., role => %L) to count all.',
                                  who.rolname, rel.name, who.rolname)
             ELSE format('Of about %s rows.', greatest(rel.reltuples::bigint, tried)) END;
         RETURN NEXT;

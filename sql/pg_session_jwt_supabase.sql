@@ -51,7 +51,7 @@ BEGIN
                 USING ERRCODE = 'object_not_in_prerequisite_state',
                       DETAIL = format('Function auth.%s() belongs to extension %s.',
                                       existing.name, existing.extname),
-                      HINT = 'Use ALTER EXTENSION … DROP FUNCTION first.';
+                      HINT = 'Use ALTER EXTENSION ... DROP FUNCTION first.';
         END IF;
         EXECUTE format('ALTER FUNCTION auth.%I() RENAME TO %I', existing.name,
                        'pg_session_jwt_' || existing.name);

@@ -36,7 +36,13 @@ const CALLS: &[(&str, &str, &str)] = &[
         Code::Configuration.sqlstate(),
     ),
     ("remove_provider(text)", "auth.remove_provider($1)", Code::NoProvider.sqlstate()),
+    (TRY_AS, "auth.try_as(10, $1, '', 'SELECT 1', NULL::text[])", Code::Malformed.sqlstate()),
+    (TRY_AS, "auth.try_as(10, NULL, $1, 'SELECT 1', NULL::text[])", Code::Configuration.sqlstate()),
+    (TRY_AS, "auth.try_as(10, NULL, '', $1, NULL::text[])", Code::Configuration.sqlstate()),
 ];
+
+/// Its array goes to the query as it is.
+const TRY_AS: &str = "try_as(oid,text,text,text,anyarray)";
 
 /// The arguments of `auth.add_provider` that vary in length, as the row trigger sees them.
 const ADD_PROVIDER: &str = "add_provider(text,text,text,anycompatible,text,auth.texts,auth.texts,integer,auth.texts,text,\
@@ -45,11 +51,13 @@ const ADD_PROVIDER: &str = "add_provider(text,text,text,anycompatible,text,auth.
 /// The output function of the type of lists is `array_out`.
 const TEXTS_OUT: &str = "texts_out(auth.texts)";
 
-/// What takes nothing of varying length: triggers and readers without arguments are found by that.
+/// What takes nothing of varying length: triggers and readers without arguments are found by that. The
+/// arguments of functions in SQL and PL/pgSQL are the affair of Postgres.
 const VARYING: &str = "SELECT p.oid::regprocedure::text, p.proargtypes::regtype[]::text
     FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid
     JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
     WHERE d.deptype = 'e' AND e.extname = 'pg_session_jwt'
+      AND p.proname <> ALL ('{explain_access, explain_access_of, policy_condition, try_all}')
       AND EXISTS (SELECT FROM unnest(p.proargtypes) AS t (oid) JOIN pg_type USING (oid)
                   WHERE typlen = -1)
     ORDER BY 1";
