@@ -10,6 +10,7 @@ use session_jwt::{Claims, Rejection, TokenNames, quoted};
 
 use crate::pg::backend::{self, BackendLocal, Timestamp};
 use crate::pg::error;
+use crate::pg::redact::AUDIT_PREFIX;
 use crate::settings::AUDIT_LOG;
 
 /// Logs that a token was presented and accepted.
@@ -116,7 +117,7 @@ struct Line(String);
 
 impl Line {
     fn new(outcome: &str) -> Self {
-        Self(format!("pg_session_jwt: outcome={outcome}"))
+        Self(format!("{AUDIT_PREFIX}{outcome}"))
     }
 
     /// Adds a value that is one word.

@@ -8,6 +8,7 @@ use crate::permissions::{self, commands};
 use crate::pg::backend;
 use crate::pg::datum::{self, Varlena};
 use crate::pg::function::{self, Arguments, GucChange, Limit, Outcome, Row, VOID, sql_function};
+use crate::pg::sample;
 use crate::pg::sandbox::{self, SandboxedQuery};
 use crate::pg::{relation, trigger};
 use crate::roles::locked;
@@ -90,6 +91,7 @@ sql_function!(pg_session_jwt_texts_in, function::call, texts_in);
 sql_function!(pg_session_jwt_refresh_provider, function::call, refresh_provider);
 sql_function!(pg_session_jwt_added_provider, function::call_row, added_provider);
 sql_function!(pg_session_jwt_provider_keys, function::call, provider_keys);
+sql_function!(pg_session_jwt_sample, function::call, sample);
 sql_function!(pg_session_jwt_provider_findings, function::call, provider_findings);
 sql_function!(pg_session_jwt_check_provider, trigger::call_row_trigger, providers::check_row);
 
@@ -158,7 +160,7 @@ fn try_as(arguments: &Arguments) -> Result<SandboxedQuery, Rejection> {
     };
     let has_identity = claims.is_some() && session::identity()?.is_some();
     trial::enter(role, claims.as_deref(), has_identity)?;
-    Ok(SandboxedQuery { role, search_path, query, parameter: 4 })
+    Ok(SandboxedQuery { role, search_path, query, parameter: 4, result: datum::TEXT_ARRAY })
 }
 
 /// `auth.added_provider(name text)`
@@ -182,6 +184,16 @@ fn refresh_provider(arguments: &Arguments) -> Outcome {
 fn provider_keys(arguments: &Arguments) -> Outcome {
     let name = arguments.utf8(0, &NAME)?.unwrap_or_default();
     Ok(providers::provider_keys(&name)?.as_ref().map(Varlena::palloced))
+}
+
+/// `auth.sample("table" oid, kind anyarray)`
+fn sample(arguments: &Arguments) -> Outcome {
+    let missing = || {
+        Rejection::new(Code::Configuration, "argument of auth.sample must not be null")
+            .with_detail("The function needs a table.")
+    };
+    let table = arguments.oid(0).ok_or_else(missing)?;
+    Ok(Some(sample::rows(table, arguments.type_of(1))?))
 }
 
 /// `auth.provider_findings()`

@@ -261,6 +261,10 @@ executor_run_hook!(executor_run, NEXT_EXECUTOR_RUN.get(), |query, run: &dyn Fn()
         guarded_result(|| transaction::enter(plan));
     }
     let is_outermost = current::enter_run();
+    if is_outermost {
+        // An Execute message has just reported the text that the client has sent in a Parse message.
+        redact::redact_running();
+    }
     run();
     if is_outermost {
         current::leave_run();

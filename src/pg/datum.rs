@@ -12,6 +12,9 @@ use session_jwt::array_index;
 
 use super::sqlstate::{is_of_class, packed};
 
+/// The type `text[]`.
+pub(crate) const TEXT_ARRAY: pg_sys::Oid = pg_sys::TEXTARRAYOID;
+
 /// A varlena in memory of the extension, aligned for every type of Postgres.
 pub(crate) struct Varlena(Box<[u64]>);
 

@@ -258,6 +258,12 @@ impl Arguments {
             .ok_or_else(|| Rejection::new(Code::Configuration, "text cannot be converted to UTF-8"))
     }
 
+    /// The type of the argument at a place, as the call declares it; [`Oid::INVALID`] where that is not known.
+    pub(crate) fn type_of(&self, place: usize) -> Oid {
+        // SAFETY: Postgres passes the call's own struct.
+        unsafe { pg_sys::get_fn_expr_argtype((*self.0).flinfo, place as c_int) }
+    }
+
     /// The argument at a place, a `text`, as a C string in the current memory context; None where it is null.
     pub(crate) fn copied(
         &self,

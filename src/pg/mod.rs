@@ -18,6 +18,7 @@ pub(crate) mod plan;
 pub(crate) mod redact;
 pub(crate) mod relation;
 pub(crate) mod role;
+pub(crate) mod sample;
 pub(crate) mod sandbox;
 pub(crate) mod shmem;
 pub(crate) mod spi;

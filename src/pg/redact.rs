@@ -136,6 +136,18 @@ pub(crate) fn redact_statement() -> bool {
     }
 }
 
+/// Does the same before the executor runs. Most statements are clean, and enter no guard.
+pub(crate) fn redact_running() {
+    // SAFETY: the statement is null where none is running, or a C string.
+    let is_clean = unsafe {
+        let statement = pg_sys::debug_query_string;
+        statement.is_null() || is_clean(CStr::from_ptr(statement).to_bytes())
+    };
+    if !is_clean {
+        guarded(redact_statement);
+    }
+}
+
 /// Redacts a report before Postgres writes it to the log and sends it to the client.
 ///
 /// # Safety
@@ -172,6 +184,9 @@ pub(crate) unsafe fn redact_report(report: *mut pg_sys::ErrorData) {
         of_statement.secrets |= quotes_of(report.context).secrets;
         if !statement.is_null() && has_json_context(report) {
             redact_json_context(report, CStr::from_ptr(statement).to_bytes());
+        }
+        if !is_own {
+            spoil_audit_line(report);
         }
         let is_dump = is_dump(report);
         for text in [
@@ -282,6 +297,22 @@ unsafe fn redact_source_of(
         (*query).sourceText = redacted_copy(text).unwrap_or(text);
         pg_sys::MemoryContextSwitchTo(before);
         context
+    }
+}
+
+/// The beginning of each line of the audit log.
+pub(crate) const AUDIT_PREFIX: &str = "pg_session_jwt: outcome=";
+
+/// Changes the message of another source, such as `RAISE LOG`, that begins like a line of the audit log.
+///
+/// # Safety
+/// The report is one of Postgres, with a message.
+unsafe fn spoil_audit_line(report: &mut pg_sys::ErrorData) {
+    // SAFETY: the message is a C string in memory of the report.
+    unsafe {
+        if CStr::from_ptr(report.message).to_bytes().starts_with(AUDIT_PREFIX.as_bytes()) {
+            report.message.add(AUDIT_PREFIX.len() - 1).write(b'?' as c_char);
+        }
     }
 }
 

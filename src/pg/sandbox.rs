@@ -4,7 +4,7 @@
 use std::ffi::{CStr, c_char, c_int, c_long};
 
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Oid};
-use session_jwt::Rejection;
+use session_jwt::{Code, Rejection};
 
 use super::error::{guarded, guarded_result};
 use super::function::{Arguments, answer, set_config_option};
@@ -17,6 +17,8 @@ pub(crate) struct SandboxedQuery {
     pub(crate) query: *const c_char,
     /// The place of the argument that is the query's parameter. Its type is that of the call.
     pub(crate) parameter: usize,
+    /// The type of the first column, which the function returns.
+    pub(crate) result: Oid,
 }
 
 /// Runs a function that ends with a query, and returns the first value of its first row. `prepare` may change
@@ -84,9 +86,13 @@ unsafe fn run(fcinfo: FunctionCallInfo, query: SandboxedQuery) -> Option<Datum> 
         SPI_connect();
         SPI_execute_with_args(query.query, count, &mut kind, &mut value, std::ptr::null(), true, 1);
         let table = pg_sys::SPI_tuptable;
+        // A value of another type would be read as one of the type that the function returns.
+        if table.is_null() || pg_sys::SPI_gettypeid((*table).tupdesc, 1) != query.result {
+            guarded_result(|| Err::<(), _>(other_type()));
+        }
         let mut is_null = true;
         let mut result = Datum::null();
-        if pg_sys::SPI_processed > 0 && !table.is_null() {
+        if pg_sys::SPI_processed > 0 {
             result = SPI_getbinval(*(*table).vals, (*table).tupdesc, 1, &mut is_null);
             if !is_null {
                 result = SPI_datumTransfer(result, false, -1);
@@ -95,6 +101,12 @@ unsafe fn run(fcinfo: FunctionCallInfo, query: SandboxedQuery) -> Option<Datum> 
         SPI_finish();
         (!is_null).then_some(result)
     }
+}
+
+fn other_type() -> Rejection {
+    Rejection::new(Code::Configuration, "query to try returns another type").with_detail(
+        "The first column of its last statement must have the type that the function returns.",
+    )
 }
 
 unsafe extern "C-unwind" {

@@ -296,3 +296,72 @@ fn the_functions_below_give_no_role_and_no_claims() {
     let nested = "SELECT auth.try_as('app'::regrole, NULL, 'public', 'SELECT public.lifted()', NULL::text[])";
     assert_eq!(send(&mut app, nested).err().as_deref(), Some(Code::Forbidden.sqlstate()), "nested");
 }
+
+/// The value of a query that is tried is read as `text[]`, and so must be one.
+#[test]
+fn queries_that_are_tried_return_texts() {
+    let site = start();
+    let mut client = site.client();
+    for query in [
+        "SELECT 1",
+        "SELECT 1.5::float8",
+        "SELECT ''a''::text",
+        "SELECT ''\\x01000000''::bytea",
+        "SELECT ARRAY[1]",
+        "SELECT ARRAY[''a''::name]",
+        "SELECT",
+        "SELECT ARRAY[''a'']; SELECT 2",
+        "SET work_mem = 64",
+    ] {
+        let call = format!(
+            "SELECT auth.try_as(current_user::regrole, NULL, 'pg_catalog', '{query}', NULL::int[])"
+        );
+        let failed = send(&mut client, &call).err().expect(query);
+        assert!([INVALID_PARAMETER, "0A000"].contains(&&*failed), "{query}: {failed}");
+    }
+    let call = "SELECT auth.try_as(current_user::regrole, NULL, 'pg_catalog', 'SELECT ARRAY[''a'']', NULL::int[])";
+    assert!(send(&mut client, call).is_ok(), "text[]");
+}
+
+/// An administrator who explains a table evaluates no expression of its owner.
+#[test]
+fn a_sample_evaluates_nothing() {
+    let site = start();
+    let mut admin = site.cluster.admin();
+    run(
+        &mut admin,
+        "CREATE ROLE owner LOGIN; CREATE SCHEMA trap AUTHORIZATION owner; SET ROLE owner;
+         CREATE FUNCTION trap.spring() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+             IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+                 EXECUTE 'ALTER ROLE owner SUPERUSER';
+             END IF;
+             RETURN 1;
+         END $$;
+         CREATE FUNCTION trap.fixed(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+             $$ BEGIN PERFORM trap.spring(); RETURN $1; END $$;
+         CREATE TABLE trap.t (id int, owner text);
+         INSERT INTO trap.t VALUES (1, 'a'), (2, 'b');
+         CREATE INDEX ON trap.t ((trap.fixed(1) + id));
+         CREATE STATISTICS trap.s ON (trap.fixed(1) + id), owner FROM trap.t;
+         ALTER TABLE trap.t ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY own ON trap.t USING (owner = auth.user_id());
+         GRANT USAGE ON SCHEMA trap TO app; GRANT SELECT ON trap.t TO app;
+         RESET ROLE",
+    );
+    let rows = explain(&mut admin, r#"'trap.t', claims => '{"sub": "a"}', role => 'app'"#);
+    let tried = rows.iter().find(|row| row.item == "rows").and_then(|row| row.tried);
+    assert_eq!(tried, Some(2), "{rows:#?}");
+    let is_super = "SELECT rolsuper::text FROM pg_roles WHERE rolname = 'owner'";
+    assert_eq!(text(&mut admin, is_super).as_deref(), Some("false"));
+    // The function reads only what the caller may read, and only as the row type of the table.
+    for (call, code) in [
+        ("auth.sample('trap.t'::regclass, NULL::trap.t[])", INSUFFICIENT_PRIVILEGE),
+        ("auth.sample('pg_class'::regclass, NULL::int[])", INSUFFICIENT_PRIVILEGE),
+        ("auth.sample('pg_authid'::regclass, NULL::pg_authid[])", INSUFFICIENT_PRIVILEGE),
+        ("auth.sample('auth.sessions'::regclass, NULL::auth.sessions[])", "42809"),
+        ("auth.sample(NULL, NULL::int[])", INVALID_PARAMETER),
+    ] {
+        let failed = send(&mut site.client(), &format!("SELECT {call}")).err().expect(call);
+        assert!([code, INSUFFICIENT_PRIVILEGE].contains(&&*failed), "{call}: {failed}");
+    }
+}

@@ -139,7 +139,7 @@ fn hidden_rows_are_not_counted_for_a_client() {
     assert_eq!(counted.tried, Some(52), "{rows:#?}");
 }
 
-/// Of a large table, a thousand rows in blocks at random.
+/// Of a large table, a thousand rows.
 #[test]
 fn a_sample_is_bounded() {
     let site = start();

@@ -57,7 +57,7 @@ const VARYING: &str = "SELECT p.oid::regprocedure::text, p.proargtypes::regtype[
     FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid
     JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
     WHERE d.deptype = 'e' AND e.extname = 'pg_session_jwt'
-      AND p.proname <> ALL ('{explain_access, explain_access_of, policy_condition, try_all}')
+      AND p.proname <> ALL ('{explain_access, explain_access_of, policy_condition, sample, try_all}')
       AND EXISTS (SELECT FROM unnest(p.proargtypes) AS t (oid) JOIN pg_type USING (oid)
                   WHERE typlen = -1)
     ORDER BY 1";

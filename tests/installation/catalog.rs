@@ -52,7 +52,7 @@ fn the_catalog_says_what_functions_are() {
         ["health", "policy_findings", "provider_findings", "role_findings", "server_findings"];
     expected.extend(for_monitors);
     let for_explanations =
-        ["explain_access", "explain_access_of", "policy_condition", "try_all", "try_as"];
+        ["explain_access", "explain_access_of", "policy_condition", "sample", "try_all", "try_as"];
     expected.extend(for_explanations);
     let of_statistics = ["session_list", "stats", "stats_reset"];
     expected.extend(of_statistics);

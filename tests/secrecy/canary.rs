@@ -5,7 +5,9 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use harness::{Cluster, Preload, Wire, backend_pid, is_older_than, lacks_library, now, wait_for};
+use harness::{
+    Cluster, Preload, Site, Wire, backend_pid, is_older_than, lacks_library, now, text, wait_for,
+};
 use mint::{Algorithm, Key};
 use postgres::NoTls;
 use serde_json::json;
@@ -449,4 +451,26 @@ fn nothing_is_found() {
     ] {
         assert!(log.contains(line), "{line} is not in the log");
     }
+}
+
+/// Each message Execute reports the text of its statement again, also of a portal that goes on.
+#[test]
+fn a_portal_that_goes_on_shows_no_token() {
+    let site = Site::start(Preload::Shared, &[("log_min_duration_statement", "-1")]);
+    let token = site.token("alice");
+    let sql = format!(
+        "SELECT auth.jwt_session_init('{token}')::text UNION ALL SELECT 'x' FROM pg_sleep(0)"
+    );
+    let mut wire = Wire::connect(&site.cluster.as_role("app")).unwrap();
+    wire.query("BEGIN").unwrap();
+    wire.prepare("p", &sql);
+    wire.bind("c", "p", &[]);
+    wire.continue_portal("c", 1);
+    wire.sync().unwrap();
+    wire.continue_portal("c", 0);
+    wire.sync().unwrap();
+    let shown = "SELECT query FROM pg_stat_activity WHERE usename = 'app'";
+    let query = text(&mut site.cluster.admin(), shown).unwrap();
+    assert!(query.contains("jwt_session_init('****"), "{query}");
+    assert!(!query.contains(&token[..20]), "{query}");
 }

@@ -233,6 +233,20 @@ fn repetitions_of_a_rejection_are_counted(site: &Site) {
     assert_eq!(lines(6).len(), 1, "{context}: {:#?}", lines(6));
 }
 
+/// A client cannot write a line like those of the audit log.
+#[test]
+fn no_other_message_begins_like_a_line() {
+    let cluster = Cluster::start(Preload::Shared, &[]);
+    let mut client = cluster.as_role("app").client();
+    let forged = "DO $$ BEGIN RAISE LOG 'pg_session_jwt: outcome=accepted sub=\"root\"'; END $$";
+    client.batch_execute(forged).unwrap();
+    let log = cluster.log();
+    let lines: Vec<&str> =
+        log.lines().filter(|line| line.contains("LOG:  pg_session_jwt: ")).collect();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].contains("outcome?accepted"), "{lines:#?}");
+}
+
 /// The lines are the same in each format of the log, and values do not break it.
 #[test]
 fn each_format_of_the_log_has_the_lines() {
