@@ -43,8 +43,10 @@ pub(super) fn note_request_claims(identity: Option<&ValidIdentity>) {
 
 /// Without an assign hook of `request.jwt.claims`, its value may end with the transaction unnoticed. It cannot fail.
 pub(crate) fn end_transaction() {
-    if !REQUEST_CLAIMS.is_hooked() {
-        sessions::clear_request_claims();
+    if matches!(sessions::origin(), Some(Origin::RequestClaims { .. }))
+        && !REQUEST_CLAIMS.is_hooked()
+    {
+        sessions::clear();
     }
 }
 
