@@ -18,7 +18,7 @@ use crate::pg::error::{self, guarded, guarded_result};
 use crate::pg::guc;
 use crate::pg::memory;
 use crate::pg::node::Statement;
-use crate::pg::plan::{Plan, Query, RunningPlan};
+use crate::pg::plan::{self, Plan, Query, RunningPlan};
 use crate::pg::token::TokenVariable;
 use crate::pg::{redact, relation, role, worker};
 use crate::providers;
@@ -191,7 +191,7 @@ unsafe extern "C-unwind" fn planner(
         let before = transaction::start_planning();
         // A parallel worker does not know the identity of a trial.
         let options =
-            if trial::is_active() { compat::without_parallel_plans(options) } else { options };
+            if trial::is_active() { plan::without_parallel_plans(options) } else { options };
         let plan = next(query, text, options, parameters);
         guarded_result(|| transaction::end_planning(before, Plan::from_raw(plan)));
         plan

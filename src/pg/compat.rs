@@ -125,11 +125,6 @@ pub(super) fn can_set_role(session_user: Oid, role: Oid) -> bool {
     unsafe { decide(session_user, role) }
 }
 
-/// The options of a planner, without parallel plans.
-pub(crate) fn without_parallel_plans(options: c_int) -> c_int {
-    options & !(pg_sys::CURSOR_OPT_PARALLEL_OK as c_int)
-}
-
 /// Whether PUBLIC may call a function.
 pub(super) fn is_executable_by_public(function: Oid) -> bool {
     let mode = pg_sys::AclMode::from(pg_sys::ACL_EXECUTE);
@@ -284,20 +279,6 @@ pub(super) unsafe fn report_running_statement(text: *const c_char) {
         pg_sys::pgstat_report_query_id(query_id, true);
         #[cfg(feature = "pg18")]
         pg_sys::pgstat_report_plan_id(plan_id, true);
-    }
-}
-
-/// Whether `pg_stat_activity` shows this text as the current statement.
-pub(super) fn is_running_statement(text: &[u8]) -> bool {
-    // SAFETY: the entry is null or the one of this process, which no other process writes. It has room for a C
-    // string of the length that the GUC names.
-    unsafe {
-        let Some(entry) =
-            pg_sys::MyBEEntry.as_ref().filter(|entry| !entry.st_activity_raw.is_null())
-        else {
-            return false;
-        };
-        CStr::from_ptr(entry.st_activity_raw).to_bytes() == text
     }
 }
 

@@ -213,6 +213,11 @@ pub(crate) fn is_function_for_all(function: Oid) -> bool {
     extension != Oid::INVALID && extension == own
 }
 
+/// The options of a planner, without parallel plans.
+pub(crate) fn without_parallel_plans(options: c_int) -> c_int {
+    options & !(pg_sys::CURSOR_OPT_PARALLEL_OK as c_int)
+}
+
 /// Whether a function may have an effect that the rollback of a read-only transaction does not undo: a volatile
 /// function in C of an extension, such as those of dblink, and built-in ones for session-level locks, signals and
 /// administration.

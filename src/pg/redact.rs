@@ -76,7 +76,7 @@ fn has_secrets(text: &[u8]) -> bool {
         return false;
     }
     if text.len() > MAX_KEPT_BYTES {
-        return redact_statements::redacted(text).is_some();
+        return redact_statements::contains_secrets(text);
     }
     let mut last = LAST_JUDGED.borrow_mut();
     let judged = match last.take().filter(|judged| *judged.text == *text) {
@@ -121,10 +121,10 @@ pub(crate) fn redact_statement() -> bool {
         // Postgres shows only so many bytes of a statement, which may be of any length. A secret at their end
         // is recognized by what follows.
         let shown = usize::try_from(pg_sys::pgstat_track_activity_query_size - 1).unwrap_or(0);
-        let is_shown = with_redacted(statement, |redacted| {
-            Some(compat::is_running_statement(redacted.get(..shown).unwrap_or(redacted)))
+        let is_redacted = with_redacted(statement, |redacted| {
+            Some(is_shown(redacted.get(..shown).unwrap_or(redacted)))
         });
-        if is_shown != Some(true) {
+        if is_redacted != Some(true) {
             let judged = shown.saturating_add(MAX_KEPT_BYTES);
             let mut text = statement.get(..judged).unwrap_or(statement).to_vec();
             redact_copy(&mut text, statement);
@@ -133,6 +133,20 @@ pub(crate) fn redact_statement() -> bool {
             compat::report_running_statement(text.as_ptr());
         }
         true
+    }
+}
+
+/// Whether `pg_stat_activity` shows this text as the current statement.
+fn is_shown(text: &[u8]) -> bool {
+    // SAFETY: the entry is null or the one of this process, which no other process writes. It has room for a C
+    // string of the length that the GUC names.
+    unsafe {
+        let Some(entry) =
+            pg_sys::MyBEEntry.as_ref().filter(|entry| !entry.st_activity_raw.is_null())
+        else {
+            return false;
+        };
+        CStr::from_ptr(entry.st_activity_raw).to_bytes() == text
     }
 }
 

@@ -108,20 +108,30 @@ pub fn redact_context(context: &mut [u8], quotes: Quotes) {
     redact_literals(context, quotes, literals_in_context);
 }
 
-/// A redacted copy of a text, as [`redact`] makes it; None where the text has no tokens and no secrets. The copy
-/// may equal the text.
+/// Whether [`redact`] would overwrite anything in a text. The result may be true for a text that
+/// `redact` leaves as it is.
+pub fn contains_secrets(text: &[u8]) -> bool {
+    secrets_of_statement(text).is_some()
+}
+
+/// A redacted copy of a text, as [`redact`] makes it; None where [`contains_secrets`] is false.
 pub fn redacted(text: &[u8]) -> Option<Box<[u8]>> {
+    let secrets = secrets_of_statement(text)?;
+    let mut copy = Box::from(text);
+    overwrite_all(&mut copy, secrets);
+    Some(copy)
+}
+
+/// The ranges to overwrite in a statement, except those of complete tokens; None where there is nothing to
+/// overwrite.
+fn secrets_of_statement(text: &[u8]) -> Option<Vec<Range<usize>>> {
     if !may_contain_secrets(text) {
         return None;
     }
     let quotes = Quotes::of_statement(text);
     let secrets = find_secrets(text, quotes, literals);
-    if !quotes.secrets && secrets.is_empty() && next_token(text, 0).is_none() {
-        return None;
-    }
-    let mut copy = Box::from(text);
-    overwrite_all(&mut copy, secrets);
-    Some(copy)
+    let is_any = quotes.secrets || !secrets.is_empty() || next_token(text, 0).is_some();
+    is_any.then_some(secrets)
 }
 
 fn redact_literals(text: &mut [u8], quotes: Quotes, literals: Literals) {
