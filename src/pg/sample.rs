@@ -7,6 +7,8 @@ use std::ffi::c_int;
 use pgrx::pg_sys::{self, Datum, Oid};
 use session_jwt::{Code, Rejection};
 
+use super::datum::raw_size;
+
 /// The most rows that are read.
 const MOST_ROWS: usize = 1000;
 
@@ -52,14 +54,15 @@ pub(crate) fn rows(table: Oid, kind: Oid) -> Result<Datum, Rejection> {
         for child in std::slice::from_raw_parts((*children).elements, length) {
             let child = pg_sys::table_open(child.oid_value, 0);
             let form = &*(*child).rd_rel;
-            match form.relkind as u8 {
-                pg_sys::RELKIND_FOREIGN_TABLE => return Err(denied("A child is a foreign table.")),
-                pg_sys::RELKIND_RELATION
-                    if form.relpersistence as u8 != pg_sys::RELPERSISTENCE_TEMP => {}
-                _ => {
-                    pg_sys::table_close(child, 0);
-                    continue;
-                }
+            if form.relkind as u8 == pg_sys::RELKIND_FOREIGN_TABLE {
+                return Err(denied("A child is a foreign table."));
+            }
+            // Another session's temporary table cannot be read.
+            let has_rows = form.relkind as u8 == pg_sys::RELKIND_RELATION
+                && form.relpersistence as u8 != pg_sys::RELPERSISTENCE_TEMP;
+            if !has_rows || count >= MOST_ROWS || bytes >= MOST_BYTES {
+                pg_sys::table_close(child, 0);
+                continue;
             }
             let own = (*relation).rd_att;
             let map = pg_sys::convert_tuples_by_name((*child).rd_att, own);
@@ -73,9 +76,10 @@ pub(crate) fn rows(table: Oid, kind: Oid) -> Result<Datum, Rejection> {
                 }
                 let tuple =
                     if map.is_null() { tuple } else { pg_sys::execute_attr_map_tuple(tuple, map) };
-                count += 1;
-                bytes += (*tuple).t_len as usize;
+                // The copy has the values that are stored out of line.
                 let row = pg_sys::heap_copy_tuple_as_datum(tuple, own);
+                count += 1;
+                bytes += raw_size(row);
                 found = pg_sys::accumArrayResult(found, row, false, element, memory);
             }
             pg_sys::systable_endscan(scan);

@@ -160,6 +160,17 @@ fn a_sample_is_bounded() {
     let rows = explain(&mut admin, &format!("'wide', {claims}"));
     let wide = tried(&rows).expect("rows");
     assert!((1..=60).contains(&wide), "{rows:#?}");
+    // Values that are stored out of line count with their length.
+    run(
+        &mut admin,
+        "ALTER TABLE wide ALTER body SET STORAGE EXTERNAL;
+         CREATE TABLE external (LIKE wide INCLUDING STORAGE);
+         INSERT INTO external SELECT owner, body || 'x' FROM wide;
+         ALTER TABLE external ENABLE ROW LEVEL SECURITY; GRANT SELECT ON external TO app;
+         CREATE POLICY own ON external USING (owner = auth.user_id())",
+    );
+    let rows = explain(&mut admin, &format!("'external', {claims}"));
+    assert_eq!(tried(&rows), Some(27), "{rows:#?}");
 }
 
 /// Names and values of every form.
