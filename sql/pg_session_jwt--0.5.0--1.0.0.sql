@@ -429,7 +429,8 @@ CREATE FUNCTION auth.add_provider(
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
-    keys json;
+    -- A row, so that the context of an error has a short statement.
+    provider auth.providers;
 BEGIN
     IF NOT has_table_privilege('auth.providers', 'INSERT') THEN
         RAISE EXCEPTION 'permission denied for table providers' USING
@@ -437,24 +438,32 @@ BEGIN
             HINT = format('Have a superuser run GRANT SELECT, INSERT, UPDATE, DELETE ON auth.providers TO %I.', current_user);
     END IF;
     BEGIN
-        keys := jwks::text::json;
+        provider.jwks := jwks::text::json;
     EXCEPTION WHEN invalid_text_representation OR untranslatable_character THEN
-        keys := to_json(jwks::text);
+        provider.jwks := to_json(jwks::text);
     END;
-    INSERT INTO auth.providers (
-        name, issuer, audience, jwks, secret, jwks_url, algorithms, leeway, required_claims,
-        user_id_claim, role_claim, default_role, allowed_roles, allowed_roles_claim,
-        claims_namespace, monotonic_jti, typ, keep_keys, public_key, require, max_token_age
-    ) VALUES (
-        add_provider.name, add_provider.issuer, add_provider.audience, keys,
-        add_provider.secret, add_provider.jwks_url, add_provider.algorithms, add_provider.leeway,
-        add_provider.required_claims, add_provider.user_id_claim, add_provider.role_claim,
-        add_provider.default_role, add_provider.allowed_roles, add_provider.allowed_roles_claim,
-        add_provider.claims_namespace, add_provider.monotonic_jti, add_provider.typ,
-        add_provider.keep_keys, add_provider.public_key, add_provider.require,
-        add_provider.max_token_age
-    );
-    RETURN auth.added_provider(add_provider.name);
+    provider.name := name;
+    provider.issuer := issuer;
+    provider.audience := audience;
+    provider.secret := secret;
+    provider.jwks_url := jwks_url;
+    provider.algorithms := algorithms;
+    provider.leeway := leeway;
+    provider.required_claims := required_claims;
+    provider.user_id_claim := user_id_claim;
+    provider.role_claim := role_claim;
+    provider.default_role := default_role;
+    provider.allowed_roles := allowed_roles;
+    provider.allowed_roles_claim := allowed_roles_claim;
+    provider.claims_namespace := claims_namespace;
+    provider.monotonic_jti := monotonic_jti;
+    provider.typ := typ;
+    provider.keep_keys := keep_keys;
+    provider.public_key := public_key;
+    provider.require := require;
+    provider.max_token_age := max_token_age;
+    INSERT INTO auth.providers VALUES (provider.*);
+    RETURN auth.added_provider(name);
 END
 $$;
 COMMENT ON FUNCTION auth.add_provider IS
