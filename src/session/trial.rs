@@ -33,9 +33,9 @@ static TRIAL: BackendLocal<RefCell<Option<Trial>>> = BackendLocal::new(RefCell::
 /// Where the caller may not set the role or issue the claims, and where the claims are malformed or have
 /// expired.
 pub(crate) fn enter(role: Oid, claims: Option<&str>, has_identity: bool) -> Result<(), Rejection> {
-    if backend::in_security_restricted_operation() || is_active() {
+    if backend::in_security_restricted_operation() {
         return Err(denied(
-            "A query that is tried, or a security-restricted operation, tries no other query.",
+            "A security-restricted operation, such as a query that is tried, tries no other query.",
         ));
     }
     let caller = role::current_user();
@@ -80,9 +80,9 @@ pub(super) fn identity() -> Option<ValidIdentity> {
     TRIAL.borrow().as_ref().and_then(|trial| trial.identity.clone())
 }
 
-/// Rejects the call of a function whose effect would outlive the trial.
+/// Rejects the call of a function in a trial, where its effect would outlive the trial.
 pub(crate) fn check_function(function: Oid) -> Result<(), Rejection> {
-    if is_active() && plan::outlives_rollback(function) {
+    if plan::outlives_rollback(function) {
         return Err(Rejection::new(
             Code::Forbidden,
             "function cannot be called while a query is tried",
@@ -111,7 +111,7 @@ fn check_role(role: Oid) -> Result<(), Rejection> {
 /// The identity of claims, without a token. Only a caller that could issue such a token assumes it: a superuser,
 /// or a role that may add providers. The provider of the claims' issuer names the claim with the user id.
 fn assume(claims: &str) -> Result<ValidIdentity, Rejection> {
-    if !role::is_current_superuser() && !Table::find().is_some_and(Table::may_insert) {
+    if !Table::find().is_some_and(Table::may_insert) {
         return Err(denied(
             "Only superusers and roles with INSERT on auth.providers may give claims.",
         ));

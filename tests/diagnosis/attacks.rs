@@ -50,6 +50,17 @@ const ATTACKS: &[(&str, Outcome)] = &[
     ("SELECT pg_terminate_backend(pg_backend_pid())", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
     ("SELECT pg_logical_emit_message(false, 'x', 'y')", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
     ("SELECT setseed(0.5)", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    (
+        "SELECT pg_create_physical_replication_slot('stolen')",
+        Outcome::Fails(INSUFFICIENT_PRIVILEGE),
+    ),
+    ("SELECT pg_drop_replication_slot('kept')", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    ("SELECT pg_replication_slot_advance('kept', '0/1')", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
+    (
+        "SELECT pg_logical_slot_get_changes('kept', NULL, NULL)",
+        Outcome::Fails(INSUFFICIENT_PRIVILEGE),
+    ),
+    ("SELECT pg_reload_conf()", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
     ("PREPARE stolen AS SELECT 1", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
     ("DECLARE stolen CURSOR WITH HOLD FOR SELECT 1", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
     ("LISTEN evil", Outcome::Fails(INSUFFICIENT_PRIVILEGE)),
@@ -96,6 +107,9 @@ fn set_trap(site: &Site) {
     run(
         &mut admin,
         "CREATE ROLE mallory LOGIN; CREATE SCHEMA evil AUTHORIZATION mallory;
+         -- Privileges that Postgres itself would ask for.
+         ALTER ROLE app REPLICATION; GRANT EXECUTE ON FUNCTION pg_reload_conf TO app;
+         SELECT pg_create_physical_replication_slot('kept');
          GRANT USAGE, CREATE ON SCHEMA evil TO PUBLIC",
     );
     let mut mallory = site.cluster.as_role("mallory").client();
@@ -135,8 +149,9 @@ fn check(
     assert_eq!(text(victim, state).as_deref(), Some(expected.as_str()), "{label}");
     assert_eq!(user(victim).as_deref(), expected_user, "{label}: the user");
     let loot = "SELECT concat(count(*), ' ', (SELECT is_called FROM evil.counter),
-                              (SELECT rolsuper FROM pg_roles WHERE rolname = 'app')) FROM evil.loot";
-    assert_eq!(text(admin, loot).as_deref(), Some("0 ff"), "{label}: the database");
+                              (SELECT rolsuper FROM pg_roles WHERE rolname = 'app'),
+                              (SELECT string_agg(slot_name, '') FROM pg_replication_slots)) FROM evil.loot";
+    assert_eq!(text(admin, loot).as_deref(), Some("0 ffkept"), "{label}: the database");
 }
 
 fn answer(rows: &[Row]) -> &Row {
@@ -297,30 +312,74 @@ fn the_functions_below_give_no_role_and_no_claims() {
     assert_eq!(send(&mut app, nested).err().as_deref(), Some(Code::Forbidden.sqlstate()), "nested");
 }
 
+/// A call of `auth.try_as()` as the current role.
+fn trial(query: &str, rows: &str) -> String {
+    let query = quote(query);
+    format!("SELECT auth.try_as(current_user::regrole, NULL, 'pg_catalog', {query}, {rows})::text")
+}
+
 /// The value of a query that is tried is read as `text[]`, and so must be one.
 #[test]
 fn queries_that_are_tried_return_texts() {
     let site = start();
     let mut client = site.client();
-    for query in [
-        "SELECT 1",
-        "SELECT 1.5::float8",
-        "SELECT ''a''::text",
-        "SELECT ''\\x01000000''::bytea",
-        "SELECT ARRAY[1]",
-        "SELECT ARRAY[''a''::name]",
-        "SELECT",
-        "SELECT ARRAY[''a'']; SELECT 2",
-        "SET work_mem = 64",
+    for (query, code) in [
+        ("SELECT 1", INVALID_PARAMETER),
+        ("SELECT 1.5::float8", INVALID_PARAMETER),
+        ("SELECT 'a'::text", INVALID_PARAMETER),
+        ("SELECT '\\x01000000'::bytea", INVALID_PARAMETER),
+        ("SELECT ARRAY[1]", INVALID_PARAMETER),
+        ("SELECT ARRAY['a'::name]", INVALID_PARAMETER),
+        ("SELECT", INVALID_PARAMETER),
+        ("", INVALID_PARAMETER),
+        ("SELECT ARRAY['a']; SELECT 2", INVALID_PARAMETER),
+        // A command without a query plan, which SPI does not run in a read-only call.
+        ("SET work_mem = 64", "0A000"),
+        // NULL is no parameter, and so has no type.
+        ("SELECT ARRAY[$1::text]", "42P02"),
     ] {
-        let call = format!(
-            "SELECT auth.try_as(current_user::regrole, NULL, 'pg_catalog', '{query}', NULL::int[])"
-        );
-        let failed = send(&mut client, &call).err().expect(query);
-        assert!([INVALID_PARAMETER, "0A000"].contains(&&*failed), "{query}: {failed}");
+        let failed = send(&mut client, &trial(query, "NULL::int[]")).err();
+        assert_eq!(failed.as_deref(), Some(code), "{query}");
     }
-    let call = "SELECT auth.try_as(current_user::regrole, NULL, 'pg_catalog', 'SELECT ARRAY[''a'']', NULL::int[])";
-    assert!(send(&mut client, call).is_ok(), "text[]");
+}
+
+/// The result is the first value of the first row, and the query is run no further.
+#[test]
+fn queries_that_are_tried_return_their_first_value() {
+    let site = start();
+    let mut client = site.client();
+    for (query, rows, expected) in [
+        ("SELECT ARRAY['a'], 2", "NULL::int[]", Some("{a}")),
+        ("SELECT NULL::text[]", "NULL::int[]", None),
+        ("SELECT ARRAY['a'] WHERE false", "NULL::int[]", None),
+        (
+            "SELECT ARRAY[(1 / (2 - n))::text] FROM generate_series(1, 3) n",
+            "NULL::int[]",
+            Some("{1}"),
+        ),
+        ("SELECT $1::text[]", "ARRAY[1, 2]", Some("{1,2}")),
+    ] {
+        assert_eq!(text(&mut client, &trial(query, rows)).as_deref(), expected, "{query}");
+    }
+    // A value that Postgres would return to the operating system with the memory of the query.
+    let long = trial("SELECT ARRAY[repeat('x', 4000000)]", "NULL::int[]");
+    let length = format!("SELECT length(x)::text FROM ({long} AS x) y");
+    assert_eq!(text(&mut client, &length).as_deref(), Some("4000002"), "a long value");
+}
+
+/// The check of the caller does not hold within a security-restricted operation, whose user is another one.
+#[test]
+fn a_security_restricted_operation_tries_nothing() {
+    let site = start();
+    let mut admin = site.cluster.admin();
+    run(
+        &mut admin,
+        "CREATE MATERIALIZED VIEW tried AS
+         SELECT auth.try_as(oid, NULL, 'public', 'SELECT NULL::text[]', NULL::text[])
+         FROM pg_roles WHERE rolname = 'app' WITH NO DATA",
+    );
+    let failed = send(&mut admin, "REFRESH MATERIALIZED VIEW tried").err();
+    assert_eq!(failed.as_deref(), Some(INSUFFICIENT_PRIVILEGE));
 }
 
 /// An administrator who explains a table evaluates no expression of its owner.
@@ -363,5 +422,50 @@ fn a_sample_evaluates_nothing() {
     ] {
         let failed = send(&mut site.client(), &format!("SELECT {call}")).err().expect(call);
         assert!([code, INSUFFICIENT_PRIVILEGE].contains(&&*failed), "{call}: {failed}");
+    }
+}
+
+/// The rows of all children, under the columns of the parent, as the statement sees them.
+#[test]
+fn a_sample_has_the_rows_of_children() {
+    let site = start();
+    let mut admin = site.cluster.admin();
+    run(
+        &mut admin,
+        "CREATE TABLE t (id int, owner text) PARTITION BY LIST (id);
+         CREATE TABLE one PARTITION OF t FOR VALUES IN (1) PARTITION BY LIST (owner);
+         CREATE TABLE one_a PARTITION OF one FOR VALUES IN ('a');
+         CREATE TABLE two (owner text, dropped int, id int); ALTER TABLE two DROP dropped;
+         ALTER TABLE t ATTACH PARTITION two FOR VALUES IN (2);
+         INSERT INTO t VALUES (1, 'a'), (2, 'b');
+         CREATE TABLE parent (id int); INSERT INTO parent VALUES (1)",
+    );
+    let sample =
+        |table: &str| format!("SELECT auth.sample('{table}'::regclass, NULL::{table}[])::text");
+    assert_eq!(
+        text(&mut admin, &sample("t")).as_deref(),
+        Some("{\"(2,b)\",\"(1,a)\"}"),
+        "partitions"
+    );
+    // The rows of a temporary table are in the memory of its session.
+    let mut other = site.cluster.admin();
+    run(&mut other, "CREATE TEMP TABLE own () INHERITS (parent); INSERT INTO own VALUES (2)");
+    assert_eq!(text(&mut admin, &sample("parent")).as_deref(), Some("{(1)}"), "a temporary child");
+    run(&mut admin, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM parent");
+    run(&mut other, "INSERT INTO parent VALUES (3)");
+    assert_eq!(text(&mut admin, &sample("parent")).as_deref(), Some("{(1)}"), "the snapshot");
+    run(&mut admin, "COMMIT");
+    let count = "SELECT cardinality(auth.sample('parent'::regclass, NULL::parent[]))::text";
+    run(&mut admin, "INSERT INTO parent SELECT generate_series(1, 2000)");
+    assert_eq!(text(&mut admin, count).as_deref(), Some("1000"), "the limit");
+    // It reads no other server, and no view, whose query would be evaluated.
+    run(
+        &mut admin,
+        "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w;
+         CREATE FOREIGN TABLE far () INHERITS (parent) SERVER s; CREATE VIEW v AS SELECT 1 AS id",
+    );
+    for table in ["parent", "far", "v"] {
+        let failed = send(&mut admin, &sample(table)).err();
+        assert_eq!(failed.as_deref(), Some(INSUFFICIENT_PRIVILEGE), "{table}");
     }
 }
