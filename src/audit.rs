@@ -6,9 +6,9 @@
 use std::cell::RefCell;
 use std::fmt::Write;
 
-use session_jwt::{Claims, Rejection, TokenNames, quoted};
+use session_jwt::{Claims, Rejection, Repeated, Repetitions, TokenNames, quoted};
 
-use crate::pg::backend::{self, BackendLocal, Timestamp};
+use crate::pg::backend::{self, BackendLocal};
 use crate::pg::error;
 use crate::pg::redact::AUDIT_PREFIX;
 use crate::settings::AUDIT_LOG;
@@ -31,19 +31,9 @@ pub(crate) fn log_accepted(claims: &Claims) {
     line.log();
 }
 
-/// The last rejection of the session, and how often it was repeated since its line was written.
-struct Repeated {
-    /// The line without the detail, which may contain times.
-    line: String,
-    /// When the line was written.
-    logged_at: Timestamp,
-    repetitions: u64,
-}
-
-static REPEATED: BackendLocal<RefCell<Option<Repeated>>> = BackendLocal::new(RefCell::new(None));
-
-/// A rejection that goes on is logged again after this time.
-const REPEATED_AFTER: Timestamp = backend::seconds(60);
+/// The rejections of the session: the lines without the detail, which may contain times.
+static REPETITIONS: BackendLocal<RefCell<Repetitions>> =
+    BackendLocal::new(RefCell::new(Repetitions::new()));
 
 /// Logs that a token was presented and rejected. The names in the line are those of the token, and not
 /// verified. Where the session repeats the same rejection, the repetitions are counted, and logged with the next
@@ -63,27 +53,25 @@ pub(crate) fn log_rejected(rejection: &Rejection, token: &[u8]) {
     line.add("kid", names.kid.as_deref());
     line.add("jti", names.jti.as_deref());
     line.add_client();
-    let now = backend::now();
-    if let Some(last) = REPEATED.borrow_mut().as_mut()
-        && last.line == line.0
-        && now - last.logged_at < REPEATED_AFTER
-    {
-        last.repetitions += 1;
+    let now = backend::to_unix(backend::now());
+    let Some(before) = REPETITIONS.borrow_mut().count(&line.0, now) else {
         return;
-    }
-    log_repetitions();
-    REPEATED.replace(Some(Repeated { line: line.0.clone(), logged_at: now, repetitions: 0 }));
+    };
+    log_repeated(before);
     line.add("detail", rejection.detail());
     line.log();
 }
 
 /// Logs how often the last rejection was repeated, if it was. Another one like it is logged again.
 pub(crate) fn log_repetitions() {
-    if let Some(last) = REPEATED.take()
-        && last.repetitions > 0
-    {
-        let mut line = Line(last.line);
-        line.add_word("repetitions", &last.repetitions.to_string());
+    let ended = REPETITIONS.borrow_mut().end();
+    log_repeated(ended);
+}
+
+fn log_repeated(repeated: Option<Repeated>) {
+    if let Some((line, count)) = repeated {
+        let mut line = Line(line);
+        line.add_word("repetitions", &count.to_string());
         line.log();
     }
 }

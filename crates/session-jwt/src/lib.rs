@@ -32,6 +32,7 @@ mod provider;
 mod provider_document;
 mod public_key;
 mod rejection;
+mod repetitions;
 mod secret;
 mod shared_keys;
 mod slips;
@@ -58,6 +59,7 @@ pub use permissions::{Action, Permissions, permission_claims};
 pub use provider::{KeySource, Provider, Remote};
 pub use provider_document::{MAX_ROW_BYTES, MAX_ROW_NAME_BYTES};
 pub use rejection::{Code, Rejection, quoted};
+pub use repetitions::{Repeated, Repetitions};
 pub use token_names::TokenNames;
 pub use verifier::{
     MOST_COUNTED, Unverified, Verifier, authenticate, no_provider_configured, verify_jws,
