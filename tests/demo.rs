@@ -1,7 +1,8 @@
 //! Shows the main job on a throwaway cluster, or opens `psql` on it: `make demo`, `make psql`.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use harness::{Cluster, Idp, Preload, now};
 use mint::{Algorithm, Key};
@@ -43,8 +44,9 @@ fn main() -> ExitCode {
         println!(
             "  INSERT INTO todos (task) VALUES ('water the plants'); SELECT * FROM todos; COMMIT;"
         );
-        println!("Tokens are in :alice, :bob, :forged, :expired, :wrong_audience and :unsigned.\n");
-        status = psql(&cluster, "app", &variables, &["-v", "VERBOSITY=verbose"], None);
+        println!("Tokens are in :alice, :bob, :forged, :expired, :wrong_audience and :unsigned.");
+        println!("After an error, \\echo :SQLSTATE shows its code.\n");
+        status = psql(&cluster, "app", &variables, &[], None);
     } else if status {
         let verbose = ["-a", "-v", "VERBOSITY=verbose"];
         status = psql(&cluster, "app", &variables, &verbose, Some("session.sql"));
@@ -93,10 +95,25 @@ fn psql(
     for (name, value) in variables {
         command.args(["-v", &format!("{name}={value}")]);
     }
-    if let Some(file) = file {
-        command.args(["-f", file]).current_dir(examples());
+    match file {
+        Some(file) => run_without_locations(command.args(["-f", file]).current_dir(examples())),
+        None => command.status().is_ok_and(|status| status.success()),
     }
-    command.status().is_ok_and(|status| status.success())
+}
+
+/// Runs psql, whose verbose errors have a line about the source code of the server, and drops these lines.
+fn run_without_locations(command: &mut Command) -> bool {
+    let (printed, output) = std::io::pipe().expect("a pipe");
+    command.stdout(output.try_clone().expect("a pipe")).stderr(output);
+    let mut child = command.spawn().expect("psql");
+    // The pipe ends when psql has the only other end.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    for line in BufReader::new(printed).lines().map_while(Result::ok) {
+        if !line.starts_with("LOCATION:") {
+            println!("{line}");
+        }
+    }
+    child.wait().is_ok_and(|status| status.success())
 }
 
 fn examples() -> PathBuf {
