@@ -142,7 +142,9 @@ impl Machine {
         shell.env("PATH", format!("{}:{}:{path}", self.folder.display(), programs.trim()));
         shell.env("PGHOST", self.cluster.data()).env("PGPORT", self.cluster.port().to_string());
         shell.env("PSQLRC", self.folder.join("psqlrc")).env("LC_ALL", "C.UTF-8");
-        shell.args(["-eu", "-c", script]).current_dir(&self.folder).stdin(Stdio::null());
+        // What the script has started in the background ends with it.
+        let script = format!("trap 'kill $(jobs -p) 2>/dev/null || :' EXIT\n{script}");
+        shell.args(["-eu", "-c", &script]).current_dir(&self.folder).stdin(Stdio::null());
         let output = shell.output().expect("a shell");
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -369,7 +371,12 @@ fn poolers() {
 
 #[test]
 fn providers() {
-    follow("docs/providers.md", &format!("{EXTENSION} CREATE ROLE dba;"));
+    let printed = follow("docs/providers.md", &format!("{EXTENSION} CREATE ROLE dba;"));
+    // The keys of both examples are fetched: over http from a listed host, and from one with a certificate of its own.
+    assert_prints(
+        &printed,
+        &["alice   | https://login.local.example", "bob     | https://login.private.example"],
+    );
 }
 
 #[test]
