@@ -77,6 +77,7 @@ for (const [name, code] of [['TOKEN_EXPIRED', '28J04'], ['TOKEN_FORGED', '28J03'
   const refused = withIdentity(db, token, () => assert.fail(`${name} was accepted`));
   await assert.rejects(refused, (error: { code?: string }) => {
     assert.equal(error.code, code);
+    assert.equal(error.constructor.name, 'DatabaseError'); // That of node-postgres.
     assert(!inspect(error, { showHidden: true }).includes(token));
     return true;
   });

@@ -62,6 +62,7 @@ public class Todos {
             withIdentity(pool, token, work);
         } catch (SQLException error) {
             checkEqual(error.getSQLState(), sqlstate);
+            checkEqual(error.getClass().getName(), "org.postgresql.util.PSQLException");
             checkEqual(error.toString().contains(token), false);
             return;
         }

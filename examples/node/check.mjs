@@ -15,9 +15,10 @@ export function variable(name) {
  * @param identity runs a function in a transaction with the identity of a token
  * @param sql the operations on todos, each with a connection or a transaction of the library
  * @param sqlstate the SQLSTATE of an error of the library
+ * @param Rejection the class of the error for a rejected token
  * @param showHidden whether properties that are not enumerable may not have the token either
  */
-export async function check({ db, identity, sql, sqlstate, showHidden = true }) {
+export async function check({ db, identity, sql, sqlstate, Rejection, showHidden = true }) {
   const noIdentityIsLeft = async () => {
     assert.equal(await sql.user(db), null);
     assert.deepEqual(await sql.tasks(db), []);
@@ -46,6 +47,7 @@ export async function check({ db, identity, sql, sqlstate, showHidden = true }) 
     const refused = identity(token, () => assert.fail(`${name} was accepted`));
     await assert.rejects(refused, (error) => {
       assert.equal(sqlstate(error), code);
+      assert.equal(error.constructor, Rejection);
       assert(!inspect(error, { showHidden, depth: 9 }).includes(token), 'the token is in the error');
       return true;
     });

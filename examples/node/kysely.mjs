@@ -37,5 +37,6 @@ await check({
     },
   },
   sqlstate: (error) => error.code,
+  Rejection: pg.DatabaseError,
 });
 await db.destroy();

@@ -54,6 +54,7 @@ await check({
     },
   },
   sqlstate: (error) => error.code,
+  Rejection: pg.DatabaseError,
 });
 
 // 403 for a row that the policy rejects, 401 for a rejected token and without one, 500 for another error.

@@ -35,6 +35,7 @@ await check({
     },
   },
   sqlstate: (error) => error.code,
+  Rejection: postgres.PostgresError,
   showHidden: false, // An error has its parameters in such properties.
 });
 await sql.end();

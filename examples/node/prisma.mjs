@@ -1,7 +1,7 @@
 // Prisma with its adapter for node-postgres. `npm run generate` writes the client.
 
 import { PrismaPg } from '@prisma/adapter-pg';
-import { PrismaClient } from '@prisma/client';
+import { Prisma, PrismaClient } from '@prisma/client';
 import { check, variable } from './check.mjs';
 
 /** Runs `work` in a transaction with the identity of the token. Both end together. */
@@ -34,5 +34,6 @@ await check({
   },
   // Of a raw statement, and of a query of a model.
   sqlstate: (error) => (error.meta?.driverAdapterError ?? error).cause.originalCode,
+  Rejection: Prisma.PrismaClientKnownRequestError,
 });
 await prisma.$disconnect();

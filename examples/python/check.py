@@ -24,6 +24,9 @@ class Library:
     add: Callable[[Any, str, str | None], str]
     finish_all: Callable[[Any], int]
     sqlstate: Callable[[Exception], str | None]
+    # The classes of the errors for a rejected token, and for a row that a policy rejects.
+    rejection: type[Exception]
+    refusal: type[Exception]
 
 
 def check(library: Library) -> None:
@@ -32,12 +35,15 @@ def check(library: Library) -> None:
             assert library.user(work) is None
             assert library.tasks(work) == []
 
-    def check_failure(token: str, sqlstate: str, act: Callable[[Any], Any]) -> None:
+    def check_failure(
+        token: str, sqlstate: str, kind: type[Exception], act: Callable[[Any], Any]
+    ) -> None:
         try:
             with library.identity(token) as work:
                 act(work)
         except Exception as error:
             assert library.sqlstate(error) == sqlstate, repr(error)
+            assert type(error) is kind, type(error)
             assert token not in str(error), "the token is in the error"
         else:
             raise AssertionError(f"no error {sqlstate}")
@@ -58,8 +64,10 @@ def check(library: Library) -> None:
         assert library.finish_all(work) == 1
 
     # Bob cannot write a row with Alice as the owner.
-    check_failure(bob, "42501", lambda work: library.add(work, "send Bob money", alice))
+    check_failure(
+        bob, "42501", library.refusal, lambda work: library.add(work, "send Bob money", alice)
+    )
     # With a rejected token, the block does not run. The SQLSTATE says the reason.
-    check_failure(os.environ["TOKEN_EXPIRED"], "28J04", is_accepted)
-    check_failure(os.environ["TOKEN_FORGED"], "28J03", is_accepted)
+    check_failure(os.environ["TOKEN_EXPIRED"], "28J04", library.rejection, is_accepted)
+    check_failure(os.environ["TOKEN_FORGED"], "28J03", library.rejection, is_accepted)
     check_no_identity_is_left()

@@ -83,6 +83,7 @@ def main() -> None:
                 with identity(connection, os.environ[name]):
                     raise AssertionError(f"{name} was accepted")
             except psycopg.OperationalError as error:
+                assert type(error) is psycopg.OperationalError, type(error)
                 assert (error.sqlstate, status_of(error, "eyJ")) == (sqlstate, 401), error
 
         check_no_identity_is_left(connection)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import django
 from check import Library, check
 from django.conf import settings
-from django.db import connection, models, transaction
+from django.db import OperationalError, ProgrammingError, connection, models, transaction
 
 address = urlsplit(os.environ["DATABASE_URL"])
 settings.configure(
@@ -79,5 +79,7 @@ check(
         add=add,
         finish_all=lambda _: Todo.objects.update(done=True),
         sqlstate=lambda error: getattr(error.__cause__, "sqlstate", None),
+        rejection=OperationalError,
+        refusal=ProgrammingError,
     )
 )

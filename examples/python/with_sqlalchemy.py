@@ -58,6 +58,8 @@ def main() -> None:
             finish_all=lambda session: session.execute(update(Todo).values(done=True)).rowcount,
             sqlstate=lambda error: isinstance(error, sqlalchemy.exc.DBAPIError)
             and error.orig.sqlstate,
+            rejection=sqlalchemy.exc.OperationalError,
+            refusal=sqlalchemy.exc.ProgrammingError,
         )
     )
 
