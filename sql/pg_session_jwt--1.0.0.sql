@@ -1359,7 +1359,7 @@ CREATE FUNCTION @extschema@.try_all(
     SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
-    FOR number IN 1 .. coalesce(cardinality(queries), 0) LOOP
+    FOR number IN 1 .. cardinality(queries) LOOP
         place := number;
         result := NULL;
         failure := NULL;
@@ -1406,8 +1406,6 @@ CREATE FUNCTION @extschema@.explain_access_of(
 ) RETURNS SETOF record
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
-    -- A query that policies would filter fails. auth.try_as() turns it on.
-    SET row_security = off
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -1825,7 +1823,7 @@ BEGIN
               AND CASE c.relkind WHEN 'S' THEN NOT has_sequence_privilege(who.oid, c.oid, 'USAGE, UPDATE') END
             ORDER BY 1 LIMIT 1) END;
         -- The policies for SELECT, which UPDATE and DELETE need too.
-        reading := CASE WHEN cmd IN ('UPDATE', 'DELETE', 'INSERT') AND is_active AND NOT EXISTS (
+        reading := CASE WHEN cmd IN ('UPDATE', 'DELETE', 'INSERT') AND NOT EXISTS (
                 SELECT FROM pg_policy p WHERE p.polrelid = "table" AND p.polpermissive AND p.polcmd IN ('*', 'r')
                 AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(who.oid, r, 'USAGE')))
             THEN CASE cmd WHEN 'INSERT' THEN 'RETURNING needs a policy for SELECT too, and fails (42501).'
@@ -1851,7 +1849,7 @@ BEGIN
                 format('%s: row-level security is on, and the table has no policy.', visible)
             WHEN NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = "table" AND p.polcmd IN ('*', cmds)) THEN
                 format('%s: the policies are for other commands.', visible)
-            WHEN conditions IS NULL OR NOT EXISTS (
+            WHEN NOT EXISTS (
                 SELECT FROM pg_policy p WHERE p.polrelid = "table" AND p.polcmd IN ('*', cmds)
                 AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(who.oid, r, 'USAGE'))) THEN
                 format('%s: the policies for %s are for other roles than %I: %s.', visible, cmd, who.rolname,

@@ -3,6 +3,7 @@
 mod attacks;
 mod cases;
 mod explain;
+mod explained;
 mod health;
 mod linter;
 mod providers;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::explain::{Row, explain};
 
 /// Who asks.
-enum Who {
+pub enum Who {
     /// The session of a role, with a token that has these claims, or without one.
     Session(&'static str, Option<&'static str>),
     /// An administrator, for a role and claims.
@@ -30,7 +30,7 @@ struct Puzzle {
 }
 
 /// A table with rows of alice and bob, and no policy yet.
-const TABLE: &str = "
+pub const TABLE: &str = "
     CREATE TABLE t (id int PRIMARY KEY, owner text, uid uuid, org text, body text);
     INSERT INTO t VALUES (1, 'alice', '00000000-0000-0000-0000-000000000001', 'acme', 'a'),
                          (2, 'bob', '00000000-0000-0000-0000-000000000002', 'globex', 'b'),
