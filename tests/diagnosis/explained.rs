@@ -403,6 +403,33 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
+        name: "the same condition for another role",
+        setup: "CREATE POLICY own ON t USING (owner = auth.user_id());
+                CREATE POLICY other ON t TO anon USING (owner = auth.user_id())",
+        who: AS_ALICE,
+        relation: "t",
+        rows: &["SELECT|policy own USING|permissive|1 of 3|", "SELECT|policy other USING|does not apply|-|For anon:"],
+    },
+    Case {
+        name: "own rows that cannot be read",
+        setup: "CREATE POLICY own ON t USING (uid = auth.user_id()::uuid);
+                REVOKE EXECUTE ON FUNCTION auth.whoami FROM PUBLIC",
+        who: ALICE,
+        relation: "t",
+        rows: &[
+            "all|identity|none|-|42501: permission denied for function whoami",
+            "all|rows|not tried|-|22P02: invalid input syntax for type uuid",
+        ],
+    },
+    Case {
+        name: "views of owners to which no policy applies",
+        setup: "GRANT EXECUTE ON FUNCTION auth.whoami TO PUBLIC; GRANT SELECT ON t TO service;
+                ALTER TABLE t FORCE ROW LEVEL SECURITY; CREATE VIEW v AS SELECT * FROM t; ALTER VIEW v OWNER TO service",
+        who: AS_ALICE,
+        relation: "v",
+        rows: &["all|table p.t|bypassed|-|Its policies do not apply to service."],
+    },
+    Case {
         name: "a column without values",
         setup: "UPDATE t SET owner = NULL; CREATE POLICY own ON t USING (owner = auth.user_id())",
         who: AS_ALICE,
