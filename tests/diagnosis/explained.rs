@@ -430,6 +430,14 @@ const CASES: &[Case] = &[
         rows: &["all|table p.t|bypassed|-|Its policies do not apply to service."],
     },
     Case {
+        name: "permissions that cannot be read",
+        setup: "CREATE POLICY own ON t USING (auth.allows('data_read', 't'));
+                REVOKE EXECUTE ON FUNCTION auth.allows FROM PUBLIC",
+        who: AS_ALICE,
+        relation: "t",
+        rows: &["SELECT|permission of the token|denied|-|42501: permission denied for function allows"],
+    },
+    Case {
         name: "a column without values",
         setup: "UPDATE t SET owner = NULL; CREATE POLICY own ON t USING (owner = auth.user_id())",
         who: AS_ALICE,
