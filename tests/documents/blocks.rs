@@ -12,10 +12,11 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use harness::{Cluster, Preload, lacks_library};
+use harness::{Cluster, Preload, lacks_library, wait_for};
 
 /// Pages whose blocks other files run, after they have filled in placeholders or have sent what a driver
 /// would send.
@@ -142,9 +143,13 @@ impl Machine {
         shell.env("PATH", format!("{}:{}:{path}", self.folder.display(), programs.trim()));
         shell.env("PGHOST", self.cluster.data()).env("PGPORT", self.cluster.port().to_string());
         shell.env("PSQLRC", self.folder.join("psqlrc")).env("LC_ALL", "C.UTF-8");
-        // What the script has started in the background ends with it.
-        let script = format!("trap 'kill $(jobs -p) 2>/dev/null || :' EXIT\n{script}");
-        shell.args(["-eu", "-c", &script]).current_dir(&self.folder).stdin(Stdio::null());
+        // What the script has started in the background, in the shell's process group, ends with it.
+        let script = format!("trap 'trap \"\" TERM; kill 0' EXIT\n{script}");
+        shell
+            .process_group(0)
+            .args(["-eu", "-c", &script])
+            .current_dir(&self.folder)
+            .stdin(Stdio::null());
         let output = shell.output().expect("a shell");
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -377,6 +382,10 @@ fn providers() {
         &printed,
         &["alice   | https://login.local.example", "bob     | https://login.private.example"],
     );
+    for port in [18080, 18443] {
+        let ended = || std::net::TcpStream::connect(("127.0.0.1", port)).is_err();
+        wait_for(&format!("the server at port {port} to end"), ended);
+    }
 }
 
 #[test]
