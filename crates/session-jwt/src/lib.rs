@@ -34,6 +34,7 @@ mod public_key;
 mod rejection;
 mod secret;
 mod shared_keys;
+mod signature_digest;
 mod slips;
 mod token_names;
 mod vendors;
@@ -58,6 +59,7 @@ pub use permissions::{Action, Permissions, permission_claims};
 pub use provider::{KeySource, Provider, Remote};
 pub use provider_document::{MAX_ROW_BYTES, MAX_ROW_NAME_BYTES};
 pub use rejection::{Code, Rejection, quoted};
+pub use signature_digest::SignatureDigest;
 pub use token_names::TokenNames;
 pub use verifier::{
     MOST_COUNTED, Unverified, Verifier, authenticate, no_provider_configured, verify_jws,

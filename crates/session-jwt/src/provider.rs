@@ -7,6 +7,7 @@ use crate::json::Json;
 use crate::key_set::KeySet;
 use crate::path::ClaimPath;
 use crate::rejection::{Rejection, quoted};
+use crate::signature_digest::DocumentDigest;
 
 /// An identity provider: its issuer, its keys, and the policy for its tokens.
 ///
@@ -32,6 +33,8 @@ pub struct Provider {
     pub(crate) max_token_age: Option<i64>,
     pub(crate) algorithms: Option<AlgorithmSet>,
     pub(crate) remote: Option<Remote>,
+    /// The digest of the text that the provider was read from, which has everything above.
+    pub(crate) document: Option<DocumentDigest>,
 }
 
 /// A claim that must have one of several values.
