@@ -33,7 +33,7 @@ pub(crate) fn find(provider: &Provider, token: &str) -> Option<Signature> {
     if sets.is_empty() {
         return None;
     }
-    let digest = SignatureDigest::new(backend::database().to_u32(), provider, token)?;
+    let digest = provider.signature_digest(backend::database().to_u32(), token)?;
     let digest = words(&digest);
     Some(Signature { digest, is_known: contains(sets, &digest) })
 }

@@ -7,7 +7,7 @@ use crate::json::Json;
 use crate::key_set::KeySet;
 use crate::path::ClaimPath;
 use crate::rejection::{Rejection, quoted};
-use crate::signature_digest::DocumentDigest;
+use crate::signature_digest::{DocumentDigest, SignatureDigest};
 
 /// An identity provider: its issuer, its keys, and the policy for its tokens.
 ///
@@ -180,6 +180,12 @@ impl Provider {
         let is_required = self.required_claims.contains(user)
             || self.require.iter().any(|requirement| requirement.path == *user);
         (!is_required).then(|| user.text())
+    }
+
+    /// The digest of a token and of this provider's document; None where the provider was not read from a document.
+    /// `scope` keeps apart callers that share digests and not providers.
+    pub fn signature_digest(&self, scope: u32, token: &str) -> Option<SignatureDigest> {
+        Some(SignatureDigest::new(scope, self.document?, token))
     }
 
     /// The listed algorithms, if any.

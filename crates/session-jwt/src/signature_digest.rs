@@ -3,8 +3,6 @@
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use crate::provider::Provider;
-
 /// The SHA-256 of a token and of the provider's document with its keys. Where both are the same, so is the outcome of
 /// the verification of the signature: where keys, algorithms or anything else in the document change, no earlier
 /// digest equals a new one. It tells nothing about whether the claims are accepted.
@@ -12,16 +10,15 @@ use crate::provider::Provider;
 pub struct SignatureDigest([u8; 32]);
 
 impl SignatureDigest {
-    /// The digest of a token for a provider; None where the provider was not read from a document. `scope` keeps apart
-    /// callers that share digests and not providers.
-    pub fn new(scope: u32, provider: &Provider, token: &str) -> Option<Self> {
-        let document = provider.document?;
+    /// The digest of a token for the provider of a document. `scope` keeps apart callers that share digests and not
+    /// providers.
+    pub(crate) fn new(scope: u32, document: DocumentDigest, token: &str) -> Self {
         let mut context = Context::new(&SHA256);
         // What comes before the token has a fixed length.
         context.update(&scope.to_le_bytes());
         context.update(&document.0);
         context.update(token.as_bytes());
-        Some(Self(bytes(context.finish().as_ref())))
+        Self(bytes(context.finish().as_ref()))
     }
 
     /// The 256 bits.
