@@ -2,7 +2,7 @@
 //! verifies, and nothing about the claims, which are checked at each presentation.
 
 use session_jwt::{Provider, SignatureDigest};
-use verified_signatures::{Digest, Set, contains, insert, sets_for};
+use verified_signatures::{Set, contains, insert, sets_for};
 
 use crate::pg::backend;
 use crate::pg::shmem::Area;
@@ -22,7 +22,7 @@ pub(crate) fn lay_out_memory() {
 
 /// The signature of a token of this database, verified with a provider.
 pub(crate) struct Signature {
-    digest: Digest,
+    digest: SignatureDigest,
     /// Whether a backend had verified it before.
     pub(crate) is_known: bool,
 }
@@ -34,19 +34,13 @@ pub(crate) fn find(provider: &Provider, token: &str) -> Option<Signature> {
         return None;
     }
     let digest = provider.signature_digest(backend::database().to_u32(), token)?;
-    let digest = words(&digest);
-    Some(Signature { digest, is_known: contains(sets, &digest) })
+    Some(Signature { is_known: contains(sets, digest.as_bytes()), digest })
 }
 
 impl Signature {
     /// Has other backends find the signature of a token that was accepted. `expires` and `now` are in seconds since
     /// 1970; a token that never expires has none.
     pub(crate) fn share(&self, expires: Option<i64>, now: i64) {
-        insert(SETS.slots(), &self.digest, expires.unwrap_or(i64::MAX), now);
+        insert(SETS.slots(), self.digest.as_bytes(), expires.unwrap_or(i64::MAX), now);
     }
-}
-
-fn words(digest: &SignatureDigest) -> Digest {
-    let (words, _) = digest.as_bytes().as_chunks();
-    std::array::from_fn(|place| words.get(place).copied().map_or(0, u64::from_le_bytes))
 }

@@ -319,6 +319,8 @@ fn the_size_is_fixed_when_the_server_starts() {
     const NAME: &str = "pg_session_jwt.shared_cache_size";
     let site = Site::start(Preload::Shared, &[(NAME, "1")]);
     let mut admin = site.cluster.admin();
+    let context = format!("SELECT context FROM pg_settings WHERE name = '{NAME}'");
+    assert_eq!(text(&mut admin, &context).as_deref(), Some("postmaster"));
     let set = format!("SET {NAME} = 2");
     assert_eq!(sqlstate(admin.batch_execute(&set)), CANT_CHANGE_RUNTIME_PARAM);
     let invalid = Code::Configuration.sqlstate();

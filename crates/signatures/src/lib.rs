@@ -14,8 +14,11 @@ use loom::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering, 
 #[cfg(not(feature = "loom"))]
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering, fence};
 
-/// The digest of 256 bits. Its parts must be evenly distributed.
-pub type Digest = [u64; 4];
+/// A digest. Its bits must be evenly distributed.
+pub type Digest = [u8; 32];
+
+/// A digest in words, which slots keep.
+type Words = [u64; 4];
 
 /// The number of slots of a set.
 pub const WAYS: usize = 16;
@@ -31,17 +34,24 @@ pub const fn sets_for(digests: usize) -> usize {
 
 /// Whether one of the sets holds the digest.
 pub fn contains(sets: &[Set], digest: &Digest) -> bool {
-    set_of(sets, digest).is_some_and(|set| set.contains(digest))
+    let digest = words(digest);
+    set_of(sets, &digest).is_some_and(|set| set.contains(&digest))
 }
 
 /// Adds a digest that is of no use any more from `expires` on. `now` has the same unit.
 pub fn insert(sets: &[Set], digest: &Digest, expires: i64, now: i64) {
-    if let Some(set) = set_of(sets, digest) {
-        set.insert(digest, expires, now);
+    let digest = words(digest);
+    if let Some(set) = set_of(sets, &digest) {
+        set.insert(&digest, expires, now);
     }
 }
 
-fn set_of<'s>(sets: &'s [Set], digest: &Digest) -> Option<&'s Set> {
+fn words(digest: &Digest) -> Words {
+    let (words, _) = digest.as_chunks();
+    std::array::from_fn(|place| u64::from_le_bytes(words[place]))
+}
+
+fn set_of<'s>(sets: &'s [Set], digest: &Words) -> Option<&'s Set> {
     let place = (u128::from(digest[0]) * sets.len() as u128) >> u64::BITS;
     sets.get(place as usize)
 }
@@ -66,7 +76,7 @@ struct Slot {
 }
 
 impl Set {
-    fn contains(&self, digest: &Digest) -> bool {
+    fn contains(&self, digest: &Words) -> bool {
         let found = self.slots.iter().find(|slot| slot.holds(digest));
         // Without the first condition, backends that find the same digest would write to its memory in turns.
         if let Some(slot) = found
@@ -77,7 +87,7 @@ impl Set {
         found.is_some()
     }
 
-    fn insert(&self, digest: &Digest, expires: i64, now: i64) {
+    fn insert(&self, digest: &Words, expires: i64, now: i64) {
         if self.slots.iter().any(|slot| slot.holds(digest)) {
             return;
         }
@@ -102,7 +112,7 @@ impl Set {
 
 impl Slot {
     /// Whether it holds exactly this digest, and was not written meanwhile.
-    fn holds(&self, digest: &Digest) -> bool {
+    fn holds(&self, digest: &Words) -> bool {
         let version = self.version.load(Ordering::Acquire);
         if version == 0 || version % 2 == 1 {
             return false;
@@ -116,7 +126,7 @@ impl Slot {
     }
 
     /// Writes a digest, unless another process is writing.
-    fn write(&self, digest: &Digest, expires: i64) {
+    fn write(&self, digest: &Words, expires: i64) {
         let version = self.version.fetch_or(1, Ordering::Acquire);
         if version % 2 == 1 {
             return;
@@ -145,11 +155,11 @@ mod orders {
 
     use super::*;
 
-    const FIRST: Digest = [1; 4];
-    const SECOND: Digest = [2; 4];
+    const FIRST: Words = [1; 4];
+    const SECOND: Words = [2; 4];
 
     /// Each mixture of the two digests, and of one with a slot that was never written.
-    fn mixtures() -> impl Iterator<Item = Digest> {
+    fn mixtures() -> impl Iterator<Item = Words> {
         (0..81_u32)
             .map(|number| [1, 3, 9, 27].map(|place| u64::from(number / place % 3)))
             .filter(|digest| !matches!(*digest, FIRST | SECOND))

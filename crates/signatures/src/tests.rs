@@ -4,19 +4,24 @@ use std::thread;
 
 use super::*;
 
+fn of_words(words: Words) -> Digest {
+    let bytes: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
+    bytes.try_into().unwrap()
+}
+
 /// A digest that belongs to the first of several sets.
 fn digest(number: u64) -> Digest {
-    [number, number.wrapping_mul(0x9e37_79b9), !number, 7]
+    of_words([number, number.wrapping_mul(0x9e37_79b9), !number, 7])
 }
 
 /// A digest of any set, by a generator of Weyl and its mixing (splitmix64).
 fn spread(number: u64) -> Digest {
-    [1, 2, 3, 4].map(|part: u64| {
+    of_words([1, 2, 3, 4].map(|part: u64| {
         let mut word = (4 * number + part).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         word ^ (word >> 31)
-    })
+    }))
 }
 
 fn sets(digests: usize) -> Vec<Set> {
@@ -41,7 +46,7 @@ fn every_bit_of_a_digest_counts() {
     insert(&sets, &inserted, NEVER, 0);
     for bit in 0..256 {
         let mut other = inserted;
-        other[bit / 64] ^= 1 << (bit % 64);
+        other[bit / 8] ^= 1 << (bit % 8);
         assert!(!contains(&sets, &other), "bit {bit}");
     }
     assert!(contains(&sets, &inserted));
@@ -52,7 +57,7 @@ fn an_empty_cache_holds_nothing() {
     insert(&[], &digest(1), NEVER, 0);
     assert!(!contains(&[], &digest(1)));
     // The memory of a slot that was never written is zero.
-    assert!(!contains(&sets(1), &[0; 4]));
+    assert!(!contains(&sets(1), &[0; 32]));
 }
 
 #[test]
@@ -139,7 +144,7 @@ fn a_digest_is_kept_once() {
         insert(&sets, &digest(1), NEVER, 0);
     }
     let slots = sets[0].slots.iter();
-    assert_eq!(slots.filter(|slot| slot.holds(&digest(1))).count(), 1);
+    assert_eq!(slots.filter(|slot| slot.holds(&words(&digest(1)))).count(), 1);
 }
 
 /// Writers write digests of which all words are equal to the same few slots, and readers look for mixtures.
@@ -152,7 +157,7 @@ fn many_threads_find_no_mixture() {
             let sets = &sets;
             scope.spawn(move || {
                 for round in 0..ROUNDS {
-                    insert(sets, &[writer * ROUNDS + round + 1; 4], NEVER, 0);
+                    insert(sets, &of_words([writer * ROUNDS + round + 1; 4]), NEVER, 0);
                 }
             });
         }
@@ -161,8 +166,8 @@ fn many_threads_find_no_mixture() {
             scope.spawn(move || {
                 for round in 0..ROUNDS {
                     let (one, other) = (round + 1, (reader + 1) * ROUNDS + round + 1);
-                    assert!(!contains(sets, &[one, one, other, other]));
-                    assert!(!contains(sets, &[one, other, one, one]));
+                    assert!(!contains(sets, &of_words([one, one, other, other])));
+                    assert!(!contains(sets, &of_words([one, other, one, one])));
                     for slot in &sets[0].slots {
                         let first = slot.digest[0].load(Ordering::Relaxed);
                         let last = slot.digest[3].load(Ordering::Relaxed);
