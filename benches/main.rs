@@ -9,6 +9,7 @@ mod report;
 mod rows;
 mod sessions;
 mod tokens;
+mod users;
 
 use std::cell::LazyCell;
 use std::env;
@@ -51,7 +52,12 @@ fn main() {
         tables.push(tokens::presenting());
     }
     let site = LazyCell::new(|| {
-        let settings = [("shared_buffers", "1GB"), ("max_wal_size", "4GB"), ("autovacuum", "off")];
+        let settings = [
+            ("shared_buffers", "1GB"),
+            ("max_wal_size", "4GB"),
+            ("autovacuum", "off"),
+            tokens::NOT_SHARED,
+        ];
         Site::start(Preload::Shared, &settings)
     });
     if begin("rows", "Filling tables, the largest of 10,000,000 rows") {
@@ -74,10 +80,16 @@ fn main() {
         let load = Load::prepare(&cluster, &key, Some(sessions::MEMBER), &scripts);
         tables.push(load.role_rates());
     }
-    if begin("memory", "Measuring the memory of backends") {
+    if begin("memory", "Measuring memory") {
         tables.push(sessions::backend_memory(&site));
+        tables.push(users::shared_memory(&site));
     }
     drop(site);
+    if begin("users", "Serving many users through PgBouncer") {
+        tables.push(users::rates());
+        step("Serving growing numbers of users and connections");
+        growths.extend(users::growth());
+    }
     if begin("connections", "Connecting") {
         tables.push(sessions::connections());
     }

@@ -110,6 +110,7 @@ pub fn panels() -> Vec<Panel> {
             vec![
                 named("verified", rate("verified_total", 0)),
                 named("cache hits", rate("cache_hits_total", 0)),
+                named("shared cache hits", rate("shared_cache_hits_total", 0)),
             ],
         ),
         panel("Sessions with an identity", "sessions", vec![value("sessions", 1)]),

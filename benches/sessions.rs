@@ -175,12 +175,19 @@ enum Identity {
     Token,
     /// A token in one message with `BEGIN`.
     TokenAtOnce,
+    /// Claims in one message with `BEGIN`.
+    ClaimsAtOnce,
     Claims,
     None,
 }
 
-const KINDS: [Identity; 4] =
-    [Identity::Token, Identity::TokenAtOnce, Identity::Claims, Identity::None];
+const KINDS: [Identity; 5] = [
+    Identity::Token,
+    Identity::TokenAtOnce,
+    Identity::ClaimsAtOnce,
+    Identity::Claims,
+    Identity::None,
+];
 
 /// PgBouncer in front of the cluster, and the scripts that `pgbench` sends through it.
 pub struct Load<'c> {
@@ -237,6 +244,7 @@ impl<'c> Load<'c> {
                     let begin = match kind {
                         Identity::Token => format!("BEGIN;\n{present};\n"),
                         Identity::TokenAtOnce => format!("BEGIN \\; {present};\n"),
+                        Identity::ClaimsAtOnce => format!("BEGIN \\; {set};\n"),
                         Identity::Claims => format!("BEGIN;\n{set};\n"),
                         Identity::None => "BEGIN;\n".to_owned(),
                     };
@@ -299,7 +307,7 @@ impl<'c> Load<'c> {
     pub fn rates(&self) -> Table {
         let mut lines = Vec::new();
         // Only the simple protocol has messages of several statements.
-        for (protocol, kinds) in [(SIMPLE, &KINDS[..]), (EXTENDED, &[KINDS[0], KINDS[2], KINDS[3]])]
+        for (protocol, kinds) in [(SIMPLE, &KINDS[..]), (EXTENDED, &[KINDS[0], KINDS[3], KINDS[4]])]
         {
             let mut runners: Vec<Box<dyn FnMut() -> f64 + '_>> = Vec::new();
             for kind in kinds {
@@ -323,6 +331,7 @@ impl<'c> Load<'c> {
                 if kinds.len() == KINDS.len() {
                     let what = "a token in one message with `BEGIN`";
                     line(what, rates[1], none, "no identity", Budget::None);
+                    line(what, rates[1], rates[2], "`set_config` in one message", Budget::None);
                 }
             }
         }
@@ -345,6 +354,7 @@ impl<'c> Load<'c> {
         let mut series = vec![
             ("a token each", Vec::new()),
             ("a token with BEGIN", Vec::new()),
+            ("set_config with BEGIN", Vec::new()),
             ("set_config", Vec::new()),
             ("no identity", Vec::new()),
         ];

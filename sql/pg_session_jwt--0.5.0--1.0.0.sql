@@ -2032,7 +2032,8 @@ COMMENT ON FUNCTION auth.explain_access(regclass, jsonb, text) IS
 
 CREATE FUNCTION auth.stats()
     RETURNS TABLE (database text, accepted bigint, rejected bigint, rejections jsonb, verified bigint,
-                   cache_hits bigint, refreshes bigint, refresh_failures bigint, providers jsonb, since timestamptz)
+                   cache_hits bigint, shared_cache_hits bigint, refreshes bigint, refresh_failures bigint,
+                   providers jsonb, since timestamptz)
     LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10
     AS 'MODULE_PATHNAME', 'pg_session_jwt_stats';
 REVOKE ALL ON FUNCTION auth.stats() FROM PUBLIC;

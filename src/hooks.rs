@@ -30,6 +30,7 @@ use crate::settings::{
     self, AUDIT_LOG, Document, IDENTITY_SCOPE, JWK, JWKS_HTTP_HOSTS_NAME, JWT, LOCKED_ROLES_NAME,
     PROVIDERS, ROLE, SESSION_AUTHORIZATION, TRUST_REQUEST_CLAIMS,
 };
+use crate::signatures;
 use crate::statistics::{self, sessions};
 
 /// Registers all hooks, callbacks and GUCs, when the postmaster or a backend loads the library. Interrupts
@@ -458,6 +459,7 @@ unsafe extern "C-unwind" fn shmem_request() {
         }
     }
     guarded(statistics::request_memory);
+    guarded(signatures::request_memory);
 }
 
 static NEXT_SHMEM_STARTUP: Next<ShmemHook> = BackendLocal::new(Cell::new(None));
@@ -471,6 +473,7 @@ unsafe extern "C-unwind" fn shmem_startup() {
             next();
         }
         guarded(statistics::lay_out_memory);
+        guarded(signatures::lay_out_memory);
         if IS_DONE.replace(true) {
             return;
         }

@@ -20,6 +20,7 @@ mod providers;
 mod roles;
 mod session;
 mod settings;
+mod signatures;
 mod statistics;
 
 /// The version that `pg_get_loaded_modules()` of Postgres 18 shows.

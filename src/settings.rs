@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 use std::ops::RangeInclusive;
 
-use session_jwt::{Code, HttpHosts, KeySet, KeySource, Provider, Rejection, Verifier};
+use session_jwt::{Code, HttpHosts, KeySource, Provider, Rejection, Verifier};
 
 use crate::pg::backend::{self, BackendLocal, OnDrop};
 use crate::pg::error;
@@ -21,8 +21,14 @@ use crate::pg::guc_record::{InterceptedVariable, PlaceholderVariable, TextHooks}
 use crate::pg::token::TokenVariable;
 
 /// A JWK or a JWK set, which makes one provider with the default policy.
-pub(crate) static JWK: Document<KeySet> =
-    Document::new(c"pg_session_jwt.jwk", KeySet::parse, KeySet::is_symmetric);
+pub(crate) static JWK: Document<Provider> = Document::new(
+    c"pg_session_jwt.jwk",
+    |text| Provider::of_keys(JWK_PROVIDER, text),
+    |provider| provider.keys().is_symmetric(),
+);
+
+/// The name of the provider that `pg_session_jwt.jwk` makes.
+const JWK_PROVIDER: &str = "pg_session_jwt.jwk";
 
 /// Providers, as a JSON object or an array of objects.
 pub(crate) static PROVIDERS: Document<Verifier> = Document::new(
@@ -57,6 +63,11 @@ pub(crate) const TRANSACTION_SCOPE: i32 = 1;
 pub(crate) static TOKEN_CACHE_SIZE: IntVariable = IntVariable::new(128);
 
 const TOKEN_CACHE_SIZES: RangeInclusive<i32> = 0..=65_536;
+
+/// The number of verified signatures that all backends share; 0 turns the shared cache off.
+pub(crate) static SHARED_CACHE_SIZE: IntVariable = IntVariable::new(10_000);
+
+const SHARED_CACHE_SIZES: RangeInclusive<i32> = 0..=10_000_000;
 
 /// A file with certificates of authorities. The background worker trusts them, and those of the operating
 /// system, when it fetches keys.
@@ -140,6 +151,11 @@ pub(crate) fn define(hooks: &Hooks) {
         TOKEN_CACHE_SIZES,
         Visibility::Public,
         Unit::None,
+    );
+    SHARED_CACHE_SIZE.define_for_start(
+        c"pg_session_jwt.shared_cache_size",
+        c"Number of tokens whose verified signatures all backends share; 0 turns the shared cache off.",
+        SHARED_CACHE_SIZES,
     );
     JWKS_CA_FILE.define_in_files(
         c"pg_session_jwt.jwks_ca_file",

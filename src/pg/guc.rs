@@ -246,6 +246,33 @@ impl IntVariable {
         visibility: Visibility,
         unit: Unit,
     ) {
+        let flags = visibility.flags() | unit as c_int;
+        self.define_with(name, description, range, pg_sys::GucContext::PGC_SUSET, flags);
+    }
+
+    /// Defines a GUC whose value counts when the server starts. Where it has started already, only configuration files
+    /// may set it, because Postgres permits no definition of such a GUC then.
+    pub(crate) fn define_for_start(
+        &'static self,
+        name: &'static CStr,
+        description: &'static CStr,
+        range: RangeInclusive<c_int>,
+    ) {
+        let context = match backend::is_preloading() {
+            true => pg_sys::GucContext::PGC_POSTMASTER,
+            false => pg_sys::GucContext::PGC_SIGHUP,
+        };
+        self.define_with(name, description, range, context, Visibility::Public.flags());
+    }
+
+    fn define_with(
+        &'static self,
+        name: &'static CStr,
+        description: &'static CStr,
+        range: RangeInclusive<c_int>,
+        context: pg_sys::GucContext::Type,
+        flags: c_int,
+    ) {
         // SAFETY: the variable is static; name and description are static C strings.
         unsafe {
             pg_sys::DefineCustomIntVariable(
@@ -256,8 +283,8 @@ impl IntVariable {
                 self.0.get(),
                 *range.start(),
                 *range.end(),
-                pg_sys::GucContext::PGC_SUSET,
-                visibility.flags() | unit as c_int,
+                context,
+                flags,
                 None,
                 None,
                 None,

@@ -41,12 +41,18 @@ impl<T: Sync + Default> Area<T> {
     /// Requests memory for so many slots. `shmem_request_hook` calls it.
     pub(crate) fn request(&self, length: usize) {
         self.length.set(length);
+        if length == 0 {
+            return;
+        }
         // SAFETY: the hook permits the call, which adds to a static variable.
         unsafe { pg_sys::RequestAddinShmemSpace(self.size() + Self::ALIGNMENT) };
     }
 
     /// Gives each slot its default value. `shmem_startup_hook` calls it.
     pub(crate) fn lay_out(&self) {
+        if self.length.get() == 0 {
+            return;
+        }
         let mut is_found = false;
         // SAFETY: the name is a static C string. Postgres returns memory of this size, aligned to cache lines,
         // which no other process uses yet.
@@ -62,7 +68,7 @@ impl<T: Sync + Default> Area<T> {
         }
     }
 
-    /// The slots; none where the server has not preloaded the library.
+    /// The slots; none where none were requested, or the server has not preloaded the library.
     pub(crate) fn slots(&self) -> &'static [T] {
         let start = self.start.get();
         if start.is_null() {

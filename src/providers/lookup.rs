@@ -24,9 +24,7 @@ use crate::audit;
 use crate::pg::backend::{self, BackendLocal, Timestamp, seconds};
 use crate::pg::role;
 use crate::settings::{self, JWK, PROVIDERS};
-
-/// The name of the provider that `pg_session_jwt.jwk` makes.
-const JWK_PROVIDER: &str = "pg_session_jwt.jwk";
+use crate::signatures::{self, Signature};
 
 /// The epoch: the number of invalidations of settings and rows in this backend, from 1.
 static EPOCH: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(1));
@@ -81,6 +79,10 @@ pub(crate) struct Trust {
     due: Cell<Timestamp>,
     /// Whether the provider's secret has verified the token. A secret does not become too old.
     by_secret: bool,
+    /// The signature of the token, until it is shared.
+    unshared: Cell<Option<Signature>>,
+    /// Whether another backend had verified the signature.
+    was_shared: bool,
 }
 
 /// The provider of an issuer, as it was in an epoch.
@@ -144,7 +146,7 @@ fn attempt(token: &str) -> Result<(UnjudgedClaims, Trust), Failure> {
     // The closure stores the selection here, because it is needed where the token is rejected too.
     let selection = Cell::new(None);
     let (may_be_published, is_symmetric) = (Cell::new(false), Cell::new(false));
-    let outcome = authenticate(token, |unverified| {
+    let choose = |unverified: &Unverified<'_>| {
         let selected = select(unverified.issuer)?.ok_or_else(|| no_provider(unverified))?;
         let provider = Arc::clone(&selected.provider);
         let selected =
@@ -164,11 +166,16 @@ fn attempt(token: &str) -> Result<(UnjudgedClaims, Trust), Failure> {
             return Err(too_old());
         }
         Ok(provider)
+    };
+    let mut signature = None;
+    let outcome = authenticate(token, choose, |provider| {
+        signature = signatures::find(provider, token);
+        signature.as_ref().is_some_and(|signature| signature.is_known)
     });
     match (outcome, selection.take()) {
         (Ok(claims), Some((selected, _))) => {
             selected.fetch_due_keys();
-            Ok((claims, Trust::of(selected)))
+            Ok((claims, Trust::of(selected, signature)))
         }
         // This does not happen: `authenticate` accepts a token only after the closure has returned a
         // provider.
@@ -258,7 +265,7 @@ pub(crate) fn is_current(trust: &Trust, issuer: Option<&str>) -> bool {
 }
 
 impl Trust {
-    fn of(selected: Selected) -> Self {
+    fn of(selected: Selected, signature: Option<Signature>) -> Self {
         let (epoch, ends, due) = (selected.epoch, selected.ends(), selected.due());
         Self {
             provider: selected.provider,
@@ -266,7 +273,19 @@ impl Trust {
             ends: Cell::new(ends),
             due: Cell::new(due),
             by_secret: selected.by_secret,
+            was_shared: signature.as_ref().is_some_and(|signature| signature.is_known),
+            unshared: Cell::new(signature.filter(|signature| !signature.is_known)),
         }
+    }
+
+    /// Whether another backend had verified the signature of the token.
+    pub(crate) fn was_shared(&self) -> bool {
+        self.was_shared
+    }
+
+    /// The signature that was verified, for the first caller.
+    pub(crate) fn take_unshared_signature(&self) -> Option<Signature> {
+        self.unshared.take()
     }
 
     fn renew(&self, selected: &Selected) {
@@ -512,7 +531,7 @@ fn read_settings() -> Result<Verifier, Rejection> {
     let verifier = PROVIDERS.read()?.unwrap_or_default();
     match JWK.read()? {
         None => Ok(verifier),
-        Some(keys) => verifier.with(Provider::with_default_policy(JWK_PROVIDER, keys)),
+        Some(provider) => verifier.with(provider),
     }
 }
 

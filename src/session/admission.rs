@@ -89,7 +89,8 @@ fn admit_claims(
     identity: &Identity,
     fingerprint: Fingerprint,
 ) -> Result<Option<TokenRole>, Rejection> {
-    let claims = identity.judge_presentation(now())?;
+    let now = now();
+    let claims = identity.judge_presentation(now)?;
     let role = claims.database_role().map(token_role::find).transpose()?;
     transaction::check_presentation(role.as_ref(), fingerprint)?;
     // Before the jti is recorded, which is not undone.
@@ -97,6 +98,7 @@ fn admit_claims(
     if let Some(sequence) = claims.sequence() {
         admit_sequence(claims, sequence)?;
     }
+    identity.share_signature(now);
     counters::count_accepted();
     audit::log_accepted(claims);
     Ok(role)

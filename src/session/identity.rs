@@ -196,6 +196,14 @@ impl Identity {
         self.trust.as_ref().is_none_or(|trust| providers::is_current(trust, self.issuer()))
     }
 
+    /// Has other backends find the signature of the token, which is accepted, at `now`, in seconds since 1970.
+    pub(super) fn share_signature(&self, now: i64) {
+        let trust = self.trust.as_ref();
+        if let Some(signature) = trust.and_then(Trust::take_unshared_signature) {
+            signature.share(self.claims().valid_until(), now);
+        }
+    }
+
     /// The memory that it takes at most, in bytes, roughly.
     pub(crate) fn size(&self) -> usize {
         let values = self.slots.iter().map(|slot| match slot {

@@ -76,9 +76,13 @@ pub(crate) fn verify(
             .with_detail("It has a byte that is not ASCII.")
     })?;
     let (claims, trust) = providers::verify(text)?;
-    counters::count_verified();
+    if trust.was_shared() {
+        counters::count_shared_cache_hit();
+    } else {
+        counters::count_verified();
+        error::debug("token signature verified");
+    }
     let identity = Identity::new(claims, Some(trust))?;
-    error::debug("token signature verified");
     with_verified(|verified| {
         let limit = TOKEN_CACHE_SIZE.get();
         verified.cache.put(fingerprint, token, &identity, identity.size(), limit);

@@ -55,6 +55,7 @@ struct Lane {
     accepted: AtomicU64,
     verified: AtomicU64,
     cache_hits: AtomicU64,
+    shared_cache_hits: AtomicU64,
 }
 
 /// The counters of a provider whose keys are fetched.
@@ -108,6 +109,11 @@ pub(crate) fn count_verified() {
 /// Counts a token that this backend had verified before. It cannot fail.
 pub(crate) fn count_cache_hit() {
     count_in_lane(|lane| &lane.cache_hits);
+}
+
+/// Counts a token whose signature another backend had verified before. It cannot fail.
+pub(crate) fn count_shared_cache_hit() {
+    count_in_lane(|lane| &lane.shared_cache_hits);
 }
 
 /// Counts a token that was presented and rejected. It cannot fail.
@@ -204,6 +210,7 @@ struct Totals {
     accepted: u64,
     verified: u64,
     cache_hits: u64,
+    shared_cache_hits: u64,
     refreshes: u64,
     failures: u64,
     rejections: [u64; Code::ALL.len()],
@@ -217,6 +224,7 @@ impl Totals {
             self.accepted += lane.accepted.load(Ordering::Relaxed);
             self.verified += lane.verified.load(Ordering::Relaxed);
             self.cache_hits += lane.cache_hits.load(Ordering::Relaxed);
+            self.shared_cache_hits += lane.shared_cache_hits.load(Ordering::Relaxed);
         }
         self.refreshes += database.refreshes.load(Ordering::Relaxed);
         self.failures += database.failures.load(Ordering::Relaxed);
@@ -226,11 +234,19 @@ impl Totals {
     }
 
     fn is_zero(&self) -> bool {
-        let all = [self.accepted, self.verified, self.cache_hits, self.refreshes, self.failures];
+        let all = [
+            self.accepted,
+            self.verified,
+            self.cache_hits,
+            self.shared_cache_hits,
+            self.refreshes,
+            self.failures,
+        ];
         all.iter().chain(&self.rejections).all(|total| *total == 0)
     }
 
-    /// database, accepted, rejected, rejections, verified, cache_hits, refreshes, refresh_failures, providers, since
+    /// database, accepted, rejected, rejections, verified, cache_hits, shared_cache_hits, refreshes, refresh_failures,
+    /// providers, since
     fn row(self, database: String, since: Option<String>) -> Row {
         let number = |number: u64| Some(number.to_string());
         let rejections: Vec<String> = Code::ALL
@@ -246,6 +262,7 @@ impl Totals {
             Some(format!("{{{}}}", rejections.join(", "))),
             number(self.verified),
             number(self.cache_hits),
+            number(self.shared_cache_hits),
             number(self.refreshes),
             number(self.failures),
             Some(format!("{{{}}}", self.providers.join(", "))),
@@ -352,8 +369,9 @@ pub(crate) fn reset() -> Result<(), Rejection> {
 
 impl Database {
     fn reset(&self) {
-        let in_lanes =
-            self.lanes.iter().flat_map(|lane| [&lane.accepted, &lane.verified, &lane.cache_hits]);
+        let in_lanes = self.lanes.iter().flat_map(|lane| {
+            [&lane.accepted, &lane.verified, &lane.cache_hits, &lane.shared_cache_hits]
+        });
         let all = self.rejections.iter().chain([&self.refreshes, &self.failures]).chain(in_lanes);
         for counter in all {
             counter.store(0, Ordering::Relaxed);

@@ -310,6 +310,7 @@ fn cancels_at_random_moments() {
         &[
             ("pg_session_jwt.jwk", &json!({"keys": jwks}).to_string()),
             ("pg_session_jwt.token_cache_size", "0"),
+            ("pg_session_jwt.shared_cache_size", "0"),
         ],
     );
     let stranger = Key::generate(Algorithm::ES384);

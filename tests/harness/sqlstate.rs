@@ -9,6 +9,8 @@ pub const ADMIN_SHUTDOWN: &str = "57P01";
 pub const CANT_CHANGE_RUNTIME_PARAM: &str = "55P02";
 /// `check_violation`
 pub const CHECK_VIOLATION: &str = "23514";
+/// `crash_shutdown`
+pub const CRASH_SHUTDOWN: &str = "57P02";
 /// `dependent_objects_still_exist`
 pub const DEPENDENT_OBJECTS_STILL_EXIST: &str = "2BP01";
 /// `division_by_zero`
@@ -81,6 +83,7 @@ mod tests {
             (super::SUCCESS, SqlState::SUCCESSFUL_COMPLETION),
             (super::ADMIN_SHUTDOWN, SqlState::ADMIN_SHUTDOWN),
             (super::CANT_CHANGE_RUNTIME_PARAM, SqlState::CANT_CHANGE_RUNTIME_PARAM),
+            (super::CRASH_SHUTDOWN, SqlState::CRASH_SHUTDOWN),
             (super::CHECK_VIOLATION, SqlState::CHECK_VIOLATION),
             (super::DEPENDENT_OBJECTS_STILL_EXIST, SqlState::DEPENDENT_OBJECTS_STILL_EXIST),
             (super::DIVISION_BY_ZERO, SqlState::DIVISION_BY_ZERO),

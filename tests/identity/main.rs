@@ -7,5 +7,6 @@ mod readers;
 mod remembered;
 mod scope;
 mod session;
+mod shared_cache;
 mod unused;
 mod whoami;

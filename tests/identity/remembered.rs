@@ -14,6 +14,9 @@ use serde_json::json;
 const VERIFIED: &str = "token signature verified";
 const READ: &str = "request.jwt.claims have been read";
 
+/// Only what the backend itself remembers counts.
+const ALONE: (&str, &str) = ("pg_session_jwt.shared_cache_size", "0");
+
 /// A client of `app` that is told.
 fn connect(cluster: &Cluster) -> Wire {
     let mut client = Wire::connect(&cluster.as_role("app")).unwrap();
@@ -31,7 +34,8 @@ fn tokens_are_remembered_until_others_were_used_more_lately() {
     const TOKENS: usize = 12;
     for limit in [0, 1, 5, 8, 128] {
         let size = limit.to_string();
-        let site = Site::start(Preload::Shared, &[("pg_session_jwt.token_cache_size", &size)]);
+        let settings = [("pg_session_jwt.token_cache_size", &*size), ALONE];
+        let site = Site::start(Preload::Shared, &settings);
         let tokens: Vec<String> = (0..TOKENS).map(|n| site.token(&format!("user{n}"))).collect();
         let stranger = Key::generate(Algorithm::ES256);
         let forged = stranger.sign(&json!({"sub": "user0", "exp": now() + 600}));
@@ -76,7 +80,7 @@ fn tokens_are_remembered_until_others_were_used_more_lately() {
 /// What takes much memory counts as several.
 #[test]
 fn large_tokens_leave_room_for_few() {
-    let site = Site::start(Preload::Shared, &[("pg_session_jwt.token_cache_size", "24")]);
+    let site = Site::start(Preload::Shared, &[("pg_session_jwt.token_cache_size", "24"), ALONE]);
     let mut client = connect(&site.cluster);
     let small: Vec<String> = (0..4).map(|n| site.token(&format!("user{n}"))).collect();
     let large = |n: usize| {
@@ -110,7 +114,7 @@ fn what_is_remembered_is_judged_again() {
         json!({"jwks": {"keys": [key.public_jwk()]}, "audience": audience, "leeway": 0}).to_string()
     };
     let setting = "pg_session_jwt.providers";
-    let cluster = Cluster::start(Preload::Shared, &[(setting, &provider(&key, "here"))]);
+    let cluster = Cluster::start(Preload::Shared, &[(setting, &provider(&key, "here")), ALONE]);
     let mut client = connect(&cluster);
     let token = |exp| key.sign(&json!({"sub": "alice", "aud": "here", "exp": exp}));
     let (short, long) = (token(now() + 2), token(now() + 600));

@@ -14,8 +14,8 @@ use harness::{Answer, Cluster, Code, DIVISION_BY_ZERO, Preload, Wire};
 use mint::{Algorithm, Key};
 use serde_json::{Value, json};
 
-/// How many sequences there are, and how many sessions take turns.
-const SEQUENCES: u64 = 4_000;
+/// How many sequences there are with shared signatures and without, and how many sessions take turns.
+const SEQUENCES: u64 = 2_000;
 const SESSIONS: u64 = 40;
 const STEPS: usize = 30;
 
@@ -539,6 +539,15 @@ fn sequence(cluster: &Cluster, signers: &Signers, keys: &RwLock<Keys>, seed: u64
 
 #[test]
 fn random_sequences() {
+    random_sequences_with("10000");
+}
+
+#[test]
+fn random_sequences_without_shared_signatures() {
+    random_sequences_with("0");
+}
+
+fn random_sequences_with(shared_cache_size: &str) {
     let _turn = crate::ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let key = || Key::generate(Algorithm::ES256);
     let signers = Signers {
@@ -553,6 +562,7 @@ fn random_sequences() {
         &[
             ("pg_session_jwt.providers", &providers),
             ("pg_session_jwt.token_cache_size", "2"),
+            ("pg_session_jwt.shared_cache_size", shared_cache_size),
             ("max_prepared_transactions", "100"),
         ],
     );

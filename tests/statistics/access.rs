@@ -132,7 +132,8 @@ fn shared_memory_is_the_servers_own() {
 /// The statistics take little shared memory, which `docs/performance.md` names.
 #[test]
 fn statistics_take_little_memory() {
-    let cluster = Cluster::start(Preload::Shared, &[("max_connections", "100")]);
+    let settings = [("max_connections", "100"), ("pg_session_jwt.shared_cache_size", "0")];
+    let cluster = Cluster::start(Preload::Shared, &settings);
     let size = "SELECT sum(allocated_size)::text FROM pg_shmem_allocations WHERE name LIKE 'pg\\_session\\_jwt %'";
     let size: usize = text(&mut cluster.admin(), size).unwrap().parse().unwrap();
     assert!((200..=330).contains(&(size / 1024)), "{size} bytes");

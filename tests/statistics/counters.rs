@@ -152,7 +152,9 @@ fn parallel_workers_present_nothing() {
     assert_eq!(seen, [pid.to_string()], "the leader only");
     let after = stats(&mut monitor, "postgres").unwrap();
     assert_eq!(after.accepted, before.accepted, "accepted");
-    assert!(after.verified > before.verified, "a worker has verified: {after:?}");
+    // Its leader has shared the signature.
+    assert_eq!(after.verified, before.verified, "verified");
+    assert!(after.shared_cache_hits > before.shared_cache_hits, "a worker: {after:?}");
 }
 
 /// Databases count apart. A database that was dropped takes its counters along.
@@ -293,16 +295,24 @@ fn concurrent_sessions_lose_no_event() {
             });
         }
     });
+    let found = stats(&mut monitor, "postgres").unwrap();
+    // Sessions that begin together verify the same signature.
+    assert!(found.verified >= 2, "{found:?}");
+    assert_eq!(
+        found.verified + found.shared_cache_hits,
+        2 * SESSIONS,
+        "the first ones of a session"
+    );
+    let found = Stats { verified: 0, shared_cache_hits: 0, ..found };
     let expected = Stats {
         accepted: 20 * SESSIONS,
         rejected: 3 * SESSIONS,
         rejections: BTreeMap::from([(Code::Malformed.sqlstate().to_owned(), 3 * SESSIONS)]),
-        verified: 2 * SESSIONS,
         cache_hits: 18 * SESSIONS,
         providers: json!({}),
         ..Stats::default()
     };
-    assert_eq!(stats(&mut monitor, "postgres"), Some(expected), "the sums");
+    assert_eq!(found, expected, "the sums");
     let left = "SELECT count(*)::text FROM auth.sessions";
     assert_eq!(text(&mut monitor, left).as_deref(), Some("0"), "sessions that have ended");
 }

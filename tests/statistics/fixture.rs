@@ -23,6 +23,7 @@ pub struct Stats {
     pub rejections: BTreeMap<String, i64>,
     pub verified: i64,
     pub cache_hits: i64,
+    pub shared_cache_hits: i64,
     pub refreshes: i64,
     pub failures: i64,
     pub providers: Value,
@@ -30,8 +31,8 @@ pub struct Stats {
 
 /// The counters of a database; None where it has none.
 pub fn stats(client: &mut Client, database: &str) -> Option<Stats> {
-    let query = "SELECT accepted, rejected, rejections::text, verified, cache_hits, refreshes, refresh_failures,
-                        providers::text
+    let query = "SELECT accepted, rejected, rejections::text, verified, cache_hits, shared_cache_hits, refreshes,
+                        refresh_failures, providers::text
                  FROM auth.stats() WHERE database = $1";
     let row = client.query_opt(query, &[&database]).unwrap()?;
     let json = |place: usize| serde_json::from_str(row.get(place)).unwrap();
@@ -43,9 +44,10 @@ pub fn stats(client: &mut Client, database: &str) -> Option<Stats> {
         rejections: rejections.map(|(code, n)| (code.clone(), n.as_i64().unwrap())).collect(),
         verified: row.get(3),
         cache_hits: row.get(4),
-        refreshes: row.get(5),
-        failures: row.get(6),
-        providers: json(7),
+        shared_cache_hits: row.get(5),
+        refreshes: row.get(6),
+        failures: row.get(7),
+        providers: json(8),
     })
 }
 

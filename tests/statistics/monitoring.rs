@@ -42,6 +42,7 @@ fn the_exporter_reads_the_statistics() {
     assert_eq!(value("pg_session_jwt_accepted_total", &["postgres"]), 2.0, "accepted");
     assert_eq!(value("pg_session_jwt_verified_total", &["postgres"]), 1.0, "verified");
     assert_eq!(value("pg_session_jwt_cache_hits_total", &["postgres"]), 1.0, "cache hits");
+    assert_eq!(value("pg_session_jwt_shared_cache_hits_total", &["postgres"]), 0.0, "shared");
     let rejected = |code| value("pg_session_jwt_rejected_total", &["postgres", code]);
     assert_eq!(rejected("28J01"), 3.0, "malformed");
     assert_eq!(rejected("28J03"), 0.0, "signatures");

@@ -10,6 +10,7 @@ use crate::own_values::OwnValues;
 use crate::path::ClaimPath;
 use crate::provider::{Provider, Requirement};
 use crate::rejection::{Rejection, quoted};
+use crate::signature_digest::{DocumentDigest, Reading};
 
 /// The default leeway, in seconds.
 const DEFAULT_LEEWAY: i64 = 60;
@@ -52,6 +53,15 @@ impl Provider {
     pub fn with_default_policy(name: &str, keys: KeySet) -> Self {
         let draft = Draft { name: Some(name.to_owned()), ..Draft::default() };
         draft.into_provider(keys, name)
+    }
+
+    /// A provider with the default policy, given the text of a JWK or a JWK set.
+    ///
+    /// # Errors
+    /// Those of [`KeySet::parse`].
+    pub fn of_keys(name: &str, text: &str) -> Result<Self, Rejection> {
+        let provider = Self::with_default_policy(name, KeySet::parse(text)?);
+        Ok(Self { document: Some(DocumentDigest::new(Reading::Keys, text)), ..provider })
     }
 
     /// The policy for claims that another server has verified: it has no keys and requires no claims.
@@ -202,6 +212,7 @@ impl Draft {
             max_token_age: self.max_token_age,
             algorithms: self.algorithms,
             remote: None,
+            document: None,
         }
     }
 }

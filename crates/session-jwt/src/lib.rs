@@ -35,6 +35,7 @@ mod rejection;
 mod repetitions;
 mod secret;
 mod shared_keys;
+mod signature_digest;
 mod slips;
 mod token_names;
 mod vendors;
@@ -60,6 +61,7 @@ pub use provider::{KeySource, Provider, Remote};
 pub use provider_document::{MAX_ROW_BYTES, MAX_ROW_NAME_BYTES};
 pub use rejection::{Code, Rejection, quoted};
 pub use repetitions::{Repeated, Repetitions};
+pub use signature_digest::SignatureDigest;
 pub use token_names::TokenNames;
 pub use verifier::{
     MOST_COUNTED, Unverified, Verifier, authenticate, no_provider_configured, verify_jws,

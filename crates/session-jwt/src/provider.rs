@@ -7,6 +7,7 @@ use crate::json::Json;
 use crate::key_set::KeySet;
 use crate::path::ClaimPath;
 use crate::rejection::{Rejection, quoted};
+use crate::signature_digest::{DocumentDigest, SignatureDigest};
 
 /// An identity provider: its issuer, its keys, and the policy for its tokens.
 ///
@@ -32,6 +33,8 @@ pub struct Provider {
     pub(crate) max_token_age: Option<i64>,
     pub(crate) algorithms: Option<AlgorithmSet>,
     pub(crate) remote: Option<Remote>,
+    /// The digest of the text that the provider was read from, which has everything above.
+    pub(crate) document: Option<DocumentDigest>,
 }
 
 /// A claim that must have one of several values.
@@ -177,6 +180,12 @@ impl Provider {
         let is_required = self.required_claims.contains(user)
             || self.require.iter().any(|requirement| requirement.path == *user);
         (!is_required).then(|| user.text())
+    }
+
+    /// The digest of a token and of this provider's document; None where the provider was not read from a document.
+    /// `scope` keeps apart callers that share digests and not providers.
+    pub fn signature_digest(&self, scope: u32, token: &str) -> Option<SignatureDigest> {
+        Some(SignatureDigest::new(scope, self.document?, token))
     }
 
     /// The listed algorithms, if any.

@@ -9,6 +9,7 @@ use crate::key_set::MAX_FETCHED_BYTES;
 use crate::members::{MAX_KEEP_KEYS, PROVIDER_MEMBERS, ROW_MEMBERS};
 use crate::provider::{KeySource, Provider, Remote};
 use crate::rejection::{Rejection, quoted, quoted_list};
+use crate::signature_digest::{DocumentDigest, Reading};
 
 /// The maximum length of the name of a provider in a row, in bytes. The name is passed to a background
 /// worker.
@@ -33,15 +34,18 @@ impl Provider {
         let value = Json::parse(text.as_bytes()).map_err(|error| {
             reject_non_json_setting("providers are not valid JSON", text, &error)
         })?;
+        let document = Some(DocumentDigest::new(Reading::Providers, text));
+        let read =
+            |object: &Object<'_>, place| Ok(Self { document, ..Self::from_object(object, place)? });
         match &value {
-            Json::Object(object) => Ok(vec![Self::from_object(object, 1)?]),
+            Json::Object(object) => Ok(vec![read(object, 1)?]),
             Json::Array(items) => {
                 let mut providers = Vec::new();
                 for (item, place) in items.iter().zip(1..) {
                     let Some(object) = item.as_object() else {
                         return Err(not_an_object(item, &format!("Provider {place}")));
                     };
-                    push(&mut providers, Self::from_object(object, place)?);
+                    push(&mut providers, read(object, place)?);
                 }
                 Ok(providers)
             }
@@ -55,6 +59,11 @@ impl Provider {
     /// # Errors
     /// Those of [`Provider::parse_all`]; the limit for the text is [`MAX_ROW_BYTES`].
     pub fn from_row(text: &str) -> Result<Self, Rejection> {
+        let document = Some(DocumentDigest::new(Reading::Row, text));
+        Ok(Self { document, ..Self::without_document(text)? })
+    }
+
+    fn without_document(text: &str) -> Result<Self, Rejection> {
         if text.len() > MAX_ROW_BYTES {
             return Err(misconfigured("provider is too long")
                 .with_detail(format!("The limit for the row as JSON is {MAX_ROW_BYTES} bytes.")));

@@ -104,7 +104,7 @@ impl Verifier {
     /// # Errors
     /// The rejection of the first check that failed.
     pub fn authenticate(&self, token: &str) -> Result<UnjudgedClaims, Rejection> {
-        authenticate(token, |unverified| self.choose(unverified))
+        authenticate(token, |unverified| self.choose(unverified), |_| false)
     }
 
     /// The provider of a token.
@@ -219,13 +219,15 @@ pub fn no_provider_configured(code: Code) -> Rejection {
 }
 
 /// Verifies a token, except its times, for the provider that `choose` returns. The provider must serve
-/// the token's issuer, which is checked.
+/// the token's issuer, which is checked. `is_verified` tells whether the signature of this very token was verified with
+/// this provider before ([`SignatureDigest`](crate::SignatureDigest)); then only that is not repeated.
 ///
 /// # Errors
 /// Those of `choose`, or the rejection of the first check that failed.
 pub fn authenticate(
     token: &str,
     choose: impl FnOnce(&Unverified<'_>) -> Result<Arc<Provider>, Rejection>,
+    is_verified: impl FnOnce(&Provider) -> bool,
 ) -> Result<UnjudgedClaims, Rejection> {
     let jws = Jws::parse(token)?;
     let payload = claim_checks::parse(&jws.payload)?;
@@ -237,8 +239,10 @@ pub fn authenticate(
     let token = Unverified::new(issuer, Some(&jws.header));
     let provider = choose(&token)?;
     token.check_type(&provider)?;
-    verify_signature(&jws, &provider.keys)
-        .map_err(|rejection| describe_provider(rejection, issuer, &provider))?;
+    if !is_verified(&provider) {
+        verify_signature(&jws, &provider.keys)
+            .map_err(|rejection| describe_provider(rejection, issuer, &provider))?;
+    }
     let json = String::from_utf8_lossy(&jws.payload).into_owned();
     Claims::check(unverified, json, jws.header.kid, &provider).map(UnjudgedClaims)
 }

@@ -120,7 +120,9 @@ fn savepoints() {
 /// not even a cache of no size makes it verified twice, nor is its `jti` judged again.
 #[test]
 fn an_outer_identity_comes_back_unverified() {
-    let site = start(Preload::Shared, &[("pg_session_jwt.token_cache_size", "0")]);
+    let no_caches =
+        [("pg_session_jwt.token_cache_size", "0"), ("pg_session_jwt.shared_cache_size", "0")];
+    let site = start(Preload::Shared, &no_caches);
     let mut client = connect(&site);
     client.run(
         "SET client_min_messages = debug1;

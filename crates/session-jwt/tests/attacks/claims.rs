@@ -187,7 +187,7 @@ fn an_issuer_that_is_nearly_served_is_named() {
     // The same if another provider was chosen.
     let provider = std::sync::Arc::clone(&verifier.providers()[20]);
     let token = signer().claims(r#"{"iss":"https://A.example/t/","exp":1700000300}"#);
-    let outcome = session_jwt::authenticate(&token, |_| Ok(provider));
+    let outcome = session_jwt::authenticate(&token, |_| Ok(provider), |_| false);
     refused("chosen", &token, outcome, "28J06", "is \"https://A.example/t\"");
 }
 
