@@ -48,8 +48,9 @@ pub(crate) unsafe fn call_sandboxed(
         SetUserIdAndSecContext(query.role, restricted);
         let value = run(fcinfo, query);
         SetUserIdAndSecContext(user, context);
-        pg_sys::XactReadOnly = was_read_only;
+        // In this order: where the query has set it, the first call restores the value within the trial.
         AtEOXact_GUC(false, level);
+        pg_sys::XactReadOnly = was_read_only;
         guarded(leave);
         answer(fcinfo, value)
     }

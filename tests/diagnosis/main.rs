@@ -8,3 +8,4 @@ mod linter;
 mod providers;
 mod puzzles;
 mod roles;
+mod trials;

@@ -1,0 +1,199 @@
+//! What a query that is tried can leave behind, and what it leaves in the server log. A hostile owner has written
+//! the function in the policy, with the owner's own privileges.
+
+use harness::{
+    CANT_CHANGE_RUNTIME_PARAM, FEATURE_NOT_SUPPORTED, READ_ONLY_SQL_TRANSACTION, Site,
+    postgres_version, quote, run, send, text,
+};
+use postgres::Client;
+
+use crate::explain::explain;
+use crate::puzzles::start;
+
+/// `active_sql_transaction`
+const ACTIVE_TRANSACTION: &str = "25001";
+
+const EXPLAIN: &str = r#"'mal.t', claims => '{"sub": "alice"}', role => 'app'"#;
+
+/// A table of mallory whose policy calls a function of mallory.
+fn set_up(site: &Site) -> (Client, Client) {
+    let mut admin = site.cluster.admin();
+    run(&mut admin, "CREATE ROLE mallory LOGIN; CREATE SCHEMA mal AUTHORIZATION mallory");
+    let mut mallory = site.cluster.as_role("mallory").client();
+    run(
+        &mut mallory,
+        "GRANT USAGE ON SCHEMA mal TO PUBLIC;
+         CREATE SEQUENCE mal.s;
+         CREATE TABLE mal.loot (what text);
+         CREATE TABLE mal.t (a int, body text);
+         INSERT INTO mal.t SELECT i, 'marker of ' || i FROM generate_series(1, 3) i;
+         ALTER TABLE mal.t ENABLE ROW LEVEL SECURITY;
+         GRANT SELECT ON mal.t TO app;
+         CREATE FUNCTION mal.f(int) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+         CREATE POLICY p ON mal.t FOR SELECT TO app USING (mal.f(a))",
+    );
+    (admin, mallory)
+}
+
+/// Lets the policy's function, or another one that returns an array of texts, run a statement as mallory.
+fn arm(mallory: &mut Client, attack: &str, is_quiet: bool) {
+    let handler = if is_quiet { "EXCEPTION WHEN OTHERS THEN NULL;" } else { "" };
+    let body = |result: &str| {
+        format!(
+            "LANGUAGE plpgsql SECURITY DEFINER AS $x$ BEGIN
+            BEGIN EXECUTE {}; {handler} END; RETURN {result}; END $x$",
+            quote(attack)
+        )
+    };
+    run(
+        mallory,
+        &format!(
+            "CREATE OR REPLACE FUNCTION mal.f(int) RETURNS boolean {};
+             CREATE OR REPLACE FUNCTION mal.g() RETURNS text[] {}",
+            body("true"),
+            body("'{}'")
+        ),
+    );
+}
+
+const TRY: &str =
+    "SELECT auth.try_as('app'::regrole, NULL, 'public', 'SELECT mal.g()', NULL::int[])";
+
+/// The characteristics of the transaction, and settings.
+const CHARACTERISTICS: &str = "SELECT concat_ws(' ', current_setting('transaction_isolation'),
+    current_setting('transaction_read_only'), current_setting('transaction_deferrable'),
+    current_setting('default_transaction_isolation'), current_setting('default_transaction_read_only'),
+    current_setting('search_path'))";
+
+/// What is left in the database and in the session.
+const TRACES: &str = "SELECT concat_ws(' ', (SELECT last_value FROM mal.s),
+    (SELECT count(*) FROM mal.loot), to_regclass('mal.more'),
+    (SELECT data_type FROM information_schema.columns WHERE (table_name, column_name) = ('t', 'a')),
+    (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'))";
+
+/// A transaction stays read only, whatever the query does to the settings of the transaction.
+#[test]
+fn a_trial_stays_read_only() {
+    let site = start();
+    let (mut admin, mut mallory) = set_up(&site);
+    for change in [
+        "RESET transaction_read_only",
+        "SET transaction_read_only TO DEFAULT",
+        "SET transaction_read_only = off",
+        "SET TRANSACTION READ WRITE",
+        "SELECT set_config('transaction_read_only', NULL, false)",
+        "SELECT set_config('transaction_read_only', NULL, true)",
+        "SELECT set_config('transaction_read_only', 'off', false)",
+        "RESET transaction_isolation",
+        "SELECT set_config('transaction_isolation', NULL, false)",
+        "RESET transaction_deferrable",
+        "RESET ALL",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
+        "SET default_transaction_read_only = off",
+    ] {
+        for write in [
+            "SELECT setval('mal.s', 42)",
+            "INSERT INTO mal.loot VALUES ('x')",
+            "CREATE TABLE mal.more ()",
+            "ALTER TABLE mal.t ALTER a TYPE text",
+        ] {
+            for is_quiet in [false, true] {
+                // The write follows the change in one statement too.
+                let attack = match change.strip_prefix("SELECT ") {
+                    Some(call) if write.starts_with("SELECT ") => {
+                        format!("SELECT {call}, {}", &write["SELECT ".len()..])
+                    }
+                    _ => format!("{change}; {write}"),
+                };
+                let label = format!("{attack} ({})", if is_quiet { "quiet" } else { "loud" });
+                arm(&mut mallory, &attack, is_quiet);
+                run(&mut admin, "BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE");
+                let rows = explain(&mut admin, EXPLAIN);
+                let answer = rows.iter().find(|row| row.item == "answer").expect("an answer");
+                let expected = "repeatable read off off read committed off \"$user\", public";
+                assert_eq!(
+                    text(&mut admin, CHARACTERISTICS).as_deref(),
+                    Some(expected),
+                    "{label}: explained"
+                );
+                let tried = send(&mut admin, &format!("SAVEPOINT s; {TRY}"));
+                if tried.is_err() {
+                    run(&mut admin, "ROLLBACK TO s");
+                }
+                assert_eq!(
+                    text(&mut admin, CHARACTERISTICS).as_deref(),
+                    Some(expected),
+                    "{label}: tried"
+                );
+                run(&mut admin, "COMMIT");
+                assert_eq!(
+                    text(&mut admin, TRACES).as_deref(),
+                    Some("1 0 integer 0"),
+                    "{label}: traces"
+                );
+                if !is_quiet {
+                    // From 16 on, a reset is FEATURE_NOT_SUPPORTED.
+                    let codes = [
+                        READ_ONLY_SQL_TRANSACTION,
+                        CANT_CHANGE_RUNTIME_PARAM,
+                        ACTIVE_TRANSACTION,
+                        FEATURE_NOT_SUPPORTED,
+                    ];
+                    let failed = tried.err().unwrap_or_default();
+                    assert!(codes.contains(&&*failed), "{label}: {failed}");
+                    assert!(
+                        codes.iter().any(|code| answer.detail.contains(&format!("error: {code}:"))),
+                        "{label}: {}",
+                        answer.detail
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// A query that is tried directly leaves the settings as they were. `auth.try_all()` rolls all of it back.
+#[test]
+fn a_trial_changes_no_setting_and_is_rolled_back() {
+    let site = start();
+    let (mut admin, mut mallory) = set_up(&site);
+    let try_all = "SELECT FROM auth.try_all('app'::regrole, NULL, 'public', ARRAY['SELECT mal.g()'], NULL::int[])";
+    for (attack, is_refused) in [
+        // In 15, no value can be set.
+        ("EXECUTE 'SET transaction_read_only = on'", postgres_version() < 16),
+        ("PERFORM set_config('transaction_read_only', 'on', true)", postgres_version() < 16),
+        ("PERFORM set_config('search_path', 'mal', false)", false),
+        ("PERFORM set_config('default_transaction_isolation', 'serializable', false)", false),
+        ("OPEN kept FOR SELECT 1", false),
+        ("PERFORM pg_advisory_xact_lock(1)", false),
+    ] {
+        run(
+            &mut mallory,
+            &format!(
+                "CREATE OR REPLACE FUNCTION mal.g() RETURNS text[] LANGUAGE plpgsql SECURITY DEFINER AS $x$
+                 DECLARE kept refcursor := 'kept'; BEGIN {attack}; RETURN '{{}}'; END $x$"
+            ),
+        );
+        for (call, rolls_back) in [(TRY, false), (try_all, true)] {
+            let label = format!("{attack}: {call}");
+            run(&mut admin, "BEGIN; SAVEPOINT s");
+            let failed = send(&mut admin, call).err();
+            let expected = (is_refused && !rolls_back).then_some(CANT_CHANGE_RUNTIME_PARAM);
+            assert_eq!(failed.as_deref(), expected, "{label}");
+            if failed.is_some() {
+                run(&mut admin, "ROLLBACK TO s");
+            }
+            assert_eq!(
+                text(&mut admin, CHARACTERISTICS).as_deref(),
+                Some("read committed off off read committed off \"$user\", public"),
+                "{label}"
+            );
+            let left = "SELECT ((SELECT count(*) FROM pg_cursors WHERE name = 'kept')
+                        + (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'))::text";
+            let is_left = ["kept", "lock"].iter().any(|word| attack.contains(word)) && !rolls_back;
+            let expected = if is_left { "1" } else { "0" };
+            assert_eq!(text(&mut admin, left).as_deref(), Some(expected), "{label}: left");
+            run(&mut admin, "INSERT INTO mal.loot VALUES ('x'); ROLLBACK");
+        }
+    }
+}
