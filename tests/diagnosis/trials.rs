@@ -2,8 +2,8 @@
 //! the function in the policy, with the owner's own privileges.
 
 use harness::{
-    CANT_CHANGE_RUNTIME_PARAM, FEATURE_NOT_SUPPORTED, READ_ONLY_SQL_TRANSACTION, Site,
-    postgres_version, quote, run, send, text,
+    CANT_CHANGE_RUNTIME_PARAM, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE,
+    READ_ONLY_SQL_TRANSACTION, Site, postgres_version, quote, run, send, text,
 };
 use postgres::Client;
 
@@ -194,6 +194,69 @@ fn a_trial_changes_no_setting_and_is_rolled_back() {
             let expected = if is_left { "1" } else { "0" };
             assert_eq!(text(&mut admin, left).as_deref(), Some(expected), "{label}: left");
             run(&mut admin, "INSERT INTO mal.loot VALUES ('x'); ROLLBACK");
+        }
+    }
+}
+
+/// The planner estimates selectivities with statistics of columns: it calls the functions of operators, and no hook
+/// sees these calls.
+#[test]
+fn the_planner_calls_no_function_of_an_operator() {
+    let site = start();
+    let (mut admin, mut mallory) = set_up(&site);
+    run(
+        &mut mallory,
+        "CREATE TABLE mal.big (a int, b int); CREATE TABLE mal.other (a int);
+         INSERT INTO mal.big SELECT i % 3, i % 3 FROM generate_series(1, 3000) i;
+         INSERT INTO mal.other SELECT i % 3 FROM generate_series(1, 3000) i;
+         CREATE INDEX ON mal.big ((a + b));
+         CREATE STATISTICS mal.together (mcv) ON a, b FROM mal.big;
+         CREATE OPERATOR mal.=== (FUNCTION = pg_try_advisory_lock, LEFTARG = int, RIGHTARG = int,
+             RESTRICT = eqsel, JOIN = eqjoinsel, COMMUTATOR = OPERATOR(mal.===), NEGATOR = OPERATOR(mal.!==));
+         CREATE FUNCTION mal.differs(int, int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
+             'BEGIN RETURN $1 <> $2; END';
+         CREATE FUNCTION mal.hidden(int) RETURNS boolean LANGUAGE sql AS 'SELECT $1 OPERATOR(mal.===) 1';
+         CREATE OPERATOR mal.!== (FUNCTION = mal.differs, LEFTARG = int, RIGHTARG = int,
+             RESTRICT = neqsel, JOIN = neqjoinsel, NEGATOR = OPERATOR(mal.===));
+         CREATE OPERATOR mal.<== (FUNCTION = pg_try_advisory_lock_shared, LEFTARG = int, RIGHTARG = int,
+             RESTRICT = scalarltsel, JOIN = scalarltjoinsel);
+         ANALYZE mal.big; ANALYZE mal.other",
+    );
+    let locks = "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory'";
+    for condition in [
+        "mal.big WHERE a OPERATOR(mal.===) 1",
+        "mal.big WHERE mal.hidden(a)",
+        "mal.big WHERE a OPERATOR(mal.!==) 1",
+        "mal.big WHERE NOT a OPERATOR(mal.!==) 1",
+        "mal.big WHERE a OPERATOR(mal.<==) 1",
+        "mal.big WHERE (a + b) OPERATOR(mal.===) 1",
+        "mal.big WHERE a OPERATOR(mal.===) 1 AND b OPERATOR(mal.===) 1",
+        "mal.big WHERE a OPERATOR(mal.===) ANY (ARRAY[1, 2])",
+        "mal.big JOIN mal.other ON big.a OPERATOR(mal.===) other.a",
+        "mal.big JOIN mal.other ON big.a OPERATOR(mal.!==) other.a",
+    ] {
+        let attack = format!("EXPLAIN SELECT FROM {condition}");
+        // It is an attack: outside of a trial, the planner takes the locks.
+        run(&mut mallory, &attack);
+        assert_ne!(text(&mut admin, locks).as_deref(), Some("0"), "{condition}: no attack");
+        run(&mut mallory, "SELECT pg_advisory_unlock_all()");
+        for is_quiet in [false, true] {
+            arm(&mut mallory, &attack, is_quiet);
+            explain(&mut admin, EXPLAIN);
+            assert_eq!(text(&mut admin, locks).as_deref(), Some("0"), "{condition}: explained");
+            // EXPLAIN prepares the executor too, which rejects the function.
+            let failed = send(&mut admin, TRY).err();
+            assert!(failed.is_none_or(|code| code == INSUFFICIENT_PRIVILEGE), "{condition}: tried");
+            assert_eq!(text(&mut admin, locks).as_deref(), Some("0"), "{condition}: tried");
+        }
+        // A call is seen.
+        if condition.contains("===") && !condition.contains("JOIN") {
+            arm(&mut mallory, &format!("SELECT FROM {condition}"), false);
+            assert_eq!(
+                send(&mut admin, TRY).err().as_deref(),
+                Some(INSUFFICIENT_PRIVILEGE),
+                "{condition}: executed"
+            );
         }
     }
 }
