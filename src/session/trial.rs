@@ -90,9 +90,7 @@ pub(crate) fn check_function(function: Oid) -> Result<(), Rejection> {
             Code::Forbidden,
             "function cannot be called while a query is tried",
         )
-        .with_detail(
-            "Its effect would outlive the rollback, or it may connect to another server.",
-        ));
+        .with_detail("Its effect may outlive the rollback, or it may connect to another server."));
     }
     Ok(())
 }

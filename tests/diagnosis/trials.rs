@@ -1,6 +1,8 @@
 //! What a query that is tried can leave behind, and what it leaves in the server log. A hostile owner has written
 //! the function in the policy, with the owner's own privileges.
 
+use std::collections::BTreeSet;
+
 use harness::{
     CANT_CHANGE_RUNTIME_PARAM, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE,
     READ_ONLY_SQL_TRANSACTION, Site, postgres_version, quote, run, send, text,
@@ -259,4 +261,117 @@ fn the_planner_calls_no_function_of_an_operator() {
             );
         }
     }
+}
+
+/// The volatile functions of Postgres that a query may call while it is tried. All others are rejected, so that
+/// a function of a later version is rejected until it is in this list and in that of `outlives_rollback`. Those of
+/// SQL call others.
+const CALLABLE: &[&str] = &[
+    "array_sample",
+    "array_shuffle",
+    "clock_timestamp",
+    "current_query",
+    "currval",
+    "gen_random_uuid",
+    "lastval",
+    "lo_get",
+    "nextval",
+    "pg_advisory_xact_lock",
+    "pg_advisory_xact_lock_shared",
+    "pg_blocking_pids",
+    "pg_is_in_recovery",
+    "pg_lock_status",
+    "pg_notify",
+    "pg_sleep",
+    "pg_sleep_for",
+    "pg_sleep_until",
+    "pg_try_advisory_xact_lock",
+    "pg_try_advisory_xact_lock_shared",
+    "pg_xact_commit_timestamp",
+    "pg_xact_status",
+    "query_to_xml",
+    "query_to_xml_and_xmlschema",
+    "query_to_xmlschema",
+    "random",
+    "random_normal",
+    "set_config",
+    "setval",
+    "timeofday",
+    "ts_rewrite",
+    "ts_stat",
+    "txid_status",
+    "uuidv4",
+    "uuidv7",
+];
+
+/// Each volatile function of this server is either in the list, or rejected.
+#[test]
+fn volatile_functions_are_rejected_unless_they_are_known() {
+    let site = start();
+    let (mut admin, mut mallory) = set_up(&site);
+    run(
+        &mut mallory,
+        "CREATE FUNCTION mal.probe(calls text[]) RETURNS text[] LANGUAGE plpgsql AS $$
+         DECLARE call text; outcomes text[] := '{}';
+         BEGIN
+             FOREACH call IN ARRAY calls LOOP
+                 BEGIN
+                     EXECUTE call;
+                     outcomes := outcomes || 'callable'::text;
+                 EXCEPTION WHEN OTHERS THEN
+                     outcomes := outcomes || SQLERRM;
+                 END;
+             END LOOP;
+             RETURN outcomes;
+         END $$",
+    );
+    // The privileges of a role do not decide.
+    run(&mut admin, "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pg_catalog TO PUBLIC");
+    // The executor finds each function in the plan, and calls none: no row passes the condition.
+    run(
+        &mut admin,
+        "CREATE TABLE public.probes AS
+         SELECT p.proname::text AS name,
+                format('SELECT %I(%s) FROM (SELECT 1 %s OFFSET 0) x WHERE random() < 0', p.proname,
+                       string_agg(CASE WHEN p.provariadic <> 0 AND n = p.pronargs THEN 'VARIADIC ' ELSE '' END || 'x.a' || n, ', ' ORDER BY n) FILTER (WHERE n > 0),
+                       coalesce(string_agg(format(', NULL::%s AS a%s', t.used, n), '' ORDER BY n) FILTER (WHERE n > 0), '')) AS call
+         FROM pg_proc p
+         LEFT JOIN LATERAL unnest(p.proargtypes) WITH ORDINALITY k (type, n) ON true
+         LEFT JOIN LATERAL (SELECT CASE format_type(k.type, NULL)
+                                   WHEN 'anyarray' THEN 'int[]' WHEN 'anyelement' THEN 'int' WHEN '\"any\"' THEN 'int[]'
+                                   ELSE format_type(k.type, NULL) END AS used) t ON true
+         WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.oid < 16384 AND p.provolatile = 'v'
+           AND p.prokind = 'f' AND 'internal'::regtype <> ALL (p.proargtypes)
+           AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
+         GROUP BY p.oid, p.proname",
+    );
+    let rows = admin
+        .query(
+            "SELECT name, outcome
+             FROM (SELECT array_agg(name ORDER BY name, call) AS names, array_agg(call ORDER BY name, call) AS calls
+                   FROM public.probes) p,
+                  unnest(p.names, auth.try_as('app'::regrole, NULL, 'pg_catalog', 'SELECT mal.probe($1)', p.calls))
+                  AS o (name, outcome)",
+            &[],
+        )
+        .expect("probes");
+    assert!(rows.len() > 200, "{}", rows.len());
+    let mut callable = BTreeSet::new();
+    for row in &rows {
+        let (name, outcome): (String, String) = (row.get(0), row.get(1));
+        match outcome.as_str() {
+            "callable" => drop(callable.insert(name)),
+            "function cannot be called while a query is tried" => {}
+            other => panic!("{name}: {other}"),
+        }
+    }
+    let names: Vec<String> = admin
+        .query("SELECT DISTINCT name FROM public.probes", &[])
+        .expect("names")
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    let expected: BTreeSet<String> =
+        names.into_iter().filter(|name| CALLABLE.contains(&name.as_str())).collect();
+    assert_eq!(callable, expected);
 }
