@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use harness::{
     CANT_CHANGE_RUNTIME_PARAM, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE,
-    READ_ONLY_SQL_TRANSACTION, Site, postgres_version, quote, run, send, text,
+    READ_ONLY_SQL_TRANSACTION, Site, lacks_library, postgres_version, quote, run, send, text,
 };
 use postgres::Client;
 
@@ -374,4 +374,32 @@ fn volatile_functions_are_rejected_unless_they_are_known() {
     let expected: BTreeSet<String> =
         names.into_iter().filter(|name| CALLABLE.contains(&name.as_str())).collect();
     assert_eq!(callable, expected);
+}
+
+/// The rows of the sample are a parameter: no plan and no line of the log contains them.
+#[test]
+fn the_server_log_contains_no_row_of_the_sample() {
+    if lacks_library(&["auto_explain"]) {
+        return;
+    }
+    let site = start();
+    let (mut admin, _mallory) = set_up(&site);
+    run(
+        &mut admin,
+        "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_verbose = on;
+         SET auto_explain.log_nested_statements = on; SET auto_explain.log_analyze = on; SET log_min_duration_statement = 0;
+         SET log_parameter_max_length = -1",
+    );
+    let has_parameters =
+        text(&mut admin, "SELECT current_setting('auto_explain.log_parameter_max_length', true)");
+    for mode in ["auto", "force_custom_plan", "force_generic_plan"] {
+        run(&mut admin, &format!("SET plan_cache_mode = {mode}"));
+        let rows = explain(&mut admin, EXPLAIN);
+        let tried = rows.iter().find(|row| row.item == "answer").map(|row| row.detail.clone());
+        assert_eq!(tried.as_deref(), Some("3 of 3 rows."), "{mode}: {has_parameters:?}");
+    }
+    let log = site.cluster.log();
+    assert!(log.contains("Query Text: SELECT ") && log.contains("unnest($1)"), "no plan: {log}");
+    let found = log.lines().find(|line| line.contains("marker of"));
+    assert_eq!(found, None);
 }
