@@ -101,6 +101,9 @@ fn register_statement_hooks() {
     install! {
         post_parse_analyze_hook, post_parse_analyze, NEXT_POST_PARSE_ANALYZE;
         planner_hook, planner, NEXT_PLANNER;
+        get_relation_info_hook, get_relation_info, NEXT_GET_RELATION_INFO;
+        get_relation_stats_hook, get_relation_stats, NEXT_GET_RELATION_STATS;
+        get_index_stats_hook, get_index_stats, NEXT_GET_INDEX_STATS;
         ExecutorStart_hook, executor_start, NEXT_EXECUTOR_START;
         ExecutorRun_hook, executor_run, NEXT_EXECUTOR_RUN;
         ExecutorFinish_hook, executor_finish, NEXT_EXECUTOR_FINISH;
@@ -197,6 +200,76 @@ unsafe extern "C-unwind" fn planner(
         guarded_result(|| transaction::end_planning(before, Plan::from_raw(plan)));
         plan
     }
+}
+
+// While a query is tried, the planner finds no statistics. With them, it estimates how many rows pass a condition: it
+// calls the functions of operators, also of one that a hostile owner has made of a built-in function, and Postgres
+// calls no hook before such a call.
+
+type GetRelationInfo =
+    unsafe extern "C-unwind" fn(*mut pg_sys::PlannerInfo, Oid, bool, *mut pg_sys::RelOptInfo);
+
+static NEXT_GET_RELATION_INFO: Next<GetRelationInfo> = BackendLocal::new(Cell::new(None));
+
+/// Postgres calls it when the planner has read what the catalogs tell of a relation, with its extended statistics.
+unsafe extern "C-unwind" fn get_relation_info(
+    root: *mut pg_sys::PlannerInfo,
+    relation: Oid,
+    inherits: bool,
+    info: *mut pg_sys::RelOptInfo,
+) {
+    // SAFETY: the arguments are those of the hook, and an empty list is null.
+    unsafe {
+        if let Some(next) = NEXT_GET_RELATION_INFO.get() {
+            next(root, relation, inherits, info);
+        }
+        if trial::is_active() {
+            (*info).statlist = std::ptr::null_mut();
+        }
+    }
+}
+
+type GetRelationStats = unsafe extern "C-unwind" fn(
+    *mut pg_sys::PlannerInfo,
+    *mut pg_sys::RangeTblEntry,
+    pg_sys::AttrNumber,
+    *mut pg_sys::VariableStatData,
+) -> bool;
+
+static NEXT_GET_RELATION_STATS: Next<GetRelationStats> = BackendLocal::new(Cell::new(None));
+
+/// Postgres calls it before it reads the statistics of a column; true means that there are none but those that a
+/// hook has left in the last argument.
+unsafe extern "C-unwind" fn get_relation_stats(
+    root: *mut pg_sys::PlannerInfo,
+    entry: *mut pg_sys::RangeTblEntry,
+    column: pg_sys::AttrNumber,
+    found: *mut pg_sys::VariableStatData,
+) -> bool {
+    trial::is_active()
+        // SAFETY: the arguments are those of the hook.
+        || NEXT_GET_RELATION_STATS.get().is_some_and(|next| unsafe { next(root, entry, column, found) })
+}
+
+type GetIndexStats = unsafe extern "C-unwind" fn(
+    *mut pg_sys::PlannerInfo,
+    Oid,
+    pg_sys::AttrNumber,
+    *mut pg_sys::VariableStatData,
+) -> bool;
+
+static NEXT_GET_INDEX_STATS: Next<GetIndexStats> = BackendLocal::new(Cell::new(None));
+
+/// The same for an expression of an index.
+unsafe extern "C-unwind" fn get_index_stats(
+    root: *mut pg_sys::PlannerInfo,
+    index: Oid,
+    column: pg_sys::AttrNumber,
+    found: *mut pg_sys::VariableStatData,
+) -> bool {
+    trial::is_active()
+        // SAFETY: the arguments are those of the hook.
+        || NEXT_GET_INDEX_STATS.get().is_some_and(|next| unsafe { next(root, index, column, found) })
 }
 
 static NEXT_EXECUTOR_START: Next<compat::ExecutorStart> = BackendLocal::new(Cell::new(None));

@@ -75,6 +75,26 @@ fn guc_records<'a>() -> &'a [*mut pg_sys::config_generic] {
     unsafe { std::slice::from_raw_parts(get_guc_variables(), count) }
 }
 
+/// Whether statements may change the isolation level of the running transaction, and whether it is read only or
+/// deferrable. A reset is no such change from 16 on, where Postgres rejects it. In 15, a reset calls no check hook,
+/// so that it would end a trial's read-only state.
+pub(crate) fn allow_transaction_changes(are_allowed: bool) {
+    #[cfg(feature = "pg15")]
+    {
+        use pg_sys::GucContext::{PGC_INTERNAL, PGC_USERSET};
+        for name in [c"transaction_isolation", c"transaction_read_only", c"transaction_deferrable"]
+        {
+            if let Some((record, _)) = find_guc(name) {
+                // SAFETY: Postgres keeps the record, whose context is PGC_USERSET. With another one, it rejects
+                // new values, and still restores earlier ones.
+                unsafe { (*record).context = if are_allowed { PGC_USERSET } else { PGC_INTERNAL } };
+            }
+        }
+    }
+    #[cfg(not(feature = "pg15"))]
+    let _ = are_allowed;
+}
+
 /// Allocates memory in which Postgres keeps the values of GUCs and the `extra` of check hooks; null where
 /// there is none left. From 16 on, Postgres keeps them in a memory context.
 pub(super) fn guc_malloc(size: usize) -> *mut c_void {

@@ -219,13 +219,47 @@ pub(crate) fn without_parallel_plans(options: c_int) -> c_int {
 }
 
 /// Whether a function may have an effect that the rollback of a read-only transaction does not undo: a volatile
-/// function in C of an extension, such as those of dblink, and built-in ones for session-level locks, signals and
-/// administration.
+/// function in C of an extension, such as those of dblink, and a built-in volatile one that is not listed here.
 pub(crate) fn outlives_rollback(function: Oid) -> bool {
-    const NAMES: [&[u8]; 4] =
-        [b"setseed", b"pg_logical_emit_message", b"pg_cancel_backend", b"pg_terminate_backend"];
-    /// `ClanguageId`
-    const C_LANGUAGE: u32 = 13;
+    /// Functions that only read or wait, functions whose effect is undone, and functions that fail where the
+    /// transaction is read only.
+    const HARMLESS: &[&str] = &[
+        "array_sample",
+        "array_shuffle",
+        "clock_timestamp",
+        "current_query",
+        "currval",
+        "gen_random_uuid",
+        "lastval",
+        "lo_get",
+        "nextval",
+        "pg_advisory_xact_lock",
+        "pg_advisory_xact_lock_shared",
+        "pg_blocking_pids",
+        "pg_is_in_recovery",
+        "pg_lock_status",
+        "pg_notify",
+        "pg_sleep",
+        "pg_try_advisory_xact_lock",
+        "pg_try_advisory_xact_lock_shared",
+        "pg_xact_commit_timestamp",
+        "pg_xact_status",
+        "query_to_xml",
+        "query_to_xml_and_xmlschema",
+        "query_to_xmlschema",
+        "random",
+        "random_normal",
+        "set_config",
+        "setval",
+        "timeofday",
+        "ts_rewrite",
+        "ts_stat",
+        "txid_status",
+        "uuidv4",
+        "uuidv7",
+    ];
+    /// `INTERNALlanguageId` and `ClanguageId`
+    const COMPILED: [u32; 2] = [12, 13];
     // SAFETY: within a transaction, the functions read the catalogs. The tuple is a row of pg_proc, and is not used
     // after its release.
     unsafe {
@@ -236,22 +270,10 @@ pub(crate) fn outlives_rollback(function: Oid) -> bool {
         }
         let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_proc>();
         let name = CStr::from_ptr((*form).proname.data.as_ptr()).to_bytes();
-        let is_volatile = (*form).provolatile as u8 == pg_sys::PROVOLATILE_VOLATILE;
-        let is_risky = if function.to_u32() >= pg_sys::FirstNormalObjectId {
-            is_volatile && (*form).prolang == Oid::from(C_LANGUAGE)
-        } else {
-            let is_session_lock = name.windows(8).any(|part| part == b"advisory")
-                && !name.windows(4).any(|part| part == b"xact");
-            let starts = |start: &[u8]| name.starts_with(start);
-            is_volatile
-                && (is_session_lock
-                    || NAMES.contains(&name)
-                    || starts(b"pg_create_")
-                    || starts(b"pg_drop_")
-                    || starts(b"pg_replication_")
-                    || starts(b"pg_logical_slot_")
-                    || !compat::is_executable_by_public(function))
-        };
+        let is_built_in = function.to_u32() < pg_sys::FirstNormalObjectId;
+        let is_risky = (*form).provolatile as u8 == pg_sys::PROVOLATILE_VOLATILE
+            && COMPILED.contains(&(*form).prolang.to_u32())
+            && !(is_built_in && HARMLESS.iter().any(|harmless| harmless.as_bytes() == name));
         pg_sys::ReleaseSysCache(tuple);
         is_risky
     }

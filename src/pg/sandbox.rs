@@ -1,7 +1,7 @@
 //! Runs a query as another role: as a security-restricted operation and read only. The role cannot return to the
 //! caller's, and settings that the query changes return to their values.
 
-use std::ffi::{CStr, c_char, c_int, c_long};
+use std::ffi::{CStr, c_char, c_int};
 
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Oid};
 use session_jwt::{Code, Rejection};
@@ -48,8 +48,9 @@ pub(crate) unsafe fn call_sandboxed(
         SetUserIdAndSecContext(query.role, restricted);
         let value = run(fcinfo, query);
         SetUserIdAndSecContext(user, context);
-        pg_sys::XactReadOnly = was_read_only;
+        // In this order: where the query has set it, the first call restores the value within the trial.
         AtEOXact_GUC(false, level);
+        pg_sys::XactReadOnly = was_read_only;
         guarded(leave);
         answer(fcinfo, value)
     }
@@ -80,11 +81,24 @@ unsafe fn run(fcinfo: FunctionCallInfo, query: SandboxedQuery) -> Option<Datum> 
     // as the call. `SPI_datumTransfer` copies the value, an array, to the memory of the caller.
     unsafe {
         let argument = (*fcinfo).args.as_ptr().add(query.parameter).read();
-        let mut kind = get_fn_expr_argtype((*fcinfo).flinfo, query.parameter as c_int);
-        let mut value = argument.value;
-        let count = c_int::from(!argument.isnull);
+        let list = makeParamList(c_int::from(!argument.isnull));
+        if !argument.isnull {
+            (*list).params.as_mut_ptr().write(pg_sys::ParamExternData {
+                value: argument.value,
+                isnull: false,
+                pflags: 0,
+                ptype: get_fn_expr_argtype((*fcinfo).flinfo, query.parameter as c_int),
+            });
+        }
+        (*list).paramFetch = Some(fetch_parameter);
+        let options = pg_sys::SPIExecuteOptions {
+            params: list,
+            read_only: true,
+            tcount: 1,
+            ..Default::default()
+        };
         SPI_connect();
-        SPI_execute_with_args(query.query, count, &mut kind, &mut value, std::ptr::null(), true, 1);
+        SPI_execute_extended(query.query, &options);
         let table = pg_sys::SPI_tuptable;
         // A value of another type would be read as one of the type that the function returns.
         if table.is_null() || pg_sys::SPI_gettypeid((*table).tupdesc, 1) != query.result {
@@ -103,6 +117,19 @@ unsafe fn run(fcinfo: FunctionCallInfo, query: SandboxedQuery) -> Option<Datum> 
     }
 }
 
+/// Finds the parameter. It may contain rows that must not be in a log line: Postgres and its extensions do not log
+/// the values of parameters that a function finds, nor replace them by constants in a plan without the flag
+/// `PARAM_FLAG_CONST`.
+unsafe extern "C-unwind" fn fetch_parameter(
+    list: pg_sys::ParamListInfo,
+    number: c_int,
+    _is_speculative: bool,
+    _workspace: *mut pg_sys::ParamExternData,
+) -> *mut pg_sys::ParamExternData {
+    // SAFETY: Postgres passes the list, and a number from 1 to that of its parameters.
+    unsafe { (*list).params.as_mut_ptr().offset(number as isize - 1) }
+}
+
 fn other_type() -> Rejection {
     Rejection::new(Code::Configuration, "query to try returns another type").with_detail(
         "The first column of its last statement must have the type that the function returns.",
@@ -118,14 +145,10 @@ unsafe extern "C-unwind" {
     fn get_fn_expr_argtype(function: *mut pg_sys::FmgrInfo, argument: c_int) -> Oid;
     fn SPI_connect() -> c_int;
     fn SPI_finish() -> c_int;
-    fn SPI_execute_with_args(
+    fn makeParamList(count: c_int) -> pg_sys::ParamListInfo;
+    fn SPI_execute_extended(
         query: *const c_char,
-        count: c_int,
-        types: *mut Oid,
-        values: *mut Datum,
-        nulls: *const c_char,
-        read_only: bool,
-        most: c_long,
+        options: *const pg_sys::SPIExecuteOptions,
     ) -> c_int;
     fn SPI_getbinval(
         tuple: pg_sys::HeapTuple,

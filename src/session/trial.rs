@@ -10,6 +10,7 @@ use session_jwt::{Code, Rejection};
 use super::current;
 use super::identity::{Identity, ValidIdentity};
 use crate::pg::backend::{self, BackendLocal};
+use crate::pg::compat;
 use crate::pg::plan;
 use crate::pg::relation::Oid;
 use crate::pg::role;
@@ -51,6 +52,7 @@ pub(crate) fn enter(role: Oid, claims: Option<&str>, has_identity: bool) -> Resu
     }
     let identity = claims.map(assume).transpose()?;
     TRIAL.replace(Some(Trial { level: backend::nest_level(), identity }));
+    compat::allow_transaction_changes(false);
     current::invalidate();
     Ok(())
 }
@@ -58,6 +60,7 @@ pub(crate) fn enter(role: Oid, claims: Option<&str>, has_identity: bool) -> Resu
 /// Ends the trial. It cannot fail.
 pub(crate) fn leave() {
     if TRIAL.take().is_some() {
+        compat::allow_transaction_changes(true);
         current::invalidate();
     }
 }
@@ -87,9 +90,7 @@ pub(crate) fn check_function(function: Oid) -> Result<(), Rejection> {
             Code::Forbidden,
             "function cannot be called while a query is tried",
         )
-        .with_detail(
-            "Its effect would outlive the rollback, or it may connect to another server.",
-        ));
+        .with_detail("Its effect may outlive the rollback, or it may connect to another server."));
     }
     Ok(())
 }

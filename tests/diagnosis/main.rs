@@ -9,3 +9,4 @@ mod linter;
 mod providers;
 mod puzzles;
 mod roles;
+mod trials;
