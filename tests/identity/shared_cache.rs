@@ -96,7 +96,9 @@ fn every_way_to_an_identity_finds_known_signatures() {
     let query =
         "SELECT count(*)::text FROM numbers WHERE auth.user_id() = 'alice' || repeat('', n)";
     assert_eq!(text(&mut started, query).as_deref(), Some("10000"));
-    assert_eq!(text(&mut admin, counts).as_deref(), Some("1 3"), "in two parallel workers");
+    // One worker may read all rows before the other begins.
+    let found = text(&mut admin, counts);
+    assert!(matches!(found.as_deref(), Some("1 2" | "1 3")), "in parallel workers: {found:?}");
 }
 
 /// The claims are judged at each presentation, in each backend.

@@ -1,7 +1,7 @@
 //! Digests that stand for a signature that was verified: of a token, and of everything that decides whether its
 //! signature verifies.
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{SHA256, digest};
 
 /// The SHA-256 of a token and of the provider's document with its keys. Where both are the same, so is the outcome of
 /// the verification of the signature: where keys, algorithms or anything else in the document change, no earlier
@@ -13,12 +13,8 @@ impl SignatureDigest {
     /// The digest of a token for the provider of a document. `scope` keeps apart callers that share digests and not
     /// providers.
     pub(crate) fn new(scope: u32, document: DocumentDigest, token: &str) -> Self {
-        let mut context = Context::new(&SHA256);
         // What comes before the token has a fixed length.
-        context.update(&scope.to_le_bytes());
-        context.update(&document.0);
-        context.update(token.as_bytes());
-        Self(bytes(context.finish().as_ref()))
+        Self(sha256(&[&scope.to_le_bytes()[..], &document.0, token.as_bytes()].concat()))
     }
 
     /// The 256 bits.
@@ -44,10 +40,7 @@ pub(crate) enum Reading {
 
 impl DocumentDigest {
     pub(crate) fn new(reading: Reading, text: &str) -> Self {
-        let mut context = Context::new(&SHA256);
-        context.update(&[reading as u8]);
-        context.update(text.as_bytes());
-        Self(bytes(context.finish().as_ref()))
+        Self(sha256(&[&[reading as u8][..], &sha256(text.as_bytes())].concat()))
     }
 }
 
@@ -63,6 +56,8 @@ impl std::fmt::Debug for SignatureDigest {
     }
 }
 
-fn bytes(digest: &[u8]) -> [u8; 32] {
-    std::array::from_fn(|place| digest[place])
+/// In one call, because a `Context` of the library allocates memory, and panics where there is none.
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = digest(&SHA256, bytes);
+    std::array::from_fn(|place| digest.as_ref()[place])
 }

@@ -53,7 +53,8 @@ fn a_digest_is_a_sha256() {
         (1, &row, Provider::parse_all(&row).unwrap().remove(0)),
         (2, &row, Provider::from_row(&row).unwrap()),
     ] {
-        let document = hash(&SHA256, &[&[reading], text.as_bytes()].concat());
+        let text = hash(&SHA256, text.as_bytes());
+        let document = hash(&SHA256, &[&[reading], text.as_ref()].concat());
         let message = [&7_u32.to_le_bytes(), document.as_ref(), b"token"].concat();
         assert_eq!(digest(7, &provider, "token"), hash(&SHA256, &message).as_ref(), "{reading}");
     }

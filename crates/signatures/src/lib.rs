@@ -92,7 +92,9 @@ impl Set {
             return;
         }
         let is_free = |slot: &&Slot| {
-            slot.version.load(Ordering::Relaxed) == 0 || slot.expires.load(Ordering::Relaxed) <= now
+            let version = slot.version.load(Ordering::Relaxed);
+            version == 0
+                || !is_being_written(version) && slot.expires.load(Ordering::Relaxed) <= now
         };
         if let Some(slot) = self.slots.iter().find(is_free).or_else(|| self.evict()) {
             slot.write(digest, expires);
@@ -105,16 +107,21 @@ impl Set {
         (0..2 * WAYS).find_map(|_| {
             let place = self.hand.fetch_add(1, Ordering::Relaxed) as usize % WAYS;
             let slot = self.slots.get(place)?;
-            (!slot.is_used.swap(false, Ordering::Relaxed)).then_some(slot)
+            let is_whole = !is_being_written(slot.version.load(Ordering::Relaxed));
+            (!slot.is_used.swap(false, Ordering::Relaxed) && is_whole).then_some(slot)
         })
     }
+}
+
+fn is_being_written(version: u32) -> bool {
+    version % 2 == 1
 }
 
 impl Slot {
     /// Whether it holds exactly this digest, and was not written meanwhile.
     fn holds(&self, digest: &Words) -> bool {
         let version = self.version.load(Ordering::Acquire);
-        if version == 0 || version % 2 == 1 {
+        if version == 0 || is_being_written(version) {
             return false;
         }
         let mut words = self.digest.iter().zip(digest);
@@ -128,7 +135,7 @@ impl Slot {
     /// Writes a digest, unless another process is writing.
     fn write(&self, digest: &Words, expires: i64) {
         let version = self.version.fetch_or(1, Ordering::Acquire);
-        if version % 2 == 1 {
+        if is_being_written(version) {
             return;
         }
         // A reader that sees a part of what follows sees the odd version, too.

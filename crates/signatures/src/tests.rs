@@ -74,6 +74,24 @@ fn a_slot_that_is_being_written_holds_nothing_and_is_passed_over() {
     assert_eq!(kept, WAYS - 1);
 }
 
+/// A process that was stopped while it wrote to a slot that was free, or whose digest had expired.
+#[test]
+fn a_free_slot_that_is_being_written_leaves_the_others_in_use() {
+    for before in [0, 1] {
+        let sets = sets(1);
+        for number in 0..before {
+            insert(&sets, &digest(number), 1, 0);
+        }
+        sets[0].slots[0].version.fetch_or(1, Ordering::Relaxed);
+        for number in 2..100 {
+            insert(&sets, &digest(number), NEVER, 2);
+            assert!(contains(&sets, &digest(number)), "{before}, {number}");
+        }
+        let kept = (2..100).filter(|number| contains(&sets, &digest(*number))).count();
+        assert_eq!(kept, WAYS - 1, "{before}");
+    }
+}
+
 #[test]
 fn the_planned_number_of_digests_is_kept() {
     const TOKENS: u64 = 10_000;
