@@ -10,7 +10,7 @@ use super::fixture::*;
 
 #[test]
 fn failures_cost_nothing_that_was_good() {
-    let fixture = Fixture::ready(&[("pg_session_jwt.jwks_timeout", "1s")]);
+    let fixture = Fixture::ready(&[("pg_session_jwt.jwks_timeout", "3s")]);
     let mut client = fixture.client();
     let known = fixture.token(&fixture.key, "alice");
     let unknown = fixture.token(&key("k9"), "bob");
@@ -23,7 +23,7 @@ fn failures_cost_nothing_that_was_good() {
         ("404", &|| idp.behave(Behaviour::Status(404)), "the status 404"),
         ("500", &|| idp.behave(Behaviour::Status(500)), "the status 500"),
         ("304", &|| idp.behave(Behaviour::Status(304)), "the status 304"),
-        ("slow", &|| idp.behave(Behaviour::Slow(Duration::from_secs(3))), "the time-out"),
+        ("slow", &|| idp.behave(Behaviour::Slow(Duration::from_secs(9))), "the time-out"),
         ("hanging", &|| idp.behave(Behaviour::Hang), "the time-out"),
         ("hanging mid-body", &|| idp.behave(Behaviour::HangMidBody), "the time-out"),
         ("redirecting", &|| idp.behave(Behaviour::Redirect(elsewhere.jwks_url())), "redirect"),
