@@ -82,7 +82,7 @@ fn main() {
     }
     if begin("memory", "Measuring memory") {
         tables.push(sessions::backend_memory(&site));
-        tables.push(users::shared_memory(&site));
+        tables.push(users::shared_memory());
     }
     drop(site);
     if begin("users", "Serving many users through PgBouncer") {

@@ -5,7 +5,7 @@ use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use harness::{Cluster, Pooler, Preload, Site, Wire, run};
+use harness::{Cluster, Pooler, Preload, Wire, run};
 use mint::{Algorithm, Key};
 use serde_json::json;
 
@@ -234,10 +234,11 @@ pub fn growth() -> Vec<Growth> {
 }
 
 /// The shared memory of a token, in a cache of the default size.
-pub fn shared_memory(site: &Site) -> Table {
+pub fn shared_memory() -> Table {
+    let cluster = Cluster::start(Preload::Shared, &[]);
     let query =
         "SELECT allocated_size FROM pg_shmem_allocations WHERE name = 'pg_session_jwt signatures'";
-    let bytes: i64 = site.cluster.admin().query_one(query, &[]).unwrap().get(0);
+    let bytes: i64 = cluster.admin().query_one(query, &[]).unwrap().get(0);
     Table {
         title: "Shared memory",
         explanation: format!(
