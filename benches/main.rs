@@ -175,7 +175,7 @@ fn markdown(tables: &[Table], growths: &[Growth]) -> String {
     let mut out = format!(
         "# Benchmarks\n\n\
          `make bench` writes this page and its plot; there are pages of [Postgres 15](benchmarks.md) and of \
-         [Postgres 18](benchmarks-18.md). It takes some seven minutes, and needs an otherwise idle machine \
+         [Postgres 18](benchmarks-18.md). It takes some fifteen minutes, and needs an otherwise idle machine \
          and 2 GB of disk space. [performance.md](performance.md) explains the figures. Each figure has a \
          control from the same run. Only the ratio of the two applies to other machines. A budget limits \
          the ratio; with a plus sign, the difference; or the figure itself. Unless the text says \
