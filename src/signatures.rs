@@ -1,6 +1,8 @@
 //! Signatures that backends of this server have verified, as digests in shared memory. A digest tells that a signature
 //! verifies, and nothing about the claims, which are checked at each presentation.
 
+use std::cell::Cell;
+
 use session_jwt::{Provider, SignatureDigest};
 use verified_signatures::{Set, contains, insert, sets_for};
 
@@ -24,7 +26,8 @@ pub(crate) fn lay_out_memory() {
 pub(crate) struct Signature {
     digest: SignatureDigest,
     /// Whether a backend had verified it before.
-    pub(crate) is_known: bool,
+    pub(crate) was_known: bool,
+    is_shared: Cell<bool>,
 }
 
 /// Looks up the signature of a token. None where there is no shared memory.
@@ -34,13 +37,16 @@ pub(crate) fn find(provider: &Provider, token: &str) -> Option<Signature> {
         return None;
     }
     let digest = provider.signature_digest(backend::database().to_u32(), token)?;
-    Some(Signature { is_known: contains(sets, digest.as_bytes()), digest })
+    let was_known = contains(sets, digest.as_bytes());
+    Some(Signature { digest, was_known, is_shared: Cell::new(was_known) })
 }
 
 impl Signature {
-    /// Has other backends find the signature of a token that was accepted. `expires` and `now` are in seconds since
-    /// 1970; a token that never expires has none.
-    pub(crate) fn share(&self, expires: Option<i64>, now: i64) {
-        insert(SETS.slots(), self.digest.as_bytes(), expires.unwrap_or(i64::MAX), now);
+    /// Has other backends find the signature of a token that was accepted, once. `expires` and `now` are in seconds
+    /// since 1970; a token that never expires has none.
+    pub(crate) fn share(&self, expires: impl FnOnce() -> Option<i64>, now: i64) {
+        if !self.is_shared.replace(true) {
+            insert(SETS.slots(), self.digest.as_bytes(), expires().unwrap_or(i64::MAX), now);
+        }
     }
 }

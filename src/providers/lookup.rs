@@ -79,10 +79,8 @@ pub(crate) struct Trust {
     due: Cell<Timestamp>,
     /// Whether the provider's secret has verified the token. A secret does not become too old.
     by_secret: bool,
-    /// The signature of the token, until it is shared.
-    unshared: Cell<Option<Signature>>,
-    /// Whether another backend had verified the signature.
-    was_shared: bool,
+    /// The signature of the token, where backends share signatures.
+    signature: Option<Signature>,
 }
 
 /// The provider of an issuer, as it was in an epoch.
@@ -170,7 +168,7 @@ fn attempt(token: &str) -> Result<(UnjudgedClaims, Trust), Failure> {
     let mut signature = None;
     let outcome = authenticate(token, choose, |provider| {
         signature = signatures::find(provider, token);
-        signature.as_ref().is_some_and(|signature| signature.is_known)
+        signature.as_ref().is_some_and(|signature| signature.was_known)
     });
     match (outcome, selection.take()) {
         (Ok(claims), Some((selected, _))) => {
@@ -273,19 +271,13 @@ impl Trust {
             ends: Cell::new(ends),
             due: Cell::new(due),
             by_secret: selected.by_secret,
-            was_shared: signature.as_ref().is_some_and(|signature| signature.is_known),
-            unshared: Cell::new(signature.filter(|signature| !signature.is_known)),
+            signature,
         }
     }
 
-    /// Whether another backend had verified the signature of the token.
-    pub(crate) fn was_shared(&self) -> bool {
-        self.was_shared
-    }
-
-    /// The signature that was verified, for the first caller.
-    pub(crate) fn take_unshared_signature(&self) -> Option<Signature> {
-        self.unshared.take()
+    /// The signature of the token; None where backends share no signatures.
+    pub(crate) fn signature(&self) -> Option<&Signature> {
+        self.signature.as_ref()
     }
 
     fn renew(&self, selected: &Selected) {

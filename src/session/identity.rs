@@ -198,9 +198,8 @@ impl Identity {
 
     /// Has other backends find the signature of the token, which is accepted, at `now`, in seconds since 1970.
     pub(super) fn share_signature(&self, now: i64) {
-        let trust = self.trust.as_ref();
-        if let Some(signature) = trust.and_then(Trust::take_unshared_signature) {
-            signature.share(self.claims().valid_until(), now);
+        if let Some(signature) = self.trust.as_ref().and_then(Trust::signature) {
+            signature.share(|| self.claims().valid_until(), now);
         }
     }
 

@@ -76,7 +76,7 @@ pub(crate) fn verify(
             .with_detail("It has a byte that is not ASCII.")
     })?;
     let (claims, trust) = providers::verify(text)?;
-    if trust.was_shared() {
+    if trust.signature().is_some_and(|signature| signature.was_known) {
         counters::count_shared_cache_hit();
     } else {
         counters::count_verified();
