@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use harness::{Cluster, Pooler, Preload, Wire, run};
 use mint::{Algorithm, Key};
-use serde_json::json;
 
 use crate::measure::medians;
 use crate::report::{Budget, Growth, Line, Table};
@@ -18,23 +17,16 @@ const CONNECTIONS: usize = 20;
 
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::ES256, Algorithm::RS256, Algorithm::HS256];
 
-/// A cluster that trusts one key for each algorithm, with PgBouncer in front of it.
+/// A cluster that trusts a key, with PgBouncer in front of it.
 struct Server {
     cluster: Cluster,
 }
 
 impl Server {
     /// `shared` is the number of tokens whose signatures are shared.
-    fn start(keys: &[Key], shared: usize) -> Self {
-        let providers: Vec<_> = keys
-            .iter()
-            .map(|key| {
-                let name = key.algorithm().name();
-                json!({"name": name, "issuer": name, "jwks": key.public_jwk()})
-            })
-            .collect();
+    fn start(key: &Key, shared: usize) -> Self {
         let settings = [
-            ("pg_session_jwt.providers", &*json!(providers).to_string()),
+            ("pg_session_jwt.jwk", &*key.public_jwk().to_string()),
             ("pg_session_jwt.shared_cache_size", &*shared.to_string()),
             ("max_connections", "150"),
         ];
@@ -73,7 +65,6 @@ impl Statements {
         let (mut tokens, mut all_claims) = (Vec::new(), Vec::new());
         for user in 0..users {
             let mut claims = crate::claims();
-            claims["iss"] = key.algorithm().name().into();
             claims["sub"] = format!("user-{user:07}").into();
             tokens.push(format!("SELECT auth.jwt_session_init('{}', true)", key.sign(&claims)));
             all_claims.push(format!("SELECT set_config('request.jwt.claims', '{claims}', true)"));
@@ -116,36 +107,32 @@ fn rate(pooler: &Pooler<'_>, clients: usize, statements: &[String]) -> f64 {
     })
 }
 
-fn keys() -> Vec<Key> {
-    ALGORITHMS.map(Key::generate).into_iter().collect()
+/// The median rates of so many clients, for each pooler and its statements.
+fn rates_of(rounds: usize, clients: usize, cases: &[(&Pooler<'_>, &[String])]) -> Vec<f64> {
+    let mut runners: Vec<Box<dyn FnMut() -> f64 + '_>> = Vec::new();
+    for (pooler, statements) in cases {
+        runners.push(Box::new(move || rate(pooler, clients, statements)));
+    }
+    medians(rounds, &mut runners)
 }
 
 /// The rates with the default shared cache and without it, beside claims.
 pub fn rates() -> Table {
-    let keys = keys();
-    let shared = Server::start(&keys, USERS);
-    let alone = Server::start(&keys, 0);
-    let poolers = [shared.pooler(CONNECTIONS), alone.pooler(CONNECTIONS)];
     let mut lines = Vec::new();
-    for key in &keys {
-        let statements = Statements::new(key, USERS);
-        shared.present_all(&statements.tokens);
-        let cases = [
-            (&poolers[0], &statements.tokens),
-            (&poolers[1], &statements.tokens),
-            (&poolers[0], &statements.claims),
-        ];
-        let mut runners: Vec<Box<dyn FnMut() -> f64 + '_>> = Vec::new();
-        for (pooler, statements) in cases {
-            runners.push(Box::new(move || rate(pooler, CONNECTIONS, statements)));
-        }
-        let rates = medians(5, &mut runners);
+    for algorithm in ALGORITHMS {
+        let key = Key::generate(algorithm);
+        let Statements { tokens, claims } = Statements::new(&key, USERS);
+        let servers = [USERS, 0].map(|size| Server::start(&key, size));
+        servers[0].present_all(&tokens);
+        let [shared, alone] = &servers.each_ref().map(|server| server.pooler(CONNECTIONS));
+        let cases = [(shared, &*tokens), (alone, &*tokens), (shared, &*claims)];
+        let rates = rates_of(5, CONNECTIONS, &cases);
         for (what, this, budget) in [
             ("with the shared cache", rates[0], Budget::Least(0.96)),
             ("without it", rates[1], Budget::None),
         ] {
             lines.push(Line {
-                what: format!("{}, {what}", key.algorithm().name()),
+                what: format!("{}, {what}", algorithm.name()),
                 this,
                 control: rates[2],
                 control_name: "`set_config('request.jwt.claims', …, true)`".to_owned(),
@@ -168,8 +155,8 @@ pub fn rates() -> Table {
 
 /// The rates for growing numbers of users, and of connections.
 pub fn growth() -> Vec<Growth> {
-    let keys = vec![Key::generate(Algorithm::ES256)];
-    let servers = [USERS, 10 * USERS, 0].map(|size| Server::start(&keys, size));
+    let key = Key::generate(Algorithm::ES256);
+    let servers = [USERS, 10 * USERS, 0].map(|size| Server::start(&key, size));
     let mut users = [
         ("a token, shared cache of 10,000", Vec::new()),
         ("a token, shared cache of 100,000", Vec::new()),
@@ -177,47 +164,29 @@ pub fn growth() -> Vec<Growth> {
         ("set_config", Vec::new()),
     ];
     {
-        let poolers = servers.each_ref().map(|server| server.pooler(CONNECTIONS));
+        let [few, many, none] = &servers.each_ref().map(|server| server.pooler(CONNECTIONS));
         for count in [50, 1_000, 10_000, 100_000] {
-            let statements = Statements::new(&keys[0], count);
+            let Statements { tokens, claims } = &Statements::new(&key, count);
             for server in &servers[..2] {
-                server.present_all(&statements.tokens);
+                server.present_all(tokens);
             }
-            let cases = [
-                (&poolers[0], &statements.tokens),
-                (&poolers[1], &statements.tokens),
-                (&poolers[2], &statements.tokens),
-                (&poolers[0], &statements.claims),
-            ];
-            let mut runners: Vec<Box<dyn FnMut() -> f64 + '_>> = Vec::new();
-            for (pooler, statements) in cases {
-                runners.push(Box::new(move || rate(pooler, CONNECTIONS, statements)));
-            }
-            let rates = medians(3, &mut runners);
+            let cases = [(few, &**tokens), (many, tokens), (none, tokens), (few, claims)];
+            let rates = rates_of(3, CONNECTIONS, &cases);
             for ((_, points), rate) in users.iter_mut().zip(rates) {
                 points.push((count as f64, rate));
             }
         }
     }
-    let statements = Statements::new(&keys[0], USERS);
+    let Statements { tokens, claims } = &Statements::new(&key, USERS);
+    servers[0].present_all(tokens);
     let mut connections = [
         ("a token", Vec::new()),
         ("a token, no shared cache", Vec::new()),
         ("set_config", Vec::new()),
     ];
     for count in [1, 5, 20, 50, 100] {
-        let poolers = [servers[0].pooler(count), servers[2].pooler(count)];
-        let cases = [
-            (&poolers[0], &statements.tokens),
-            (&poolers[1], &statements.tokens),
-            (&poolers[0], &statements.claims),
-        ];
-        servers[0].present_all(&statements.tokens);
-        let mut runners: Vec<Box<dyn FnMut() -> f64 + '_>> = Vec::new();
-        for (pooler, statements) in cases {
-            runners.push(Box::new(move || rate(pooler, count, statements)));
-        }
-        let rates = medians(3, &mut runners);
+        let (few, none) = (&servers[0].pooler(count), &servers[2].pooler(count));
+        let rates = rates_of(3, count, &[(few, tokens), (none, tokens), (few, claims)]);
         for ((_, points), rate) in connections.iter_mut().zip(rates) {
             points.push((count as f64, rate));
         }

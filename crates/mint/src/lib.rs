@@ -163,11 +163,6 @@ impl Key {
         self
     }
 
-    /// The algorithm.
-    pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
-    }
-
     /// The public JWK for a verifier's configuration, with `alg`, `use` and, if set, `kid`. The JWK of
     /// an HMAC key contains the secret.
     pub fn public_jwk(&self) -> Value {
