@@ -2,8 +2,9 @@
 //!
 //! The modules stand on floors, from the top: [`hooks`] registers everything with Postgres; [`functions`]
 //! are the SQL functions; [`permissions`], [`session`] and [`roles`] judge what a session may do, and who
-//! it is; [`providers`] decides which tokens are trusted; [`audit`], [`settings`] and [`statistics`] are the
-//! log, the GUCs and the counters; [`pg`] is the interface to Postgres. `ARCHITECTURE.md` has the plan.
+//! it is; [`providers`] decides which tokens are trusted; [`audit`], [`settings`], [`signatures`] and
+//! [`statistics`] are the log, the GUCs, and what backends share; [`pg`] is the interface to Postgres.
+//! `ARCHITECTURE.md` has the plan.
 
 #![deny(unsafe_code)]
 

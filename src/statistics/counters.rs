@@ -111,7 +111,7 @@ pub(crate) fn count_cache_hit() {
     count_in_lane(|lane| &lane.cache_hits);
 }
 
-/// Counts a token whose signature another backend had verified before. It cannot fail.
+/// Counts a token that this backend had not cached, and whose signature a backend had verified. It cannot fail.
 pub(crate) fn count_shared_cache_hit() {
     count_in_lane(|lane| &lane.shared_cache_hits);
 }

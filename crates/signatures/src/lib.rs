@@ -1,6 +1,6 @@
 //! A cache of digests in memory that processes share. The digests stand for signatures that one of them has verified.
 //!
-//! The memory is a slice of [`Set`]s. A digest belongs to one set, where it may be in each of [`WAYS`] slots. A call
+//! The memory is a slice of [`Set`]s. A digest belongs to one set, where it may be in each of sixteen slots. A call
 //! looks at the slots of one set, and takes no lock: a slot that another process is writing holds nothing, and is
 //! passed over. So a process that ends while it writes makes one slot useless, and nothing else.
 //!
@@ -21,7 +21,7 @@ pub type Digest = [u8; 32];
 type Words = [u64; 4];
 
 /// The number of slots of a set.
-pub const WAYS: usize = 16;
+const WAYS: usize = 16;
 
 /// The number of digests for which a set is meant. Where every set has half as many digests as slots on average, few
 /// sets have too many.
