@@ -91,7 +91,7 @@ lint: setup ## Check formatting and lints
 test-core: setup ## Test the crates that do not depend on Postgres
 	cargo test --locked --package session-jwt --package jwks-fetch --package mint \
 		--package redact-statements --package verified-signatures
-	cargo test --locked --release --package verified-signatures --features loom
+	cargo test --locked --package verified-signatures --features loom
 
 test-integration: build setup-tests clients ## Test the extension in temporary clusters
 	$(TEST)
