@@ -33,13 +33,15 @@ pub enum Check {
     Representability,
     /// `exp`, `nbf` and `iat`.
     Time,
+    /// The token is not revoked.
+    Revocation,
     /// `jti` is above that of the last token.
     Replay,
 }
 
 impl Check {
     /// Every check, in the order in which they run.
-    pub const ALL: [Check; 16] = [
+    pub const ALL: [Check; 17] = [
         Check::Size,
         Check::Form,
         Check::Header,
@@ -55,6 +57,7 @@ impl Check {
         Check::Role,
         Check::Representability,
         Check::Time,
+        Check::Revocation,
         Check::Replay,
     ];
 
@@ -76,6 +79,7 @@ impl Check {
             Check::Role => "role",
             Check::Representability => "representability",
             Check::Time => "time",
+            Check::Revocation => "revocation",
             Check::Replay => "replay",
         }
     }

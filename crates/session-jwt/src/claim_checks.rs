@@ -16,6 +16,10 @@ use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
 /// nearly always in milliseconds.
 const NUMERIC_DATES: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
+/// The member of the claim `events` that makes a token a logout token (OpenID Connect Back-Channel Logout 1.0 section
+/// 2.4).
+pub(crate) const LOGOUT_EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
+
 /// A row of the table of claim checks.
 pub struct ClaimCheck {
     /// The claim.
@@ -31,7 +35,7 @@ pub struct ClaimCheck {
 
 /// The checks that follow the signature, in this order. The times of `exp`, `nbf` and `iat` are judged
 /// later, by [`UnjudgedClaims::judge_presentation`] and [`UnjudgedClaims::judge`].
-pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
+pub const CLAIM_CHECKS: [ClaimCheck; 14] = [
     ClaimCheck {
         claim: "iss",
         part_of: Check::Issuer,
@@ -39,9 +43,7 @@ pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
         rule: "the provider's `issuer`, exactly, where it has one",
         check: |claims, provider, out| {
             let issuer = string(claims, "iss")?;
-            if provider.issuer.is_some() && provider.issuer.as_deref() != issuer {
-                return Err(wrong_issuer(issuer, provider.issuer.as_deref()));
-            }
+            check_issuer(issuer, provider)?;
             out.registered.issuer = issuer.map(str::to_owned);
             Ok(())
         },
@@ -53,28 +55,21 @@ pub const CLAIM_CHECKS: [ClaimCheck; 13] = [
         rule: "a string or an array of strings, where present and not null; items that are null are \
                none; one of the provider's `audience`, exactly, where it has any",
         check: |claims, provider, out| {
-            let audience = match claims.present("aud") {
-                None => Vec::new(),
-                Some(Json::String(one)) => vec![one.as_ref()],
-                Some(other) => other
-                    .as_array()
-                    .and_then(strings)
-                    .ok_or_else(|| wrong_type("aud", other, "a string or an array of strings"))?,
-            };
-            let expected = &provider.audience;
-            if !expected.is_empty()
-                && !audience.iter().any(|one| expected.iter().any(|other| other == one))
-            {
-                return Err(reject(Code::Audience, "token is for another audience")
-                    .with_detail(format!(
-                        "Its aud is {}; expected is {}.",
-                        quoted_list(audience),
-                        quoted_list(expected.iter().map(String::as_str))
-                    ))
-                    .with_hint("Request a token for this audience from the identity provider."));
-            }
+            let audience = check_audience(claims, &provider.audience)?;
             out.registered.audience = audience.into_iter().map(str::to_owned).collect();
             Ok(())
+        },
+    },
+    ClaimCheck {
+        claim: "events",
+        part_of: Check::RequiredClaims,
+        code: Code::Claim,
+        rule: "not those of a logout token, which is for `auth.logout()` and nobody's identity",
+        check: |claims, _, _| match is_logout(claims) {
+            false => Ok(()),
+            true => Err(reject(Code::Claim, "token is a logout token")
+                .with_detail("Its claim \"events\" has the event of a back-channel logout.")
+                .with_hint("Pass it to auth.logout().")),
         },
     },
     ClaimCheck {
@@ -388,6 +383,8 @@ impl Claims {
                     .map(str::to_owned),
                 has_organization: organization.is_some(),
                 organization_id: organization_id.and_then(Json::as_str).map(str::to_owned),
+                session_id: text_of(claims, "sid").or_else(|| text_of(claims, "session_id")),
+                issued: numeric_date(claims, "iat", |number| number.floor()).unwrap_or(None),
                 ..Registered::default()
             },
             leeway: provider.leeway,
@@ -425,6 +422,47 @@ impl UnjudgedClaims {
         };
         Claims::check(claims, json.to_owned(), None, policy).map(Self)
     }
+}
+
+/// Whether a claims set is that of a logout token, well-formed or not.
+fn is_logout(claims: &Object<'_>) -> bool {
+    let events = claims.get("events").and_then(Json::as_object);
+    events.is_some_and(|events| events.get(LOGOUT_EVENT).is_some())
+}
+
+/// Rejects an issuer that is not the provider's.
+pub(crate) fn check_issuer(issuer: Option<&str>, provider: &Provider) -> Result<(), Rejection> {
+    if provider.issuer.is_some() && provider.issuer.as_deref() != issuer {
+        return Err(wrong_issuer(issuer, provider.issuer.as_deref()));
+    }
+    Ok(())
+}
+
+/// The items of `aud`, one of which must be among those expected, where there are any.
+pub(crate) fn check_audience<'c>(
+    claims: &'c Object<'_>,
+    expected: &[String],
+) -> Result<Vec<&'c str>, Rejection> {
+    let audience = match claims.present("aud") {
+        None => Vec::new(),
+        Some(Json::String(one)) => vec![one.as_ref()],
+        Some(other) => other
+            .as_array()
+            .and_then(strings)
+            .ok_or_else(|| wrong_type("aud", other, "a string or an array of strings"))?,
+    };
+    if !expected.is_empty()
+        && !audience.iter().any(|one| expected.iter().any(|other| other == one))
+    {
+        return Err(reject(Code::Audience, "token is for another audience")
+            .with_detail(format!(
+                "Its aud is {}; expected is {}.",
+                quoted_list(audience),
+                quoted_list(expected.iter().map(String::as_str))
+            ))
+            .with_hint("Request a token for this audience from the identity provider."));
+    }
+    Ok(audience)
 }
 
 /// Rejects a claim that neither has one of the values nor is an array with such an item.
@@ -509,7 +547,7 @@ pub(crate) fn string<'c>(claims: &'c Object<'_>, name: &str) -> Result<Option<&'
 
 /// A claim that identifies a user: a string, or the digits of an integer, as SQL's operator `->>`
 /// returns them.
-fn identifier(name: &str, found: Option<&Json<'_>>) -> Result<Option<String>, Rejection> {
+pub(crate) fn identifier(name: &str, found: Option<&Json<'_>>) -> Result<Option<String>, Rejection> {
     match found {
         None | Some(Json::Null) => Ok(None),
         Some(Json::String(text)) => Ok(Some(text.to_string())),
@@ -520,6 +558,11 @@ fn identifier(name: &str, found: Option<&Json<'_>>) -> Result<Option<String>, Re
         .map(Some)
         .ok_or_else(|| wrong_type(name, other, "a string or an integer")),
     }
+}
+
+/// The text of a claim that identifies something; None where it is absent, empty, or of another type.
+fn text_of(claims: &Object<'_>, name: &str) -> Option<String> {
+    identifier(name, claims.get(name)).unwrap_or(None).filter(|text| !text.is_empty())
 }
 
 pub(crate) fn wrong_issuer(found: Option<&str>, expected: Option<&str>) -> Rejection {
@@ -534,7 +577,7 @@ pub(crate) fn wrong_issuer(found: Option<&str>, expected: Option<&str>) -> Rejec
     }
 }
 
-fn missing(name: &str) -> Rejection {
+pub(crate) fn missing(name: &str) -> Rejection {
     reject(Code::Claim, "required claim is missing")
         .with_detail(format!("The token has no claim {}.", quoted(name)))
 }
@@ -550,7 +593,7 @@ fn wrong_type(name: &str, found: &Json<'_>, expected: &str) -> Rejection {
         .with_detail(format!("The claim {} is {found}; expected is {expected}.", quoted(name)))
 }
 
-fn numeric_date(
+pub(crate) fn numeric_date(
     claims: &Object<'_>,
     name: &str,
     round: fn(&Number<'_>) -> Option<i64>,

@@ -34,6 +34,10 @@ pub(crate) struct Registered {
     pub(crate) email: Option<String>,
     pub(crate) has_organization: bool,
     pub(crate) organization_id: Option<String>,
+    /// The claim `sid`, or `session_id` where that is absent.
+    pub(crate) session_id: Option<String>,
+    /// `iat`, rounded down, in seconds since 1970; None where it is no NumericDate.
+    pub(crate) issued: Option<i64>,
     pub(crate) expires: Option<i64>,
     pub(crate) not_before: Option<i64>,
     /// Present if the provider limits the age of tokens.
@@ -181,6 +185,12 @@ impl Claims {
     /// `jti`; a number as written.
     pub fn jti(&self) -> Option<&str> {
         self.registered.jti.as_deref()
+    }
+
+    /// The id of the user's session with the provider: `sid` (OpenID Connect Back-Channel Logout 1.0), or
+    /// `session_id` where that is absent; the digits of an integer.
+    pub fn session_id(&self) -> Option<&str> {
+        self.registered.session_id.as_deref()
     }
 
     /// `jti`, if the provider has `monotonic_jti`. It must increase with each token of a session.

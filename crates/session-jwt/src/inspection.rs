@@ -40,6 +40,8 @@ pub struct Inspection {
     pub rows: Vec<Inspected>,
     /// The database role that the session would take.
     pub role: Option<String>,
+    /// The claims that a revocation compares, unverified.
+    pub claims: Option<Claims>,
     /// The provider with `monotonic_jti`, and the token's `jti`.
     pub sequence: Option<(String, i64)>,
     /// The payload, if it is JSON.
@@ -93,7 +95,7 @@ impl Inspection {
             hint: None,
         };
         let rows = Check::ALL.map(row).into();
-        Self { rows, role: None, sequence: None, payload: None }
+        Self { rows, role: None, claims: None, sequence: None, payload: None }
     }
 
     /// The row of a check.
@@ -270,6 +272,7 @@ fn expect_any(report: &mut Inspection) {
         "claims that jsonb and the encoding of the database can represent",
     );
     expect(Check::Time, "exp in the future, nbf in the past");
+    expect(Check::Revocation, "no row of auth.revocations that covers the token");
     expect(Check::Replay, "a jti above that of the last token, if the provider has monotonic_jti");
 }
 
@@ -567,6 +570,7 @@ impl Token<'_> {
                 Err(rejection) => report.row(Check::Time).fail(rejection),
             }
         }
+        self.pass(report, basis, Check::Revocation, "not revoked".to_owned());
         let jti =
             claims.sequence.map_or_else(|| "not judged".to_owned(), |jti| format!("jti {jti}"));
         self.pass(report, basis, Check::Replay, jti);
@@ -576,7 +580,8 @@ impl Token<'_> {
         if matches!(report.row(Check::Role).outcome, Outcome::Passed) {
             report.role = claims.database_role().map(str::to_owned);
         }
-        report.sequence = claims.sequence.map(|jti| (claims.provider, jti));
+        report.sequence = claims.sequence.map(|jti| (claims.provider.clone(), jti));
+        report.claims = Some(claims);
     }
 
     /// Passes a check of the claims that has not failed, and that the policy covers.

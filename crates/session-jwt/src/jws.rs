@@ -203,6 +203,8 @@ pub(crate) fn check_type(typ: Option<&str>, expected: Option<&[String]>) -> Resu
         (None, None) => true,
         (None, Some(_)) => false,
         (Some(typ), None) => matches!(bare_type(typ).as_str(), "jwt" | "at+jwt" | "jose"),
+        // A logout token is nobody's identity, even where the provider lists its type.
+        (Some(typ), Some(_)) if bare_type(typ) == LOGOUT_TYPE => false,
         (Some(typ), Some(expected)) => {
             expected.iter().any(|other| bare_type(other) == bare_type(typ))
         }
@@ -215,6 +217,23 @@ pub(crate) fn check_type(typ: Option<&str>, expected: Option<&[String]>) -> Resu
         typ.map_or_else(|| "no typ".to_owned(), |typ| format!("typ {}", quoted(typ))),
         accepted_types(expected)
     )))
+}
+
+/// The `typ` of a logout token (OpenID Connect Back-Channel Logout 1.0 section 2.4).
+const LOGOUT_TYPE: &str = "logout+jwt";
+
+/// Checks that `typ` is that of a logout token, of any JWT, or absent.
+pub(crate) fn check_logout_type(typ: Option<&str>) -> Result<(), Rejection> {
+    match typ {
+        Some(typ) if !["jwt", LOGOUT_TYPE].contains(&bare_type(typ).as_str()) => {
+            Err(reject(Code::Malformed, "token type is not accepted").with_detail(format!(
+                "Its header has typ {}; accepted are {}.",
+                quoted(typ),
+                quoted_list([LOGOUT_TYPE, "JWT"])
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The types that [`check_type`] accepts, for a message.

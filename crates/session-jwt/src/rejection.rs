@@ -28,7 +28,9 @@ pub enum Code {
     Algorithm,
     /// A provider's keys could not be fetched for an administrator.
     Fetching,
-    /// No provider has the given name.
+    /// The token has been revoked.
+    Revoked,
+    /// No provider has the given name, or no revocation the given number.
     NoProvider,
     /// A key, a provider, a setting or an argument is wrong.
     Configuration,
@@ -44,7 +46,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the SQLSTATEs.
-    pub const ALL: [Code; 16] = [
+    pub const ALL: [Code; 17] = [
         Code::Malformed,
         Code::NoKey,
         Code::Signature,
@@ -56,6 +58,7 @@ impl Code {
         Code::Claim,
         Code::Algorithm,
         Code::Fetching,
+        Code::Revoked,
         Code::Configuration,
         Code::Forbidden,
         Code::NoProvider,
@@ -95,7 +98,8 @@ impl Code {
             ),
             Code::Algorithm => ("28J10", "algorithm not allowed"),
             Code::Fetching => ("28J11", "keys could not be fetched"),
-            Code::NoProvider => ("42704", "no provider of that name"),
+            Code::Revoked => ("28J12", "revoked, by a row of `auth.revocations`"),
+            Code::NoProvider => ("42704", "no provider or revocation of that name"),
             Code::OutOfMemory => ("53200", "memory ran out; says nothing about the token"),
             Code::Prerequisite => (
                 "55000",
