@@ -15,11 +15,14 @@ use crate::roles::locked;
 use crate::session::identity::{Lookup, Reader, readers, unrepresentable};
 use crate::session::{self, current, inspection, lifetime, trial};
 use crate::statistics::{counters, sessions};
-use crate::{providers, settings};
+use crate::{providers, revocations, settings};
 
 /// The limit for a token.
 const TOKEN: Limit =
     Limit { bytes: MAX_TOKEN_BYTES, code: Code::Malformed, message: "token is too long" };
+
+/// The limit for an audience. A token cannot hold a longer one.
+const AUDIENCE: Limit = Limit::new(MAX_TOKEN_BYTES, "audience is too long");
 
 /// The part of a text that an inspection reads.
 const INSPECTED: Limit =
@@ -93,6 +96,8 @@ sql_function!(pg_session_jwt_added_provider, function::call_row, added_provider)
 sql_function!(pg_session_jwt_provider_keys, function::call, provider_keys);
 sql_function!(pg_session_jwt_sample, function::call, sample);
 sql_function!(pg_session_jwt_provider_findings, function::call, provider_findings);
+sql_function!(pg_session_jwt_check_revocation, trigger::call_row_trigger, revocations::check_row);
+sql_function!(pg_session_jwt_verify_logout, function::call_row, verify_logout);
 sql_function!(pg_session_jwt_check_provider, trigger::call_row_trigger, providers::check_row);
 
 sql_function!(pg_session_jwt_stats, function::call_rows, |_| counters::rows());
@@ -134,6 +139,12 @@ fn session_init(arguments: &Arguments) -> GucChange<'_> {
 fn verify(arguments: &Arguments) -> Outcome {
     let token = arguments.text(0, &TOKEN)?.unwrap_or_default();
     Ok(Some(session::verify(token)?.palloced()))
+}
+
+/// `auth.verify_logout(token text, audience text)`
+fn verify_logout(arguments: &Arguments) -> Result<Row, Rejection> {
+    let token = arguments.text(0, &TOKEN)?.unwrap_or_default();
+    session::verify_logout(token, arguments.utf8(1, &AUDIENCE)?.as_deref())
 }
 
 /// `auth.whoami()`

@@ -22,6 +22,7 @@ use crate::pg::plan::{self, Plan, Query, RunningPlan};
 use crate::pg::token::TokenVariable;
 use crate::pg::{redact, relation, role, worker};
 use crate::providers;
+use crate::revocations;
 use crate::roles::{self, locked, token_role, transaction};
 use crate::session::{
     self, Need, absence, admission, current, lifetime, presence, request_claims, trial,
@@ -306,11 +307,13 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
     }
 }
 
-/// Processes invalidations before a statement, where the session has read the table of providers or has a role
-/// by token. Postgres itself does so when a transaction begins and when a relation is locked; a later statement
-/// without new locks would miss the removal of a provider or of a membership.
+/// Processes invalidations before a statement, where the session has read the tables of providers or revocations, or
+/// has a role by token. Postgres itself does so when a transaction begins and when a relation is locked; a later statement
+/// without new locks would miss the removal of a provider or of a membership, and a revocation.
 fn accept_invalidations() {
-    if (providers::has_read_table() || token_role::exists()) && backend::in_transaction() {
+    let depends =
+        || revocations::has_read_table() || providers::has_read_table() || token_role::exists();
+    if depends() && backend::in_transaction() {
         relation::accept_invalidations();
     }
 }
@@ -626,6 +629,9 @@ unsafe extern "C-unwind" fn relcache_callback(_: Datum, relation: Oid) {
     if providers::relcache_callback(relation) {
         providers::invalidate();
         current::invalidate();
+    }
+    if revocations::relcache_callback(relation) {
+        current::invalidate_after_run();
     }
 }
 

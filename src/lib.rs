@@ -18,6 +18,7 @@ mod permissions;
 #[allow(unsafe_code)]
 mod pg;
 mod providers;
+mod revocations;
 mod roles;
 mod session;
 mod settings;

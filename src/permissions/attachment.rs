@@ -1,4 +1,4 @@
-//! Creation of triggers on `auth.providers`, which its owner may do only.
+//! Creation of triggers on the tables of the extension, which their owner may do only.
 
 use session_jwt::{Code, Rejection};
 
@@ -6,20 +6,27 @@ use crate::pg::relation::{Oid, OpenRelation};
 use crate::pg::role::has_privileges_of;
 use crate::pg::trigger::relation_of_trigger;
 use crate::providers::Table;
+use crate::revocations;
 
-/// Rejects a trigger that was just created on the table of providers, unless the current role has the
+/// Rejects a trigger that was just created on a table of the extension, unless the current role has the
 /// privileges of the table's owner. A foreign key that references the table creates such triggers too.
-/// With the privilege REFERENCES or TRIGGER alone, a role could keep a provider from being removed.
+/// With the privilege REFERENCES or TRIGGER alone, a role could keep a provider from being removed, or a token from
+/// being revoked.
 pub(crate) fn check_trigger(trigger: Oid) -> Result<(), Rejection> {
-    let providers = relation_of_trigger(trigger)
-        .filter(|relation| Table::find().is_some_and(|table| table.is(*relation)));
-    let Some(providers) = providers else {
+    let Some(relation) = relation_of_trigger(trigger) else {
         return Ok(());
     };
-    let owner = OpenRelation::open(providers).map(|relation| relation.owner());
+    let message = if Table::find().is_some_and(|table| table.is(relation)) {
+        "permission denied to attach to auth.providers"
+    } else if revocations::is_table(relation) {
+        "permission denied to attach to auth.revocations"
+    } else {
+        return Ok(());
+    };
+    let owner = OpenRelation::open(relation).map(|relation| relation.owner());
     if owner.is_some_and(has_privileges_of) {
         return Ok(());
     }
-    Err(Rejection::new(Code::Forbidden, "permission denied to attach to auth.providers")
+    Err(Rejection::new(Code::Forbidden, message)
         .with_detail("Only its owner creates triggers on it and foreign keys that reference it."))
 }

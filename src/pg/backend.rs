@@ -60,6 +60,7 @@ unsafe extern "C-unwind" {
     // and cannot raise an error. A reader calls the first one for each row, and the guard would cost more
     // than the rest of the reader.
     safe fn GetCurrentStatementStartTimestamp() -> Timestamp;
+    safe fn GetCurrentTransactionStartTimestamp() -> Timestamp;
     safe fn GetCurrentTimestamp() -> Timestamp;
     safe fn GetCurrentTransactionNestLevel() -> c_int;
     safe fn IsTransactionState() -> bool;
@@ -71,6 +72,24 @@ unsafe extern "C-unwind" {
 #[inline(always)]
 pub(crate) fn statement_start() -> Timestamp {
     GetCurrentStatementStartTimestamp()
+}
+
+/// The start of the transaction.
+pub(crate) fn transaction_start() -> Timestamp {
+    GetCurrentTransactionStartTimestamp()
+}
+
+/// The snapshot of the statement that a parallel worker runs; null in another process, and where a transaction has
+/// one snapshot for all statements.
+pub(super) fn worker_snapshot() -> pg_sys::Snapshot {
+    // SAFETY: the variables are static. A worker that runs a statement has an active snapshot.
+    unsafe {
+        let has_one = pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as std::ffi::c_int;
+        match is_parallel_worker() && !has_one && pg_sys::ActiveSnapshotSet() {
+            true => pg_sys::GetActiveSnapshot(),
+            false => std::ptr::null_mut(),
+        }
+    }
 }
 
 /// The current time.

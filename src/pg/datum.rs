@@ -85,6 +85,11 @@ impl Value {
 /// The error where the database's encoding cannot represent a text, or `jsonb` cannot hold a value.
 pub(crate) struct Unrepresentable;
 
+unsafe extern "C" {
+    // `pgrx` does not have it.
+    fn hash_bytes_extended(bytes: *const u8, length: std::ffi::c_int, seed: u64) -> u64;
+}
+
 impl Varlena {
     /// A `text`, converted from UTF-8 to the database's encoding.
     pub(crate) fn text(text: &str) -> Result<Self, Unrepresentable> {
@@ -99,6 +104,14 @@ impl Varlena {
             }
             Self(words)
         })
+    }
+
+    /// The hash of a `text` as `hashtextextended(…, 0)` computes it in the collation `C`.
+    pub(crate) fn hash(&self) -> i64 {
+        let bytes = text_datum_bytes(self.datum());
+        let length = bytes.len() as std::ffi::c_int;
+        // SAFETY: the function reads that many bytes, and nothing else.
+        unsafe { hash_bytes_extended(bytes.as_ptr(), length, 0) as i64 }
     }
 
     /// A `jsonb`, converted by Postgres from JSON in UTF-8.

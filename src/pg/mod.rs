@@ -23,6 +23,7 @@ pub(crate) mod sandbox;
 pub(crate) mod shmem;
 pub(crate) mod spi;
 mod sqlstate;
+pub(crate) mod table;
 pub(crate) mod token;
 pub(crate) mod trigger;
 pub(crate) mod worker;

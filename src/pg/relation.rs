@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 
 use pgrx::pg_sys::{self, Datum};
 
-use super::backend::{BackendLocal, Timestamp};
+use super::backend::{self, BackendLocal, Timestamp};
 use super::compat;
 use super::datum::{Varlena, from_server_encoding, raw_size, text_datum_bytes};
 use super::error::guarded;
@@ -18,7 +18,7 @@ pub(crate) use pgrx::pg_sys::Oid;
 
 /// The OIDs of types.
 pub(crate) use pgrx::pg_sys::{
-    BOOLOID, INT4OID, JSONBOID, JSONOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID,
+    BOOLOID, INT4OID, INT8OID, JSONBOID, JSONOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID,
 };
 
 /// Counts invalidations of relations and schemas, each of which may stand for a new name.
@@ -97,6 +97,7 @@ unsafe fn take_c_string(text: *mut c_char) -> Option<Vec<u8>> {
 pub(crate) struct Extension {
     oid: Oid,
     pub(crate) schema: Oid,
+    pub(crate) version: String,
 }
 
 impl Extension {
@@ -109,17 +110,21 @@ impl Extension {
         let catalog = OpenRelation::open(pg_sys::ExtensionRelationId)?;
         let index = Oid::from(pg_sys::ExtensionOidIndexId);
         let place = pg_sys::Anum_pg_extension_oid as usize;
-        let mut schema = None;
+        let mut found = None;
         catalog.scan(
             Some(index),
-            Some(Key { place, value: KeyValue::Oid(oid) }),
+            &[Key { place, value: KeyValue::Oid(oid) }],
             Visible::Now,
             |row| {
-                schema = row.oid(pg_sys::Anum_pg_extension_extnamespace as usize);
+                let schema = row.oid(pg_sys::Anum_pg_extension_extnamespace as usize);
+                // A version is a short text.
+                let version = row.text(pg_sys::Anum_pg_extension_extversion as usize, 1024);
+                found = schema.zip(version);
                 false
             },
         );
-        Some(Self { oid, schema: schema? })
+        let (schema, version) = found?;
+        Some(Self { oid, schema, version })
     }
 
     /// The table of that name in the extension's schema, where it belongs to the extension.
@@ -188,6 +193,8 @@ pub(crate) struct Column<'r> {
     /// The OID of its type.
     pub(crate) kind: Oid,
     pub(crate) is_dropped: bool,
+    /// Whether Postgres computes its value from other columns.
+    pub(crate) is_generated: bool,
 }
 
 /// Which versions of a relation's rows a scan visits.
@@ -200,6 +207,9 @@ pub(crate) enum Visible {
     WithCurrentCommand,
     /// Every version, also those that are not committed, and dead ones.
     Always,
+    /// What the statement sees that is running, in a parallel worker; elsewhere, and where a transaction has one
+    /// snapshot, what is committed now.
+    ToStatement,
 }
 
 /// The condition of a scan: the column at this place, from 1, has this value.
@@ -212,6 +222,9 @@ pub(crate) enum KeyValue<'v> {
     Oid(Oid),
     /// A `text`, compared in the collation `C`.
     Text(&'v Varlena),
+    Int8(i64),
+    /// This time or a later one.
+    From(Timestamp),
     Null,
 }
 
@@ -246,6 +259,7 @@ impl OpenRelation {
             name: unsafe { CStr::from_ptr(column.attname.data.as_ptr()) },
             kind: column.atttypid,
             is_dropped: column.attisdropped,
+            is_generated: column.attgenerated as u8 == pg_sys::ATTRIBUTE_GENERATED_STORED,
         })
     }
 
@@ -267,19 +281,64 @@ impl OpenRelation {
         }
     }
 
-    /// Visits the rows that the key selects, or all rows, until `visit` returns false. An index that
-    /// is not the relation's is not used. A key of another type than its column selects nothing.
+    /// Whether it is permanent: it is replicated and survives a crash.
+    pub(crate) fn is_permanent(&self) -> bool {
+        // SAFETY: the relation is open, so that its row of pg_class stays in place.
+        unsafe { (*(*self.0).rd_rel).relpersistence as u8 == pg_sys::RELPERSISTENCE_PERMANENT }
+    }
+
+    /// Whether its file is empty: there has never been a row, or VACUUM has removed all of them.
+    pub(crate) fn is_empty(&self) -> bool {
+        let main = pg_sys::ForkNumber::MAIN_FORKNUM;
+        // SAFETY: the relation is open, and has a file.
+        unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.0, main) == 0 }
+    }
+
+    /// An index whose first columns are at these places, and that has every row; None where there is none.
+    pub(crate) fn index_on(&self, places: &[usize]) -> Option<Oid> {
+        // SAFETY: the relation is open. The list and its cells are in the current context. An index is open until it
+        // is closed, and its entries stay in place until then; `indkey` has `indnatts` elements.
+        unsafe {
+            let list = pg_sys::RelationGetIndexList(self.0);
+            let indexes: Vec<Oid> = match list.as_ref() {
+                Some(list) => std::slice::from_raw_parts(list.elements, list.length as usize)
+                    .iter()
+                    .map(|cell| cell.oid_value)
+                    .collect(),
+                None => Vec::new(),
+            };
+            pg_sys::list_free(list);
+            indexes.into_iter().find(|index| {
+                let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+                let open = pg_sys::index_open(*index, lock);
+                let entry = &*(*open).rd_index;
+                let is_btree = (*(*open).rd_rel).relam == Oid::from(pg_sys::BTREE_AM_OID);
+                let columns = entry.indkey.values.as_slice(entry.indnkeyatts.max(0) as usize);
+                let is_usable = is_btree
+                    && entry.indisvalid
+                    && columns.len() >= places.len()
+                    && columns.iter().zip(places).all(|(column, place)| *column as usize == *place)
+                    && pg_sys::RelationGetIndexPredicate(open).is_null();
+                pg_sys::index_close(open, lock);
+                is_usable
+            })
+        }
+    }
+
+    /// Visits the rows that the keys select, or without keys all rows, until `visit` returns false. An index that
+    /// is not the relation's is not used; the keys must be those of its first columns. A key of another type than
+    /// its column selects nothing.
     pub(crate) fn scan(
         &self,
         index: Option<Oid>,
-        key: Option<Key<'_>>,
+        keys: &[Key<'_>],
         visible: Visible,
         mut visit: impl FnMut(Tuple<'_>) -> bool,
     ) {
-        let mut entry = pg_sys::ScanKeyData::default();
-        if let Some(key) = &key
-            && !self.fill_key(key, &mut entry)
-        {
+        let mut entries = [pg_sys::ScanKeyData::default(); 2];
+        let are_filled =
+            keys.iter().zip(&mut entries).all(|(key, entry)| self.fill_key(key, entry));
+        if !are_filled || keys.len() > entries.len() {
             return;
         }
         let index = index.filter(|index| self.has_index(*index));
@@ -287,6 +346,7 @@ impl OpenRelation {
             Visible::Now => std::ptr::null_mut(),
             Visible::WithCurrentCommand => &raw mut pg_sys::SnapshotSelfData,
             Visible::Always => &raw mut pg_sys::SnapshotAnyData,
+            Visible::ToStatement => backend::worker_snapshot(),
         };
         // SAFETY: the relation is open, and the index belongs to it. A null snapshot makes Postgres take
         // one of this moment; the others are static. A row is valid until the next call for one.
@@ -296,8 +356,8 @@ impl OpenRelation {
                 index.unwrap_or(Oid::INVALID),
                 index.is_some(),
                 snapshot,
-                c_int::from(key.is_some()),
-                &mut entry,
+                keys.len() as c_int,
+                entries.as_mut_ptr(),
             );
             loop {
                 let tuple = pg_sys::systable_getnext(scan);
@@ -324,6 +384,13 @@ impl OpenRelation {
             }
             KeyValue::Text(text) if kind == pg_sys::TEXTOID => {
                 (0, EQUAL, pg_sys::F_TEXTEQ, text.datum())
+            }
+            KeyValue::Int8(value) if kind == pg_sys::INT8OID => {
+                (0, EQUAL, pg_sys::F_INT8EQ, Datum::from(value))
+            }
+            KeyValue::From(value) if kind == pg_sys::TIMESTAMPTZOID => {
+                let from = pg_sys::BTGreaterEqualStrategyNumber;
+                (0, from, pg_sys::F_TIMESTAMPTZ_GE, Datum::from(value))
             }
             KeyValue::Null => (pg_sys::SK_ISNULL | pg_sys::SK_SEARCHNULL, 0, 0, Datum::null()),
             _ => return false,
@@ -400,6 +467,10 @@ impl Tuple<'_> {
 
     pub(crate) fn int4(self, place: usize) -> Option<i32> {
         self.value_of_type(place, pg_sys::INT4OID).map(|value| value.value() as i32)
+    }
+
+    pub(crate) fn int8(self, place: usize) -> Option<i64> {
+        self.value_of_type(place, pg_sys::INT8OID).map(|value| value.value() as i64)
     }
 
     pub(crate) fn timestamptz(self, place: usize) -> Option<Timestamp> {
@@ -554,7 +625,7 @@ pub(crate) fn is_new(class: Oid, object: Oid) -> bool {
     let (mut is_there, mut is_ours) = (false, true);
     if let Some(catalog) = OpenRelation::open(class) {
         let key = Key { place, value: KeyValue::Oid(object) };
-        catalog.scan(Some(index), Some(key), Visible::Always, |version| {
+        catalog.scan(Some(index), &[key], Visible::Always, |version| {
             is_there = true;
             is_ours &= version.is_of_current_transaction();
             true

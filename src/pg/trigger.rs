@@ -175,7 +175,7 @@ pub(crate) fn relation_of_trigger(trigger: Oid) -> Option<Oid> {
     let key = Key { place: pg_sys::Anum_pg_trigger_oid as usize, value: KeyValue::Oid(trigger) };
     let mut relation = None;
     let index = Some(Oid::from(pg_sys::TriggerOidIndexId));
-    catalog.scan(index, Some(key), Visible::WithCurrentCommand, |row| {
+    catalog.scan(index, &[key], Visible::WithCurrentCommand, |row| {
         relation = row.oid(pg_sys::Anum_pg_trigger_tgrelid as usize);
         false
     });

@@ -12,8 +12,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use session_jwt::{
-    Candidates, Code, MOST_COUNTED, Provider, Rejection, UnjudgedClaims, Unverified, Verifier,
-    authenticate, no_provider_configured,
+    Candidates, Code, Logout, MOST_COUNTED, Provider, Rejection, UnjudgedClaims, Unverified,
+    Verifier, authenticate, authenticate_logout, no_provider_configured,
 };
 
 use super::refresh;
@@ -118,7 +118,35 @@ enum WantedKeys {
 /// Verifies everything about a token except its times. Where the provider's keys are fetched, and the known
 /// keys do not verify the token, it waits for newer keys and makes a second attempt.
 pub(crate) fn verify(token: &str) -> Result<(UnjudgedClaims, Trust), Rejection> {
-    let failure = match attempt(token) {
+    let mut signature = None;
+    let (claims, selected) = with_newer_keys(|choose| {
+        authenticate(token, choose, |provider| {
+            signature = signatures::find(provider, token);
+            signature.as_ref().is_some_and(|signature| signature.was_known)
+        })
+    })?;
+    Ok((claims, Trust::of(selected, signature)))
+}
+
+/// Verifies a logout token at `now`, in seconds since 1970. It waits for newer keys as [`verify`] does. The audience
+/// is that of the application, in place of those of the provider.
+pub(crate) fn verify_logout(
+    token: &str,
+    audience: Option<&str>,
+    now: i64,
+) -> Result<Logout, Rejection> {
+    with_newer_keys(|choose| authenticate_logout(token, audience, now, choose))
+        .map(|(logout, _)| logout)
+}
+
+/// Chooses the provider of a token.
+type Choose<'c> = &'c mut dyn FnMut(&Unverified<'_>) -> Result<Arc<Provider>, Rejection>;
+
+/// Runs a verification, and once more if newer keys may help.
+fn with_newer_keys<T>(
+    mut verify: impl FnMut(Choose<'_>) -> Result<T, Rejection>,
+) -> Result<(T, Selected), Rejection> {
+    let failure = match attempt(&mut verify) {
         Ok(verified) => return Ok(verified),
         Err(failure) => failure,
     };
@@ -130,7 +158,7 @@ pub(crate) fn verify(token: &str) -> Result<(UnjudgedClaims, Trust), Rejection> 
         Ok(()) => {
             // The new row may be visible before its invalidation has arrived.
             invalidate();
-            attempt(token).map_err(|failure| failure.rejection)
+            attempt(&mut verify).map_err(|failure| failure.rejection)
         }
         Err(reason) => {
             let detail = failure.rejection.detail().unwrap_or_default();
@@ -140,11 +168,13 @@ pub(crate) fn verify(token: &str) -> Result<(UnjudgedClaims, Trust), Rejection> 
     }
 }
 
-fn attempt(token: &str) -> Result<(UnjudgedClaims, Trust), Failure> {
+fn attempt<T>(
+    verify: &mut impl FnMut(Choose<'_>) -> Result<T, Rejection>,
+) -> Result<(T, Selected), Failure> {
     // The closure stores the selection here, because it is needed where the token is rejected too.
     let selection = Cell::new(None);
     let (may_be_published, is_symmetric) = (Cell::new(false), Cell::new(false));
-    let choose = |unverified: &Unverified<'_>| {
+    let mut choose = |unverified: &Unverified<'_>| {
         let selected = select(unverified.issuer)?.ok_or_else(|| no_provider(unverified))?;
         let provider = Arc::clone(&selected.provider);
         let selected =
@@ -165,17 +195,13 @@ fn attempt(token: &str) -> Result<(UnjudgedClaims, Trust), Failure> {
         }
         Ok(provider)
     };
-    let mut signature = None;
-    let outcome = authenticate(token, choose, |provider| {
-        signature = signatures::find(provider, token);
-        signature.as_ref().is_some_and(|signature| signature.was_known)
-    });
+    let outcome = verify(&mut choose);
     match (outcome, selection.take()) {
-        (Ok(claims), Some((selected, _))) => {
+        (Ok(verified), Some((selected, _))) => {
             selected.fetch_due_keys();
-            Ok((claims, Trust::of(selected, signature)))
+            Ok((verified, selected))
         }
-        // This does not happen: `authenticate` accepts a token only after the closure has returned a
+        // This does not happen: a verification accepts a token only after the closure has returned a
         // provider.
         (Ok(_), None) => Err(Failure { rejection: nothing_configured(Code::NoKey), missing: None }),
         (Err(rejection), selection) => {

@@ -24,6 +24,7 @@ mod writer;
 pub(crate) use findings::findings;
 pub(crate) use lookup::{
     Trust, assume, candidates, epoch, invalidate, invalidate_settings, is_current, verify,
+    verify_logout,
 };
 pub(crate) use refresh::transaction_ended;
 pub(crate) use report::{added_provider, provider_keys, refresh_provider, warn_of_unusable_keys};

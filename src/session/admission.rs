@@ -13,6 +13,7 @@ use crate::pg::backend::{self, BackendLocal};
 use crate::pg::guc::Source;
 use crate::pg::token::{CheckedValue, Fingerprint, Standing, TokenRole, timeline};
 use crate::pg::{memory, redact};
+use crate::revocations;
 use crate::roles::{locked, token_role, transaction};
 use crate::settings;
 use crate::statistics::counters;
@@ -91,6 +92,7 @@ fn admit_claims(
 ) -> Result<Option<TokenRole>, Rejection> {
     let now = now();
     let claims = identity.judge_presentation(now)?;
+    identity.check_revocation(revocations::epoch(), now)?;
     let role = claims.database_role().map(token_role::find).transpose()?;
     transaction::check_presentation(role.as_ref(), fingerprint)?;
     // Before the jti is recorded, which is not undone.

@@ -9,6 +9,7 @@ use super::identity::{Lookup, Reader, ValidIdentity};
 use crate::pg::backend::{self, BackendLocal, Timestamp};
 use crate::pg::datum::{Reference, Value};
 use crate::pg::function::Answer;
+use crate::revocations;
 use crate::settings::REQUEST_CLAIMS;
 
 /// The owner of values where there is no identity. No identity has this number.
@@ -45,6 +46,8 @@ struct Run {
     statement_start: Timestamp,
     /// The nest level of the subtransaction whose abort ends the run.
     level: c_int,
+    /// The epoch of the revocations when the run began.
+    revocations: u64,
 }
 
 static READY: BackendLocal<Ready> = BackendLocal::new(Ready {
@@ -93,6 +96,25 @@ pub(crate) fn invalidate() {
     READY.trusted_until.set(STALE);
     READY.is_role_confirmed.set(false);
     READY.invalidations.set(READY.invalidations.get() + 1);
+}
+
+/// Does the same, but not for readers in a run of the executor that have found an identity: what is revoked during a
+/// statement binds the next one. It may run during a rollback and cannot fail.
+pub(crate) fn invalidate_after_run() {
+    let is_ready_in_run = READY.is_ready_in_run.get();
+    invalidate();
+    READY.is_ready_in_run.set(is_ready_in_run);
+}
+
+/// The epoch of the revocations that an identity has to stand: the current one, or the one at the beginning of the
+/// outermost run of the executor.
+pub(crate) fn revocations_to_stand() -> u64 {
+    let now = revocations::epoch();
+    READY
+        .run
+        .get()
+        .filter(|run| run.statement_start == backend::statement_start())
+        .map_or(now, |run| run.revocations)
 }
 
 /// The number of invalidations.
@@ -184,7 +206,11 @@ pub(crate) fn enter_run() -> bool {
     // Where a run of an earlier statement has failed unnoticed, this one is the outermost.
     let is_nested = READY.run.get().is_some_and(|run| run.statement_start == statement_start);
     if !is_nested {
-        READY.run.set(Some(Run { statement_start, level: backend::nest_level() }));
+        READY.run.set(Some(Run {
+            statement_start,
+            level: backend::nest_level(),
+            revocations: revocations::epoch(),
+        }));
         set_ready_in_run();
     }
     !is_nested

@@ -2,7 +2,7 @@
 //! return for them. [`Identity`] has claims whose times are not judged; [`ValidIdentity`] has claims that
 //! were valid when it was put in force.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -15,6 +15,7 @@ use crate::pg::datum::{
 use crate::pg::function::Answer;
 use crate::pg::token::timeline;
 use crate::providers::{self, Trust};
+use crate::revocations;
 
 /// Calls a macro with the table of the readers without an argument. Each line has the name of the reader,
 /// the symbol of the SQL function, and the function that finds the value. A new reader is one line here and
@@ -101,6 +102,8 @@ pub(crate) struct Identity {
     found: RefCell<FoundValues>,
     /// The provider that the claims were verified for; None for `request.jwt.claims`.
     trust: Option<Trust>,
+    /// The last epoch in which no revocation covered the token; 0 where none was looked up.
+    unrevoked: Cell<u64>,
 }
 
 impl Identity {
@@ -118,7 +121,8 @@ impl Identity {
         };
         let (jsonb, slots) = build().map_err(|Unrepresentable| unrepresentable())?;
         let (number, found) = (timeline::next(), RefCell::default());
-        Ok(Rc::new(Self { number, claims, jsonb, slots, found, trust }))
+        let unrevoked = Cell::new(0);
+        Ok(Rc::new(Self { number, claims, jsonb, slots, found, trust, unrevoked }))
     }
 
     /// The claims, where their times allow the presentation of the token at `now`, in seconds since 1970.
@@ -130,6 +134,17 @@ impl Identity {
     pub(crate) fn judge(self: Rc<Self>, now: i64) -> Result<ValidIdentity, Rejection> {
         self.claims.judge(now)?;
         Ok(ValidIdentity(self))
+    }
+
+    /// Rejects claims that are revoked in the given epoch of the revocations, at `now`, in seconds since 1970.
+    pub(super) fn check_revocation(&self, epoch: u64, now: i64) -> Result<(), Rejection> {
+        if self.unrevoked.get() >= epoch {
+            return Ok(());
+        }
+        let current = revocations::epoch();
+        revocations::check(self.claims(), now)?;
+        self.unrevoked.set(current);
+        Ok(())
     }
 
     /// The place on the timeline.
@@ -240,6 +255,11 @@ impl ValidIdentity {
 
     pub(crate) fn claims(&self) -> &Claims {
         self.0.claims.unjudged()
+    }
+
+    /// Rejects claims that are revoked in the given epoch of the revocations, at `now`, in seconds since 1970.
+    pub(super) fn check_revocation(&self, epoch: u64, now: i64) -> Result<(), Rejection> {
+        self.0.check_revocation(epoch, now)
     }
 
     /// The value that a reader returns.

@@ -9,6 +9,7 @@ use crate::pg::datum::Varlena;
 use crate::pg::function::Row;
 use crate::pg::{redact, role};
 use crate::providers;
+use crate::revocations;
 use crate::roles::token_role;
 
 /// The rows of `auth.inspect()`. `text` may lack what is beyond the limit; `length` is that of the whole text,
@@ -27,6 +28,7 @@ pub(crate) fn inspect(text: &[u8], length: Option<usize>) -> Vec<Row> {
     }
     check_role(&mut report);
     check_representability(&mut report);
+    check_revocation(&mut report);
     check_sequence(&mut report);
     report.rows.into_iter().map(row).collect()
 }
@@ -63,6 +65,16 @@ fn check_representability(report: &mut Inspection) {
         && Varlena::jsonb(&payload).is_err()
     {
         report.row(Check::Representability).fail(unrepresentable());
+    }
+}
+
+/// Checks whether a revocation covers the token.
+fn check_revocation(report: &mut Inspection) {
+    if let Some(claims) = report.claims.take()
+        && report.row(Check::Revocation).outcome == Outcome::Passed
+        && let Err(rejection) = revocations::check(&claims, now())
+    {
+        report.row(Check::Revocation).fail(rejection);
     }
 }
 

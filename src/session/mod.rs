@@ -28,10 +28,11 @@ use session_jwt::{Code, MAX_TOKEN_BYTES, Rejection};
 use crate::audit;
 use crate::pg::backend::{self, BackendLocal, OnDrop, Timestamp};
 use crate::pg::datum::{Reference, Unrepresentable, Varlena};
-use crate::pg::function::Answer;
+use crate::pg::function::{Answer, Row};
 use crate::pg::redact;
 use crate::pg::token::Standing;
 use crate::providers;
+use crate::revocations;
 use crate::roles::{locked, token_role, transaction};
 use crate::settings::{JWT, REQUEST_CLAIMS};
 use crate::statistics::{counters, sessions};
@@ -87,7 +88,24 @@ pub(crate) fn verify(token: &[u8]) -> Result<Varlena, Rejection> {
     });
     let (claims, _) = providers::verify(&text)?;
     let claims = claims.judge_presentation(now())?;
+    revocations::check(claims, now())?;
     Varlena::jsonb(claims.json()).map_err(|Unrepresentable| unrepresentable())
+}
+
+/// Verifies a logout token, and returns its issuer, its subject, its session id and the second of its issue since
+/// 1970. It does not change the identity of the session.
+pub(crate) fn verify_logout(token: &[u8], audience: Option<&str>) -> Result<Row, Rejection> {
+    redact::redact_statement();
+    let text = String::from_utf8_lossy(token);
+    let epoch = providers::epoch();
+    // As in `verify`.
+    let _invalidation = OnDrop(|| {
+        if epoch != providers::epoch() {
+            current::invalidate();
+        }
+    });
+    let logout = providers::verify_logout(&text, audience, now())?;
+    Ok(vec![logout.issuer, logout.subject, logout.session_id, Some(logout.issued.to_string())])
 }
 
 /// Makes the role of the token the role of the session, before a statement is rewritten. It is not for
@@ -184,7 +202,11 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
     }
     let identity = outcome.inspect_err(|_| sessions::clear())?;
     presence::note_token(&identity);
-    let identity = identity.judge(backend::to_unix(backend::statement_start()))?;
+    let now = backend::to_unix(backend::statement_start());
+    let identity = identity.judge(now)?;
+    identity
+        .check_revocation(current::revocations_to_stand(), now)
+        .inspect_err(|_| sessions::clear())?;
     let until = identity.expires_at();
     // Where providers have changed since the start of this function, readers return copies, or the transaction is
     // bound to another role, the values are not made ready: the next reader resolves again.
@@ -240,6 +262,10 @@ fn resolve_without_token() -> Result<(), Rejection> {
     if request_claims::is_trusted() {
         let is_hooked = REQUEST_CLAIMS.hook();
         let identity = request_claims::identity()?;
+        if let Some(identity) = &identity {
+            let now = backend::to_unix(backend::statement_start());
+            identity.check_revocation(current::revocations_to_stand(), now)?;
+        }
         let until = identity.as_ref().map_or(Timestamp::MAX, |identity| identity.expires_at());
         presence::note_request_claims(identity.as_ref());
         let can_lend = current::install(identity);

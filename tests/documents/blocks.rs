@@ -106,7 +106,8 @@ impl Machine {
         let change = if user == "root" {
             "setpriv --reuid=postgres --regid=postgres --clear-groups"
         } else {
-            ""
+            // The server maps the user of the tests to postgres, whose name psql would give itself.
+            "env PGUSER=postgres"
         };
         let sudo = "[ \"$1 $2\" = '-u postgres' ] || exit 1\nshift 2\n";
         machine.add_program("sudo", &format!("{sudo}exec {change} \"$@\""));

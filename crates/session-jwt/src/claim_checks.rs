@@ -451,8 +451,7 @@ pub(crate) fn check_audience<'c>(
             .and_then(strings)
             .ok_or_else(|| wrong_type("aud", other, "a string or an array of strings"))?,
     };
-    if !expected.is_empty()
-        && !audience.iter().any(|one| expected.iter().any(|other| other == one))
+    if !expected.is_empty() && !audience.iter().any(|one| expected.iter().any(|other| other == one))
     {
         return Err(reject(Code::Audience, "token is for another audience")
             .with_detail(format!(
@@ -547,7 +546,10 @@ pub(crate) fn string<'c>(claims: &'c Object<'_>, name: &str) -> Result<Option<&'
 
 /// A claim that identifies a user: a string, or the digits of an integer, as SQL's operator `->>`
 /// returns them.
-pub(crate) fn identifier(name: &str, found: Option<&Json<'_>>) -> Result<Option<String>, Rejection> {
+pub(crate) fn identifier(
+    name: &str,
+    found: Option<&Json<'_>>,
+) -> Result<Option<String>, Rejection> {
     match found {
         None | Some(Json::Null) => Ok(None),
         Some(Json::String(text)) => Ok(Some(text.to_string())),

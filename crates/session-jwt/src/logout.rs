@@ -71,21 +71,23 @@ pub fn authenticate_logout(
             .with_hint("Compare the clocks of the issuer and of this server."));
     }
     match numeric_date(claims, "exp", |number| number.floor())? {
-        Some(expires) if now >= expires.saturating_add(provider.leeway) => {
-            Err(reject(Code::Expired, "token has expired")
-                .with_detail(format!(
-                    "Its exp is {expires} ({} ago), the current time is {now}, and the leeway is {} s.",
-                    in_words(now.saturating_sub(expires)),
-                    provider.leeway
-                ))
-                .with_hint("Hand a logout token over as soon as it arrives."))
-        }
+        Some(expires) if now >= expires.saturating_add(provider.leeway) => Err(reject(
+            Code::Expired,
+            "token has expired",
+        )
+        .with_detail(format!(
+            "Its exp is {expires} ({} ago), the current time is {now}, and the leeway is {} s.",
+            in_words(now.saturating_sub(expires)),
+            provider.leeway
+        ))
+        .with_hint("Hand a logout token over as soon as it arrives.")),
         _ => Ok(Logout { issuer: issuer.map(str::to_owned), subject, session_id, issued }),
     }
 }
 
 fn check_event(claims: &Object<'_>) -> Result<(), Rejection> {
-    let event = claims.get("events").and_then(Json::as_object).and_then(|events| events.get(LOGOUT_EVENT));
+    let event =
+        claims.get("events").and_then(Json::as_object).and_then(|events| events.get(LOGOUT_EVENT));
     if event.and_then(Json::as_object).is_none() {
         return Err(not_accepted(
             "Its claim \"events\" does not have the event of a back-channel logout.",

@@ -68,8 +68,7 @@ impl Claims {
     /// The values by which revocations are looked up, each once. A revocation that covers the token has one of
     /// them as its most special value: its `jti`, else its session id, else its subject, else its issuer.
     pub fn revocable_values(&self) -> Vec<&str> {
-        let all =
-            [self.jti(), self.session_id(), self.subject(), self.user_id(), self.issuer()];
+        let all = [self.jti(), self.session_id(), self.subject(), self.user_id(), self.issuer()];
         let mut values = Vec::with_capacity(all.len());
         for value in all.into_iter().flatten() {
             if !values.contains(&value) {
@@ -217,7 +216,9 @@ mod tests {
         assert_eq!(rejection.code(), Code::Revoked);
         assert_eq!(
             rejection.detail(),
-            Some("Its iat is 499880 (2 minutes ago); revocation 1 covers tokens issued until 500000.")
+            Some(
+                "Its iat is 499880 (2 minutes ago); revocation 1 covers tokens issued until 500000."
+            )
         );
         let ever = Revocation { before: i64::MAX, ..named("", "s", "", "") };
         let rejection = ever.rejection(&claims(r#"{"sub":"s"}"#), NOW);

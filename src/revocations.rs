@@ -1,0 +1,261 @@
+//! The tokens that `auth.revocations` takes back.
+//!
+//! Rows are looked up when a token is presented, and again when a session reads its identity after the table has
+//! changed. Nothing is kept of the rows: the table may have millions. The epoch counts the changes, so that an
+//! identity remembers in which epoch no row covered it.
+
+use std::cell::Cell;
+use std::ffi::CStr;
+
+use session_jwt::{Claims, Code, MAX_TOKEN_BYTES, Rejection, Revocation};
+
+use crate::pg::backend::{self, BackendLocal, Timestamp};
+use crate::pg::datum::Varlena;
+use crate::pg::relation::{
+    INT8OID, Key, KeyValue, Oid, OpenRelation, TEXTOID, TIMESTAMPTZOID, Tuple, Visible,
+};
+use crate::pg::role;
+use crate::pg::table::{self, Found, OwnColumn, Watch};
+use crate::pg::trigger::{RowChange, StoredRow};
+
+static WATCH: BackendLocal<Watch> = BackendLocal::new(Watch::new(c"revocations"));
+
+/// The trigger that checks rows and invalidates the table.
+const ROW_TRIGGER: &CStr = c"check_revocation";
+
+/// The trigger that rejects TRUNCATE.
+const TRUNCATE_TRIGGER: &CStr = c"keep_revocations";
+
+/// The columns, in the order of the install script.
+const COLUMNS: [(&str, Oid); 11] = [
+    ("id", INT8OID),
+    ("issuer", TEXTOID),
+    ("subject", TEXTOID),
+    ("jti", TEXTOID),
+    ("sid", TEXTOID),
+    ("before", TIMESTAMPTZOID),
+    ("reason", TEXTOID),
+    ("expires", TIMESTAMPTZOID),
+    ("created", TIMESTAMPTZOID),
+    ("created_by", TEXTOID),
+    // A hash of the first of jti, sid, subject and issuer that is not null.
+    ("key", INT8OID),
+];
+
+/// The places of columns, from 1.
+mod place {
+    pub(super) const ID: usize = 1;
+    pub(super) const ISSUER: usize = 2;
+    pub(super) const SUBJECT: usize = 3;
+    pub(super) const JTI: usize = 4;
+    pub(super) const SESSION_ID: usize = 5;
+    pub(super) const BEFORE: usize = 6;
+    pub(super) const REASON: usize = 7;
+    pub(super) const CREATED: usize = 9;
+    pub(super) const CREATED_BY: usize = 10;
+    pub(super) const KEY: usize = 11;
+}
+
+/// The limit for the columns that hold a value of a token, and for the reason, in bytes.
+const LONGEST: usize = MAX_TOKEN_BYTES;
+
+/// The number of changes of the table that this backend has noticed, from 1.
+static EPOCH: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(1));
+
+/// An epoch in which the table had no rows, or there was no table.
+static EPOCH_WITHOUT_ROWS: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
+
+/// The current epoch.
+pub(crate) fn epoch() -> u64 {
+    EPOCH.get()
+}
+
+/// Notes the invalidation of a relation's cache entry, or of all entries where `relation` is invalid. Returns whether
+/// tokens may have been revoked since. It cannot fail.
+pub(crate) fn relcache_callback(relation: Oid) -> bool {
+    let is_concerned = WATCH.note_invalidation(relation);
+    if is_concerned {
+        EPOCH.set(EPOCH.get() + 1);
+    }
+    is_concerned
+}
+
+/// Whether this session has looked for the table since the last invalidation that concerned it.
+pub(crate) fn has_read_table() -> bool {
+    WATCH.is_active()
+}
+
+/// Whether a relation is the table.
+pub(crate) fn is_table(relation: Oid) -> bool {
+    matches!(WATCH.find(), Found::Table(table) if table.relation == relation)
+}
+
+/// Rejects a token that is revoked at `now`, in seconds since 1970.
+///
+/// # Errors
+/// Also where the table is missing or was altered.
+pub(crate) fn check(claims: &Claims, now: i64) -> Result<(), Rejection> {
+    // The epoch is read first, so that an invalidation during the reads raises it above.
+    let epoch = EPOCH.get();
+    if EPOCH_WITHOUT_ROWS.get() == epoch {
+        return Ok(());
+    }
+    let relation = match WATCH.find() {
+        Found::Table(table) => OpenRelation::open(table.relation),
+        Found::Missing => None,
+        Found::NotInstalled => {
+            EPOCH_WITHOUT_ROWS.set(epoch);
+            return Ok(());
+        }
+    };
+    let relation = relation.ok_or_else(|| {
+        altered("The table is missing.").with_hint(
+            "Run ALTER EXTENSION pg_session_jwt UPDATE. If the table was dropped, drop and create the extension.",
+        )
+    })?;
+    check_table(&relation)?;
+    if relation.is_empty() {
+        EPOCH_WITHOUT_ROWS.set(epoch);
+        return Ok(());
+    }
+    match find(&relation, claims, now) {
+        None => Ok(()),
+        Some(revocation) => Err(revocation.rejection(claims, now)),
+    }
+}
+
+/// A row that covers the token.
+fn find(relation: &OpenRelation, claims: &Claims, now: i64) -> Option<Revocation> {
+    let index = relation.index_on(&[place::KEY, place::BEFORE]);
+    let issued = claims.issued(now).map_or(Timestamp::MIN, backend::from_unix);
+    let mut found = None;
+    for value in claims.revocable_values() {
+        // No row has a value that the database's encoding cannot represent.
+        let Ok(text) = Varlena::text(value) else {
+            continue;
+        };
+        let keys = [
+            Key { place: place::KEY, value: KeyValue::Int8(text.hash()) },
+            Key { place: place::BEFORE, value: KeyValue::From(issued) },
+        ];
+        relation.scan(index, &keys, Visible::ToStatement, |tuple| {
+            found = read(tuple).filter(|revocation| revocation.covers(claims, now));
+            found.is_none()
+        });
+        if found.is_some() {
+            break;
+        }
+    }
+    found
+}
+
+/// Reads a row. None where it names nothing, or a value of it is in no token.
+fn read(tuple: Tuple<'_>) -> Option<Revocation> {
+    let text = |place| match tuple.is_null(place) {
+        true => Some(None),
+        false => tuple.text(place, LONGEST).map(Some),
+    };
+    let (issuer, subject) = (text(place::ISSUER)?, text(place::SUBJECT)?);
+    let (jti, session_id) = (text(place::JTI)?, text(place::SESSION_ID)?);
+    let before = match tuple.timestamptz(place::BEFORE)? {
+        Timestamp::MAX => i64::MAX,
+        before => before.saturating_sub(backend::from_unix(0)),
+    };
+    let id = tuple.int8(place::ID)?;
+    Some(Revocation { id, issuer, subject, jti, session_id, before })
+}
+
+/// Rejects a table that is not as it was installed.
+fn check_table(relation: &OpenRelation) -> Result<(), Rejection> {
+    let columns = COLUMNS.iter().map(|(name, kind)| OwnColumn {
+        name,
+        kind: *kind,
+        is_generated: *name == "key",
+    });
+    if let Some(name) = table::altered_column(relation, columns) {
+        let detail = format!("Its column {name} has another place, name, type or expression.");
+        return Err(altered(&detail).with_hint("Restore the column as CREATE EXTENSION makes it."));
+    }
+    for trigger in [ROW_TRIGGER, TRUNCATE_TRIGGER] {
+        if !relation.has_trigger_enabled_always(trigger) {
+            let name = trigger.to_string_lossy();
+            return Err(altered(&format!(
+                "Its trigger {name} is missing, or is not enabled for all changes."
+            ))
+            .with_hint(format!("Use ALTER TABLE auth.revocations ENABLE ALWAYS TRIGGER {name}.")));
+        }
+    }
+    if !relation.is_permanent() {
+        return Err(altered("It is unlogged: a crash would empty it.")
+            .with_hint("Use ALTER TABLE auth.revocations SET LOGGED."));
+    }
+    Ok(())
+}
+
+fn altered(detail: &str) -> Rejection {
+    Rejection::new(Code::Configuration, "table of revocations was altered").with_detail(detail)
+}
+
+/// Checks a row before it is stored, and invalidates the table.
+pub(crate) fn check_row(change: Option<&RowChange<'_>>) -> Result<StoredRow, Rejection> {
+    let change = change.filter(|change| is_table(change.relation())).ok_or_else(|| {
+        Rejection::new(Code::Configuration, "function cannot be called here")
+            .with_detail("It is the BEFORE trigger for the rows of auth.revocations.")
+    })?;
+    if let Some(new) = change.new_row() {
+        check_values(new)?;
+        check_origin(change, new)?;
+    }
+    change.invalidate_relation();
+    Ok(change.accept(&[]))
+}
+
+fn check_values(row: Tuple<'_>) -> Result<(), Rejection> {
+    let wrong = |detail: String| {
+        Rejection::new(Code::Configuration, "revocation is wrong").with_detail(detail)
+    };
+    let named = [place::ISSUER, place::SUBJECT, place::JTI, place::SESSION_ID];
+    let name = |place: usize| COLUMNS.get(place - 1).map_or("", |(name, _)| name);
+    if named.into_iter().all(|place| row.is_null(place)) {
+        return Err(wrong("It names no token.".to_owned()).with_hint(
+            "Give a subject, a jti or a sid. To revoke the tokens of all users of a provider, give its issuer.",
+        ));
+    }
+    for place in named.into_iter().chain([place::REASON]) {
+        match row.size(place) {
+            Some(0) if place != place::REASON => {
+                return Err(wrong(format!("Its {} is empty.", name(place)))
+                    .with_hint("Give NULL for what does not matter."));
+            }
+            Some(size) if size > LONGEST => {
+                return Err(wrong(format!(
+                    "Its {} has {size} bytes; the limit is {LONGEST}.",
+                    name(place)
+                )));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Rejects a row that says that another role has created it, or at another time. The owner of the table may restore
+/// such rows.
+fn check_origin(change: &RowChange<'_>, new: Tuple<'_>) -> Result<(), Rejection> {
+    let owner = OpenRelation::open(change.relation()).map(|relation| relation.owner());
+    if owner.is_some_and(role::has_privileges_of) {
+        return Ok(());
+    }
+    let origin =
+        |row: Tuple<'_>| (row.timestamptz(place::CREATED), row.text(place::CREATED_BY, LONGEST));
+    let expected = match change.old_row() {
+        Some(old) => origin(old),
+        None => (Some(backend::transaction_start()), role::display_name(role::session_user())),
+    };
+    if origin(new) == expected {
+        return Ok(());
+    }
+    Err(Rejection::new(Code::Forbidden, "permission denied to set the origin of a revocation")
+        .with_detail("Only the owner of auth.revocations sets created and created_by.")
+        .with_hint("Leave these columns out, or call auth.revoke()."))
+}
