@@ -133,6 +133,7 @@ fn a_dropped_table_accepts_no_token() {
     run(
         &mut admin,
         "ALTER EXTENSION pg_session_jwt DROP VIEW auth.revocation_status; DROP VIEW auth.revocation_status;
+         ALTER EXTENSION pg_session_jwt DROP SEQUENCE auth.revocations_id_seq;
          ALTER EXTENSION pg_session_jwt DROP TABLE auth.revocations",
     );
     assert_eq!(present(&mut site.client(), &bob), WRONG, "not of the extension");

@@ -1,6 +1,8 @@
 //! A cluster with one provider, whose tokens have ids and times of issue.
 
-use harness::{Cluster, Fixture, Preload, Shared, now, run, sign, sqlstate, text};
+use std::sync::RwLockWriteGuard;
+
+use harness::{Cluster, Fixture, Loan, Preload, Shared, now, run, sign, sqlstate, text};
 use mint::{Algorithm, Key};
 use postgres::Client;
 use serde_json::{Value, json};
@@ -62,6 +64,13 @@ impl Fixture for Site {
 
 /// A cluster for tests that leave no revocation behind.
 pub static SITE: Shared<Site> = Shared::new(|preload| Site::start(preload, &[]));
+
+/// That cluster, without a revocation that another test has left behind.
+pub fn site() -> Loan<Site, RwLockWriteGuard<'static, Site>> {
+    let site = SITE.alone(Preload::Shared);
+    unrevoke_all(&mut site.cluster.admin());
+    site
+}
 
 /// Revokes tokens; the number of the revocation.
 pub fn revoke(client: &mut Client, arguments: &str) -> i64 {

@@ -1,6 +1,6 @@
 //! Back-channel logout tokens.
 
-use harness::{Code, Preload, SUCCESS, now, present, run, sqlstate};
+use harness::{Code, SUCCESS, now, present, run, sqlstate};
 use mint::Key;
 use postgres::Client;
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ fn logout(client: &mut Client, token: &str) -> String {
 
 #[test]
 fn a_logout_token_becomes_a_revocation() {
-    let site = SITE.alone(Preload::Shared);
+    let site = site();
     let mut admin = site.cluster.admin();
     let mut client = site.client();
     let token = site.token(json!({"sub": "alice", "sid": "s1"}));
@@ -83,7 +83,7 @@ fn a_logout_token_becomes_a_revocation() {
 
 #[test]
 fn other_tokens_log_nobody_out() {
-    let site = SITE.alone(Preload::Shared);
+    let site = site();
     let mut admin = site.cluster.admin();
     let stranger = harness::key("x");
     for (what, token, code) in [
@@ -124,7 +124,7 @@ fn other_tokens_log_nobody_out() {
 
 #[test]
 fn the_audience_is_that_of_the_application() {
-    let site = SITE.alone(Preload::Shared);
+    let site = site();
     let mut admin = site.cluster.admin();
     let key = harness::key("k");
     admin
@@ -164,7 +164,7 @@ fn the_audience_is_that_of_the_application() {
 /// Neither with the type, nor with the event, nor where a provider lists the type.
 #[test]
 fn a_logout_token_is_nobody() {
-    let site = SITE.alone(Preload::Shared);
+    let site = site();
     let mut admin = site.cluster.admin();
     let key = harness::key("k");
     admin

@@ -1,13 +1,13 @@
 //! Which tokens a revocation covers.
 
-use harness::{Code, Preload, SUCCESS, now, present};
+use harness::{Code, SUCCESS, now, present};
 use serde_json::json;
 
 use super::fixture::*;
 
 #[test]
 fn values_narrow_each_other() {
-    let site = SITE.alone(Preload::Shared);
+    let site = site();
     let mut admin = site.cluster.admin();
     let token = site.token(json!({"sub": "alice", "jti": "j1", "sid": "s1"}));
     let other = site.token(json!({"sub": "bob", "jti": "j2", "sid": "s2"}));
@@ -58,7 +58,7 @@ fn values_narrow_each_other() {
 
 #[test]
 fn times_of_issue_are_compared() {
-    let site = SITE.alone(Preload::Shared);
+    let site = site();
     let mut admin = site.cluster.admin();
     let mut client = site.client();
     let at = now() - 300;
@@ -103,7 +103,7 @@ fn times_of_issue_are_compared() {
 /// Many rows of a user, of which the last one covers the token.
 #[test]
 fn one_of_many_rows_suffices() {
-    let site = SITE.alone(Preload::Shared);
+    let site = site();
     let mut admin = site.cluster.admin();
     let mut client = site.client();
     let token = site.token(json!({"sub": "alice", "jti": "j1"}));
@@ -132,7 +132,7 @@ fn revoke_many(client: &mut postgres::Client, arguments: &str) {
 
 #[test]
 fn long_and_strange_values_are_compared() {
-    let site = SITE.alone(Preload::Shared);
+    let site = site();
     let mut admin = site.cluster.admin();
     let mut client = site.client();
     let long = "x".repeat(10_000);
@@ -162,7 +162,7 @@ fn long_and_strange_values_are_compared() {
 /// A subject is the claim `sub`, and the user id where the provider takes it from another claim.
 #[test]
 fn a_subject_is_also_the_user_id() {
-    let site = SITE.alone(Preload::Shared);
+    let site = site();
     let mut admin = site.cluster.admin();
     let key = harness::key("k");
     let jwk = key.public_jwk();

@@ -1,6 +1,6 @@
 //! Tokens that are presented after they were revoked, in every way.
 
-use harness::{Code, Preload, SUCCESS, db_error, present, run, sqlstate, text, user};
+use harness::{Code, SUCCESS, db_error, present, run, sqlstate, text, user};
 use serde_json::json;
 
 use super::fixture::*;
@@ -9,7 +9,7 @@ const REVOKED: &str = Code::Revoked.sqlstate();
 
 #[test]
 fn every_way_of_presenting_a_token() {
-    let site = SITE.alone(Preload::Shared);
+    let site = site();
     let mut admin = site.cluster.admin();
     let alice = site.token_of("alice");
     let mut knowing = site.client();
@@ -46,7 +46,7 @@ fn every_way_of_presenting_a_token() {
 /// A revocation before the key changes, and after it has changed back.
 #[test]
 fn a_rotated_key_gives_no_second_life() {
-    let site = SITE.alone(Preload::Shared);
+    let site = site();
     let mut admin = site.cluster.admin();
     let (first, second) = (harness::key("k1"), harness::key("k2"));
     let set = |client: &mut postgres::Client, key: &mint::Key| {
@@ -80,7 +80,7 @@ fn a_rotated_key_gives_no_second_life() {
 
 #[test]
 fn an_expired_token_is_expired_first() {
-    let site = SITE.alone(Preload::Shared);
+    let site = site();
     let mut admin = site.cluster.admin();
     let token = site.token(json!({"sub": "alice", "exp": harness::now() - 300}));
     revoke(&mut admin, "subject => 'alice'");
@@ -91,7 +91,7 @@ fn an_expired_token_is_expired_first() {
 
 #[test]
 fn inspections_and_whoami_tell() {
-    let site = SITE.alone(Preload::Shared);
+    let site = site();
     let mut admin = site.cluster.admin();
     let alice = site.token_of("alice");
     let row = |client: &mut postgres::Client| {

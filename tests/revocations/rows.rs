@@ -1,7 +1,7 @@
 //! The rows of `auth.revocations`: who writes them, and which are rejected.
 
 use harness::{
-    Code, INSUFFICIENT_PRIVILEGE, OBJECT_NOT_IN_PREREQUISITE_STATE, Preload, SUCCESS, db_error,
+    Code, INSUFFICIENT_PRIVILEGE, OBJECT_NOT_IN_PREREQUISITE_STATE, SUCCESS, db_error,
     present, run, sqlstate,
 };
 use postgres::Client;
@@ -12,7 +12,7 @@ const WRONG: &str = Code::Configuration.sqlstate();
 
 #[test]
 fn rows_that_name_no_token_are_rejected() {
-    let site = SITE.alone(Preload::Shared);
+    let site = site();
     let mut admin = site.cluster.admin();
     let long = format!("repeat('x', {})", session_jwt::MAX_TOKEN_BYTES + 1);
     let fits = format!("repeat('x', {})", session_jwt::MAX_TOKEN_BYTES);
@@ -44,7 +44,7 @@ fn rows_that_name_no_token_are_rejected() {
 
 #[test]
 fn privileges() {
-    let site = SITE.alone(Preload::Shared);
+    let site = site();
     let mut admin = site.cluster.admin();
     let mut client = site.client();
     for call in [
@@ -146,7 +146,7 @@ fn privileges() {
 
 #[test]
 fn monitoring_names_nobody() {
-    let site = SITE.alone(Preload::Shared);
+    let site = site();
     let mut admin = site.cluster.admin();
     revoke(
         &mut admin,
@@ -167,7 +167,7 @@ fn monitoring_names_nobody() {
 
 #[test]
 fn rows_are_pruned_and_removed() {
-    let site = SITE.alone(Preload::Shared);
+    let site = site();
     let mut admin = site.cluster.admin();
     let alice = site.token_of("alice");
     revoke(&mut admin, "subject => 'alice', expires => clock_timestamp()");
@@ -195,7 +195,7 @@ fn rows_are_pruned_and_removed() {
 /// Statements that take revocations back without a word.
 #[test]
 fn the_table_is_not_truncated() {
-    let site = SITE.alone(Preload::Shared);
+    let site = site();
     let mut admin = site.cluster.admin();
     revoke(&mut admin, "subject => 'alice'");
     let alice = site.token_of("alice");
@@ -218,7 +218,7 @@ fn the_table_is_not_truncated() {
 /// Rows that a worker of logical replication writes, or COPY.
 #[test]
 fn every_writer_invalidates() {
-    let site = SITE.alone(Preload::Shared);
+    let site = site();
     let mut admin = site.cluster.admin();
     let alice = site.token_of("alice");
     let mut client = site.client();
