@@ -6,6 +6,7 @@ mod measure;
 mod monitoring;
 mod providers;
 mod report;
+mod revocations;
 mod rows;
 mod sessions;
 mod tokens;
@@ -89,6 +90,9 @@ fn main() {
         tables.push(users::rates());
         step("Serving growing numbers of users and connections");
         growths.extend(users::growth());
+    }
+    if begin("revocations", "Revoking tokens") {
+        tables.extend(revocations::tables());
     }
     if begin("connections", "Connecting") {
         tables.push(sessions::connections());

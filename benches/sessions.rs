@@ -93,7 +93,7 @@ fn memory(client: &mut Client) -> f64 {
 }
 
 /// Presents the tokens and reads each identity. Returns the memory afterwards.
-fn memory_after(mut client: Client, tokens: &[String]) -> f64 {
+pub fn memory_after(mut client: Client, tokens: &[String]) -> f64 {
     for token in tokens {
         client.execute("SELECT auth.jwt_session_init($1)", &[token]).unwrap();
         run(&mut client, "SELECT auth.user_id(), auth.claim('email')");

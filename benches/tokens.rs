@@ -88,7 +88,7 @@ pub fn verification() -> Table {
 }
 
 /// Creates a role whose sessions cache no tokens.
-fn add_role_without_cache(cluster: &Cluster) {
+pub fn add_role_without_cache(cluster: &Cluster) {
     run(
         &mut cluster.admin(),
         "CREATE ROLE fresh LOGIN; ALTER ROLE fresh SET pg_session_jwt.token_cache_size = 0",
@@ -99,7 +99,7 @@ fn add_role_without_cache(cluster: &Cluster) {
 const CALLS: i32 = 200;
 
 /// The shortest time of one call within a query, in seconds, for each cluster, role, call and text.
-fn calls(calls: &[(&Cluster, &str, &str, &str)]) -> Vec<f64> {
+pub fn calls(calls: &[(&Cluster, &str, &str, &str)]) -> Vec<f64> {
     let mut clients: Vec<Client> =
         calls.iter().map(|(cluster, role, ..)| cluster.as_role(role).client()).collect();
     let mut runners: Vec<Runner<'_>> = Vec::new();
@@ -117,7 +117,7 @@ fn calls(calls: &[(&Cluster, &str, &str, &str)]) -> Vec<f64> {
 /// Each backend verifies signatures itself.
 pub const NOT_SHARED: (&str, &str) = ("pg_session_jwt.shared_cache_size", "0");
 
-const PRESENT: &str = "auth.jwt_session_init($1, true)";
+pub const PRESENT: &str = "auth.jwt_session_init($1, true)";
 const SET_CONFIG: &str = "set_config('bench.claims', $1, true)";
 
 /// The cost of presenting tokens of each algorithm, new ones and cached ones.

@@ -59,11 +59,29 @@ mod place {
 /// The limit for the columns that hold a value of a token, and for the reason, in bytes.
 const LONGEST: usize = MAX_TOKEN_BYTES;
 
-/// The number of changes of the table that this backend has noticed, from 1.
+/// The number of changes of the rows or the table that this backend has noticed, from 1.
 static EPOCH: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(1));
 
-/// An epoch in which the table had no rows, or there was no table.
+/// An epoch in which there were no rows, or no table, because the extension was not installed.
 static EPOCH_WITHOUT_ROWS: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
+
+/// The number of changes of the table itself that this backend has noticed, from 1.
+static TABLE_EPOCH: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(1));
+
+/// The table as it was in an epoch of it.
+static TABLE: BackendLocal<Cell<Option<(u64, CheckedTable)>>> = BackendLocal::new(Cell::new(None));
+
+/// The relation whose invalidation tells of a change of rows: the TOAST table. That of the table itself would have
+/// each session build the table's cache entry anew.
+static SIGNAL: BackendLocal<Cell<Oid>> = BackendLocal::new(Cell::new(Oid::INVALID));
+
+/// The table, which is as it was installed.
+#[derive(Clone, Copy)]
+struct CheckedTable {
+    relation: Oid,
+    /// An index that finds rows by their key.
+    index: Option<Oid>,
+}
 
 /// The current epoch.
 pub(crate) fn epoch() -> u64 {
@@ -73,11 +91,15 @@ pub(crate) fn epoch() -> u64 {
 /// Notes the invalidation of a relation's cache entry, or of all entries where `relation` is invalid. Returns whether
 /// tokens may have been revoked since. It cannot fail.
 pub(crate) fn relcache_callback(relation: Oid) -> bool {
-    let is_concerned = WATCH.note_invalidation(relation);
-    if is_concerned {
+    let has_changed = WATCH.note_invalidation(relation);
+    if has_changed {
+        TABLE_EPOCH.set(TABLE_EPOCH.get() + 1);
+    }
+    let is_signal = relation != Oid::INVALID && relation == SIGNAL.get();
+    if has_changed || is_signal {
         EPOCH.set(EPOCH.get() + 1);
     }
-    is_concerned
+    has_changed || is_signal
 }
 
 /// Whether this session has looked for the table since the last invalidation that concerned it.
@@ -100,33 +122,52 @@ pub(crate) fn check(claims: &Claims, now: i64) -> Result<(), Rejection> {
     if EPOCH_WITHOUT_ROWS.get() == epoch {
         return Ok(());
     }
-    let relation = match WATCH.find() {
-        Found::Table(table) => OpenRelation::open(table.relation),
-        Found::Missing => None,
-        Found::NotInstalled => {
-            EPOCH_WITHOUT_ROWS.set(epoch);
-            return Ok(());
-        }
+    let table = match TABLE.get() {
+        Some((of, table)) if of == TABLE_EPOCH.get() => table,
+        _ => match find_table()? {
+            Some(table) => table,
+            None => {
+                EPOCH_WITHOUT_ROWS.set(epoch);
+                return Ok(());
+            }
+        },
     };
-    let relation = relation.ok_or_else(|| {
-        altered("The table is missing.").with_hint(
-            "Run ALTER EXTENSION pg_session_jwt UPDATE. If the table was dropped, drop and create the extension.",
-        )
-    })?;
-    check_table(&relation)?;
+    let relation = OpenRelation::open(table.relation).ok_or_else(missing)?;
     if relation.is_empty() {
         EPOCH_WITHOUT_ROWS.set(epoch);
         return Ok(());
     }
-    match find(&relation, claims, now) {
+    match find(&relation, table.index, claims, now) {
         None => Ok(()),
         Some(revocation) => Err(revocation.rejection(claims, now)),
     }
 }
 
-/// A row that covers the token.
-fn find(relation: &OpenRelation, claims: &Claims, now: i64) -> Option<Revocation> {
+/// Finds and checks the table. None where the extension is not installed.
+fn find_table() -> Result<Option<CheckedTable>, Rejection> {
+    let epoch = TABLE_EPOCH.get();
+    let table = match WATCH.find() {
+        Found::NotInstalled => return Ok(None),
+        Found::Missing => return Err(missing()),
+        Found::Table(table) => table,
+    };
+    let relation = OpenRelation::open(table.relation).ok_or_else(missing)?;
+    check_table(&relation)?;
+    // Before rows are read.
+    SIGNAL.set(relation.toast_or_self());
     let index = relation.index_on(&[place::KEY, place::BEFORE]);
+    let table = CheckedTable { relation: table.relation, index };
+    TABLE.set(Some((epoch, table)));
+    Ok(Some(table))
+}
+
+/// A row that covers the token.
+fn find(
+    relation: &OpenRelation,
+    index: Option<Oid>,
+    claims: &Claims,
+    now: i64,
+) -> Option<Revocation> {
     let issued = claims.issued(now).map_or(Timestamp::MIN, backend::from_unix);
     let mut found = None;
     for value in claims.revocable_values() {
@@ -192,6 +233,12 @@ fn check_table(relation: &OpenRelation) -> Result<(), Rejection> {
     Ok(())
 }
 
+fn missing() -> Rejection {
+    altered("The table is missing.").with_hint(
+        "Run ALTER EXTENSION pg_session_jwt UPDATE. If the table was dropped, drop and create the extension.",
+    )
+}
+
 fn altered(detail: &str) -> Rejection {
     Rejection::new(Code::Configuration, "table of revocations was altered").with_detail(detail)
 }
@@ -206,7 +253,7 @@ pub(crate) fn check_row(change: Option<&RowChange<'_>>) -> Result<StoredRow, Rej
         check_values(new)?;
         check_origin(change, new)?;
     }
-    change.invalidate_relation();
+    change.signal();
     Ok(change.accept(&[]))
 }
 

@@ -287,6 +287,13 @@ impl OpenRelation {
         unsafe { (*(*self.0).rd_rel).relpersistence as u8 == pg_sys::RELPERSISTENCE_PERMANENT }
     }
 
+    /// Its TOAST table, which is replaced only where the relation changes too; itself where it has none.
+    pub(crate) fn toast_or_self(&self) -> Oid {
+        // SAFETY: the relation is open, so that its row of pg_class stays in place.
+        let toast = unsafe { (*(*self.0).rd_rel).reltoastrelid };
+        if toast == Oid::INVALID { self.oid() } else { toast }
+    }
+
     /// Whether its file is empty: there has never been a row, or VACUUM has removed all of them.
     pub(crate) fn is_empty(&self) -> bool {
         let main = pg_sys::ForkNumber::MAIN_FORKNUM;

@@ -83,6 +83,14 @@ impl RowChange<'_> {
         unsafe { pg_sys::CacheInvalidateRelcache(self.data().tg_relation) }
     }
 
+    /// Does the same for the cache entry of [`OpenRelation::toast_or_self`].
+    pub(crate) fn signal(&self) {
+        if let Some(relation) = OpenRelation::open(self.relation()) {
+            // SAFETY: the TOAST table is there as long as the relation is open.
+            unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation.toast_or_self()) }
+        }
+    }
+
     fn operation(&self) -> u32 {
         self.data().tg_event & pg_sys::TRIGGER_EVENT_OPMASK
     }

@@ -1,8 +1,8 @@
 //! The rows of `auth.revocations`: who writes them, and which are rejected.
 
 use harness::{
-    Code, INSUFFICIENT_PRIVILEGE, OBJECT_NOT_IN_PREREQUISITE_STATE, SUCCESS, db_error,
-    present, run, sqlstate,
+    Code, INSUFFICIENT_PRIVILEGE, OBJECT_NOT_IN_PREREQUISITE_STATE, SUCCESS, db_error, present,
+    run, sqlstate,
 };
 use postgres::Client;
 

@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use harness::{
-    Code, SUCCESS, present, present_locally, run, sqlstate, test_each_preload, user,
-};
+use harness::{Code, SUCCESS, present, present_locally, run, sqlstate, test_each_preload, user};
 use serde_json::json;
 
 use super::fixture::*;
