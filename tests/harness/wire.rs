@@ -168,6 +168,12 @@ impl Wire {
         self.stream.get_mut().write_all(&queued)
     }
 
+    /// Sends what is queued, and a `Sync`, without waiting for an answer.
+    pub fn send(&mut self) -> io::Result<()> {
+        self.message(b'S', b"");
+        self.flush()
+    }
+
     /// Waits for the answers to what was flushed, to the end of one `Sync`.
     pub fn answers(&mut self) -> io::Result<Vec<Answer>> {
         self.flush()?;
