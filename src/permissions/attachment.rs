@@ -13,20 +13,16 @@ use crate::revocations;
 /// With the privilege REFERENCES or TRIGGER alone, a role could keep a provider from being removed, or a token from
 /// being revoked.
 pub(crate) fn check_trigger(trigger: Oid) -> Result<(), Rejection> {
-    let Some(relation) = relation_of_trigger(trigger) else {
-        return Ok(());
+    let is_own = |relation: &Oid| {
+        Table::find().is_some_and(|table| table.is(*relation)) || revocations::is_table(*relation)
     };
-    let message = if Table::find().is_some_and(|table| table.is(relation)) {
-        "permission denied to attach to auth.providers"
-    } else if revocations::is_table(relation) {
-        "permission denied to attach to auth.revocations"
-    } else {
+    let Some(relation) = relation_of_trigger(trigger).filter(is_own) else {
         return Ok(());
     };
     let owner = OpenRelation::open(relation).map(|relation| relation.owner());
     if owner.is_some_and(has_privileges_of) {
         return Ok(());
     }
-    Err(Rejection::new(Code::Forbidden, message)
+    Err(Rejection::new(Code::Forbidden, "permission denied to attach to table of the extension")
         .with_detail("Only its owner creates triggers on it and foreign keys that reference it."))
 }

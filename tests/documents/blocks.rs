@@ -395,6 +395,13 @@ fn roles() {
 }
 
 #[test]
+fn revocation() {
+    let printed = follow("docs/revocation.md", &format!("{EXTENSION} CREATE ROLE app LOGIN;"));
+    // The first revocation has the number 1, and the last one has not expired.
+    assert_prints(&printed, &["1", "CREATE FUNCTION", "6", "0"]);
+}
+
+#[test]
 fn troubleshooting() {
     let setup = format!(
         "{EXTENSION} CREATE TABLE todos (owner text DEFAULT auth.user_id(), task text);
