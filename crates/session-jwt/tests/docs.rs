@@ -51,6 +51,8 @@ fn error_messages() {
         let of_script = match code {
             Code::Configuration => script_messages("invalid_parameter_value"),
             Code::Forbidden => script_messages("insufficient_privilege"),
+            Code::NoProvider => script_messages("undefined_object"),
+            Code::Prerequisite => script_messages("object_not_in_prerequisite_state"),
             _ => Vec::new(),
         };
         let invented: Vec<_> =
