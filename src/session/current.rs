@@ -194,6 +194,13 @@ pub(crate) fn set_ready(until: Timestamp) {
     set_ready_in_run();
 }
 
+/// Makes the values ready for the rest of the run of the executor: a revocation may cover them by now, which binds the
+/// next statement.
+pub(crate) fn set_ready_for_run(until: Timestamp) {
+    set_ready(until);
+    READY.ready_until.set(STALE);
+}
+
 fn set_ready_in_run() {
     let run = READY.run.get();
     let is_ready = run.is_some_and(|run| run.statement_start < READY.ready_until.get());
