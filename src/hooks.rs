@@ -330,6 +330,10 @@ static NEXT_EXECUTOR_RUN: Next<compat::ExecutorRun> = BackendLocal::new(Cell::ne
 
 // Checks, before the executor runs a plan or continues it, whether the plan may read the token in force.
 executor_run_hook!(executor_run, NEXT_EXECUTOR_RUN.get(), |query, run: &dyn Fn()| {
+    // A message may run a plan that an earlier one has started.
+    if !current::is_in_run() && !backend::is_parallel_worker() {
+        accept_invalidations();
+    }
     // SAFETY: the argument is the one of the hook, and the plan has started.
     let plan = unsafe { touching_tables(query) };
     if let Some(plan) = plan
@@ -462,6 +466,7 @@ unsafe extern "C-unwind" fn object_access(
             register_exit_callback();
         }
         if transaction::is_idle() {
+            accept_invalidations();
             let before = role::current_user();
             check_role(|| Need::Nothing);
             // Postgres has checked the privilege of the earlier user.

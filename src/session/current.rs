@@ -110,11 +110,7 @@ pub(crate) fn invalidate_after_run() {
 /// outermost run of the executor.
 pub(crate) fn revocations_to_stand() -> u64 {
     let now = revocations::epoch();
-    READY
-        .run
-        .get()
-        .filter(|run| run.statement_start == backend::statement_start())
-        .map_or(now, |run| run.revocations)
+    READY.run.get().filter(|_| is_in_run()).map_or(now, |run| run.revocations)
 }
 
 /// The number of invalidations.
@@ -194,20 +190,31 @@ pub(crate) fn set_ready(until: Timestamp) {
     set_ready_in_run();
 }
 
+/// Makes the values ready for the rest of the run of the executor: a revocation may cover them by now, which binds the
+/// next statement.
+pub(crate) fn set_ready_for_run(until: Timestamp) {
+    set_ready(until);
+    READY.ready_until.set(STALE);
+}
+
 fn set_ready_in_run() {
     let run = READY.run.get();
     let is_ready = run.is_some_and(|run| run.statement_start < READY.ready_until.get());
     READY.is_ready_in_run.set(is_ready);
 }
 
+/// Whether the executor runs a plan of this statement.
+pub(crate) fn is_in_run() -> bool {
+    // Where a run of an earlier statement has failed unnoticed, it counts no more.
+    READY.run.get().is_some_and(|run| run.statement_start == backend::statement_start())
+}
+
 /// Notes that the executor runs a plan. Returns whether it is the outermost run, which [`leave_run`] ends.
 pub(crate) fn enter_run() -> bool {
-    let statement_start = backend::statement_start();
-    // Where a run of an earlier statement has failed unnoticed, this one is the outermost.
-    let is_nested = READY.run.get().is_some_and(|run| run.statement_start == statement_start);
+    let is_nested = is_in_run();
     if !is_nested {
         READY.run.set(Some(Run {
-            statement_start,
+            statement_start: backend::statement_start(),
             level: backend::nest_level(),
             revocations: revocations::epoch(),
         }));

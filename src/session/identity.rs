@@ -147,6 +147,12 @@ impl Identity {
         Ok(())
     }
 
+    /// Whether no revocation covered it in the current epoch of the revocations. Only then is the next revocation
+    /// noticed.
+    pub(super) fn is_unrevoked(&self) -> bool {
+        self.unrevoked.get() >= revocations::epoch()
+    }
+
     /// The place on the timeline.
     pub(super) fn number(&self) -> u64 {
         self.number
@@ -260,6 +266,11 @@ impl ValidIdentity {
     /// Rejects claims that are revoked in the given epoch of the revocations, at `now`, in seconds since 1970.
     pub(super) fn check_revocation(&self, epoch: u64, now: i64) -> Result<(), Rejection> {
         self.0.check_revocation(epoch, now)
+    }
+
+    /// Whether no revocation covered it in the current epoch of the revocations.
+    pub(super) fn is_unrevoked(&self) -> bool {
+        self.0.is_unrevoked()
     }
 
     /// The value that a reader returns.

@@ -210,9 +210,12 @@ fn resolve(moment: Moment) -> Result<(), Rejection> {
     let until = identity.expires_at();
     // Where providers have changed since the start of this function, readers return copies, or the transaction is
     // bound to another role, the values are not made ready: the next reader resolves again.
-    let can_lend = current::install(Some(identity));
+    let can_lend = current::install(Some(identity.clone()));
     if can_lend && epoch == providers::epoch() && transaction::has_bound_role() {
-        current::set_ready(until);
+        match identity.is_unrevoked() {
+            true => current::set_ready(until),
+            false => current::set_ready_for_run(until),
+        }
     }
     Ok(())
 }
@@ -268,9 +271,10 @@ fn resolve_without_token() -> Result<(), Rejection> {
         }
         let until = identity.as_ref().map_or(Timestamp::MAX, |identity| identity.expires_at());
         presence::note_request_claims(identity.as_ref());
+        let is_unrevoked = identity.as_ref().is_none_or(ValidIdentity::is_unrevoked);
         let can_lend = current::install(identity);
         // Without the assign hook, changes of the GUC are not noticed: every reader resolves again.
-        if is_hooked && can_lend && transaction::has_bound_role() {
+        if is_hooked && is_unrevoked && can_lend && transaction::has_bound_role() {
             current::set_trusted(until);
         }
         return Ok(());
