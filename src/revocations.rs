@@ -51,6 +51,7 @@ mod place {
     pub(super) const SESSION_ID: usize = 5;
     pub(super) const BEFORE: usize = 6;
     pub(super) const REASON: usize = 7;
+    pub(super) const EXPIRES: usize = 8;
     pub(super) const CREATED: usize = 9;
     pub(super) const CREATED_BY: usize = 10;
     pub(super) const KEY: usize = 11;
@@ -141,6 +142,25 @@ pub(crate) fn check(claims: &Claims, now: i64) -> Result<(), Rejection> {
         None => Ok(()),
         Some(revocation) => Err(revocation.rejection(claims, now)),
     }
+}
+
+/// Whether rows have expired a day ago or longer.
+///
+/// # Errors
+/// Where the table is missing or was altered.
+pub(crate) fn has_expired_rows() -> Result<bool, Rejection> {
+    const DAY: i64 = 86_400;
+    let Some(table) = find_table()? else {
+        return Ok(false);
+    };
+    let relation = OpenRelation::open(table.relation).ok_or_else(missing)?;
+    let limit = backend::now() - backend::seconds(DAY);
+    let mut has_expired = false;
+    relation.scan(None, &[], Visible::Now, |row| {
+        has_expired = row.timestamptz(place::EXPIRES).is_some_and(|expires| expires <= limit);
+        !has_expired
+    });
+    Ok(has_expired)
 }
 
 /// Finds and checks the table. None where the extension is not installed.

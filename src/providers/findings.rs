@@ -9,6 +9,7 @@ use super::table::{Rows, Table};
 use crate::pg::backend::{self, seconds};
 use crate::pg::datum::Varlena;
 use crate::pg::role;
+use crate::revocations;
 use crate::settings::{self, TRUST_REQUEST_CLAIMS};
 
 /// Something that an administrator should change.
@@ -49,6 +50,7 @@ pub(crate) fn findings(locks: Option<Rejection>) -> Result<Varlena, Rejection> {
     about_library(locks, &mut list);
     let has_settings = about_settings(&mut list);
     let has_rows = about_table(&mut list);
+    about_revocations(&mut list);
     if !has_settings && !has_rows && !TRUST_REQUEST_CLAIMS.get() {
         let mut about = Findings { subject: "providers".to_owned(), list: &mut list };
         about.add(
@@ -168,6 +170,23 @@ fn about_table(list: &mut Vec<Finding>) -> bool {
         }
     }
     !rows.is_empty()
+}
+
+fn about_revocations(list: &mut Vec<Finding>) {
+    let mut about = Findings { subject: "table auth.revocations".to_owned(), list };
+    match revocations::has_expired_rows() {
+        Ok(false) => {}
+        Ok(true) => about.add(
+            Severity::Info,
+            "revocations have expired",
+            "Run SELECT auth.prune_revocations() now and then: sessions look tokens up in fewer rows.",
+        ),
+        Err(rejection) => about.add(
+            Severity::Error,
+            "the table was altered: every token is rejected",
+            cure(&rejection),
+        ),
+    }
 }
 
 fn about_provider(provider: &Provider, about: &mut Findings<'_>) {

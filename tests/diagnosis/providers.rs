@@ -217,3 +217,28 @@ fn names_of_providers_are_quoted() {
     let same = format!("SELECT ({literal} = (SELECT name FROM auth.providers))::text");
     assert_eq!(send(&mut admin, &same).expect("a comparison").lines(""), ["true"], "{literal}");
 }
+
+#[test]
+fn the_table_of_revocations_is_looked_at() {
+    let cluster = Cluster::start(Preload::Shared, &[]);
+    let mut admin = cluster.admin();
+    let subject = "table auth.revocations";
+    assert!(texts(&mut admin, subject).is_empty(), "without rows");
+    run(&mut admin, "SELECT auth.revoke(subject => 'alice', expires => now() - interval '1 hour')");
+    assert!(texts(&mut admin, subject).is_empty(), "a row that has just expired");
+    run(&mut admin, "SELECT auth.revoke(subject => 'bob', expires => now() - interval '25 hours')");
+    assert_eq!(texts(&mut admin, subject), ["revocations have expired"]);
+    run(&mut admin, "SELECT auth.prune_revocations()");
+    assert!(texts(&mut admin, subject).is_empty(), "pruned");
+    for (alter, restore) in [
+        ("DISABLE TRIGGER check_revocation", "ENABLE ALWAYS TRIGGER check_revocation"),
+        ("ENABLE TRIGGER keep_revocations", "ENABLE ALWAYS TRIGGER keep_revocations"),
+        ("RENAME sid TO other", "RENAME other TO sid"),
+    ] {
+        run(&mut admin, &format!("ALTER TABLE auth.revocations {alter}"));
+        let altered = "the table was altered: every token is rejected";
+        assert_eq!(texts(&mut admin, subject), [altered], "{alter}");
+        run(&mut admin, &format!("ALTER TABLE auth.revocations {restore}"));
+        assert!(texts(&mut admin, subject).is_empty(), "{restore}");
+    }
+}

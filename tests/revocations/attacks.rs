@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use harness::{Code, SUCCESS, present, run, sqlstate, user};
 use super::fixture::*;
+use harness::{Code, SUCCESS, present, run, sqlstate, user};
 
 const REVOKED: &str = Code::Revoked.sqlstate();
 
-/// FINDING 1: a revocation that a session notices within a statement, before the first reader of the statement.
+/// A revocation that a session notices within a statement, before the first reader of the statement.
 #[test]
 fn a_revocation_within_a_statement_binds_the_next_one() {
     let site = site();
@@ -26,13 +26,13 @@ fn a_revocation_within_a_statement_binds_the_next_one() {
     let mut client = site.client();
     assert_eq!(present(&mut client, &alice), SUCCESS);
     let running = std::thread::spawn(move || {
-        let answer = client.query_one("SELECT late(1)", &[]).map(|row| row.get::<_, Option<String>>(0));
+        let answer =
+            client.query_one("SELECT late(1)", &[]).map(|row| row.get::<_, Option<String>>(0));
         (answer, client)
     });
     std::thread::sleep(Duration::from_millis(400));
     revoke(&mut admin, "subject => 'alice'");
-    let (answer, mut client) = running.join().unwrap();
-    eprintln!("statement under way: {answer:?}");
+    let (_, mut client) = running.join().unwrap();
     let next: Vec<_> = (0..3).map(|_| code_of_user(&mut client)).collect();
     let rows = sqlstate(client.query("SELECT count(*) FROM notes", &[]));
     run(&mut admin, "DELETE FROM auth.revocations; DROP FUNCTION late(int); DROP TABLE locked");
@@ -40,7 +40,7 @@ fn a_revocation_within_a_statement_binds_the_next_one() {
     assert_eq!(rows, REVOKED);
 }
 
-/// FINDING 2: an invalidation that arrives while the table is looked up (here: a lock of another session).
+/// An invalidation that arrives while the table is looked up (here: a lock of another session).
 #[test]
 fn a_revocation_during_a_lookup_loses_no_later_one() {
     let site = site();
