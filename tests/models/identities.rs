@@ -1,5 +1,7 @@
 //! Random sequences of whatever changes an identity, held against a small model of who it must be.
 //!
+//! Beside the sessions, keys change, and the tokens of users are revoked and accepted again.
+//!
 //! The model knows two things of a session: whose the token setting is now, and whose it will be
 //! once the transaction is committed. A savepoint keeps both, a rollback brings both back, and a
 //! refused token makes nobody of all of them.
@@ -14,6 +16,9 @@ use harness::{Answer, Cluster, Code, DIVISION_BY_ZERO, Preload, Wire};
 use mint::{Algorithm, Key};
 use serde_json::{Value, json};
 
+/// What holds at the beginning.
+const ALL: Trust = Trust { keys: [true; 2], revoked: [false; 3] };
+
 /// How many sequences there are with shared signatures and without, and how many sessions take turns.
 const SEQUENCES: u64 = 2_000;
 const SESSIONS: u64 = 40;
@@ -22,9 +27,22 @@ const STEPS: usize = 30;
 /// Sequence `n` has the seed `FIRST_SEED + n`, unless `MODEL_SEED` says with which to begin.
 const FIRST_SEED: u64 = 1;
 
-/// Which of the two keys of the first provider are configured; the other provider's always is.
+/// What changes beside the sessions.
 #[derive(Clone, Copy, Debug)]
-struct Keys([bool; 2]);
+struct Trust {
+    /// Which of the two keys of the first provider are configured; the other provider's always is.
+    keys: [bool; 2],
+    /// Which of [`USERS`] have all tokens revoked.
+    revoked: [bool; 3],
+}
+
+const USERS: [&str; 3] = ["alice", "bob", "carol"];
+
+impl Trust {
+    fn is_revoked(&self, token: &Token) -> bool {
+        USERS.iter().zip(self.revoked).any(|(user, revoked)| *user == token.sub && revoked)
+    }
+}
 
 /// Those that sign: two that are configured at times, one that always is and counts `jti`, and one
 /// that never is.
@@ -35,8 +53,8 @@ struct Signers {
 }
 
 impl Signers {
-    fn document(&self, keys: Keys) -> String {
-        let both = self.rotated.iter().zip(keys.0);
+    fn document(&self, keys: [bool; 2]) -> String {
+        let both = self.rotated.iter().zip(keys);
         let configured: Vec<Value> =
             both.filter(|(_, there)| *there).map(|(key, _)| key.bare_public_jwk()).collect();
         json!([
@@ -127,17 +145,20 @@ impl Model {
     }
 
     /// The checks of a token that is presented.
-    fn refusal(&self, token: &Token, keys: Keys, time: Time) -> Expected {
+    fn refusal(&self, token: &Token, trust: Trust, time: Time) -> Expected {
         if let Some(code) = token.flaw {
             return Expected::Code(code);
         }
-        if token.key.is_some_and(|key| !keys.0[key]) {
+        if token.key.is_some_and(|key| !trust.keys[key]) {
             return Expected::Code(Code::Signature.sqlstate());
         }
         match time.is_past(token.exp) {
             Some(true) => return Expected::Code(Code::Expired.sqlstate()),
             None => return Expected::Unknown,
             Some(false) => {}
+        }
+        if trust.is_revoked(token) {
+            return Expected::Code(Code::Revoked.sqlstate());
         }
         match token.jti {
             Some(jti) if jti <= self.last_jti => Expected::Code(Code::Replayed.sqlstate()),
@@ -179,9 +200,9 @@ fn clock() -> f64 {
 /// One session, its model, and what has happened so far.
 struct Run<'a> {
     signers: &'a Signers,
-    keys: &'a RwLock<Keys>,
-    /// Those that are configured during the present step.
-    configured: Keys,
+    trust: &'a RwLock<Trust>,
+    /// What holds during the present step.
+    present: Trust,
     random: Rng,
     client: Wire,
     model: Model,
@@ -282,11 +303,15 @@ impl Run<'_> {
         let (outcome, time) = self.send(&statement.replace("{}", text));
         let expected = token
             .as_ref()
-            .map_or(Expected::Done, |token| self.model.refusal(token, self.configured, time));
+            .map_or(Expected::Done, |token| self.model.refusal(token, self.present, time));
         let outcome = outcome.as_ref().map_err(String::as_str);
         let swallows = statement.starts_with("DO");
         let refused = match (expected, outcome) {
-            (Expected::Unknown, Err(code)) if code == Code::Expired.sqlstate() => true,
+            (Expected::Unknown, Err(code))
+                if [Code::Expired.sqlstate(), Code::Revoked.sqlstate()].contains(&code) =>
+            {
+                true
+            }
             (Expected::Unknown, _) => panic!("cannot tell, {outcome:?}"),
             (Expected::Code(code), outcome) => {
                 let wanted = if swallows { Ok(&()) } else { Err(code) };
@@ -333,14 +358,18 @@ impl Run<'_> {
         self.note(&format!("-- {seen}"));
         let expected = match &who {
             None => vec!["nobody"],
-            Some(token) if token.key.is_some_and(|key| !self.configured.0[key]) => {
+            Some(token) if token.key.is_some_and(|key| !self.present.keys[key]) => {
                 vec![Code::Signature.sqlstate()]
             }
-            Some(token) => match time.is_past(token.exp) {
-                Some(true) => vec![Code::Expired.sqlstate()],
-                Some(false) => vec![token.sub],
-                None => vec![Code::Expired.sqlstate(), token.sub],
-            },
+            Some(token) => {
+                let is_revoked = self.present.is_revoked(token);
+                let valid = if is_revoked { Code::Revoked.sqlstate() } else { token.sub };
+                match time.is_past(token.exp) {
+                    Some(true) => vec![Code::Expired.sqlstate()],
+                    Some(false) => vec![valid],
+                    None => vec![Code::Expired.sqlstate(), valid],
+                }
+            }
         };
         assert!(expected.contains(&seen.as_str()), "{seen} instead of {expected:?}");
         let done = answer.is_ok();
@@ -348,10 +377,10 @@ impl Run<'_> {
     }
 
     fn step(&mut self) {
-        // Nobody changes the keys in the middle of a step.
-        let keys = self.keys;
-        let steady = keys.read().unwrap();
-        self.configured = *steady;
+        // Nobody changes the keys or revokes tokens in the middle of a step.
+        let trust = self.trust;
+        let steady = trust.read().unwrap();
+        self.present = *steady;
         if self.model.aborted {
             match self.model.savepoints.last().cloned() {
                 Some(standing) if self.random.bool() => {
@@ -490,7 +519,7 @@ impl Run<'_> {
     }
 }
 
-fn sequence(cluster: &Cluster, signers: &Signers, keys: &RwLock<Keys>, seed: u64) {
+fn sequence(cluster: &Cluster, signers: &Signers, trust: &RwLock<Trust>, seed: u64) {
     let mut random = Rng::with_seed(seed);
     let role = ["app", "app", "strict"][random.usize(..3)];
     let mut connection = cluster.as_role(role);
@@ -503,7 +532,7 @@ fn sequence(cluster: &Cluster, signers: &Signers, keys: &RwLock<Keys>, seed: u64
         startup = Some(token).filter(|_| role == "app");
     }
     let mut client = {
-        let _steady = keys.read().unwrap();
+        let _steady = trust.read().unwrap();
         Wire::connect(&connection).unwrap()
     };
     client.prepare("again", "SELECT owner FROM notes");
@@ -512,16 +541,8 @@ fn sequence(cluster: &Cluster, signers: &Signers, keys: &RwLock<Keys>, seed: u64
     let transaction_scope = role == "strict";
     let model = Model { transaction_scope, standing, startup, ..Model::default() };
     let log = format!("seed {seed}, as {role}\n");
-    let mut run = Run {
-        signers,
-        keys,
-        configured: Keys([true; 2]),
-        random,
-        client,
-        model,
-        tokens: Vec::new(),
-        log,
-    };
+    let mut run =
+        Run { signers, trust, present: ALL, random, client, model, tokens: Vec::new(), log };
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         for _ in 0..STEPS {
             if run.random.u8(..20) == 0 {
@@ -555,8 +576,7 @@ fn random_sequences_with(shared_cache_size: &str) {
         counting: Key::generate(Algorithm::EdDSA),
         stranger: key(),
     };
-    let all = Keys([true, true]);
-    let providers = signers.document(all);
+    let providers = signers.document(ALL.keys);
     let cluster = Cluster::start(
         Preload::Shared,
         &[
@@ -582,25 +602,36 @@ fn random_sequences_with(shared_cache_size: &str) {
         )
         .unwrap();
     let first = std::env::var("MODEL_SEED").map_or(FIRST_SEED, |seed| seed.parse().unwrap());
-    let keys = RwLock::new(all);
+    let trust = RwLock::new(ALL);
     thread::scope(|scope| {
-        let (cluster, signers, keys) = (&cluster, &signers, &keys);
+        let (cluster, signers, trust) = (&cluster, &signers, &trust);
         let sessions: Vec<_> = (0..SESSIONS)
             .map(|session| {
                 scope.spawn(move || {
                     for number in (session..SEQUENCES).step_by(SESSIONS as usize) {
-                        sequence(cluster, signers, keys, first + number);
+                        sequence(cluster, signers, trust, first + number);
                     }
                 })
             })
             .collect();
         let mut random = Rng::with_seed(first);
+        let mut admin = cluster.admin();
         while !sessions.iter().all(|session| session.is_finished()) {
-            thread::sleep(Duration::from_millis(300));
-            let mut keys = keys.write().unwrap();
+            thread::sleep(Duration::from_millis(100));
+            let mut trust = trust.write().unwrap();
+            if random.u8(..3) > 0 {
+                let place = random.usize(..USERS.len());
+                let change = match trust.revoked[place] {
+                    true => "SELECT auth.unrevoke(id) FROM auth.revocations WHERE subject = $1",
+                    false => "SELECT auth.revoke(subject => $1)",
+                };
+                admin.execute(change, &[&USERS[place]]).unwrap();
+                trust.revoked[place] ^= true;
+                continue;
+            }
             let next = [[true, true], [true, true], [true, false], [false, true]];
-            *keys = Keys(next[random.usize(..next.len())]);
-            let providers = signers.document(*keys);
+            trust.keys = next[random.usize(..next.len())];
+            let providers = signers.document(trust.keys);
             cluster.append_configuration(&[("pg_session_jwt.providers", &providers)]);
             cluster.reload();
         }
