@@ -642,8 +642,9 @@ BEGIN
     WHERE r.key = hashtextextended(coalesce(claims.sid, claims.subject) COLLATE "C", 0)
       AND r.before = until AND r.issuer IS NOT DISTINCT FROM claims.issuer
       AND r.subject IS NOT DISTINCT FROM claims.subject AND r.sid IS NOT DISTINCT FROM claims.sid
-      AND r.jti IS NULL
-    LIMIT 1;
+      AND r.jti IS NULL AND r.expires IS NULL
+    -- So that it is not removed at the same time, nor already where the transaction has one snapshot.
+    LIMIT 1 FOR KEY SHARE;
     IF known IS NOT NULL THEN
         RETURN known;
     END IF;

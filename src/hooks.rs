@@ -333,6 +333,9 @@ executor_run_hook!(executor_run, NEXT_EXECUTOR_RUN.get(), |query, run: &dyn Fn()
     // A message may run a plan that an earlier one has started.
     if !current::is_in_run() && !backend::is_parallel_worker() {
         accept_invalidations();
+        // SAFETY: the argument is the one of the hook, and the plan has started.
+        let has_relations = || unsafe { RunningPlan::from_raw(query) }.plan().has_relations();
+        check_role(|| if has_relations() { Need::PlannedRole } else { Need::Nothing });
     }
     // SAFETY: the argument is the one of the hook, and the plan has started.
     let plan = unsafe { touching_tables(query) };

@@ -221,6 +221,12 @@ fn check_values(row: Tuple<'_>) -> Result<(), Rejection> {
             "Give a subject, a jti or a sid. To revoke the tokens of all users of a provider, give its issuer.",
         ));
     }
+    // Where NOT NULL was dropped.
+    if row.is_null(place::BEFORE) {
+        return Err(wrong("Its before is NULL.".to_owned()).with_hint(
+            "Leave before out to revoke the tokens until now, or give infinity for all.",
+        ));
+    }
     for place in named.into_iter().chain([place::REASON]) {
         match row.size(place) {
             Some(0) if place != place::REASON => {

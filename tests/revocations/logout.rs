@@ -200,3 +200,23 @@ fn a_logout_token_is_nobody() {
     assert_eq!(present(&mut client, &party), SUCCESS);
     run(&mut admin, "SELECT auth.remove_provider('t')");
 }
+
+/// A revocation that ends is none for a logout token.
+#[test]
+fn a_revocation_that_expires_does_not_stand_for_a_logout() {
+    let site = site();
+    let mut admin = site.cluster.admin();
+    let token = site.token_of("alice");
+    let iat = now();
+    revoke(
+        &mut admin,
+        &format!(
+            "issuer => '{ISSUER}', subject => 'alice', before => to_timestamp({iat}), expires => now()"
+        ),
+    );
+    let logout_token = logout_token(&site.key, None, json!({"sid": null, "iat": iat}));
+    assert_eq!(logout(&mut admin, &logout_token), SUCCESS);
+    run(&mut admin, "SELECT auth.prune_revocations()");
+    assert_eq!(present(&mut site.client(), &token), Code::Revoked.sqlstate());
+    unrevoke_all(&mut admin);
+}
