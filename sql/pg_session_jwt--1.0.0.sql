@@ -482,9 +482,13 @@ CREATE TABLE @extschema@.revocations (
     expires timestamptz,
     created timestamptz NOT NULL DEFAULT pg_catalog.now(),
     created_by text NOT NULL DEFAULT session_user,
-    -- Rows are found by the most special of the values that they name.
-    key bigint GENERATED ALWAYS AS
-        (pg_catalog.hashtextextended(coalesce(jti, sid, subject, issuer), 0)) STORED,
+    -- Rows are found by the most special of the values that they name, with their issuer.
+    key bigint GENERATED ALWAYS AS (
+        pg_catalog.hashtextextended(
+            coalesce(jti, sid, subject, issuer),
+            CASE WHEN coalesce(jti, sid, subject) IS NULL OR issuer IS NULL THEN 0
+                 ELSE pg_catalog.hashtextextended(issuer, 0) END)
+    ) STORED,
     CONSTRAINT revocations_pkey PRIMARY KEY (id)
 );
 CREATE INDEX revocations_key_idx ON @extschema@.revocations (key, before);
@@ -513,7 +517,7 @@ COMMENT ON COLUMN @extschema@.revocations.before IS
     'latest iat of the tokens that are revoked; tokens without iat are revoked too';
 COMMENT ON COLUMN @extschema@.revocations.expires IS
     'time from which auth.prune_revocations() removes the row; NULL for never';
-COMMENT ON COLUMN @extschema@.revocations.key IS 'hash of the first of jti, sid, subject and issuer that is not NULL';
+COMMENT ON COLUMN @extschema@.revocations.key IS 'hash of the first of jti, sid, subject and issuer that is not NULL, and of the issuer';
 
 CREATE FUNCTION @extschema@.check_revocation() RETURNS trigger
     LANGUAGE c
@@ -637,18 +641,17 @@ BEGIN
         claims.sid := NULL;
     END IF;
     until := to_timestamp(claims.issued::bigint);
-    -- An identity provider may send a token more than once.
-    SELECT r.id INTO known FROM @extschema@.revocations r
-    WHERE r.key = hashtextextended(coalesce(claims.sid, claims.subject) COLLATE "C", 0)
-      AND r.before = until AND r.issuer IS NOT DISTINCT FROM claims.issuer
-      AND r.subject IS NOT DISTINCT FROM claims.subject AND r.sid IS NOT DISTINCT FROM claims.sid
-      AND r.jti IS NULL
-    LIMIT 1;
-    IF known IS NOT NULL THEN
-        RETURN known;
-    END IF;
-    RETURN @extschema@.revoke(issuer => claims.issuer, subject => claims.subject, sid => claims.sid,
-                              before => until, reason => 'logout token');
+    -- A user who signs out again and again has one row, and so has a token that the provider sends twice.
+    UPDATE @extschema@.revocations r SET before = greatest(r.before, until)
+    WHERE r.key = hashtextextended(
+              coalesce(claims.sid, claims.subject) COLLATE "C",
+              coalesce(hashtextextended(claims.issuer COLLATE "C", 0), 0))
+      AND r.issuer IS NOT DISTINCT FROM claims.issuer AND r.subject IS NOT DISTINCT FROM claims.subject
+      AND r.sid IS NOT DISTINCT FROM claims.sid
+      AND r.jti IS NULL AND r.expires IS NULL AND r.reason = 'logout token'
+    RETURNING r.id INTO known;
+    RETURN coalesce(known, @extschema@.revoke(issuer => claims.issuer, subject => claims.subject, sid => claims.sid,
+                                              before => until, reason => 'logout token'));
 END
 $$;
 COMMENT ON FUNCTION @extschema@.logout(text, text, boolean) IS

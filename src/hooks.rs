@@ -333,6 +333,9 @@ executor_run_hook!(executor_run, NEXT_EXECUTOR_RUN.get(), |query, run: &dyn Fn()
     // A message may run a plan that an earlier one has started.
     if !current::is_in_run() && !backend::is_parallel_worker() {
         accept_invalidations();
+        // SAFETY: the argument is the one of the hook, and the plan has started.
+        let has_relations = || unsafe { RunningPlan::from_raw(query) }.plan().has_relations();
+        check_role(|| if has_relations() { Need::PlannedRole } else { Need::Nothing });
     }
     // SAFETY: the argument is the one of the hook, and the plan has started.
     let plan = unsafe { touching_tables(query) };
@@ -365,7 +368,11 @@ unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
         if let Some(plan) = plan {
             transaction::finish(plan);
         }
+        let is_outermost = current::reenter_run();
         NEXT_EXECUTOR_FINISH.get().unwrap_or(compat::standard_ExecutorFinish)(query);
+        if is_outermost {
+            current::leave_run();
+        }
         if plan.is_some() {
             transaction::leave();
         }

@@ -38,7 +38,7 @@ const COLUMNS: [(&str, Oid); 11] = [
     ("expires", TIMESTAMPTZOID),
     ("created", TIMESTAMPTZOID),
     ("created_by", TEXTOID),
-    // A hash of the first of jti, sid, subject and issuer that is not null.
+    // A hash of the first of jti, sid, subject and issuer that is not null, with that of the issuer as its seed.
     ("key", INT8OID),
 ];
 
@@ -189,14 +189,18 @@ fn find(
     now: i64,
 ) -> Option<Revocation> {
     let issued = claims.issued(now).map_or(Timestamp::MIN, backend::from_unix);
-    let mut found = None;
+    // No row has a value that the database's encoding cannot represent.
+    let hash = |value: &str, seed| Varlena::text(value).ok().map(|text| text.hash(seed));
+    let of_issuer = claims.issuer().and_then(|issuer| hash(issuer, 0));
+    let mut keys: Vec<i64> = of_issuer.into_iter().collect();
     for value in claims.revocable_values() {
-        // No row has a value that the database's encoding cannot represent.
-        let Ok(text) = Varlena::text(value) else {
-            continue;
-        };
+        keys.extend(hash(value, 0));
+        keys.extend(of_issuer.and_then(|of_issuer| hash(value, of_issuer)));
+    }
+    let mut found = None;
+    for key in keys {
         let keys = [
-            Key { place: place::KEY, value: KeyValue::Int8(text.hash()) },
+            Key { place: place::KEY, value: KeyValue::Int8(key) },
             Key { place: place::BEFORE, value: KeyValue::From(issued) },
         ];
         relation.scan(index, &keys, Visible::ToStatement, |tuple| {
@@ -234,7 +238,9 @@ fn check_table(relation: &OpenRelation) -> Result<(), Rejection> {
         is_generated: *name == "key",
     });
     if let Some(name) = table::altered_column(relation, columns) {
-        let detail = format!("Its column {name} has another place, name, type or expression.");
+        let detail = format!(
+            "Its column {name} has another place, name or type, or is not generated as it was."
+        );
         return Err(altered(&detail).with_hint("Restore the column as CREATE EXTENSION makes it."));
     }
     for trigger in [ROW_TRIGGER, TRUNCATE_TRIGGER] {
@@ -286,6 +292,12 @@ fn check_values(row: Tuple<'_>) -> Result<(), Rejection> {
     if named.into_iter().all(|place| row.is_null(place)) {
         return Err(wrong("It names no token.".to_owned()).with_hint(
             "Give a subject, a jti or a sid. To revoke the tokens of all users of a provider, give its issuer.",
+        ));
+    }
+    // Where NOT NULL was dropped.
+    if row.is_null(place::BEFORE) {
+        return Err(wrong("Its before is NULL.".to_owned()).with_hint(
+            "Leave before out to revoke the tokens until now, or give infinity for all.",
         ));
     }
     for place in named.into_iter().chain([place::REASON]) {

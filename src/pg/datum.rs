@@ -106,12 +106,12 @@ impl Varlena {
         })
     }
 
-    /// The hash of a `text` as `hashtextextended(…, 0)` computes it in the collation `C`.
-    pub(crate) fn hash(&self) -> i64 {
+    /// The hash of a `text` as `hashtextextended(…, seed)` computes it in the collation `C`.
+    pub(crate) fn hash(&self, seed: i64) -> i64 {
         let bytes = text_datum_bytes(self.datum());
         let length = bytes.len() as std::ffi::c_int;
         // SAFETY: the function reads that many bytes, and nothing else.
-        unsafe { hash_bytes_extended(bytes.as_ptr(), length, 0) as i64 }
+        unsafe { hash_bytes_extended(bytes.as_ptr(), length, seed as u64) as i64 }
     }
 
     /// A `jsonb`, converted by Postgres from JSON in UTF-8.

@@ -319,7 +319,7 @@ impl OpenRelation {
                 let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
                 let open = pg_sys::index_open(*index, lock);
                 let entry = &*(*open).rd_index;
-                let is_btree = (*(*open).rd_rel).relam == Oid::from(pg_sys::BTREE_AM_OID);
+                let is_btree = (*(*open).rd_rel).relam == pg_sys::BTREE_AM_OID;
                 let columns = entry.indkey.values.as_slice(entry.indnkeyatts.max(0) as usize);
                 let is_usable = is_btree
                     && entry.indisvalid

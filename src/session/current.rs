@@ -29,6 +29,8 @@ struct Ready {
     /// Whether an executor runs in a statement that started before `ready_until`.
     is_ready_in_run: Cell<bool>,
     run: Cell<Option<Run>>,
+    /// Those of the run that was the last outermost one.
+    last_revocations: Cell<u64>,
     ready_until: Cell<Timestamp>,
     trusted_until: Cell<Timestamp>,
     /// Counts the invalidations.
@@ -53,6 +55,7 @@ struct Run {
 static READY: BackendLocal<Ready> = BackendLocal::new(Ready {
     is_ready_in_run: Cell::new(false),
     run: Cell::new(None),
+    last_revocations: Cell::new(0),
     ready_until: Cell::new(STALE),
     trusted_until: Cell::new(STALE),
     invalidations: Cell::new(0),
@@ -223,8 +226,21 @@ pub(crate) fn enter_run() -> bool {
     !is_nested
 }
 
+/// Notes that a run that has ended goes on, with triggers. Returns whether it is the outermost run.
+pub(crate) fn reenter_run() -> bool {
+    let revocations = READY.last_revocations.get();
+    let is_outermost = enter_run();
+    if is_outermost && let Some(run) = READY.run.get() {
+        READY.run.set(Some(Run { revocations, ..run }));
+    }
+    is_outermost
+}
+
 /// Notes that no executor runs. It cannot fail.
 pub(crate) fn leave_run() {
+    if let Some(run) = READY.run.get() {
+        READY.last_revocations.set(run.revocations);
+    }
     READY.run.set(None);
     READY.is_ready_in_run.set(false);
 }

@@ -114,6 +114,12 @@ impl Wire {
         self.message(b'E', &[portal.as_bytes(), b"\0", &rows.to_be_bytes()].concat());
     }
 
+    /// Calls a function without arguments in the fast path.
+    pub fn call(&mut self, function: u32) -> io::Result<Vec<Answer>> {
+        self.message(b'F', &[&function.to_be_bytes()[..], &[0; 6]].concat());
+        self.answers()
+    }
+
     /// Sends what is queued, and a `Sync`; returns what each statement came to. Those after an
     /// error are skipped by the server.
     pub fn sync(&mut self) -> io::Result<Vec<Answer>> {
@@ -196,6 +202,8 @@ impl Wire {
                     }
                     answers.push(Err(fields));
                 }
+                // What a function returns: as a value of a row, with its length before it.
+                b'V' => answers.push(Ok(vec![row(&[&[0, 1], &body[..]].concat())?])),
                 b'N' => self.notices.push(fields(&body)),
                 b'K' => self.key.copy_from_slice(body.get(..8).unwrap_or(&[0; 8])),
                 b'Z' => {

@@ -36,13 +36,23 @@ fn the_catalog_says_what_functions_are() {
     ];
     let for_administrators =
         ["add_provider", "added_provider", "refresh_provider", "remove_provider"];
-    let for_triggers = ["check_ddl_drop", "check_ddl_end", "check_ddl_start", "check_provider"];
+    let for_triggers = [
+        "check_ddl_drop",
+        "check_ddl_end",
+        "check_ddl_start",
+        "check_provider",
+        "check_revocation",
+        "keep_revocations",
+    ];
+    // They run as the owner of the extension, for roles that may execute them.
+    let of_revocations = ["logout", "prune_revocations", "revoke", "unrevoke"];
     // Whoever calls them runs with the search path that they name.
     let with_settings = ["protect", "protect_schema", "unprotect", "unprotect_schema"];
     let mut expected =
         ["demand", "init", "inspect", "is_new", "jwt_template", "jwt_verify", "table_of", "whoami"]
             .to_vec();
-    expected.extend(readers.iter().chain(&for_administrators));
+    expected.push("verify_logout");
+    expected.extend(readers.iter().chain(&for_administrators).chain(&of_revocations));
     expected.extend(for_triggers.iter().chain(&with_settings));
     // With and without is_local.
     expected.extend(["jwt_session_init"; 2]);
@@ -67,14 +77,18 @@ fn the_catalog_says_what_functions_are() {
         assert!(!row.get::<_, bool>(3), "{name} is not leakproof");
         assert!(row.get::<_, bool>(5), "{name} has a comment");
         // Those for administrators ask for privileges on the table, or tell of it.
-        let is_for_all = !["inspect", "provider_keys"].contains(&name)
+        let is_for_all = !["inspect", "provider_keys", "verify_logout"].contains(&name)
+            && !of_revocations.contains(&name)
             && !for_triggers.contains(&name)
             && !for_monitors.contains(&name)
             && !of_statistics.contains(&name);
         assert_eq!(row.get::<_, bool>(6), is_for_all, "who may execute {name}");
-        assert!(row.get::<_, bool>(7), "{name} runs as its caller");
+        let is_of_owner = of_revocations.contains(&name);
+        assert_eq!(row.get::<_, bool>(7), !is_of_owner, "{name} runs as its caller");
         let has_settings = ["add_provider", "check_ddl_drop", "check_ddl_end", "remove_provider"]
             .contains(&name)
+            || is_of_owner
+            || name == "keep_revocations"
             || with_settings.contains(&name)
             || for_monitors.contains(&name) && name != "provider_findings"
             || ["explain_access_of", "policy_condition", "try_all"].contains(&name);

@@ -71,6 +71,16 @@ fn a_logout_token_becomes_a_revocation() {
     let outcome = admin.execute("SELECT auth.logout($1, everywhere => true)", &[&token]);
     assert_eq!(sqlstate(outcome), Code::Configuration.sqlstate());
 
+    // The rows of a user do not become many.
+    for ago in [50, 40, 60, 30] {
+        let changes = json!({"sid": null, "iat": now() - ago, "exp": null});
+        assert_eq!(logout(&mut admin, &logout_token(&site.key, None, changes)), SUCCESS);
+    }
+    let state = "SELECT concat(count(*), ' ', bool_and(before BETWEEN now() - interval '31 s' AND now() - interval '29 s'))
+                 FROM auth.revocations";
+    assert_eq!(cell(&mut admin, state), "1 t", "one row, with the latest time");
+    unrevoke_all(&mut admin);
+
     // Sessions that begin later are not ended by a token that arrives late or again.
     let late = logout_token(&site.key, None, json!({"sid": null, "iat": now() - 60, "exp": null}));
     assert_eq!(logout(&mut admin, &late), SUCCESS);
@@ -199,4 +209,24 @@ fn a_logout_token_is_nobody() {
     let party = site.token(json!({"sub": "alice", "events": {"party": {}}}));
     assert_eq!(present(&mut client, &party), SUCCESS);
     run(&mut admin, "SELECT auth.remove_provider('t')");
+}
+
+/// A revocation that ends is none for a logout token.
+#[test]
+fn a_revocation_that_expires_does_not_stand_for_a_logout() {
+    let site = site();
+    let mut admin = site.cluster.admin();
+    let token = site.token_of("alice");
+    let iat = now();
+    revoke(
+        &mut admin,
+        &format!(
+            "issuer => '{ISSUER}', subject => 'alice', before => to_timestamp({iat}), expires => now()"
+        ),
+    );
+    let logout_token = logout_token(&site.key, None, json!({"sid": null, "iat": iat}));
+    assert_eq!(logout(&mut admin, &logout_token), SUCCESS);
+    run(&mut admin, "SELECT auth.prune_revocations()");
+    assert_eq!(present(&mut site.client(), &token), Code::Revoked.sqlstate());
+    unrevoke_all(&mut admin);
 }

@@ -120,14 +120,21 @@ fn a_statement_goes_on_to_its_end() {
     // subtransaction makes the session look its identity up again.
     run(
         &mut admin,
-        "CREATE TABLE signals (n int); GRANT ALL ON signals TO app; CREATE TABLE locked (n int); GRANT ALL ON locked TO app;
+        "CREATE TABLE locked (n int); GRANT ALL ON locked TO app;
          CREATE FUNCTION who(n int) RETURNS text LANGUAGE plpgsql VOLATILE AS $$
          BEGIN
              EXECUTE 'LOCK TABLE locked IN ACCESS SHARE MODE';
              BEGIN PERFORM 1 / (n % 2); EXCEPTION WHEN division_by_zero THEN NULL; END;
              PERFORM pg_sleep(0.02);
              RETURN auth.user_id();
-         END $$",
+         END $$;
+         CREATE TABLE written (owner text, n int); GRANT ALL ON written TO app;
+         CREATE FUNCTION written() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             IF who(NEW.n) IS DISTINCT FROM NEW.owner THEN RAISE 'another user'; END IF;
+             RETURN NULL;
+         END $$;
+         CREATE TRIGGER t AFTER INSERT ON written FOR EACH ROW EXECUTE FUNCTION written()",
     );
     let alice = site.token_of("alice");
     for (name, query) in [
@@ -135,6 +142,10 @@ fn a_statement_goes_on_to_its_end() {
         (
             "by a reader",
             "SELECT auth.user_id() FROM generate_series(1, 100) n, LATERAL pg_sleep(0.02 + 0 * n) s",
+        ),
+        (
+            "by triggers",
+            "INSERT INTO written SELECT auth.user_id(), n FROM generate_series(1, 100) n RETURNING owner",
         ),
     ] {
         let mut client = site.client();
@@ -169,7 +180,7 @@ fn a_statement_goes_on_to_its_end() {
     assert_eq!(running.join().unwrap(), REVOKED, "in a procedure");
     run(
         &mut admin,
-        "DELETE FROM auth.revocations; DROP FUNCTION who(int); DROP TABLE signals, locked",
+        "DELETE FROM auth.revocations; DROP TABLE written, locked; DROP FUNCTION written(), who(int)",
     );
 }
 
