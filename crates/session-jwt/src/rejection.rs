@@ -28,6 +28,8 @@ pub enum Code {
     Algorithm,
     /// A provider's keys could not be fetched for an administrator.
     Fetching,
+    /// The token is valid, and the action needs another one: with another scope, or from a fresh sign-in.
+    Insufficient,
     /// No provider has the given name.
     NoProvider,
     /// A key, a provider, a setting or an argument is wrong.
@@ -44,7 +46,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the SQLSTATEs.
-    pub const ALL: [Code; 16] = [
+    pub const ALL: [Code; 17] = [
         Code::Malformed,
         Code::NoKey,
         Code::Signature,
@@ -56,6 +58,7 @@ impl Code {
         Code::Claim,
         Code::Algorithm,
         Code::Fetching,
+        Code::Insufficient,
         Code::Configuration,
         Code::Forbidden,
         Code::NoProvider,
@@ -95,6 +98,10 @@ impl Code {
             ),
             Code::Algorithm => ("28J10", "algorithm not allowed"),
             Code::Fetching => ("28J11", "keys could not be fetched"),
+            Code::Insufficient => (
+                "28J13",
+                "valid, and the action needs another token: with a scope, or from a fresh sign-in",
+            ),
             Code::NoProvider => ("42704", "no provider of that name"),
             Code::OutOfMemory => ("53200", "memory ran out; says nothing about the token"),
             Code::Prerequisite => (
