@@ -1469,7 +1469,7 @@ DECLARE
     -- A reader of the identity in a condition.
     reader CONSTANT text := '@extschema@\.(user_id|uid|session|jwt|role|email|claim|claim_jsonb|session_variable|'
                             'organization|organization_id|allows|'
-                      'has_scope|has_role|in_group|has_acr|has_amr|signed_in_within)\(';
+                            'has_scope|has_role|in_group|has_acr|has_amr|signed_in_within)\(';
     name_pattern CONSTANT text := '[a-z_][a-z0-9_]*|"(?:[^"]|"")*"';
     rel record;
     who record;
