@@ -144,6 +144,24 @@ const POLICIES: &[Policy] = &[
         "auth.allows('data_read', 'docs'::regclass)",
         Use::Any,
     ),
+    limited(
+        policy(
+            "has_scope",
+            "`auth.has_scope('todos:write')`, checked for NULL",
+            "auth.has_scope('todos:write')",
+            Use::Any,
+        ),
+        3.0,
+    ),
+    limited(
+        policy(
+            "signed_in",
+            "`auth.signed_in_within('1 hour')`, checked for NULL",
+            "auth.signed_in_within('1 hour')",
+            Use::Any,
+        ),
+        3.0,
+    ),
     policy("trusting", "`auth.user_id()` from `request.jwt.claims`", "auth.user_id()", Use::Owner),
     policy("member", "`auth.jwt() ->> 'sub'`", "auth.jwt() ->> 'sub'", Use::Owner),
     policy(
@@ -180,6 +198,8 @@ fn client(site: &Site, role: &str) -> Client {
     match role {
         "uid" => claims["sub"] = USER_UUID.into(),
         "allows" => claims["perm"] = json!([{"t": ["docs"], "a": ["data_read"]}]),
+        "has_scope" => claims["scope"] = "openid profile todos:read todos:write".into(),
+        "signed_in" => claims["auth_time"] = harness::now().into(),
         "variable" => claims["claims.jwt.hasura.io"] = json!({"X-Hasura-User-Id": USER}),
         _ => {}
     }

@@ -34,12 +34,13 @@ DO $check$
 DECLARE
     functions CONSTANT pg_catalog.name[] := '{
         add_provider, added_provider, allows, check_ddl_drop, check_ddl_end, check_ddl_start, check_provider,
-        check_revocation, claim, claim_jsonb, demand, email, explain_access, explain_access_of, health, init, inspect,
-        is_new, jwt, jwt_session_init, jwt_template, jwt_verify, keep_revocations, logout, organization,
-        organization_id, policy_condition, policy_findings, protect, protect_schema, provider_findings, provider_keys,
-        prune_revocations, refresh_provider, remove_provider, revoke, role, role_findings, sample, server_findings,
-        session, session_list, session_variable, stats, stats_reset, table_of, texts_in, texts_out, try_all, try_as,
-        uid, unprotect, unprotect_schema, unrevoke, user_id, verify_logout, whoami
+        check_revocation, claim, claim_jsonb, demand, email, explain_access, explain_access_of, has_acr, has_amr,
+        has_role, has_scope, health, in_group, init, inspect, is_new, jwt, jwt_session_init, jwt_template, jwt_verify,
+        keep_revocations, logout, organization, organization_id, policy_condition, policy_findings, protect,
+        protect_schema, provider_findings, provider_keys, prune_revocations, refresh_provider, remove_provider,
+        require_fresh, require_scope, revoke, role, role_findings, sample, server_findings, session, session_list,
+        session_variable, signed_in_within, stats, stats_reset, table_of, texts_in, texts_out, try_all, try_as, uid,
+        unprotect, unprotect_schema, unrevoke, user_id, verify_logout, whoami
     }';
     relations CONSTANT pg_catalog.name[] := '{
         added_provider, provider_status, providers, providers_issuer_key, providers_pkey,
@@ -768,6 +769,58 @@ CREATE FUNCTION auth.demand(action text, "schema" text, "table" text) RETURNS vo
 COMMENT ON FUNCTION auth.demand(text, text, text) IS
     'raises an error unless the session''s token allows an action on the named table, or on the whole database if the name is NULL';
 
+-- Scopes, roles, groups, and the sign-in of the user. No function is strict, so that NULL is false also where a
+-- policy negates the answer. Postgres may evaluate a stable function for an estimate before it runs the plan: the
+-- demands are volatile, so that it evaluates them where the statement calls them, and nowhere else.
+
+CREATE FUNCTION auth.has_scope(scope text) RETURNS boolean
+    LANGUAGE c STABLE PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_has_scope';
+COMMENT ON FUNCTION auth.has_scope(text) IS
+    'whether the claim scope, scp or permissions has this scope; false without an identity and for NULL';
+
+CREATE FUNCTION auth.has_role(role text) RETURNS boolean
+    LANGUAGE c STABLE PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_has_role';
+COMMENT ON FUNCTION auth.has_role(text) IS
+    'whether this role is in the claims with roles that the provider names; false without an identity and for NULL';
+
+CREATE FUNCTION auth.in_group("group" text) RETURNS boolean
+    LANGUAGE c STABLE PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_in_group';
+COMMENT ON FUNCTION auth.in_group(text) IS
+    'whether the claim groups or cognito:groups has this group; false without an identity and for NULL';
+
+CREATE FUNCTION auth.has_acr(acr text) RETURNS boolean
+    LANGUAGE c STABLE PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_has_acr';
+COMMENT ON FUNCTION auth.has_acr(text) IS
+    'whether the claim acr is this class of sign-in; false without an identity and for NULL';
+
+CREATE FUNCTION auth.has_amr(method text) RETURNS boolean
+    LANGUAGE c STABLE PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_has_amr';
+COMMENT ON FUNCTION auth.has_amr(text) IS
+    'whether the claim amr has this method of sign-in; false without an identity and for NULL';
+
+CREATE FUNCTION auth.signed_in_within(span interval) RETURNS boolean
+    LANGUAGE c STABLE PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_signed_in_within';
+COMMENT ON FUNCTION auth.signed_in_within(interval) IS
+    'whether the claim auth_time is at most this long before the start of the statement; false without an identity and for NULL';
+
+CREATE FUNCTION auth.require_scope(scope text) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_require_scope';
+COMMENT ON FUNCTION auth.require_scope(text) IS
+    'raises 28J13 unless the session''s token has this scope; the detail says, as JSON, what the client must request';
+
+CREATE FUNCTION auth.require_fresh(max_age interval, acr text DEFAULT NULL) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'pg_session_jwt_require_fresh';
+COMMENT ON FUNCTION auth.require_fresh(interval, text) IS
+    'raises 28J13 unless the user signed in within this time, and in this class if it is not NULL; the detail says, as JSON, what the client must request';
+
 CREATE FUNCTION auth.jwt_template(scope text DEFAULT NULL, permissions text[] DEFAULT NULL)
     RETURNS jsonb
     LANGUAGE c IMMUTABLE PARALLEL SAFE
@@ -1266,7 +1319,8 @@ readers AS MATERIALIZED (
     SELECT p.oid FROM pg_proc p
     WHERE p.pronamespace = 'auth'::regnamespace
       AND p.proname IN ('user_id', 'uid', 'session', 'jwt', 'role', 'email', 'claim', 'claim_jsonb',
-                        'session_variable', 'organization', 'organization_id', 'allows')
+                        'session_variable', 'organization', 'organization_id', 'allows',
+                        'has_scope', 'has_role', 'in_group', 'has_acr', 'has_amr', 'signed_in_within')
 ),
 policies AS MATERIALIZED (
     SELECT p.oid, p.polrelid AS relation, p.polname, p.polcmd, p.polpermissive, p.polroles,
@@ -1365,7 +1419,8 @@ functions AS MATERIALIZED (
            p.prorettype IN ('trigger'::regtype, 'event_trigger'::regtype) AS is_trigger,
            r.rolsuper OR r.rolbypassrls AS owner_bypasses,
            p.prosrc ~ '\mauth\.(user_id|uid|session|jwt|role|email|claim|claim_jsonb|session_variable|'
-                      'organization|organization_id|allows)\s*\('
+                      'organization|organization_id|allows|'
+                      'has_scope|has_role|in_group|has_acr|has_amr|signed_in_within)\s*\('
                OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
                           AND d.refclassid = 'pg_proc'::regclass AND d.refobjid IN (SELECT oid FROM readers))
                AS has_reader
@@ -1699,7 +1754,8 @@ DECLARE
     commands CONSTANT text[] := '{SELECT,INSERT,UPDATE,DELETE}';
     -- A reader of the identity in a condition.
     reader CONSTANT text := 'auth\.(user_id|uid|session|jwt|role|email|claim|claim_jsonb|session_variable|'
-                            'organization|organization_id|allows)\(';
+                            'organization|organization_id|allows|'
+                            'has_scope|has_role|in_group|has_acr|has_amr|signed_in_within)\(';
     name_pattern CONSTANT text := '[a-z_][a-z0-9_]*|"(?:[^"]|"")*"';
     rel record;
     who record;

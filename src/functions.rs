@@ -1,7 +1,7 @@
 //! The SQL functions, as the install script in `sql/` declares them.
 
 use session_jwt::{
-    Action, Code, MAX_INSPECTED_BYTES, MAX_TOKEN_BYTES, Rejection, permission_claims,
+    Action, Code, Grant, MAX_INSPECTED_BYTES, MAX_TOKEN_BYTES, Rejection, permission_claims,
 };
 
 use crate::permissions::{self, commands};
@@ -13,7 +13,7 @@ use crate::pg::sandbox::{self, SandboxedQuery};
 use crate::pg::{relation, trigger};
 use crate::roles::locked;
 use crate::session::identity::{Lookup, Reader, readers, unrepresentable};
-use crate::session::{self, current, inspection, lifetime, trial};
+use crate::session::{self, current, grants, inspection, lifetime, trial};
 use crate::statistics::{counters, sessions};
 use crate::{providers, revocations, settings};
 
@@ -40,6 +40,9 @@ const QUERY: Limit = Limit::new(16 * 1024 * 1024, "query is too long");
 
 /// The limit for a name of an action or a scope.
 const WORD: Limit = Limit::new(1024, "word is too long");
+
+/// The limit for a word in a token, which cannot hold a longer one.
+const GRANTED: Limit = Limit::new(MAX_TOKEN_BYTES, "word is too long");
 
 /// The limit for a list of permissions. A token cannot hold as many.
 const PERMISSIONS: Limit = Limit::new(4 * MAX_TOKEN_BYTES, "permissions are too long");
@@ -75,6 +78,28 @@ sql_function!(
     permissions::allows
 );
 sql_function!(pg_session_jwt_demand, function::call, demand);
+
+macro_rules! export_grant {
+    ($symbol:ident, $grant:expr) => {
+        sql_function!($symbol, function::ask, &GRANTED, current::owner, |word| {
+            grants::has($grant, word)
+        });
+    };
+}
+export_grant!(pg_session_jwt_has_scope, Grant::Scope);
+export_grant!(pg_session_jwt_has_role, Grant::Role);
+export_grant!(pg_session_jwt_in_group, Grant::Group);
+export_grant!(pg_session_jwt_has_acr, Grant::Acr);
+export_grant!(pg_session_jwt_has_amr, Grant::Amr);
+sql_function!(
+    pg_session_jwt_signed_in_within,
+    function::judge_span,
+    current::signed_in_within,
+    grants::signed_in_within
+);
+sql_function!(pg_session_jwt_require_scope, function::call, require_scope);
+sql_function!(pg_session_jwt_require_fresh, function::call, require_fresh);
+
 sql_function!(
     pg_session_jwt_check_ddl_start,
     trigger::call_event_trigger,
@@ -218,6 +243,18 @@ fn demand(arguments: &Arguments) -> Outcome {
     let (schema, name) = (arguments.utf8(1, &NAME)?, arguments.utf8(2, &NAME)?);
     let schema = schema.unwrap_or_default();
     permissions::demand(action, name.as_deref().map(|name| (schema.as_str(), name)))?;
+    Ok(Some(VOID))
+}
+
+/// `auth.require_scope(scope text)`
+fn require_scope(arguments: &Arguments) -> Outcome {
+    grants::require_scope(arguments.utf8(0, &WORD)?)?;
+    Ok(Some(VOID))
+}
+
+/// `auth.require_fresh(max_age interval, acr text)`
+fn require_fresh(arguments: &Arguments) -> Outcome {
+    grants::require_fresh(arguments.span(0), arguments.utf8(1, &WORD)?)?;
     Ok(Some(VOID))
 }
 

@@ -26,6 +26,7 @@ async function withIdentity(pool, token, work) {
 function statusOf(error, token) {
   if (error.code === '42501') return token ? 403 : 401;
   if (error.code === '28J09') return 403;
+  if (error.code === '28J13') return error.detail.includes('insufficient_scope') ? 403 : 401;
   if (error.code === '53200') return 503;
   return /^28J(0|10)/.test(error.code) ? 401 : 500;
 }
@@ -57,13 +58,16 @@ await check({
   Rejection: pg.DatabaseError,
 });
 
-// 403 for a row that the policy rejects, 401 for a rejected token and without one, 500 for another error.
+// 403 for a row that the policy rejects, 401 for a rejected token and without one, 500 for another error. A demand
+// says whether the token lacks a scope or the user has to sign in again.
 const insert = (client) => client.query("INSERT INTO todos (task, user_id) VALUES ('x', 'x')");
 for (const [token, work, status] of [
   [variable('TOKEN_BOB'), insert, 403],
   ['not a token', insert, 401],
   ['', insert, 401],
   [variable('TOKEN_BOB'), (client) => client.query('SELECT 1 / 0'), 500],
+  [variable('TOKEN_BOB'), (client) => client.query("SELECT auth.require_scope('x')"), 403],
+  [variable('TOKEN_BOB'), (client) => client.query("SELECT auth.require_fresh('1 hour')"), 401],
 ]) {
   await assert.rejects(withIdentity(pool, token, work), (error) => statusOf(error, token) === status);
 }

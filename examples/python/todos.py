@@ -35,6 +35,8 @@ def status_of(error: psycopg.Error, token: str | None) -> int:
         return 403 if token else 401
     if code == "28J09":
         return 403
+    if code == "28J13":
+        return 403 if "insufficient_scope" in (error.diag.message_detail or "") else 401
     if code == "53200":
         return 503
     return 401 if code.startswith(("28J0", "28J10")) else 500
@@ -76,6 +78,16 @@ def main() -> None:
             assert (status_of(error, "eyJ"), status_of(error, None)) == (403, 401)
         else:
             raise AssertionError("Bob wrote a row with Alice as the owner")
+
+        # A demand says whether the token lacks a scope or the user has to sign in again.
+        for demand, status in [("require_scope('x')", 403), ("require_fresh('1 hour')", 401)]:
+            try:
+                with identity(connection, os.environ["TOKEN_BOB"]):
+                    connection.execute(f"SELECT auth.{demand}")
+            except psycopg.OperationalError as error:
+                assert (error.sqlstate, status_of(error, "eyJ")) == ("28J13", status), error
+            else:
+                raise AssertionError(f"Bob's token met {demand}")
 
         # With a rejected token, the block does not run. The SQLSTATE says the reason.
         for name, sqlstate in [("TOKEN_EXPIRED", "28J04"), ("TOKEN_FORGED", "28J03")]:

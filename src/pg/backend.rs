@@ -109,6 +109,12 @@ pub(crate) fn to_unix(timestamp: Timestamp) -> i64 {
     timestamp.div_euclid(MICROSECONDS) + POSTGRES_EPOCH
 }
 
+/// A Postgres time as microseconds since 1970.
+#[inline(always)]
+pub(crate) fn to_unix_microseconds(timestamp: Timestamp) -> i64 {
+    timestamp.saturating_add(POSTGRES_EPOCH * MICROSECONDS)
+}
+
 /// Seconds since 1970 as a Postgres time. The caller keeps them within the years 1 to 10000.
 pub(crate) fn from_unix(seconds: i64) -> Timestamp {
     (seconds - POSTGRES_EPOCH).saturating_mul(MICROSECONDS)

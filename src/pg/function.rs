@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, c_char, c_int};
 
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Pg_finfo_record};
-use session_jwt::{Code, Rejection};
+use session_jwt::{Code, Rejection, Span};
 
 use super::datum::{
     Reference, from_server_encoding, plain_text, raw_size, text_datum_bytes, to_server_encoding,
@@ -333,6 +333,22 @@ impl Arguments {
         }
     }
 
+    /// The argument at a place, an `interval`; None where it is null.
+    #[inline(always)]
+    pub(crate) fn span(&self, place: usize) -> Option<Span> {
+        // SAFETY: Postgres passes the call's own struct, with `nargs` arguments. The SQL declaration makes
+        // the argument an interval, which is passed by reference and aligned.
+        let interval = unsafe {
+            let nargs = usize::try_from((*self.0).nargs).unwrap_or(0);
+            let argument = (*self.0).args.as_slice(nargs).get(place)?;
+            if argument.isnull {
+                return None;
+            }
+            argument.value.cast_mut_ptr::<pg_sys::Interval>().as_ref()?
+        };
+        Some(Span::new(interval.month, interval.day, interval.time))
+    }
+
     /// The argument at a place, an `oid` or a type like `regclass`; None where it is null.
     pub(crate) fn oid(&self, place: usize) -> Option<Oid> {
         // SAFETY: the SQL declaration makes the argument an OID.
@@ -517,6 +533,89 @@ pub(crate) unsafe fn permit(
     }
 }
 
+/// The answer of a function that asks whether a token grants a word.
+pub(crate) struct Verdict {
+    /// The number of the identity.
+    pub(crate) owner: u64,
+    pub(crate) is_granted: bool,
+}
+
+/// Runs a function of a `text` that returns whether a token grants that word. Where its call site has kept an
+/// answer for the same word and the current `owner`, it returns that answer and does nothing else. No token
+/// grants NULL, nor a word that is longer than the limit.
+///
+/// # Safety
+/// Postgres makes the call, with the arguments that the SQL declaration names.
+#[inline(always)]
+pub(crate) unsafe fn ask(
+    fcinfo: FunctionCallInfo,
+    limit: &Limit,
+    owner: impl FnOnce() -> Option<u64>,
+    resolve: fn(&[u8]) -> Result<Verdict, Rejection>,
+) -> Datum {
+    #[cold]
+    #[inline(never)]
+    unsafe fn slow(
+        fcinfo: FunctionCallInfo,
+        limit: &Limit,
+        resolve: fn(&[u8]) -> Result<Verdict, Rejection>,
+    ) -> Datum {
+        let is_granted = guarded_result(|| {
+            let arguments = Arguments(fcinfo);
+            let Ok(Some(word)) = arguments.text(0, limit) else {
+                return Ok(false);
+            };
+            let Verdict { owner, is_granted } = resolve(word)?;
+            // SAFETY: the caller upholds the contract, and the argument is a text.
+            unsafe { WordSite::remember(fcinfo, owner, word, is_granted) };
+            Ok(is_granted)
+        });
+        // SAFETY: the caller upholds the contract.
+        unsafe { answer(fcinfo, Some(Datum::from(is_granted))) }
+    }
+    // SAFETY: the caller upholds the contract.
+    unsafe {
+        match owner().and_then(|owner| WordSite::recall(fcinfo, owner)) {
+            Some(is_granted) => answer(fcinfo, Some(Datum::from(is_granted))),
+            None => slow(fcinfo, limit, resolve),
+        }
+    }
+}
+
+/// Runs a function of an `interval` that returns whether something was within it. `ready` is the hot path,
+/// which judges the time at each call; where it returns None, `resolve` does. Nothing is within NULL.
+///
+/// # Safety
+/// Postgres makes the call, with the arguments that the SQL declaration names.
+#[inline(always)]
+pub(crate) unsafe fn judge_span(
+    fcinfo: FunctionCallInfo,
+    ready: impl FnOnce(Span) -> Option<bool>,
+    resolve: fn(Span) -> Result<bool, Rejection>,
+) -> Datum {
+    #[cold]
+    #[inline(never)]
+    unsafe fn slow(
+        fcinfo: FunctionCallInfo,
+        span: Span,
+        resolve: fn(Span) -> Result<bool, Rejection>,
+    ) -> Datum {
+        let is_within = guarded_result(|| resolve(span));
+        // SAFETY: the caller upholds the contract.
+        unsafe { answer(fcinfo, Some(Datum::from(is_within))) }
+    }
+    // SAFETY: the caller upholds the contract, and the argument is an interval.
+    unsafe {
+        let Some(span) = Arguments(fcinfo).span(0) else {
+            return answer(fcinfo, Some(Datum::from(false)));
+        };
+        match ready(span) {
+            Some(is_within) => answer(fcinfo, Some(Datum::from(is_within))),
+            None => slow(fcinfo, span, resolve),
+        }
+    }
+}
+
 /// The last call at one place of a plan, which is kept in `fn_extra`: its `text` argument, the answer, and
 /// the key, which is everything else that the answer depends on.
 #[derive(Clone, Copy)]
@@ -529,6 +628,9 @@ struct CallSite<K, A, const LONGEST: usize> {
 
 /// The call site of a reader with an argument. The key is the number of the identity.
 type ReaderSite = CallSite<u64, Option<Reference>, 64>;
+
+/// The call site of a function that asks for a word. The key is the number of the identity.
+type WordSite = CallSite<u64, bool, 64>;
 
 /// The call site of `auth.allows()`, whose argument is the name of an action.
 type PermitSite = CallSite<PermitKey, bool, 16>;

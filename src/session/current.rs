@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::ffi::c_int;
 
-use session_jwt::Rejection;
+use session_jwt::{Rejection, SignIn, Span};
 
 use super::identity::{Lookup, Reader, ValidIdentity};
 use crate::pg::backend::{self, BackendLocal, Timestamp};
@@ -39,6 +39,8 @@ struct Ready {
     is_role_confirmed: Cell<bool>,
     /// The number of the identity.
     owner: Cell<u64>,
+    /// When the user signed in. It is judged at each read.
+    sign_in: Cell<Option<SignIn>>,
     values: [Cell<Option<Reference>>; Reader::ALL.len()],
 }
 
@@ -61,6 +63,7 @@ static READY: BackendLocal<Ready> = BackendLocal::new(Ready {
     invalidations: Cell::new(0),
     is_role_confirmed: Cell::new(false),
     owner: Cell::new(NO_OWNER),
+    sign_in: Cell::new(None),
     values: [const { Cell::new(None) }; _],
 });
 
@@ -151,6 +154,16 @@ pub(crate) fn owner() -> Option<u64> {
     is_ready().then(|| READY.owner.get())
 }
 
+/// Whether the user signed in within a span before the start of the statement; None where the values are not
+/// ready.
+#[inline(always)]
+pub(crate) fn signed_in_within(span: Span) -> Option<bool> {
+    is_ready().then(|| {
+        let now = backend::to_unix_microseconds(backend::statement_start());
+        READY.sign_in.get().is_some_and(|sign_in| sign_in.is_within(span, now))
+    })
+}
+
 /// The identity in force, once it is resolved.
 pub(crate) fn identity() -> Option<ValidIdentity> {
     with_current(|current| current.identity.clone())
@@ -181,6 +194,7 @@ pub(crate) fn install(identity: Option<ValidIdentity>) -> bool {
         slot.set(value.map(Value::reference));
     }
     READY.owner.set(identity.as_ref().map_or(NO_OWNER, |identity| identity.number()));
+    READY.sign_in.set(identity.as_ref().and_then(|identity| identity.claims().sign_in()));
     with_current(|current| {
         current.replace(identity);
         current.lends

@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use session_jwt::{ClaimPath, Claims, Code, Rejection, UnjudgedClaims};
+use session_jwt::{ClaimPath, Claims, Code, Grant, Rejection, UnjudgedClaims, Words};
 
 use crate::pg::backend::{self, Timestamp};
 use crate::pg::datum::{
@@ -205,6 +205,28 @@ impl Identity {
         Ok(answer(value, true))
     }
 
+    /// Whether the claims grant a word, which is in the database's encoding. Where there is room, the identity
+    /// keeps the words of its kind.
+    fn grants(&self, grant: Grant, word: &[u8]) -> bool {
+        let Some(word) = from_server_encoding(word) else {
+            return false;
+        };
+        let mut found = self.found.borrow_mut();
+        if let Some(Some(words)) = found.words.get(grant as usize) {
+            return words.has(&word);
+        }
+        let words = self.claims.unjudged().words(grant);
+        let is_granted = words.has(&word);
+        if found.size + words.size() <= self.found_limit()
+            && let Some(place) = found.words.get_mut(grant as usize)
+        {
+            let size = words.size();
+            *place = Some(words);
+            found.size += size;
+        }
+        is_granted
+    }
+
     /// The first moment at which the identity is not valid any more.
     pub(crate) fn expires_at(&self) -> Timestamp {
         let expires =
@@ -289,6 +311,11 @@ impl ValidIdentity {
         self.0.look_up(lookup, argument, can_lend)
     }
 
+    /// Whether the claims grant a word, which is in the database's encoding.
+    pub(crate) fn grants(&self, grant: Grant, word: &[u8]) -> bool {
+        self.0.grants(grant, word)
+    }
+
     /// The first moment at which the identity is not valid any more.
     pub(crate) fn expires_at(&self) -> Timestamp {
         self.0.expires_at()
@@ -310,6 +337,8 @@ struct FoundValues {
     claims: ValuesByArgument,
     claims_jsonb: ValuesByArgument,
     session_variables: ValuesByArgument,
+    /// The words that the claims grant, by their kind.
+    words: [Option<Words>; Grant::ALL.len()],
     /// The memory that they take, in bytes, roughly.
     size: usize,
 }

@@ -11,6 +11,7 @@ pub(crate) mod absence;
 pub(crate) mod admission;
 mod cache;
 pub(crate) mod current;
+pub(crate) mod grants;
 pub(crate) mod identity;
 pub(crate) mod inspection;
 pub(crate) mod lifetime;

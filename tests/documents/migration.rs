@@ -219,6 +219,11 @@ fn supabase() {
         Some("authenticated"),
         "text(SELECT auth.role) after token(ALICE, acme, aal1)"
     );
+    // The methods of the sign-in; their time is not `auth_time`.
+    let methods = "SELECT concat_ws(' ', auth.has_amr('password'), auth.has_amr('totp'),
+                                    auth.has_acr('aal1'), auth.has_role('authenticated'),
+                                    auth.signed_in_within('178000000 years'))";
+    assert_eq!(text(&mut client, methods).as_deref(), Some("t f f t f"), "the methods");
     run(&mut client, "INSERT INTO documents (body) VALUES ('plan')");
     let same =
         "SELECT (auth.jwt() -> 'app_metadata' ->> 'tenant' = auth.claim('/app_metadata/tenant')

@@ -22,6 +22,18 @@ const CALLS: &[(&str, &str, &str)] = &[
     ("claim(text)", "auth.claim($1)", Code::Configuration.sqlstate()),
     ("claim_jsonb(text)", "auth.claim_jsonb($1)", Code::Configuration.sqlstate()),
     ("session_variable(text)", "auth.session_variable($1)", Code::Configuration.sqlstate()),
+    // A word that no token can have is false.
+    ("has_scope(text)", "auth.has_scope($1)", SUCCESS),
+    ("has_role(text)", "auth.has_role($1)", SUCCESS),
+    ("in_group(text)", "auth.in_group($1)", SUCCESS),
+    ("has_acr(text)", "auth.has_acr($1)", SUCCESS),
+    ("has_amr(text)", "auth.has_amr($1)", SUCCESS),
+    ("require_scope(text)", "auth.require_scope($1)", Code::Configuration.sqlstate()),
+    (
+        "require_fresh(interval,text)",
+        "auth.require_fresh('1 hour', $1)",
+        Code::Configuration.sqlstate(),
+    ),
     ("refresh_provider(text)", "auth.refresh_provider($1)", Code::Configuration.sqlstate()),
     ("added_provider(text)", "auth.added_provider($1)", Code::Configuration.sqlstate()),
     ("provider_keys(text)", "auth.provider_keys($1)", Code::Configuration.sqlstate()),

@@ -1,6 +1,7 @@
 //! The checks of a claims set after the signature, as one table.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use crate::check::Check;
 use crate::claims::{Age, Claims, Registered, UnjudgedClaims, namespace, with_object, with_opened};
@@ -11,6 +12,7 @@ use crate::path::{self, ClaimPath};
 use crate::permissions::Permissions;
 use crate::provider::{Provider, RequiredValue};
 use crate::rejection::{Code, Rejection, quoted, quoted_list, reject};
+use crate::sign_in::SignIn;
 
 /// The range of NumericDates, in seconds since 1970: the years 1 to 9999. A time outside of it is
 /// nearly always in milliseconds.
@@ -373,6 +375,7 @@ impl Claims {
             role: None,
             takes_role: false,
             namespace: None,
+            role_claims: Arc::clone(&provider.role_claims),
             sequence: None,
             permissions: Permissions::of(claims),
             registered: Registered {
@@ -385,6 +388,7 @@ impl Claims {
                 organization_id: organization_id.and_then(Json::as_str).map(str::to_owned),
                 session_id: text_of(claims, "sid").or_else(|| text_of(claims, "session_id")),
                 issued: numeric_date(claims, "iat", |number| number.floor()).unwrap_or(None),
+                sign_in: sign_in(claims, provider.leeway).ok().flatten(),
                 ..Registered::default()
             },
             leeway: provider.leeway,
@@ -402,7 +406,8 @@ impl UnjudgedClaims {
         Self::read(json, &Provider::of_trusted_claims())
     }
 
-    /// The same, with the claims that a provider names for the user id and for Hasura's session variables.
+    /// The same, with the claims that a provider names for the user id, for Hasura's session variables, and
+    /// for the roles of the user.
     ///
     /// # Errors
     /// Those of a token's payload. No claim is required.
@@ -410,6 +415,7 @@ impl UnjudgedClaims {
         let policy = Provider {
             user_id_claim: provider.user_id_claim.clone(),
             claims_namespace: provider.claims_namespace.clone(),
+            role_claims: Arc::clone(&provider.role_claims),
             ..Provider::of_trusted_claims()
         };
         Self::read(json, &policy)
@@ -593,6 +599,13 @@ fn wrong_type(name: &str, found: &Json<'_>, expected: &str) -> Rejection {
     };
     reject(Code::Claim, "claim is of the wrong type")
         .with_detail(format!("The claim {} is {found}; expected is {expected}.", quoted(name)))
+}
+
+/// `auth_time`. A token whose `auth_time` is no NumericDate is not rejected for that.
+pub(crate) fn sign_in(claims: &Object<'_>, leeway: i64) -> Result<Option<SignIn>, Rejection> {
+    let floor = numeric_date(claims, "auth_time", |number| number.floor())?;
+    let ceil = numeric_date(claims, "auth_time", |number| number.ceil())?;
+    Ok(floor.zip(ceil).map(|(floor, ceil)| SignIn::new(floor, ceil, leeway)))
 }
 
 pub(crate) fn numeric_date(

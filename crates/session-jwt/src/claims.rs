@@ -1,10 +1,13 @@
 //! The verified claims of a token (RFC 7519 section 4), and the judgement of their times.
 
+use std::sync::Arc;
+
 use crate::duration::in_words;
 use crate::json::{Json, Object};
 use crate::path::{self, ClaimPath};
 use crate::permissions::Permissions;
 use crate::rejection::{Code, Rejection, reject};
+use crate::sign_in::SignIn;
 
 /// The verified claims of one token.
 #[derive(Clone, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub struct Claims {
     pub(crate) takes_role: bool,
     /// The provider's `claims_namespace`, which contains Hasura's session variables.
     pub(crate) namespace: Option<ClaimPath>,
+    /// The claims with the roles of the user.
+    pub(crate) role_claims: Arc<[ClaimPath]>,
     pub(crate) sequence: Option<i64>,
     pub(crate) permissions: Permissions,
     pub(crate) registered: Registered,
@@ -40,6 +45,7 @@ pub(crate) struct Registered {
     pub(crate) issued: Option<i64>,
     pub(crate) expires: Option<i64>,
     pub(crate) not_before: Option<i64>,
+    pub(crate) sign_in: Option<SignIn>,
     /// Present if the provider limits the age of tokens.
     pub(crate) age: Option<Age>,
 }
@@ -196,6 +202,11 @@ impl Claims {
     /// `jti`, if the provider has `monotonic_jti`. It must increase with each token of a session.
     pub fn sequence(&self) -> Option<i64> {
         self.sequence
+    }
+
+    /// When the user signed in: `auth_time`, if it is a NumericDate.
+    pub fn sign_in(&self) -> Option<SignIn> {
+        self.registered.sign_in
     }
 
     /// The actions that the token allows on tables.

@@ -192,6 +192,9 @@ impl Draft {
     fn into_provider(self, keys: KeySet, unnamed: &str) -> Provider {
         let claim =
             |path: Option<ClaimPath>, name: &str| path.unwrap_or_else(|| ClaimPath::name(name));
+        let role_claim = claim(self.role_claim.clone(), "role");
+        let role_claims =
+            [&role_claim].into_iter().chain(&self.allowed_roles_claim).cloned().collect();
         Provider {
             name: self.name.or_else(|| self.issuer.clone()).unwrap_or_else(|| unnamed.to_owned()),
             issuer: self.issuer,
@@ -201,7 +204,8 @@ impl Draft {
             required_claims: self.required_claims.unwrap_or_else(|| vec![ClaimPath::name("exp")]),
             names_role_claim: self.role_claim.is_some(),
             user_id_claim: claim(self.user_id_claim, "sub"),
-            role_claim: claim(self.role_claim, "role"),
+            role_claim,
+            role_claims,
             default_role: self.default_role,
             allowed_roles: self.allowed_roles,
             allowed_roles_claim: self.allowed_roles_claim,

@@ -9,6 +9,7 @@ use crate::check::Check;
 use crate::claim_checks;
 use crate::claims::Claims;
 use crate::duration::in_words;
+use crate::grants;
 use crate::issuer::near_miss;
 use crate::json::{Json, Object};
 use crate::jws::{
@@ -18,6 +19,7 @@ use crate::key_set::KeySet;
 use crate::not_a_token::token_within;
 use crate::provider::Provider;
 use crate::rejection::{Code, Rejection, quoted, quoted_list};
+use crate::sign_in::SignIn;
 use crate::vendors;
 use crate::verifier::{Unverified, Verifier, describe_provider, verify_signature};
 
@@ -577,6 +579,7 @@ impl Token<'_> {
         self.hint_at_audience(report, &claims, others);
         self.hint_at_user_id(report, &claims, policy);
         self.hint_at_clock(report, policy);
+        self.hint_at_grants(report, policy);
         if matches!(report.row(Check::Role).outcome, Outcome::Passed) {
             report.role = claims.database_role().map(str::to_owned);
         }
@@ -606,6 +609,7 @@ impl Token<'_> {
             told("exp", claims.registered.expires),
             told("nbf", claims.registered.not_before),
             told("iat", self.issued()),
+            told("auth_time", claims.registered.sign_in.map(SignIn::time)),
         ];
         let times: Vec<String> = times.into_iter().flatten().collect();
         if times.is_empty() { "no times".to_owned() } else { times.join(", ") }
@@ -662,6 +666,16 @@ impl Token<'_> {
                 None => "Name the claim with the user id in user_id_claim.".to_owned(),
             }
         )]);
+    }
+
+    /// The hints at claims of scopes, roles, groups and sign-ins whose type no function reads.
+    fn hint_at_grants(&self, report: &mut Inspection, policy: &Provider) {
+        for (check, hint) in grants::hints(self.claims, policy) {
+            let row = report.row(check);
+            if row.outcome != Outcome::NotReached {
+                row.add_hint([hint]);
+            }
+        }
     }
 
     /// The hint if the token was issued in the future, which is no failure without `max_token_age`.

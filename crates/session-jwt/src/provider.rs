@@ -1,5 +1,7 @@
 //! An identity provider: its issuer, its keys, and the policy for its tokens.
 
+use std::sync::Arc;
+
 use crate::algorithm::AlgorithmSet;
 use crate::document::misconfigured;
 use crate::endpoint::{Endpoint, HttpHosts};
@@ -26,6 +28,8 @@ pub struct Provider {
     pub(crate) default_role: Option<String>,
     pub(crate) allowed_roles: Option<Vec<String>>,
     pub(crate) allowed_roles_claim: Option<ClaimPath>,
+    /// `role_claim`, and `allowed_roles_claim` if there is one.
+    pub(crate) role_claims: Arc<[ClaimPath]>,
     pub(crate) claims_namespace: Option<ClaimPath>,
     pub(crate) monotonic_jti: bool,
     pub(crate) typ: Option<Vec<String>>,

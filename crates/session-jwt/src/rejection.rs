@@ -30,6 +30,8 @@ pub enum Code {
     Fetching,
     /// The token has been revoked.
     Revoked,
+    /// The token is valid, and the action needs another one: with another scope, or from a fresh sign-in.
+    Insufficient,
     /// No provider has the given name, or no revocation the given number.
     NoProvider,
     /// A key, a provider, a setting or an argument is wrong.
@@ -46,7 +48,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the SQLSTATEs.
-    pub const ALL: [Code; 17] = [
+    pub const ALL: [Code; 18] = [
         Code::Malformed,
         Code::NoKey,
         Code::Signature,
@@ -59,6 +61,7 @@ impl Code {
         Code::Algorithm,
         Code::Fetching,
         Code::Revoked,
+        Code::Insufficient,
         Code::Configuration,
         Code::Forbidden,
         Code::NoProvider,
@@ -99,6 +102,10 @@ impl Code {
             Code::Algorithm => ("28J10", "algorithm not allowed"),
             Code::Fetching => ("28J11", "keys could not be fetched"),
             Code::Revoked => ("28J12", "revoked, by a row of `auth.revocations`"),
+            Code::Insufficient => (
+                "28J13",
+                "valid, and the action needs another token: with a scope, or from a fresh sign-in",
+            ),
             Code::NoProvider => ("42704", "no provider or revocation of that name"),
             Code::OutOfMemory => ("53200", "memory ran out; says nothing about the token"),
             Code::Prerequisite => (

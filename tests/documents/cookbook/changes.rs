@@ -1,7 +1,7 @@
 //! Recipes for rows that change in one way only.
 
-use harness::{FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, run};
-use serde_json::json;
+use harness::{Code, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, now, run};
+use serde_json::{Value, json};
 
 use super::recipe::*;
 
@@ -122,4 +122,110 @@ fn soft_delete() {
         "UPDATE comments SET deleted_at = now() WHERE body = 'kept'",
         INSUFFICIENT_PRIVILEGE,
     )]);
+}
+
+#[test]
+fn step_up_for_sensitive_actions() {
+    let recipe = Recipe::follow("Step up for sensitive actions");
+    let all = "openid payments:read payments:write";
+    let with = |sub: &str, scope: &str, more: Value| {
+        let mut claims = json!({"sub": sub, "scope": scope});
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        recipe.client(claims)
+    };
+    let fresh = || json!({"auth_time": now()});
+    let mut late = recipe
+        .client_for(3, json!({"sub": "alice", "scope": all, "auth_time": now(), "acr": "phr"}));
+    let mut alice = with("alice", all, fresh());
+    let mut bob = with("bob", all, fresh());
+    let insert = "INSERT INTO payments (payee, amount) VALUES ('of alice', 1), ('more', 2)";
+    alice.expect(&[(insert, "#2")]);
+    bob.expect(&[
+        ("INSERT INTO payments (payee, amount) VALUES ('of bob', 3)", "#1"),
+        (
+            "INSERT INTO payments (owner, payee, amount) VALUES ('alice', 'x', 1)",
+            INSUFFICIENT_PRIVILEGE,
+        ),
+        ("UPDATE payments SET amount = 9", INSUFFICIENT_PRIVILEGE),
+        ("DELETE FROM payments WHERE owner = 'alice'", "#0"),
+    ]);
+    let deletions = [
+        "DELETE FROM payments",
+        "DELETE FROM payments WHERE false",
+        "DELETE FROM payments WHERE payee = 'more' RETURNING *",
+        "DELETE FROM payments_through_view",
+        "WITH x AS (DELETE FROM payments RETURNING *) SELECT FROM x",
+        "MERGE INTO payments USING (VALUES (1)) v ON true WHEN MATCHED THEN DELETE",
+        "SELECT erase_payments()",
+        "DO $$ BEGIN DELETE FROM payments; END $$",
+    ];
+    run(
+        &mut recipe.author().client,
+        "CREATE VIEW payments_through_view WITH (security_invoker) AS SELECT * FROM payments;
+         GRANT SELECT, DELETE ON payments_through_view TO app",
+    );
+    // Those that lack something, however they have it otherwise.
+    let insufficient = Code::Insufficient.sqlstate();
+    for mut lacking in [
+        with("alice", all, json!({})),
+        with("alice", all, json!({"iat": now(), "acr": "phr"})),
+        with("alice", all, json!({"auth_time": now() - 301, "acr": "phr"})),
+        with("alice", all, json!({"auth_time": now() + 100, "acr": "phr"})),
+        with("alice", all, json!({"auth_time": now() * 1000, "acr": "phr"})),
+        with("alice", all, json!({"auth_time": now().to_string(), "acr": "phr"})),
+        with("alice", "payments:read", fresh()),
+        with("alice", "payments:read payments:writes", fresh()),
+        with("alice", "payments:read,payments:write", fresh()),
+        with("alice", "PAYMENTS:WRITE payments:read", fresh()),
+        with(
+            "alice",
+            "payments:read",
+            json!({"auth_time": now(), "scp": {"payments:write": true}}),
+        ),
+        recipe.nobody("app"),
+    ] {
+        for statement in deletions {
+            assert_eq!(lacking.answer(statement), insufficient, "{}: {statement}", lacking.name);
+        }
+    }
+    // A fresh sign-in is not one that withstands phishing.
+    for more in [fresh(), json!({"auth_time": now(), "acr": "phrh", "amr": ["phr"]})] {
+        with("alice", all, more).expect(&[("SELECT erase_payments()", insufficient)]);
+    }
+    // Without the scope, no row is seen nor written.
+    let mut writer = with("alice", "payments:write", fresh());
+    writer.expect(&[
+        ("SELECT payee FROM payments", "#0"),
+        ("DELETE FROM payments WHERE owner = 'alice'", "#0"),
+        ("INSERT INTO payments (payee, amount) VALUES ('blind', 1)", "#1"),
+    ]);
+    let mut reader = with("alice", "payments:read", fresh());
+    reader.expect(&[
+        ("INSERT INTO payments (payee, amount) VALUES ('x', 1)", INSUFFICIENT_PRIVILEGE),
+        ("SELECT payee FROM payments", "blind; more; of alice"),
+    ]);
+    // The policy decides, also where the trigger does not run.
+    run(&mut recipe.author().client, "ALTER TABLE payments DISABLE TRIGGER demand_fresh_sign_in");
+    let mut stale = with("alice", all, json!({"auth_time": now() - 301}));
+    stale.expect(&[("DELETE FROM payments", "#0")]);
+    run(&mut recipe.author().client, "ALTER TABLE payments ENABLE TRIGGER demand_fresh_sign_in");
+
+    run(&mut recipe.author().client, "DROP VIEW payments_through_view");
+    recipe.besiege(&mut alice, "payments", "payee", &["blind", "more", "of alice"]);
+    recipe.besiege(&mut bob, "payments", "payee", &["of bob"]);
+    recipe.besiege(&mut writer, "payments", "payee", &[]);
+    recipe.besiege(&mut stale, "payments", "payee", &["blind", "more", "of alice"]);
+    recipe.besiege(&mut recipe.nobody("app"), "payments", "payee", &[]);
+    alice.expect_indexes("payments", &["payments_owner_idx"]);
+    alice.expect(&[("DELETE FROM payments WHERE payee = 'blind' RETURNING payee", "blind")]);
+    let mut strong = with("alice", all, json!({"auth_time": now(), "acr": "phr"}));
+    strong.expect(&[("SELECT erase_payments()", "2"), ("SELECT payee FROM payments", "#0")]);
+    late.expect_expired(&[
+        "SELECT * FROM payments",
+        "INSERT INTO payments (payee, amount) VALUES ('x', 1)",
+        "DELETE FROM payments",
+        "SELECT erase_payments()",
+    ]);
+    // The owner is not asked.
+    recipe.author().expect(&[("DELETE FROM payments RETURNING payee", "of bob")]);
 }
