@@ -643,7 +643,7 @@ unsafe extern "C-unwind" fn relcache_callback(_: Datum, relation: Oid) {
         current::invalidate();
     }
     if revocations::relcache_callback(relation) {
-        current::invalidate_after_run();
+        current::invalidate();
     }
 }
 

@@ -104,14 +104,6 @@ pub(crate) fn invalidate() {
     READY.invalidations.set(READY.invalidations.get() + 1);
 }
 
-/// Does the same, but not for readers in a run of the executor that have found an identity: what is revoked during a
-/// statement binds the next one. It may run during a rollback and cannot fail.
-pub(crate) fn invalidate_after_run() {
-    let is_ready_in_run = READY.is_ready_in_run.get();
-    invalidate();
-    READY.is_ready_in_run.set(is_ready_in_run);
-}
-
 /// The epoch of the revocations that an identity has to stand: the current one, or the one at the beginning of the
 /// outermost run of the executor.
 pub(crate) fn revocations_to_stand() -> u64 {
