@@ -145,7 +145,7 @@ fn a_statement_goes_on_to_its_end() {
         ),
         (
             "by triggers",
-            "INSERT INTO written SELECT auth.user_id(), n FROM generate_series(1, 100) n RETURNING owner",
+            "INSERT INTO written SELECT who(n), n FROM generate_series(1, 100) n RETURNING owner",
         ),
     ] {
         let mut client = site.client();
