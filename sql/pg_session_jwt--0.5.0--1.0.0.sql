@@ -650,6 +650,11 @@ BEGIN
             DETAIL = 'Another trigger on auth.revocations has skipped the row.',
             HINT = 'Drop the trigger.';
     END IF;
+    -- A driver may have sent NULL in place of a value.
+    IF coalesce(revoke.subject, revoke.jti, revoke.sid) IS NULL THEN
+        RAISE WARNING 'tokens of all users of the issuer are revoked' USING
+            HINT = format('To take this back, run: SELECT auth.unrevoke(%s);', added);
+    END IF;
     RETURN added;
 END
 $$;
@@ -698,7 +703,8 @@ COMMENT ON FUNCTION auth.verify_logout(text, text) IS
 CREATE FUNCTION auth.logout(
     logout_token text,
     audience text DEFAULT NULL,
-    everywhere boolean DEFAULT false
+    everywhere boolean DEFAULT false,
+    expires timestamptz DEFAULT NULL
 ) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -720,25 +726,29 @@ BEGIN
     END IF;
     until := to_timestamp(claims.issued::bigint);
     -- A user who signs out again and again has one row, and so has a token that the provider sends twice.
-    UPDATE auth.revocations r SET before = greatest(r.before, until)
+    UPDATE auth.revocations r
+    SET before = greatest(r.before, until),
+        expires = CASE WHEN r.expires IS NOT NULL AND logout.expires IS NOT NULL
+                       THEN greatest(r.expires, logout.expires) END
     WHERE r.key = hashtextextended(
               coalesce(claims.sid, claims.subject) COLLATE "C",
               coalesce(hashtextextended(claims.issuer COLLATE "C", 0), 0))
       AND r.issuer IS NOT DISTINCT FROM claims.issuer AND r.subject IS NOT DISTINCT FROM claims.subject
       AND r.sid IS NOT DISTINCT FROM claims.sid
-      AND r.jti IS NULL AND r.expires IS NULL AND r.reason = 'logout token'
+      AND r.jti IS NULL AND r.reason = 'logout token'
     RETURNING r.id INTO known;
     RETURN coalesce(known, auth.revoke(issuer => claims.issuer, subject => claims.subject, sid => claims.sid,
-                                              before => until, reason => 'logout token'));
+                                              before => until, reason => 'logout token',
+                                              expires => logout.expires));
 END
 $$;
-COMMENT ON FUNCTION auth.logout(text, text, boolean) IS
+COMMENT ON FUNCTION auth.logout(text, text, boolean, timestamptz) IS
     'verifies an OpenID Connect back-channel logout token, and revokes the tokens of the session or the user that it names';
 
 REVOKE ALL ON FUNCTION
     auth.check_revocation(), auth.keep_revocations(),
     auth.revoke(text, text, text, text, timestamptz, text, timestamptz), auth.unrevoke(bigint),
-    auth.prune_revocations(), auth.verify_logout(text, text), auth.logout(text, text, boolean)
+    auth.prune_revocations(), auth.verify_logout(text, text), auth.logout(text, text, boolean, timestamptz)
     FROM PUBLIC;
 
 -- Without the values that name a person.

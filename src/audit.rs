@@ -11,6 +11,7 @@ use session_jwt::{Claims, Rejection, Repeated, Repetitions, TokenNames, quoted};
 use crate::pg::backend::{self, BackendLocal};
 use crate::pg::error;
 use crate::pg::redact::AUDIT_PREFIX;
+use crate::pg::role;
 use crate::settings::AUDIT_LOG;
 
 /// Logs that a token was presented and accepted.
@@ -84,6 +85,28 @@ pub(crate) fn log_cleared() {
         line.add_client();
         line.log();
     }
+}
+
+/// Logs that a revocation is inserted, changed or deleted, in a transaction that may still be rolled back.
+pub(crate) fn log_revocation(
+    outcome: &str,
+    id: Option<i64>,
+    revocation: &[(&str, Option<String>)],
+) {
+    if !is_on() {
+        return;
+    }
+    log_repetitions();
+    let mut line = Line::new(outcome);
+    if let Some(id) = id {
+        line.add_word("id", &id.to_string());
+    }
+    for (name, value) in revocation {
+        line.add(name, value.as_deref());
+    }
+    line.add("by", role::display_name(role::session_user()).as_deref());
+    line.add_client();
+    line.log();
 }
 
 /// Logs that every role could read a symmetric key before the library was loaded.

@@ -10,7 +10,8 @@ use crate::pg::datum::{self, Varlena};
 use crate::pg::function::{self, Arguments, GucChange, Limit, Outcome, Row, VOID, sql_function};
 use crate::pg::sample;
 use crate::pg::sandbox::{self, SandboxedQuery};
-use crate::pg::{relation, trigger};
+use crate::pg::trigger::{RowChange, StoredRow};
+use crate::pg::{error, relation, trigger};
 use crate::roles::locked;
 use crate::session::identity::{Lookup, Reader, readers, unrepresentable};
 use crate::session::{self, current, grants, inspection, lifetime, trial};
@@ -121,7 +122,7 @@ sql_function!(pg_session_jwt_added_provider, function::call_row, added_provider)
 sql_function!(pg_session_jwt_provider_keys, function::call, provider_keys);
 sql_function!(pg_session_jwt_sample, function::call, sample);
 sql_function!(pg_session_jwt_provider_findings, function::call, provider_findings);
-sql_function!(pg_session_jwt_check_revocation, trigger::call_row_trigger, revocations::check_row);
+sql_function!(pg_session_jwt_check_revocation, trigger::call_row_trigger, check_revocation);
 sql_function!(pg_session_jwt_verify_logout, function::call_row, verify_logout);
 sql_function!(pg_session_jwt_check_provider, trigger::call_row_trigger, providers::check_row);
 
@@ -164,6 +165,21 @@ fn session_init(arguments: &Arguments) -> GucChange<'_> {
 fn verify(arguments: &Arguments) -> Outcome {
     let token = arguments.text(0, &TOKEN)?.unwrap_or_default();
     Ok(Some(session::verify(token)?.palloced()))
+}
+
+/// The trigger of `auth.revocations`
+fn check_revocation(change: Option<&RowChange<'_>>) -> Result<StoredRow, Rejection> {
+    let stored = revocations::check_row(change)?;
+    if let Some(issuer) = change.and_then(revocations::new_issuer)
+        && !providers::serves(&issuer)
+    {
+        error::warn(
+            "no provider has the issuer of the revocation",
+            "No token is revoked unless its iss is exactly this text. The issuers are in auth.providers and in the \
+             setting pg_session_jwt.providers.",
+        );
+    }
+    Ok(stored)
 }
 
 /// `auth.verify_logout(token text, audience text)`

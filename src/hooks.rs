@@ -334,8 +334,11 @@ executor_run_hook!(executor_run, NEXT_EXECUTOR_RUN.get(), |query, run: &dyn Fn()
     if !current::is_in_run() && !backend::is_parallel_worker() {
         accept_invalidations();
         // SAFETY: the argument is the one of the hook, and the plan has started.
-        let has_relations = || unsafe { RunningPlan::from_raw(query) }.plan().has_relations();
-        check_role(|| if has_relations() { Need::PlannedRole } else { Need::Nothing });
+        let plan = unsafe { RunningPlan::from_raw(query) };
+        check_role(|| if plan.plan().has_relations() { Need::PlannedRole } else { Need::Nothing });
+        if plan.has_run() && !current::is_ready() {
+            guarded_result(|| session::check_continued(plan));
+        }
     }
     // SAFETY: the argument is the one of the hook, and the plan has started.
     let plan = unsafe { touching_tables(query) };

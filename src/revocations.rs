@@ -9,6 +9,7 @@ use std::ffi::CStr;
 
 use session_jwt::{Claims, Code, MAX_TOKEN_BYTES, Rejection, Revocation};
 
+use crate::audit;
 use crate::pg::backend::{self, BackendLocal, Timestamp};
 use crate::pg::datum::Varlena;
 use crate::pg::relation::{
@@ -279,8 +280,36 @@ pub(crate) fn check_row(change: Option<&RowChange<'_>>) -> Result<StoredRow, Rej
         check_values(new)?;
         check_origin(change, new)?;
     }
+    log_change(change);
     change.signal();
     Ok(change.accept(&[]))
+}
+
+/// The issuer of a row that is inserted.
+pub(crate) fn new_issuer(change: &RowChange<'_>) -> Option<String> {
+    match change.old_row() {
+        None => change.new_row()?.text(place::ISSUER, LONGEST),
+        Some(_) => None,
+    }
+}
+
+fn log_change(change: &RowChange<'_>) {
+    let (outcome, row) = match (change.old_row(), change.new_row()) {
+        (None, Some(new)) => ("revoked", new),
+        (Some(_), Some(new)) => ("revocation-changed", new),
+        (Some(old), None) => ("unrevoked", old),
+        (None, None) => return,
+    };
+    let text = |place| row.text(place, LONGEST);
+    let values = [
+        ("sub", text(place::SUBJECT)),
+        ("iss", text(place::ISSUER)),
+        ("jti", text(place::JTI)),
+        ("sid", text(place::SESSION_ID)),
+        ("before", row.timestamptz(place::BEFORE).map(backend::format_time)),
+        ("reason", text(place::REASON)),
+    ];
+    audit::log_revocation(outcome, row.int8(place::ID), &values);
 }
 
 fn check_values(row: Tuple<'_>) -> Result<(), Rejection> {

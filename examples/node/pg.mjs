@@ -28,7 +28,7 @@ function statusOf(error, token) {
   if (error.code === '28J09') return 403;
   if (error.code === '28J13') return error.detail.includes('insufficient_scope') ? 403 : 401;
   if (error.code === '53200') return 503;
-  return /^28J(0|10)/.test(error.code) ? 401 : 500;
+  return /^28J(0|10|12)/.test(error.code) ? 401 : 500;
 }
 
 const pool = new pg.Pool({ connectionString: variable('DATABASE_URL'), max: 2 });

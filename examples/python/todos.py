@@ -39,7 +39,7 @@ def status_of(error: psycopg.Error, token: str | None) -> int:
         return 403 if "insufficient_scope" in (error.diag.message_detail or "") else 401
     if code == "53200":
         return 503
-    return 401 if code.startswith(("28J0", "28J10")) else 500
+    return 401 if code.startswith(("28J0", "28J10", "28J12")) else 500
 
 
 def check_no_identity_is_left(connection: psycopg.Connection) -> None:

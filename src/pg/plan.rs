@@ -156,6 +156,12 @@ impl RunningPlan {
         Plan(unsafe { (*self.0).plannedstmt })
     }
 
+    /// Whether the executor has run it before, as for an earlier FETCH of a cursor.
+    pub(crate) fn has_run(self) -> bool {
+        // SAFETY: the plan has not ended.
+        unsafe { (*self.0).already_executed }
+    }
+
     /// Whether the executor may choose partitions of the plan when it starts.
     pub(crate) fn has_partitions(self) -> bool {
         self.plan().has_partitions()

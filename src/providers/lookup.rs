@@ -255,6 +255,11 @@ pub(crate) fn candidates(unverified: &Unverified<'_>) -> Candidates {
     Candidates { chosen, keys, others }
 }
 
+/// Whether a provider serves the tokens of an issuer, or cannot be read.
+pub(crate) fn serves(issuer: &str) -> bool {
+    select(Some(issuer)).map_or(true, |selected| selected.is_some())
+}
+
 /// Claims without a token, for a caller that could issue one. The provider of their issuer says which claim has
 /// the user id, and which one Hasura's session variables.
 pub(crate) fn assume(claims: &str) -> Result<UnjudgedClaims, Rejection> {

@@ -23,7 +23,7 @@ mod writer;
 
 pub(crate) use findings::findings;
 pub(crate) use lookup::{
-    Trust, assume, candidates, epoch, invalidate, invalidate_settings, is_current, verify,
+    Trust, assume, candidates, epoch, invalidate, invalidate_settings, is_current, serves, verify,
     verify_logout,
 };
 pub(crate) use refresh::transaction_ended;

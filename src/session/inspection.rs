@@ -74,7 +74,12 @@ fn check_revocation(report: &mut Inspection) {
         && report.row(Check::Revocation).outcome == Outcome::Passed
         && let Err(rejection) = revocations::check(&claims, now())
     {
-        report.row(Check::Revocation).fail(rejection);
+        let row = report.row(Check::Revocation);
+        row.fail(rejection);
+        row.add_hint([
+            "To accept the token again, pass the number of the revocation to auth.unrevoke()."
+                .to_owned(),
+        ]);
     }
 }
 

@@ -30,6 +30,7 @@ use crate::audit;
 use crate::pg::backend::{self, BackendLocal, OnDrop, Timestamp};
 use crate::pg::datum::{Reference, Unrepresentable, Varlena};
 use crate::pg::function::{Answer, Row};
+use crate::pg::plan::RunningPlan;
 use crate::pg::redact;
 use crate::pg::token::Standing;
 use crate::providers;
@@ -125,6 +126,12 @@ pub(crate) fn prepare_statement() {
 /// Whether [`prepare_statement`] has anything to do. It cannot fail.
 pub(crate) fn is_to_be_prepared() -> bool {
     JWT.is_set() || token_role::exists() || token_role::is_waiting()
+}
+
+/// Checks before a plan that has run before goes on whether the session still has its identity, where policies stand
+/// between the session and rows: the plan may keep what it has read once, such as the key of an index.
+pub(crate) fn check_continued(plan: RunningPlan) -> Result<(), Rejection> {
+    if plan.has_policies() { identity().map(|_| ()) } else { Ok(()) }
 }
 
 /// How far a statement depends on the role of the token.

@@ -114,7 +114,9 @@ fn inspections_and_whoami_tell() {
     assert_eq!(found[0], "failed");
     assert!(found[1].starts_with("28J12, token has been revoked. Its iat is "), "{found:?}");
     assert!(found[1].contains(&format!("revocation {id} covers")), "{found:?}");
-    assert_eq!(found[3], "Sign in again, and present the new token.");
+    let hint = "Sign in again, and present the new token. To accept the token again, pass the number of the revocation \
+                to auth.unrevoke().";
+    assert_eq!(found[3], hint);
     let failed =
         "SELECT string_agg(\"check\", ', ') FROM auth.inspect($1) WHERE outcome <> 'passed'";
     let failed: Option<String> = admin.query_one(failed, &[&alice]).unwrap().get(0);

@@ -1,8 +1,8 @@
 //! The rows of `auth.revocations`: who writes them, and which are rejected.
 
 use harness::{
-    Code, INSUFFICIENT_PRIVILEGE, OBJECT_NOT_IN_PREREQUISITE_STATE, SUCCESS, db_error, present,
-    run, sqlstate,
+    Code, INSUFFICIENT_PRIVILEGE, OBJECT_NOT_IN_PREREQUISITE_STATE, Preload, SUCCESS, Wire,
+    db_error, present, run, sqlstate,
 };
 use postgres::Client;
 
@@ -254,5 +254,49 @@ fn code_of_user_or_present(client: &mut Client, token: &str) -> String {
     match client.query_one(WHO, &[]).ok().and_then(|row| row.get::<_, Option<String>>(0)) {
         Some(_) => SUCCESS.to_owned(),
         None => present(client, token),
+    }
+}
+
+#[test]
+fn slips_are_warned_of() {
+    let site = site();
+    let mut wire = Wire::connect(&site.cluster.as_role("postgres")).unwrap();
+    let unserved = "no provider has the issuer of the revocation";
+    let everybody = "tokens of all users of the issuer are revoked";
+    for (arguments, expected) in [
+        ("issuer => 'https://id.example.com', subject => 'alice'", [0, 0]),
+        ("issuer => 'https://id.example.com/', subject => 'alice'", [1, 0]),
+        ("issuer => 'https://typo', subject => 'alice'", [1, 0]),
+        ("subject => 'alice'", [0, 0]),
+        ("issuer => 'https://id.example.com', sid => NULL", [0, 1]),
+        ("issuer => 'https://typo'", [1, 1]),
+    ] {
+        wire.ask(&format!("SELECT auth.revoke({arguments})"), &[]).unwrap().unwrap();
+        let notices = wire.notices();
+        let count = |message: &str| {
+            notices.iter().filter(|notice| notice.get(b'M') == Some(message)).count()
+        };
+        assert_eq!([unserved, everybody].map(count), expected, "{arguments}: {notices:?}");
+    }
+    unrevoke_all(&mut site.cluster.admin());
+}
+
+#[test]
+fn the_audit_log_has_each_change() {
+    let site = Site::start(Preload::Shared, &[("pg_session_jwt.audit_log", "on")]);
+    let mut admin = site.cluster.admin();
+    revoke(
+        &mut admin,
+        "subject => 'ali\"ce', sid => 's1', before => '2026-01-02 03:04:05+00', reason => 'lost'",
+    );
+    run(&mut admin, "UPDATE auth.revocations SET reason = 'stolen'");
+    unrevoke(&mut admin, 1);
+    let log = site.cluster.log();
+    for line in [
+        r#"outcome=revoked id=1 sub="ali\"ce" sid="s1" before="2026-01-02 03:04:05+00" reason="lost" by="postgres""#,
+        r#"outcome=revocation-changed id=1 sub="ali\"ce" sid="s1" before="2026-01-02 03:04:05+00" reason="stolen""#,
+        r#"outcome=unrevoked id=1 sub="ali\"ce" sid="s1""#,
+    ] {
+        assert!(log.contains(line), "{line}: {log}");
     }
 }

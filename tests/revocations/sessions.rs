@@ -219,14 +219,17 @@ fn parallel_workers() {
     assert_eq!(client.query_one(count, &[]).unwrap().get::<_, i64>(0), 5000);
 
     // Revoked between the start of the statement and that of its workers.
-    run(
-        &mut admin,
-        "CREATE FUNCTION nap() RETURNS int LANGUAGE sql VOLATILE AS 'SELECT 1 FROM pg_sleep(1)'",
-    );
+    let late =
+        "SELECT (SELECT count(*) FROM many), s::text FROM (SELECT pg_sleep(1) AS s OFFSET 0) s";
+    let plan: Vec<String> = client
+        .query(&format!("EXPLAIN {late}"), &[])
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    assert!(plan.concat().contains("Workers Planned: 2"), "{plan:?}");
     let running = std::thread::spawn(move || {
-        let query = "WITH first AS MATERIALIZED (SELECT nap() AS n)
-                     SELECT first.n, (SELECT count(*) FROM many WHERE n >= first.n) FROM first";
-        let rows = client.query(query, &[]).map(|rows| rows[0].get::<_, i64>(1));
+        let rows = client.query(late, &[]).map(|rows| rows[0].get::<_, i64>(0));
         (rows.map_err(|error| sqlstate::<()>(Err(error))), client)
     });
     std::thread::sleep(Duration::from_millis(300));
@@ -234,7 +237,58 @@ fn parallel_workers() {
     let (rows, mut client) = running.join().unwrap();
     assert_eq!(rows, Ok(5000), "revoked before the workers have started");
     assert_eq!(sqlstate(client.query(count, &[])), REVOKED, "the next statement");
-    run(&mut admin, "DELETE FROM auth.revocations; DROP TABLE many; DROP FUNCTION nap()");
+    run(&mut admin, "DELETE FROM auth.revocations; DROP TABLE many");
+}
+
+/// A plan may read a claim once, and keep it: in the condition of an index, or in a sort.
+#[test]
+fn a_cursor_does_not_go_on() {
+    let site = site();
+    let mut admin = site.cluster.admin();
+    run(
+        &mut admin,
+        "CREATE TABLE marks (owner text, n int); INSERT INTO marks SELECT 'alice', n FROM generate_series(1, 9) n;
+         CREATE INDEX ON marks (owner); ALTER TABLE marks ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY p ON marks USING (owner = auth.user_id()); GRANT SELECT ON marks TO app;
+         CREATE TABLE plain AS SELECT generate_series(1, 9) n; GRANT SELECT ON plain TO app",
+    );
+    for plan in ["SET enable_seqscan = off", "SET enable_seqscan = on; SET enable_sort = on"] {
+        for (what, exp, code) in
+            [("revoked", 600, REVOKED), ("expired", 2, Code::Expired.sqlstate())]
+        {
+            let now = harness::now();
+            let token = site.token(json!({"sub": "alice", "exp": now + exp - 60}));
+            let mut client = site.client();
+            if exp == 600 {
+                assert_eq!(present(&mut client, &site.token_of("alice")), SUCCESS);
+            } else {
+                // The leeway is 60 s.
+                assert_eq!(present(&mut client, &token), SUCCESS, "{plan}");
+            }
+            run(
+                &mut client,
+                &format!(
+                    "{plan}; BEGIN; DECLARE c CURSOR FOR SELECT n FROM marks ORDER BY n; FETCH 2 FROM c;
+                     DECLARE other CURSOR FOR SELECT n FROM plain; FETCH 2 FROM other; SAVEPOINT s"
+                ),
+            );
+            if exp == 600 {
+                revoke(&mut admin, "subject => 'alice'");
+            } else {
+                harness::wait_for("the expiry", || harness::now() > now + exp);
+            }
+            assert_eq!(sqlstate(client.batch_execute("FETCH 2 FROM c")), code, "{plan}, {what}");
+            run(&mut client, "ROLLBACK TO s");
+            assert_eq!(
+                sqlstate(client.batch_execute("FETCH 2 FROM other")),
+                SUCCESS,
+                "{plan}, {what}"
+            );
+            run(&mut client, "ROLLBACK");
+            unrevoke_all(&mut admin);
+        }
+    }
+    run(&mut admin, "DROP TABLE marks, plain");
 }
 
 /// A role by token ends with the token.

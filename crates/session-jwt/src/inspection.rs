@@ -320,11 +320,12 @@ impl Basis {
     fn covers(&self, check: Check) -> bool {
         match self {
             Basis::Chosen(_) => true,
-            // The row of the provider has the issuer.
-            Basis::Near(_) => check != Check::Issuer,
-            Basis::Default(_) => {
-                !matches!(check, Check::Issuer | Check::Audience | Check::Role | Check::Replay)
-            }
+            // The row of the provider has the issuer, which a revocation compares.
+            Basis::Near(_) => !matches!(check, Check::Issuer | Check::Revocation),
+            Basis::Default(_) => !matches!(
+                check,
+                Check::Issuer | Check::Audience | Check::Role | Check::Revocation | Check::Replay
+            ),
         }
     }
 }

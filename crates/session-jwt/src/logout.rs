@@ -37,6 +37,10 @@ pub fn authenticate_logout(
     now: i64,
     choose: impl FnOnce(&Unverified<'_>) -> Result<Arc<Provider>, Rejection>,
 ) -> Result<Logout, Rejection> {
+    if token.is_empty() {
+        return Err(reject(Code::Malformed, "no logout token was passed")
+            .with_hint("The identity provider sends it as the field logout_token of a form."));
+    }
     let jws = Jws::parse(token)?;
     let payload = claim_checks::parse(&jws.payload)?;
     // `claim_checks::parse` accepts only objects.
@@ -49,7 +53,12 @@ pub fn authenticate_logout(
     check_signature(&jws, issuer, &provider)?;
     check_issuer(issuer, &provider)?;
     let own = audience.map(str::to_owned);
-    check_audience(claims, own.as_ref().map_or(&provider.audience, std::slice::from_ref))?;
+    let expected = own.as_ref().map_or(provider.audience.as_slice(), std::slice::from_ref);
+    check_audience(claims, expected).map_err(|rejection| {
+        rejection.with_hint(
+            "Its aud is the client id of the application: pass that to auth.logout() as audience.",
+        )
+    })?;
     check_event(claims)?;
     let text = |name| {
         let text = identifier(name, claims.get(name))?;

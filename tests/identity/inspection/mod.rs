@@ -51,7 +51,7 @@ impl Report {
 const INSPECT: &str = "SELECT \"check\", outcome, found, expected, hint FROM auth.inspect($1)";
 
 /// The checks, in the order in which they run.
-const CHECKS: [&str; 16] = [
+const CHECKS: [&str; 17] = [
     "size",
     "form",
     "header",
@@ -67,6 +67,7 @@ const CHECKS: [&str; 16] = [
     "role",
     "representability",
     "time",
+    "revocation",
     "replay",
 ];
 
