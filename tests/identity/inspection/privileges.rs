@@ -47,7 +47,11 @@ fn it_reads_only_and_works_on_a_standby() {
     {
         run(&mut client, "BEGIN READ ONLY");
         for token in [&good, &of_table] {
-            assert_eq!(inspect(&mut client, Some(token)).with("passed").len(), 16, "{name}");
+            assert_eq!(
+                inspect(&mut client, Some(token)).with("passed").len(),
+                super::CHECKS.len(),
+                "{name}"
+            );
         }
         let report = inspect(&mut client, Some(&of_none));
         assert_eq!(report.with("failed"), ["provider"], "{name}");

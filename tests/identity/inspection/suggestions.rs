@@ -26,7 +26,7 @@ fn works(cluster: &Cluster, name: &str, token: &str, change: impl Fn(String) -> 
     let mut client: Client = cluster.as_role("app").client();
     wait_for(name, || present(&mut client, token) == SUCCESS);
     let report = inspect(&mut admin, Some(token));
-    assert_eq!(report.with("passed").len(), 16, "{name}: {call}");
+    assert_eq!(report.with("passed").len(), super::CHECKS.len(), "{name}: {call}");
     call
 }
 
