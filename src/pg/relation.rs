@@ -236,7 +236,7 @@ impl OpenRelation {
         let relation = unsafe {
             pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE)
         };
-        (!relation.is_null()).then_some(Self(relation))
+        (!relation.is_null()).then(|| Self(relation))
     }
 
     pub(crate) fn oid(&self) -> Oid {

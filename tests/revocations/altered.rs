@@ -149,3 +149,28 @@ fn a_dropped_table_accepts_no_token() {
     revoke(&mut admin, "subject => 'bob'");
     assert_eq!(code_of_user(&mut client), Code::Revoked.sqlstate());
 }
+
+/// The extension is dropped while a session waits for the lock of its table.
+#[test]
+fn a_table_that_is_dropped_meanwhile_is_missing() {
+    let site = Site::start(Preload::Shared, &[]);
+    let mut admin = site.cluster.admin();
+    let mut client = site.client();
+    assert_eq!(present(&mut client, &site.token_of("alice")), SUCCESS);
+    revoke(&mut admin, "subject => 'bob'");
+    run(&mut admin, "BEGIN; DROP EXTENSION pg_session_jwt CASCADE");
+    let token = site.token_of("carol");
+    let pid = harness::backend_pid(&mut client);
+    let waiting = std::thread::spawn(move || {
+        let set = format!("SET pg_session_jwt.jwt = '{token}'");
+        (harness::sqlstate(client.batch_execute(&set)), client)
+    });
+    let mut observer = site.cluster.admin();
+    let waits =
+        format!("SELECT (wait_event_type = 'Lock')::text FROM pg_stat_activity WHERE pid = {pid}");
+    harness::wait_for("the lock", || cell(&mut observer, &waits) == "true");
+    run(&mut admin, "COMMIT");
+    let (code, mut client) = waiting.join().unwrap();
+    assert_eq!(code, WRONG);
+    run(&mut client, "SELECT 1");
+}
