@@ -223,10 +223,8 @@ fn read(tuple: Tuple<'_>) -> Option<Revocation> {
     };
     let (issuer, subject) = (text(place::ISSUER)?, text(place::SUBJECT)?);
     let (jti, session_id) = (text(place::JTI)?, text(place::SESSION_ID)?);
-    let before = match tuple.timestamptz(place::BEFORE)? {
-        Timestamp::MAX => i64::MAX,
-        before => before.saturating_sub(backend::from_unix(0)),
-    };
+    // Infinity stays the greatest value.
+    let before = tuple.timestamptz(place::BEFORE)?.saturating_sub(backend::from_unix(0));
     let id = tuple.int8(place::ID)?;
     Some(Revocation { id, issuer, subject, jti, session_id, before })
 }

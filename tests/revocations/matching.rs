@@ -122,6 +122,9 @@ fn one_of_many_rows_suffices() {
     assert_eq!(present(&mut client, &token), Code::Revoked.sqlstate());
     unrevoke(&mut admin, last);
     assert_eq!(present(&mut client, &token), SUCCESS);
+    // Behind those with the same jti.
+    revoke(&mut admin, "jti => 'j1'");
+    assert_eq!(present(&mut client, &token), Code::Revoked.sqlstate());
     unrevoke_all(&mut admin);
 }
 
