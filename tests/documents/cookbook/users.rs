@@ -1,10 +1,10 @@
 //! Recipes for rows of users.
 
 use harness::{
-    FOREIGN_KEY_VIOLATION, INSUFFICIENT_PRIVILEGE, NOT_NULL_VIOLATION, UNIQUE_VIOLATION, run,
-    shows_rows_to_do_update,
+    Code, FOREIGN_KEY_VIOLATION, INSUFFICIENT_PRIVILEGE, NOT_NULL_VIOLATION, SUCCESS,
+    UNIQUE_VIOLATION, now, present, run, shows_rows_to_do_update,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::recipe::*;
 
@@ -259,4 +259,68 @@ fn public_read() {
          USING (author IS NOT DISTINCT FROM auth.user_id())",
     );
     nobody.expect(&[("SELECT title FROM articles", "draft of nobody; old; scheduled")]);
+}
+
+#[test]
+fn sign_out() {
+    let recipe = Recipe::follow("Sign out");
+    let mut admin = recipe.connect("postgres", "an administrator");
+    let keys = ["https://a", "https://b"].map(|issuer| (issuer, harness::key("k")));
+    for (issuer, key) in &keys {
+        let add = "SELECT auth.add_provider($1, issuer => $1, jwks => $2::text)";
+        admin.client.execute(add, &[issuer, &key.public_jwk().to_string()]).unwrap();
+    }
+    run(&mut admin.client, "GRANT EXECUTE ON FUNCTION auth.revoke TO author");
+    let connect = |place: usize, claims: Value| {
+        let (issuer, key) = &keys[place];
+        let mut all = json!({"iss": issuer, "iat": now() - 60, "exp": now() + 600});
+        all.as_object_mut().unwrap().append(&mut claims.as_object().unwrap().clone());
+        let mut actor = recipe.connect("app", &all.to_string());
+        assert_eq!(present(&mut actor.client, &key.sign(&all)), SUCCESS, "{all}");
+        actor
+    };
+    const WHO: &str = "SELECT auth.user_id()";
+    let revoked = Code::Revoked.sqlstate();
+
+    // Neither without a token, nor with one that names nobody, nor by the functions of the extension.
+    let [mut alice, mut alone] = [json!({"sub": "alice", "sid": "1"}), json!({"sub": "alice"})]
+        .map(|claims| connect(0, claims));
+    let mut nobody = recipe.nobody("app");
+    let mut without_issuer = recipe.user("alice");
+    for actor in [&mut nobody, &mut without_issuer] {
+        actor.expect(&[
+            ("SELECT sign_out_everywhere()", INSUFFICIENT_PRIVILEGE),
+            ("SELECT sign_out()", INSUFFICIENT_PRIVILEGE),
+        ]);
+    }
+    alone.expect(&[("SELECT sign_out()", INSUFFICIENT_PRIVILEGE)]);
+    alice.expect(&[
+        ("SELECT auth.revoke(subject => 'bob')", INSUFFICIENT_PRIVILEGE),
+        ("SELECT auth.unrevoke(1)", INSUFFICIENT_PRIVILEGE),
+        ("INSERT INTO auth.revocations (subject) VALUES ('bob')", INSUFFICIENT_PRIVILEGE),
+        ("SET request.jwt.claims = '{\"sub\": \"bob\", \"iss\": \"https://a\"}'", "#0"),
+        ("SET search_path = pg_temp, public", "#0"),
+    ]);
+    let mut visitor = recipe.connect("visitor", "a visitor");
+    visitor.expect(&[("SELECT sign_out_everywhere()", INSUFFICIENT_PRIVILEGE)]);
+
+    // The session of the token, and no other.
+    let mut second = connect(0, json!({"sub": "alice", "sid": "2"}));
+    let mut bob = connect(0, json!({"sub": "bob", "sid": "1"}));
+    let mut other = connect(1, json!({"sub": "alice", "sid": "1"}));
+    alice.expect(&[("BEGIN; SELECT public.sign_out(); COMMIT", ""), (WHO, revoked)]);
+    second.expect(&[(WHO, "alice")]);
+    alone.expect(&[(WHO, "alice")]);
+    bob.expect(&[(WHO, "bob")]);
+    other.expect(&[(WHO, "alice")]);
+
+    // All sessions of the user at this issuer.
+    second.expect(&[("SELECT sign_out_everywhere()", ""), (WHO, revoked)]);
+    alone.expect(&[(WHO, revoked)]);
+    bob.expect(&[(WHO, "bob")]);
+    other.expect(&[(WHO, "alice")]);
+    without_issuer.expect(&[(WHO, "alice")]);
+    let rows = "SELECT string_agg(concat(issuer, ' ', subject, ' ', sid, ' ', created_by), '; ' ORDER BY id)
+                FROM auth.revocations WHERE expires > now()";
+    admin.expect(&[(rows, "https://a alice 1 app; https://a alice  app")]);
 }
