@@ -1,6 +1,6 @@
 //! Revocations on a standby, in a dump, in two phases, after a crash, and in other databases.
 
-use harness::{Cluster, Code, Preload, SUCCESS, present, run, user};
+use harness::{Code, Preload, SUCCESS, present, run, user};
 
 use super::fixture::*;
 
@@ -144,13 +144,71 @@ fn no_cache_hides_a_revocation() {
     }
 }
 
-/// A server that another one asks with the token of its session judges it by its own revocations.
+/// By the worker of a subscription, for whose rows only triggers that are enabled always fire.
+#[test]
+fn a_subscription_brings_revocations() {
+    let site = Site::start(Preload::Shared, &[("wal_level", "logical")]);
+    let mut publisher = site.cluster.admin();
+    run(&mut publisher, "CREATE DATABASE subscriber");
+    run(&mut publisher, "CREATE PUBLICATION p FOR TABLE auth.revocations");
+    let mut subscriber = site.cluster.as_role("postgres").database("subscriber").client();
+    run(&mut subscriber, "CREATE EXTENSION pg_session_jwt");
+    // On one server, the slot is created before the subscription waits for it.
+    run(&mut publisher, "SELECT pg_create_logical_replication_slot('s', 'pgoutput')");
+    let port = site.cluster.port();
+    run(
+        &mut subscriber,
+        &format!(
+            "CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1 port={port} user=postgres dbname=postgres'
+             PUBLICATION p WITH (create_slot = false, slot_name = 's')"
+        ),
+    );
+    let alice = site.token_of("alice");
+    let mut client = site.cluster.as_role("app").database("subscriber").client();
+    assert_eq!(present(&mut client, &alice), SUCCESS);
+    let id = revoke(&mut publisher, "subject => 'alice'");
+    harness::wait_for("the revocation", || code_of_user(&mut client) == REVOKED);
+    unrevoke(&mut publisher, id);
+    harness::wait_for("its end", || code_of_user(&mut client) == SUCCESS);
+    run(&mut subscriber, "DROP SUBSCRIPTION s");
+}
+
+/// A pooled connection after a revoked client.
+#[test]
+fn a_pooler_passes_no_revoked_identity_on() {
+    let site = Site::start(Preload::Shared, &[]);
+    let pooler = site.cluster.pooler("transaction", &[("default_pool_size", "1")]);
+    let mut admin = site.cluster.admin();
+    let (alice, bob) = (site.token_of("alice"), site.token_of("bob"));
+    let mut clients = [(); 2].map(|()| pooler.as_role("app").client());
+    let [first, second] = &mut clients;
+    for round in 0..5 {
+        run(first, "BEGIN");
+        assert_eq!(harness::present_locally(first, &alice), SUCCESS, "{round}");
+        assert_eq!(user(first).as_deref(), Some("alice"), "{round}");
+        let id = revoke(&mut admin, "subject => 'alice'");
+        assert_eq!(code_of_user(first), REVOKED, "{round}");
+        run(first, "ROLLBACK");
+        run(second, "BEGIN");
+        assert_eq!(user(second), None, "{round}: nobody");
+        assert_eq!(harness::present_locally(second, &bob), SUCCESS, "{round}");
+        assert_eq!(user(second).as_deref(), Some("bob"), "{round}");
+        run(second, "COMMIT");
+        run(first, "BEGIN");
+        assert_eq!(harness::present_locally(first, &alice), REVOKED, "{round}");
+        run(first, "ROLLBACK");
+        assert_eq!(user(second), None, "{round}: nobody");
+        unrevoke(&mut admin, id);
+    }
+}
+
+/// Without the extension, a database has no revocations.
 #[test]
 fn without_the_extension_nothing_is_revoked() {
     let site = Site::start(Preload::Shared, &[]);
     let mut admin = site.cluster.admin();
+    revoke(&mut admin, "subject => 'alice'");
     run(&mut admin, "CREATE DATABASE bare TEMPLATE template0");
     let mut client = site.cluster.as_role("app").database("bare").client();
     run(&mut client, &format!("SET pg_session_jwt.jwt = '{}'", site.token_of("alice")));
-    let _: &Cluster = &site.cluster;
 }
