@@ -17,6 +17,8 @@ const CALLS: &[(&str, &str, &str)] = &[
         Code::Malformed.sqlstate(),
     ),
     ("jwt_verify(text)", "auth.jwt_verify($1)", Code::Malformed.sqlstate()),
+    ("verify_logout(text,text)", "auth.verify_logout($1, NULL)", Code::Malformed.sqlstate()),
+    ("verify_logout(text,text)", "auth.verify_logout('x', $1)", Code::Configuration.sqlstate()),
     // It says how long a text is, and reads only the beginning.
     ("inspect(text)", "(SELECT count(*) FROM auth.inspect($1))", SUCCESS),
     ("claim(text)", "auth.claim($1)", Code::Configuration.sqlstate()),
@@ -69,7 +71,7 @@ const VARYING: &str = "SELECT p.oid::regprocedure::text, p.proargtypes::regtype[
     FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid
     JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
     WHERE d.deptype = 'e' AND e.extname = 'pg_session_jwt'
-      AND p.proname <> ALL ('{explain_access, explain_access_of, policy_condition, sample, try_all}')
+      AND p.proname <> ALL ('{explain_access, explain_access_of, logout, policy_condition, revoke, sample, try_all}')
       AND EXISTS (SELECT FROM unnest(p.proargtypes) AS t (oid) JOIN pg_type USING (oid)
                   WHERE typlen = -1)
     ORDER BY 1";
@@ -82,7 +84,7 @@ fn fixture() -> Cluster {
         &mut admin,
         "GRANT ALL ON auth.providers TO app;
          GRANT EXECUTE ON FUNCTION auth.added_provider(text), auth.provider_keys(text),
-             auth.inspect(text) TO app;
+             auth.inspect(text), auth.verify_logout(text, text) TO app;
          CREATE TABLE long (size text, v text);
          INSERT INTO long VALUES ('64 MB', repeat('x', 64 << 20));
          GRANT SELECT ON long TO app",
