@@ -44,9 +44,12 @@ pub fn token_of(key: &Key, issuer: &str, sub: &str) -> String {
 pub fn contents(client: &mut Client) -> Vec<String> {
     [
         "SELECT string_agg(p::text, E'\\n' ORDER BY p.name) FROM auth.providers p",
-        // Privileges of all that is in the schemas, of the row type too.
+        // Privileges of all that is in the schemas, of the row type too. pg_upgrade drops a list of privileges that is
+        // the default.
         "SELECT string_agg(o, E'\\n' ORDER BY o) FROM (
-             SELECT oid::regclass || coalesce(array(SELECT unnest(relacl)::text ORDER BY 1)::text, '') FROM pg_class
+             SELECT oid::regclass || array(SELECT unnest(coalesce(relacl,
+                     acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\", relowner)))::text ORDER BY 1)::text
+             FROM pg_class
              WHERE relnamespace IN ('auth'::regnamespace, 'public'::regnamespace) AND relkind <> 'i'
              UNION ALL SELECT oid::regprocedure || coalesce(array(SELECT unnest(proacl)::text ORDER BY 1)::text, '')
              FROM pg_proc WHERE pronamespace = 'auth'::regnamespace

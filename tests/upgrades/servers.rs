@@ -107,9 +107,14 @@ fn pg_upgrade_keeps_everything() {
     newer.upgrade_from(&older);
     let mut admin = newer.admin();
     // pg_upgrade does not keep the privileges on the row type of a table. The page has this statement.
-    let lost = ["- providers{postgres=U/postgres}", "+ providers{}"];
+    let lost = [
+        "- providers{postgres=U/postgres}",
+        "- revocations{postgres=U/postgres}",
+        "+ providers{}",
+        "+ revocations{}",
+    ];
     assert_eq!(differences(&before, &lines(&mut admin)), lost, "after pg_upgrade");
-    let statement = "REVOKE ALL ON TYPE auth.providers FROM PUBLIC";
+    let statement = "REVOKE ALL ON TYPE auth.providers, auth.revocations FROM PUBLIC";
     assert!(include_str!("../../docs/upgrading.md").contains(statement), "the page");
     run(&mut admin, statement);
     assert_same(&before, &lines(&mut admin), "after pg_upgrade");
