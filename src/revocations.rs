@@ -164,7 +164,7 @@ pub(crate) fn has_expired_rows() -> Result<bool, Rejection> {
     Ok(has_expired)
 }
 
-/// Finds and checks the table. None where the extension is not installed.
+/// Finds and checks the table. None where it has no rows, or the extension is not installed.
 fn find_table() -> Result<Option<CheckedTable>, Rejection> {
     let epoch = TABLE_EPOCH.get();
     let table = match WATCH.find() {
@@ -176,6 +176,10 @@ fn find_table() -> Result<Option<CheckedTable>, Rejection> {
     check_table(&relation)?;
     // Before rows are read.
     SIGNAL.set(relation.toast_or_self());
+    // Most databases have no revocations: the cache entries of the indexes take memory.
+    if relation.is_empty() {
+        return Ok(None);
+    }
     let index = relation.index_on(&[place::KEY, place::BEFORE]);
     let table = CheckedTable { relation: table.relation, index };
     TABLE.set(Some((epoch, table)));
