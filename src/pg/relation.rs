@@ -342,10 +342,8 @@ impl OpenRelation {
         visible: Visible,
         mut visit: impl FnMut(Tuple<'_>) -> bool,
     ) {
-        let mut entries = [pg_sys::ScanKeyData::default(); 2];
-        let are_filled =
-            keys.iter().zip(&mut entries).all(|(key, entry)| self.fill_key(key, entry));
-        if !are_filled || keys.len() > entries.len() {
+        let mut entries = vec![pg_sys::ScanKeyData::default(); keys.len()];
+        if !keys.iter().zip(&mut entries).all(|(key, entry)| self.fill_key(key, entry)) {
             return;
         }
         let index = index.filter(|index| self.has_index(*index));
