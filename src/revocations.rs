@@ -135,10 +135,6 @@ pub(crate) fn check(claims: &Claims, now: i64) -> Result<(), Rejection> {
         },
     };
     let relation = OpenRelation::open(table.relation).ok_or_else(missing)?;
-    if relation.is_empty() {
-        EPOCH_WITHOUT_ROWS.set(epoch);
-        return Ok(());
-    }
     match find(&relation, table.index, claims, now) {
         None => Ok(()),
         Some(revocation) => Err(revocation.rejection(claims, now)),
