@@ -80,15 +80,7 @@ pub(crate) fn verify(token: &[u8]) -> Result<Varlena, Rejection> {
         return Err(verified::too_long("token is too long"));
     }
     let text = String::from_utf8_lossy(token);
-    let epoch = providers::epoch();
-    // The verification may wait for new keys, which may not be those of the session's token. Also where an
-    // error of Postgres unwinds.
-    let _invalidation = OnDrop(|| {
-        if epoch != providers::epoch() {
-            current::invalidate();
-        }
-    });
-    let (claims, _) = providers::verify(&text)?;
+    let (claims, _) = beside_the_session(|| providers::verify(&text))?;
     let claims = claims.judge_presentation(now())?;
     revocations::check(claims, now())?;
     Varlena::jsonb(claims.json()).map_err(|Unrepresentable| unrepresentable())
@@ -99,15 +91,20 @@ pub(crate) fn verify(token: &[u8]) -> Result<Varlena, Rejection> {
 pub(crate) fn verify_logout(token: &[u8], audience: Option<&str>) -> Result<Row, Rejection> {
     redact::redact_statement();
     let text = String::from_utf8_lossy(token);
+    let logout = beside_the_session(|| providers::verify_logout(&text, audience, now()))?;
+    Ok(vec![logout.issuer, logout.subject, logout.session_id, Some(logout.issued.to_string())])
+}
+
+/// Runs a verification of a token that is not the session's. It may wait for new keys, which may not be those of the
+/// session's token, also where an error of Postgres unwinds.
+fn beside_the_session<T>(verify: impl FnOnce() -> T) -> T {
     let epoch = providers::epoch();
-    // As in `verify`.
     let _invalidation = OnDrop(|| {
         if epoch != providers::epoch() {
             current::invalidate();
         }
     });
-    let logout = providers::verify_logout(&text, audience, now())?;
-    Ok(vec![logout.issuer, logout.subject, logout.session_id, Some(logout.issued.to_string())])
+    verify()
 }
 
 /// Makes the role of the token the role of the session, before a statement is rewritten. It is not for
