@@ -393,3 +393,34 @@ fn tokens_leave_no_trace() {
     let log = fixture.far.log();
     assert!(log.contains("INSERT INTO gate.session(token) VALUES ($1)"), "{log}");
 }
+
+/// A server judges a token by its own revocations, whichever server hands the token on.
+#[test]
+fn each_server_has_its_own_revocations() {
+    let fixture = SERVERS.beside_others(Preload::Shared);
+    let carol = fixture.token("carol");
+    let (mut near, mut far) = (fixture.near.admin(), fixture.far.admin());
+    let revoke = "SELECT auth.revoke(subject => 'carol')";
+    let unrevoke = "SELECT auth.unrevoke(id) FROM auth.revocations WHERE subject = 'carol'";
+    let rows = "SELECT count(*) FROM todos";
+    let mut client = fixture.client();
+    run(&mut client, "BEGIN");
+    assert_eq!(present(&mut client, &carol), SUCCESS, "before");
+    run(&mut client, rows);
+    run(&mut far, revoke);
+    let code = sqlstate(client.batch_execute(rows));
+    assert_eq!(code, Code::Revoked.sqlstate(), "by the far server, in an open transaction");
+    run(&mut client, "ROLLBACK; BEGIN");
+    assert_eq!(present(&mut client, &carol), Code::Revoked.sqlstate(), "by the far server");
+    run(&mut client, "ROLLBACK");
+    run(&mut far, unrevoke);
+    run(&mut near, revoke);
+    run(&mut client, "BEGIN");
+    assert_eq!(present(&mut client, &carol), Code::Revoked.sqlstate(), "by the near server");
+    run(&mut client, "ROLLBACK");
+    run(&mut near, unrevoke);
+    run(&mut client, "BEGIN");
+    assert_eq!(present(&mut client, &carol), SUCCESS, "taken back");
+    run(&mut client, rows);
+    run(&mut client, "COMMIT");
+}

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{Answer, Wire, values};
-use harness::{Code, SUCCESS, now, present, run, sign, sqlstate, user};
-use serde_json::json;
+use harness::{Answer, Code, SUCCESS, Wire, present, run, sqlstate, user, values};
 
 use super::fixture::*;
 
@@ -136,17 +134,9 @@ fn what_locks_no_table_notices_a_revocation() {
 fn a_portal_is_not_continued_with_the_role_of_a_revoked_token() {
     let site = site();
     let mut admin = site.cluster.admin();
-    let key = harness::key("k");
-    run(
-        &mut admin,
-        "CREATE ROLE editor; GRANT editor TO app; CREATE TABLE drafts AS SELECT generate_series(1, 3) n;
-         GRANT ALL ON drafts TO editor",
-    );
-    let add = "SELECT auth.add_provider('r', issuer => 'https://r', jwks => $1::text, role_claim => 'role')";
-    admin.execute(add, &[&key.public_jwk().to_string()]).unwrap();
-    let claims = json!({"iss": "https://r", "sub": "alice", "role": "editor", "iat": now() - 60});
+    let token = editor_of_drafts(&mut admin);
     let mut wire = Wire::connect(&site.cluster.as_role("app")).unwrap();
-    assert_eq!(wire.present(&sign(&key, claims), false), SUCCESS);
+    assert_eq!(wire.present(&token, false), SUCCESS);
     assert_eq!(wire.run("BEGIN"), SUCCESS);
     wire.prepare("", "SELECT n FROM drafts");
     wire.bind("p", "", &[]);
@@ -157,10 +147,7 @@ fn a_portal_is_not_continued_with_the_role_of_a_revoked_token() {
     wire.continue_portal("p", 1);
     let answers = wire.sync().unwrap();
     drop(wire);
-    run(
-        &mut admin,
-        "DELETE FROM auth.revocations; SELECT auth.remove_provider('r'); DROP TABLE drafts; DROP ROLE editor",
-    );
+    without_drafts(&mut admin);
     assert_eq!(values(answers.last().unwrap()), [REVOKED]);
 }
 

@@ -96,3 +96,22 @@ pub fn code_of_user(client: &mut Client) -> String {
 pub fn cell(client: &mut Client, query: &str) -> String {
     text(client, query).unwrap_or_else(|| "-".to_owned())
 }
+
+/// Creates a role, a table of that role, and a provider whose tokens name the role; such a token of alice.
+pub fn editor_of_drafts(admin: &mut Client) -> String {
+    let key = harness::key("k");
+    run(
+        admin,
+        "CREATE ROLE editor; GRANT editor TO app; CREATE TABLE drafts AS SELECT generate_series(1, 3) n;
+         GRANT ALL ON drafts TO editor",
+    );
+    let add = "SELECT auth.add_provider('r', issuer => 'https://r', jwks => $1::text, role_claim => 'role')";
+    admin.execute(add, &[&key.public_jwk().to_string()]).unwrap();
+    sign(&key, json!({"iss": "https://r", "sub": "alice", "role": "editor", "iat": now() - 60}))
+}
+
+/// Removes what [`editor_of_drafts`] has created, and all revocations.
+pub fn without_drafts(admin: &mut Client) {
+    unrevoke_all(admin);
+    run(admin, "SELECT auth.remove_provider('r'); DROP TABLE drafts; DROP ROLE editor");
+}

@@ -296,21 +296,7 @@ fn a_cursor_does_not_go_on() {
 fn the_role_of_a_revoked_token_ends() {
     let site = site();
     let mut admin = site.cluster.admin();
-    let key = harness::key("k");
-    run(
-        &mut admin,
-        "CREATE ROLE editor; GRANT editor TO app; CREATE TABLE drafts (n int); GRANT ALL ON drafts TO editor",
-    );
-    admin
-        .execute(
-            "SELECT auth.add_provider('r', issuer => 'https://r', jwks => $1::text, role_claim => 'role')",
-            &[&key.public_jwk().to_string()],
-        )
-        .unwrap();
-    let token = harness::sign(
-        &key,
-        json!({"iss": "https://r", "sub": "alice", "role": "editor", "iat": harness::now() - 60}),
-    );
+    let token = editor_of_drafts(&mut admin);
     let mut client = site.client();
     assert_eq!(present(&mut client, &token), SUCCESS);
     run(&mut client, "INSERT INTO drafts VALUES (1)");
@@ -328,10 +314,7 @@ fn the_role_of_a_revoked_token_ends() {
         REVOKED,
         "its role"
     );
-    run(
-        &mut admin,
-        "DELETE FROM auth.revocations; SELECT auth.remove_provider('r'); DROP TABLE drafts; DROP ROLE editor",
-    );
+    without_drafts(&mut admin);
 }
 
 /// Claims that PostgREST has verified.
