@@ -154,7 +154,7 @@ fn init(_: &Arguments) -> Outcome {
 fn session_init(arguments: &Arguments) -> GucChange<'_> {
     GucChange {
         name: settings::JWT_NAME,
-        // The check hook rejects a token that is too long, and then revokes the earlier identities. So the
+        // The check hook rejects a token that is too long, and then voids the earlier identities. So the
         // function does not reject it.
         value: arguments.prefix(0, &TOKEN).unwrap_or_default(),
         is_local: arguments.boolean(1),
@@ -305,7 +305,7 @@ fn outdated() -> Rejection {
 /// Neon's `auth.jwt_session_init(jwt text)`. As any rejected token, it ends the earlier identity.
 fn outdated_session_init(_: &Arguments) -> Outcome {
     if !backend::in_security_restricted_operation() {
-        lifetime::revoke();
+        lifetime::void_identities();
     }
     Err(outdated())
 }

@@ -308,8 +308,8 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
 }
 
 /// Processes invalidations before a statement, where the session has read the tables of providers or revocations, or
-/// has a role by token. Postgres itself does so when a transaction begins and when a relation is locked; a later statement
-/// without new locks would miss the removal of a provider or of a membership, and a revocation.
+/// has a role by token. Postgres itself does so when a transaction begins and when a relation is locked; a later
+/// statement without new locks would miss the removal of a provider or of a membership, and a revocation.
 fn accept_invalidations() {
     let depends =
         || revocations::has_read_table() || providers::has_read_table() || token_role::exists();
@@ -772,7 +772,7 @@ unsafe extern "C-unwind" fn jwt_check(
         // SAFETY: `new_value` and `extra` are the arguments of the hook.
         let is_kept = unsafe { TokenVariable::keep(checked, new_value, extra) };
         if !is_kept {
-            lifetime::revoke();
+            lifetime::void_identities();
         }
         is_kept
     })

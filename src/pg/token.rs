@@ -110,8 +110,8 @@ pub(crate) struct TokenVariable {
     value: TextVariable,
     /// The extra of the current value; null for the boot value.
     extra: BackendLocal<Cell<*mut Extra>>,
-    /// Values with a smaller number are revoked: they count as empty when they come back into force.
-    revoked_below: BackendLocal<Cell<u64>>,
+    /// Values with a smaller number are void: they count as empty when they come back into force.
+    voided_below: BackendLocal<Cell<u64>>,
 }
 
 impl TokenVariable {
@@ -119,7 +119,7 @@ impl TokenVariable {
         Self {
             value: TextVariable::new(),
             extra: BackendLocal::new(Cell::new(std::ptr::null_mut())),
-            revoked_below: BackendLocal::new(Cell::new(0)),
+            voided_below: BackendLocal::new(Cell::new(0)),
         }
     }
 
@@ -142,22 +142,22 @@ impl TokenVariable {
         })
     }
 
-    /// Sets the standing of the current token. A rejection revokes all earlier values.
+    /// Sets the standing of the current token. A rejection voids all earlier values.
     pub(crate) fn set_standing(&self, standing: Standing) {
         if self.value.with(<[u8]>::is_empty) {
             return;
         }
         self.value.write_first(standing as u8);
         if standing == Standing::Rejected {
-            self.revoke_below(self.number());
+            self.void_below(self.number());
         }
     }
 
-    /// Revokes the values whose number is smaller: it empties the current value at once, and the others
+    /// Voids the values whose number is smaller: it empties the current value at once, and the others
     /// when Postgres assigns them again. A value is emptied in place, so that a parallel worker, which gets
-    /// the value only, finds it empty too. Returns whether the current value is revoked.
-    pub(crate) fn revoke_below(&self, number: u64) -> bool {
-        self.revoked_below.set(self.revoked_below.get().max(number));
+    /// the value only, finds it empty too. Returns whether the current value is void.
+    pub(crate) fn void_below(&self, number: u64) -> bool {
+        self.voided_below.set(self.voided_below.get().max(number));
         let is_current = self.number() < number;
         if is_current {
             self.value.write_first(0);
@@ -263,14 +263,14 @@ impl TokenVariable {
         }
     }
 
-    /// Notes the value that Postgres is about to assign, and empties it where it is revoked. It may run
+    /// Notes the value that Postgres is about to assign, and empties it where it is void. It may run
     /// during a rollback and cannot fail.
     ///
     /// # Safety
     /// The arguments are those of the assign hook.
     pub(crate) unsafe fn assign(&self, value: *const c_char, extra: *mut c_void) -> AssignedValue {
         self.extra.set(extra.cast());
-        if self.extra().is_some_and(|extra| extra.number < self.revoked_below.get()) {
+        if self.extra().is_some_and(|extra| extra.number < self.voided_below.get()) {
             wipe(value.cast_mut());
         }
         // SAFETY: the value is null or a C string.

@@ -19,7 +19,7 @@ use crate::settings;
 use crate::statistics::counters;
 
 /// Checks a value of the token GUC. Within a transaction, a token is verified at once, and a rejected token
-/// revokes every identity of the session; outside, it is verified at its first use.
+/// voids every identity of the session; outside, it is verified at its first use.
 pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Rejection> {
     let number = timeline::next();
     let fingerprint = verified::fingerprint(token);
@@ -43,7 +43,7 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
                 .with_detail(detail)
                 .with_hint(hint))
         }
-        // Code of another role presents the token, not the client. So the rejection revokes nothing.
+        // Code of another role presents the token, not the client. So the rejection voids nothing.
         Source::Session if backend::in_security_restricted_operation() => Err(Rejection::new(
             Code::Configuration,
             "a token cannot be presented within a security-restricted operation",
@@ -53,11 +53,11 @@ pub(crate) fn check(token: &[u8], source: Source) -> Result<CheckedValue, Reject
         }
         Source::Session => {
             redact::redact_statement();
-            // The drop revokes the identities also where an error of Postgres unwinds.
+            // The drop voids the identities also where an error of Postgres unwinds.
             let is_accepted = Cell::new(false);
-            let _revocation = backend::OnDrop(|| {
+            let _voiding = backend::OnDrop(|| {
                 if !is_accepted.get() {
-                    lifetime::revoke();
+                    lifetime::void_identities();
                 }
             });
             let identity =

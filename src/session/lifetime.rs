@@ -76,21 +76,21 @@ fn end_identities(keep_current: bool) {
     if JWT.is_set() && JWT.number() <= ended {
         absence::note_transaction_end();
     }
-    revoke_below(ended + 1);
+    void_below(ended + 1);
     request_claims::wipe(keep_current);
     current::invalidate();
 }
 
-/// Revokes every identity that the session has had. It cannot fail.
-pub(crate) fn revoke() {
-    revoke_below(timeline::last());
+/// Voids every identity that the session has had. It cannot fail.
+pub(crate) fn void_identities() {
+    void_below(timeline::last());
     request_claims::wipe(false);
     current::invalidate();
 }
 
-/// Revokes the tokens whose values have a smaller number. It cannot fail.
-fn revoke_below(number: u64) {
-    if JWT.revoke_below(number) {
+/// Voids the tokens whose values have a smaller number. It cannot fail.
+fn void_below(number: u64) {
+    if JWT.void_below(number) {
         token_role::set(None);
         sessions::clear();
     }

@@ -103,7 +103,7 @@ struct Model {
 
 impl Model {
     /// A refused token leaves nobody, and nobody to go back to.
-    fn revoke(&mut self) {
+    fn void(&mut self) {
         self.standing = Standing::default();
         self.before = self.before.take().map(|_| Standing::default());
         self.savepoints.fill(Standing::default());
@@ -120,7 +120,7 @@ impl Model {
         self.savepoints.clear();
         self.aborted = false;
         if self.transaction_scope {
-            self.revoke();
+            self.void();
         }
     }
 
@@ -322,7 +322,7 @@ impl Run<'_> {
         };
         self.model.statement(|model| {
             if refused {
-                model.revoke();
+                model.void();
                 return swallows;
             }
             if let Some(jti) = token.as_ref().and_then(|token| token.jti) {
